@@ -1,0 +1,173 @@
+"""The fingerprint of a prepared set: sizes, times and hashes of its shards.
+
+It is written with the shards as `fingerprint.json`. At the start of a run sizes and times are
+compared, which reads no data; a shard whose time differs (a copied directory) is hashed. The value
+`content` names the data in run folders: equal content means equal shards and equal features.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+FILE_NAME = "fingerprint.json"
+ALGORITHM = "sha256"
+_SHARD = re.compile(r".+-\d{5}-of-\d{5}$")
+
+
+def write_fingerprint(directory: str | os.PathLike[str]) -> dict[str, Any]:
+    """Computes the fingerprint of a directory of finished shards and writes it there, atomically.
+
+    Raises:
+      ValueError: the directory holds no shards.
+    """
+    fingerprint = compute_fingerprint(directory)
+    path = Path(directory) / FILE_NAME
+    temporary = path.with_name(f".{FILE_NAME}.{os.getpid()}")
+    temporary.write_text(json.dumps(fingerprint, indent=1) + "\n", encoding="utf-8")
+    os.replace(temporary, path)
+    return fingerprint
+
+
+def compute_fingerprint(directory: str | os.PathLike[str]) -> dict[str, Any]:
+    """Reads and hashes all shards.
+
+    Returns:
+      {"algorithm", "shards": [{"name", "bytes", "mtime_ns", "sha256"}] by name, "content"}.
+
+    Raises:
+      ValueError: the directory holds no shards.
+    """
+    folder = Path(directory)
+    paths = _shard_paths(folder)
+    # Hashing releases the interpreter's lock, so threads use all cores.
+    with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
+        hashes = list(pool.map(_hash_file, paths))
+    shards: list[dict[str, Any]] = []
+    for path, sha256 in zip(paths, hashes, strict=True):
+        status = path.stat()
+        shards.append(
+            {
+                "name": path.name,
+                "bytes": status.st_size,
+                "mtime_ns": status.st_mtime_ns,
+                "sha256": sha256,
+            }
+        )
+    return {"algorithm": ALGORITHM, "shards": shards, "content": _content(folder, shards)}
+
+
+def read_fingerprint(directory: str | os.PathLike[str]) -> dict[str, Any] | None:
+    """Reads the stored fingerprint; None where the set has none (not one of our builders').
+
+    Raises:
+      ValueError: the file is not a fingerprint.
+    """
+    path = Path(directory) / FILE_NAME
+    try:
+        fingerprint = json.loads(path.read_text(encoding="utf-8"))
+        shards = [
+            (s["name"], s["bytes"], s["mtime_ns"], s["sha256"]) for s in fingerprint["shards"]
+        ]
+        complete = bool(shards and fingerprint["content"])
+    except FileNotFoundError:
+        return None
+    except (ValueError, KeyError, TypeError):
+        complete = False
+    if not complete or fingerprint.get("algorithm") != ALGORITHM:
+        raise ValueError(
+            f"records/fingerprint: {path}: expected a JSON object with algorithm {ALGORITHM}, "
+            f"shards and content, received something else. {_rebuild_hint(directory)}"
+        )
+    return fingerprint
+
+
+def check_fingerprint(directory: str | os.PathLike[str]) -> str:
+    """Compares the shards with the stored fingerprint by size and time; returns `content`.
+
+    A shard whose time differs is hashed. Where no fingerprint is stored, it is computed.
+
+    Raises:
+      ValueError: a shard is missing, was added, or has another size or hash; or the features were
+        changed. Names the file, what was expected, what was received and the command that mends.
+    """
+    folder = Path(directory)
+    stored = read_fingerprint(folder)
+    if stored is None:
+        return str(compute_fingerprint(folder)["content"])
+    expected = {s["name"]: s for s in stored["shards"]}
+    received = {p.name: p for p in _shard_paths(folder)}
+    for name in sorted(expected.keys() ^ received.keys()):
+        words = ("the shard", "none") if name in expected else ("no such shard", "one")
+        raise _mismatch(folder, name, *words)
+    to_hash = []
+    for name, path in received.items():
+        status = path.stat()
+        if status.st_size != expected[name]["bytes"]:
+            raise _mismatch(
+                folder, name, f"{expected[name]['bytes']} bytes", f"{status.st_size} bytes"
+            )
+        if status.st_mtime_ns != expected[name]["mtime_ns"]:
+            to_hash.append(path)
+    with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
+        for path, sha256 in zip(to_hash, pool.map(_hash_file, to_hash), strict=True):
+            if sha256 != expected[path.name]["sha256"]:
+                raise _mismatch(
+                    folder, path.name, f"sha256 {expected[path.name]['sha256']}", f"sha256 {sha256}"
+                )
+    if _content(folder, stored["shards"]) != stored["content"]:
+        raise _mismatch(folder, "features.json", "the one built with the shards", "another one")
+    return str(stored["content"])
+
+
+def _shard_paths(folder: Path) -> list[Path]:
+    """The shards of all splits, by name."""
+    paths = sorted(p for p in folder.glob("*-of-*") if _SHARD.fullmatch(p.name))
+    if not paths:
+        raise ValueError(
+            f"records/fingerprint: {folder}: expected shards (*-00000-of-*), received "
+            f"{'none' if folder.is_dir() else 'no such directory'}. {_rebuild_hint(folder)}"
+        )
+    return paths
+
+
+def _hash_file(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, ALGORITHM).hexdigest()
+
+
+def _content(folder: Path, shards: list[dict[str, Any]]) -> str:
+    """Hash over (name, bytes, sha256) of every shard and over features.json."""
+    digest = hashlib.sha256()
+    for shard in shards:
+        digest.update(f"{shard['name']} {shard['bytes']} {shard['sha256']}\n".encode())
+    features = folder / "features.json"
+    digest.update(features.read_bytes() if features.is_file() else b"")
+    return digest.hexdigest()
+
+
+def _mismatch(folder: Path, name: str, expected: str, received: str) -> ValueError:
+    return ValueError(
+        f"records/fingerprint: {folder / name}: expected {expected}, received {received}. "
+        f"{_rebuild_hint(folder)}"
+    )
+
+
+def _rebuild_hint(directory: str | os.PathLike[str]) -> str:
+    """The command that builds a damaged set anew, as far as its own metadata still tell."""
+    folder = Path(directory).absolute()
+    try:
+        info = json.loads((folder / "dataset_info.json").read_text(encoding="utf-8"))
+        name, config = str(info["name"]), info.get("configName")
+    except (OSError, ValueError, KeyError, TypeError):
+        return "Build the set again, with --overwrite"
+    flags = f" --config {config}" if config else ""
+    data_dir = folder.parents[2 if config else 1]
+    return (
+        f"Build the set again: tfds build builders/{name}{flags} --data_dir {data_dir} --overwrite"
+    )

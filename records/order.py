@@ -1,0 +1,213 @@
+"""The order of examples: which record stands at which position of which epoch.
+
+Pure integer mathematics, no state and no buffer. An epoch is a permutation of the
+records of a (sub)set; the global batch of step `s` is the slice of positions
+`[s * B, (s + 1) * B)`, and a replica takes its contiguous part of that slice. So the
+sequence of global batches does not depend on replicas, workers, caches or memory, and
+the whole state of an iterator is `(seed, epoch, step)`.
+
+The permutation is a generalised Feistel network on the grid `Z_a x Z_b` with
+`a = ceil(sqrt(N))` and `b = ceil(N / a)`, restricted to `[0, N)` by cycle walking
+(Black and Rogaway, "Ciphers with Arbitrary Finite Domains", CT-RSA 2002). The grid has
+fewer than `a` cells too many, so walking is rare. One definition, `permute`, made of
+int64 operations that NumPy, TensorFlow and XLA share, serves them all.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+
+# Four rounds are the least for a pseudo-random permutation (Luby and Rackoff, 1988), but
+# small grids mix slowly: over all 720 permutations of N = 6, chi-squared is 456 standard
+# deviations too high with 8 rounds, 31 with 12, 1.5 with 16, 0 with 24.
+ROUNDS = 8
+SMALL_ROUNDS = 24
+SMALL = 4096
+MAX_EXAMPLES = 2**62 - 1
+_MASK32 = 0xFFFFFFFF
+_MASK64 = 0xFFFFFFFFFFFFFFFF
+
+
+class NumpyOperations:
+    """The operations of `permute` on NumPy int64 arrays."""
+
+    where = staticmethod(np.where)
+    xor = staticmethod(np.bitwise_xor)
+    shift_right = staticmethod(np.right_shift)
+
+    @staticmethod
+    def walk(step: Any, outside: Any, x: np.ndarray) -> np.ndarray:
+        """Applies `step` to the elements of x until none is `outside`."""
+        todo = outside(x)
+        while todo.any():
+            x = np.where(todo, step(x), x)
+            todo = outside(x)
+        return x
+
+
+class TensorflowOperations:
+    """The operations of `permute` on TensorFlow int64 tensors, also under XLA."""
+
+    @staticmethod
+    def where(condition: Any, x: Any, y: Any) -> Any:
+        """Elementwise choice, as `tf.where`."""
+        import tensorflow as tf  # not at module top: builders and workers need no TensorFlow
+
+        return tf.where(condition, x, y)
+
+    @staticmethod
+    def xor(x: Any, y: Any) -> Any:
+        """Elementwise exclusive or."""
+        import tensorflow as tf
+
+        return tf.bitwise.bitwise_xor(x, tf.cast(y, tf.int64))
+
+    @staticmethod
+    def shift_right(x: Any, bits: int) -> Any:
+        """Elementwise shift; `x` is never negative here."""
+        import tensorflow as tf
+
+        return tf.bitwise.right_shift(x, tf.cast(bits, tf.int64))
+
+    @staticmethod
+    def walk(step: Any, outside: Any, x: Any) -> Any:
+        """Applies `step` to the elements of x until none is `outside`."""
+        import tensorflow as tf
+
+        return tf.while_loop(
+            lambda y: tf.reduce_any(outside(y)),
+            lambda y: (tf.where(outside(y), step(y), y),),
+            (x,),
+        )[0]
+
+
+def mix64(*values: int) -> int:
+    """Hashes integers to one 64-bit integer (splitmix64, Steele et al., OOPSLA 2014)."""
+    state = 0
+    for value in values:
+        state = (state ^ (value & _MASK64)) + 0x9E3779B97F4A7C15 & _MASK64
+        state = (state ^ state >> 30) * 0xBF58476D1CE4E5B9 & _MASK64
+        state = (state ^ state >> 27) * 0x94D049BB133111EB & _MASK64
+        state ^= state >> 31
+    return state
+
+
+def round_keys(*values: int) -> np.ndarray:
+    """The int64 [SMALL_ROUNDS] keys, each in [0, 2^32), of the permutation named by `values`."""
+    return np.array([mix64(*values, r) & _MASK32 for r in range(SMALL_ROUNDS)], np.int64)
+
+
+def _hash32(x: Any, key: Any, ops: Any) -> Any:
+    """Mixes x in [0, 2^32) with a key to [0, 2^32): the `lowbias32` finaliser of C. Wellons.
+
+    Products of two 32-bit numbers wrap in int64; their low 32 bits, all that is kept,
+    are those of the unsigned product.
+    """
+    x = ops.xor(x, key)
+    x = ops.xor(x, ops.shift_right(x, 16)) * 0x21F0AAAD & _MASK32
+    x = ops.xor(x, ops.shift_right(x, 15)) * 0x735A2D97 & _MASK32
+    return ops.xor(x, ops.shift_right(x, 15))
+
+
+def permute(positions: Any, num_examples: int, keys: Any, ops: Any = NumpyOperations) -> Any:
+    """Permutes `[0, N)`: position -> number of the example that stands there.
+
+    Args:
+      positions: int64 of any shape, each in `[0, N)`.
+      num_examples: N, from 1 to 2^62.
+      keys: int64 [SMALL_ROUNDS], from `round_keys`.
+      ops: `NumpyOperations`, or `TensorflowOperations` for tensors (eager, graph, XLA).
+
+    Returns:
+      int64, shaped as `positions`: a bijection of `[0, N)` for each value of `keys`.
+    """
+    a = max(1, int(np.ceil(np.sqrt(num_examples))))
+    b = -(-num_examples // a)
+
+    def shift(value: Any, amount: Any, modulus: int) -> Any:
+        # amount in [0, 2^31) scaled to [0, modulus): no division, bias below 2^-15.
+        moved = value + ops.shift_right(amount * modulus, 31)
+        return ops.where(moved >= modulus, moved - modulus, moved)
+
+    def network(x: Any) -> Any:
+        left, right = x % a, x // a
+        for r in range(0, SMALL_ROUNDS if num_examples < SMALL else ROUNDS, 2):
+            left = shift(left, ops.shift_right(_hash32(right, keys[r], ops), 1), a)
+            right = shift(right, ops.shift_right(_hash32(left, keys[r + 1], ops), 1), b)
+        return right * a + left
+
+    return ops.walk(network, lambda x: x >= num_examples, network(positions))
+
+
+@dataclasses.dataclass(frozen=True)
+class Order:
+    """The order of one (sub)set's examples over all epochs.
+
+    Attributes:
+      num_examples: N, examples of the (sub)set.
+      global_batch_size: B, rows of one step over all replicas.
+      seed: names the sequence of permutations.
+      shuffle: False keeps the records' own order in every epoch (evaluation).
+    """
+
+    num_examples: int
+    global_batch_size: int
+    seed: int = 0
+    shuffle: bool = True
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.num_examples <= MAX_EXAMPLES:
+            raise ValueError(
+                f"records/order: num_examples expected 1 to {MAX_EXAMPLES}, "
+                f"received {self.num_examples}"
+            )
+        if self.global_batch_size < 1:
+            raise ValueError(
+                "records/order: global_batch_size expected at least 1, "
+                f"received {self.global_batch_size}"
+            )
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Steps of one epoch; the last batch is padded with rows of weight 0."""
+        return -(-self.num_examples // self.global_batch_size)
+
+    def examples(self, epoch: int, step: int, steps: int = 1) -> tuple[np.ndarray, np.ndarray]:
+        """The examples of `steps` consecutive global batches of one epoch.
+
+        Returns:
+          (numbers int64 [steps, B] in [0, N), weights float32 [steps, B]): weight 1 for the
+          examples of the epoch, 0 for the real rows that pad its last batch.
+
+        Raises:
+          IndexError: the steps do not lie in `[0, steps_per_epoch)`.
+        """
+        positions = self._positions(step, steps)
+        weights = (positions < self.num_examples).astype(np.float32)
+        wrapped = positions % self.num_examples
+        if self.shuffle:
+            wrapped = permute(wrapped, self.num_examples, round_keys(self.seed, epoch))
+        return wrapped, weights
+
+    def keys(self, epoch: int, step: int, steps: int = 1) -> np.ndarray:
+        """Random keys, int64 [steps, B], a function of (seed, epoch, global position) only.
+
+        They feed augmentation, which is therefore the same for any number of replicas.
+        """
+        positions = self._positions(step, steps)
+        low = _hash32(positions & _MASK32, mix64(self.seed, epoch, 1) & _MASK32, NumpyOperations)
+        mixed = low ^ (positions >> 32)
+        high = _hash32(mixed, mix64(self.seed, epoch, 2) & _MASK32, NumpyOperations)
+        return (high >> 1) << 32 | low
+
+    def _positions(self, step: int, steps: int) -> np.ndarray:
+        if step < 0 or steps < 0 or step + steps > self.steps_per_epoch:
+            raise IndexError(
+                f"records/order: steps {step} to {step + steps} expected within "
+                f"0 to {self.steps_per_epoch}, the steps of one epoch"
+            )
+        first, size = step * self.global_batch_size, self.global_batch_size
+        return np.arange(first, first + steps * size, dtype=np.int64).reshape(steps, size)

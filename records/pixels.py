@@ -1,0 +1,167 @@
+"""What can be said of a picture from its pixels: size, grey or colour, identity, near copies.
+
+Pure NumPy and Pillow, for builders, their threads and command-line tools.
+
+Near copies are found on thumbnails: the grey plane, averaged down to 32x32. Two pictures are near
+copies if the Pearson correlation of their thumbnails is at least NEAR_COPY_CORRELATION; a group
+is what is connected by such pairs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image
+
+# 16.8 million, 8 times the largest brain MRI picture; a file that claims more is refused undecoded.
+MAX_PIXELS = 4096 * 4096
+THUMBNAIL_SIDE = 32
+# Chosen on the 2870 distinct brain MRI pictures. A sample of pairs looked at: from 0.95 up, one
+# slice scaled or compressed anew, or neighbouring slices of one head; at 0.92 different heads are
+# among them. Largest group: 11 pictures at 0.95, 196 at 0.92, 358 at 0.90.
+NEAR_COPY_CORRELATION = 0.95
+_BLOCK_ROWS = 512  # rows of the correlation matrix at a time: 12 MB for 2870 pictures
+
+
+@dataclass(frozen=True)
+class PictureFacts:
+    """What a scan keeps of a picture.
+
+    Attributes:
+      height, width: size in pixels.
+      is_grey: one channel, or all channels equal in every pixel.
+      pixel_hash: hex digits; equal for equal decoded pixels. A grey picture stored in three
+        channels has the hash of its one plane.
+      thumbnail: uint8 [32, 32], the grey plane averaged down.
+    """
+
+    height: int
+    width: int
+    is_grey: bool
+    pixel_hash: str
+    thumbnail: np.ndarray
+
+
+def read_facts(data: bytes, name: str, *, max_pixels: int = MAX_PIXELS) -> PictureFacts:
+    """Decodes a JPEG file completely and describes it; errors as `decode_jpeg`."""
+    pixels = decode_jpeg(data, name, max_pixels=max_pixels)
+    is_grey = is_grey_picture(pixels)
+    plane = pixels[..., 0] if is_grey else _luma(pixels)
+    return PictureFacts(
+        height=pixels.shape[0],
+        width=pixels.shape[1],
+        is_grey=is_grey,
+        pixel_hash=hash_pixels(pixels[..., :1] if is_grey else pixels),
+        thumbnail=make_thumbnail(plane),
+    )
+
+
+def decode_jpeg(data: bytes, name: str, *, max_pixels: int = MAX_PIXELS) -> np.ndarray:
+    """Decodes a whole JPEG file.
+
+    Args:
+      data: the file's bytes.
+      name: the file's name, for errors.
+      max_pixels: largest allowed height x width.
+
+    Returns:
+      uint8 [H, W, C], C 1 or 3.
+
+    Raises:
+      ValueError: no JPEG, damaged or truncated, too large, or neither grey nor RGB. Names file,
+        expected and received.
+    """
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            if image.format != "JPEG":
+                raise ValueError(f"{name}: expected a JPEG picture, received {image.format}")
+            if image.width * image.height > max_pixels:
+                raise ValueError(
+                    f"{name}: expected at most {max_pixels} pixels, received "
+                    f"{image.width}x{image.height}"
+                )
+            if image.mode not in ("L", "RGB"):
+                raise ValueError(f"{name}: expected grey or RGB, received mode {image.mode}")
+            pixels = np.asarray(image)
+    except Image.UnidentifiedImageError:
+        raise ValueError(
+            f"{name}: expected a JPEG picture, received {len(data)} bytes that are no picture "
+            f"(they start with {data[:12]!r})"
+        ) from None
+    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+        raise ValueError(
+            f"{name}: expected a complete JPEG picture, received a damaged or truncated one of "
+            f"{len(data)} bytes ({error})"
+        ) from None
+    return pixels if pixels.ndim == 3 else pixels[..., None]
+
+
+def is_grey_picture(pixels: np.ndarray) -> bool:
+    """Whether uint8 [H, W, C] has one channel or equal channels in every pixel."""
+    return all(np.array_equal(pixels[..., 0], pixels[..., c]) for c in range(1, pixels.shape[-1]))
+
+
+def hash_pixels(pixels: np.ndarray) -> str:
+    """SHA-256 of the shape and values of uint8 [H, W, C], as hex digits."""
+    digest = hashlib.sha256("x".join(map(str, pixels.shape)).encode())
+    digest.update(np.ascontiguousarray(pixels).data)
+    return digest.hexdigest()
+
+
+def make_thumbnail(plane: np.ndarray) -> np.ndarray:
+    """Averages uint8 [H, W] down (or repeats it up) to uint8 [32, 32], ignoring its proportions."""
+    size = (THUMBNAIL_SIDE, THUMBNAIL_SIDE)
+    return np.asarray(Image.fromarray(plane).resize(size, Image.Resampling.BOX))
+
+
+def group_near_copies(
+    thumbnails: np.ndarray, *, correlation: float = NEAR_COPY_CORRELATION
+) -> np.ndarray:
+    """Groups pictures that are connected by near-copy pairs.
+
+    Sums are exact integers in float64 and compared in a fixed order, so every machine finds the
+    same groups.
+
+    Args:
+      thumbnails: uint8 [N, 32, 32].
+      correlation: smallest Pearson correlation of a pair.
+
+    Returns:
+      int64 [N]: for each picture, the number of the first picture of its group.
+    """
+    flat = thumbnails.reshape(len(thumbnails), -1).astype(np.float64)
+    count = flat.shape[1]
+    sums = flat.sum(1)
+    variances = count * (flat * flat).sum(1) - sums * sums
+    first = np.arange(len(flat))
+    for start in range(0, len(flat), _BLOCK_ROWS):
+        rows = slice(start, start + _BLOCK_ROWS)
+        covariances = count * (flat[rows] @ flat.T) - np.outer(sums[rows], sums)
+        # A picture of one colour has no variance, and no near copies but those listed as equal.
+        limits = correlation * np.sqrt(np.outer(variances[rows], variances))
+        near = (covariances >= limits) & (limits > 0)
+        for i, j in zip(*np.nonzero(near)):
+            if i + start < j:
+                _join(first, int(i) + start, int(j))
+    return np.array([_root(first, i) for i in range(len(first))], np.int64)
+
+
+def _root(first: np.ndarray, i: int) -> int:
+    """The first picture of the group of picture `i`; shortens the way there."""
+    while first[i] != i:
+        first[i] = first[first[i]]
+        i = int(first[i])
+    return i
+
+
+def _join(first: np.ndarray, i: int, j: int) -> None:
+    low, high = sorted((_root(first, i), _root(first, j)))
+    first[high] = low
+
+
+def _luma(pixels: np.ndarray) -> np.ndarray:
+    """The brightness of uint8 [H, W, 3] (ITU-R 601-2), uint8 [H, W]."""
+    return np.asarray(Image.fromarray(pixels).convert("L"))

@@ -1,0 +1,39 @@
+"""Keeps TensorFlow's start-up noise from the user; errors stay visible."""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+
+
+def import_tensorflow_quietly() -> None:
+    """Imports TensorFlow without its start-up notes; call it before anything else imports it.
+
+    TensorFlow 2.21 writes some notes before it reads TF_CPP_MIN_LOG_LEVEL, straight to the file
+    descriptor, so that one is turned away while the import runs. If the import fails, everything
+    it wrote is shown.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # 2 still shows "failed call to cuInit"
+    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
+    os.environ.setdefault("MPLBACKEND", "Agg")  # figures are files; no window system is needed
+    os.environ["KERAS_BACKEND"] = "tensorflow"
+    if "tensorflow" in sys.modules:
+        return
+    sys.stderr.flush()
+    kept = os.dup(2)
+    with tempfile.TemporaryFile() as notes:
+        os.dup2(notes.fileno(), 2)
+        failed = True
+        try:
+            import keras
+            import tensorflow as tf
+
+            _ = (keras.__version__, tf.__version__)  # both load their parts on first use
+            failed = False
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
+            if failed:
+                notes.seek(0)
+                sys.stderr.write(notes.read().decode(errors="replace"))
