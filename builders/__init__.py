@@ -1,0 +1,32 @@
+"""The project's TFDS builders; importing this package makes them known to TFDS by name.
+
+`tfds build fetal_health --imports=builders` and `import builders; tfds.builder("fetal_health")`
+find a builder through the provider below. It imports a builder only when it is asked for, so that
+importing this package stays cheap and registers no set twice.
+"""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+from typing import Any
+
+from tensorflow_datasets.core import registered
+
+_FOLDER = Path(__file__).resolve().parent
+
+
+class _FolderProvider:
+    """Finds builders in `builders/<name>/<name>_dataset_builder.py`."""
+
+    def has_dataset(self, name: str) -> bool:
+        """Whether a folder of that name holds a builder."""
+        return (_FOLDER / name / f"{name}_dataset_builder.py").is_file()
+
+    def get_builder_cls(self, name: str) -> Any:
+        """Imports the builder's module and returns its class."""
+        return importlib.import_module(f"builders.{name}.{name}_dataset_builder").Builder
+
+
+# First in the list: TFDS's own provider would import all its legacy builders to look there.
+registered.add_dataset_builder_provider(_FolderProvider(), index=0)

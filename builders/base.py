@@ -1,0 +1,301 @@
+"""The base of the project's TFDS builders: shard counts, refusals, fingerprint and record index."""
+
+from __future__ import annotations
+
+import abc
+import contextlib
+import dataclasses
+import os
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import tensorflow_datasets as tfds
+from absl import logging
+from etils import epath
+
+from builders import sources, storage, writing
+from records import fingerprint
+
+SYNTHETIC = "synthetic"
+_METADATA_KEYS = ("input_feature", "label_feature", "id_feature", "group_feature") + (
+    "generated",
+    "dropped",
+    "class_counts",
+)
+
+
+class RecordsBuilder(  # type: ignore[call-arg]
+    tfds.core.GeneratorBasedBuilder, skip_registration=True
+):
+    """Builds a set of TFRecord shards with a fingerprint and a record index.
+
+    A subclass defines `VERSION`, `BUILDER_CONFIGS` (first `kaggle`; one named `synthetic`),
+    `NUM_SHARDS`, `MANUAL_DOWNLOAD_INSTRUCTIONS` and the methods `_info`, `_split_generators`,
+    `_generate_examples` and `write_synthetic_source`. `_info` calls `make_info`;
+    `_split_generators` finds its files with `find_source` and calls `set_counts`.
+
+    Attributes:
+      NUM_SHARDS: shards per split, unless `--num_shards` asks for another number; a split never
+        gets more shards than it has examples.
+    """
+
+    NUM_SHARDS: int = 4
+
+    def __init__(self, *, file_format: Any = None, **kwargs: Any):
+        """Makes a builder; arguments as for any TFDS builder.
+
+        Raises:
+          ValueError: `file_format` is not tfrecord.
+        """
+        self._check_file_format(file_format)
+        self._synthetic_dir: Path | None = None
+        self._manual_dir_given = False
+        super().__init__(file_format=file_format, **kwargs)
+
+    @property
+    def place(self) -> str:
+        """First words of messages: the builder's folder."""
+        return f"builders/{self.name}"
+
+    @property
+    def is_synthetic(self) -> bool:
+        """Whether this config's data are generated."""
+        return self.builder_config is not None and self.builder_config.name == SYNTHETIC
+
+    @property
+    def data_path(self) -> epath.Path:
+        """Directory of this config and version; deleting it only sets it aside."""
+        return storage.GuardedPath(self.data_dir)
+
+    def is_prepared(self) -> bool:
+        """Whether the set is complete; without TFDS's warning where there is none at all."""
+        return bool(self.data_path.is_dir() and super().is_prepared())
+
+    @abc.abstractmethod
+    def write_synthetic_source(self, directory: Path) -> None:
+        """Writes generated source files, in the layout and with the quirks of the real ones."""
+
+    def make_info(
+        self,
+        features: dict[str, Any],
+        *,
+        input_feature: str,
+        id_feature: str,
+        homepage: str,
+        group_feature: str | None = None,
+        metadata: dict[str, Any] | None = None,
+    ) -> tfds.core.DatasetInfo:
+        """Returns what `_info` must return.
+
+        Args:
+          features: feature name to TFDS feature; the class is called `label`.
+          input_feature: the feature a model reads by default.
+          id_feature: the feature that names an example.
+          homepage: address of the source.
+          group_feature: the feature whose equal values must stay in one split or fold, or None.
+          metadata: further metadata, written as JSON.
+        """
+        values = {
+            "input_feature": input_feature,
+            "label_feature": "label",
+            "id_feature": id_feature,
+            "group_feature": group_feature,
+            "generated": self.is_synthetic,
+            "dropped": {},
+            "class_counts": {},
+            **(metadata or {}),
+        }
+        return self.dataset_info_from_configs(
+            features=tfds.features.FeaturesDict(features),
+            supervised_keys=(input_feature, "label"),
+            homepage=homepage,
+            metadata=tfds.core.MetadataDict(values),
+        )
+
+    def set_counts(
+        self, class_counts: dict[str, int], dropped: dict[str, int] | None = None
+    ) -> None:
+        """Stores {class: examples over all splits} and {reason: rows left out}; says the latter."""
+        self.info.metadata["class_counts"] = {k: int(v) for k, v in class_counts.items()}
+        self.info.metadata["dropped"] = {k: int(v) for k, v in (dropped or {}).items()}
+        for reason, count in self.info.metadata["dropped"].items():
+            self.report(f"dropped {count} ({reason})")
+
+    def report(self, message: str) -> None:
+        """Logs one line that starts with the builder's place."""
+        logging.info("%s: %s", self.place, message)
+
+    def find_source(self, dl_manager: Any, files: Sequence[str], kaggle_name: str) -> Path:
+        """Returns the directory that holds `files`; generated ones for the synthetic config.
+
+        Args:
+          dl_manager: TFDS's download manager.
+          files: paths of files or folders, relative to the source directory.
+          kaggle_name: the set on Kaggle, as `owner/name`.
+
+        Raises:
+          FileNotFoundError: names what is missing, the Kaggle page, `--manual_dir` and the token.
+        """
+        if self._synthetic_dir is not None:
+            self.write_synthetic_source(self._synthetic_dir)
+            return self._synthetic_dir
+        return sources.find_files(
+            dl_manager, self.place, files, kaggle_name, manual_dir_given=self._manual_dir_given
+        )
+
+    def download_and_prepare(
+        self,
+        *,
+        download_dir: Any = None,
+        download_config: tfds.download.DownloadConfig | None = None,
+        file_format: Any = None,
+        **kwargs: Any,
+    ) -> None:
+        """Builds the set, as TFDS does; with what the module's other parts add.
+
+        Raises:
+          ValueError: the request asks for something that would be ignored or lose data, or the
+            source files are not as expected.
+          FileNotFoundError: the source files are missing.
+          OSError: the data directory cannot be written.
+          RuntimeError: another build of this config is running.
+        """
+        request = download_config or tfds.download.DownloadConfig()
+        final = Path(self.data_dir)
+        reuse = request.download_mode == tfds.download.GenerateMode.REUSE_DATASET_IF_EXISTS
+        if reuse and final.is_dir() and not storage.aside_path(final).exists():
+            # Nothing is written here: prepared data may lie on a read-only disk.
+            self._check_file_format(file_format)
+            self._check_request(request)
+            self._reuse(request)
+            return
+        storage.check_writable(final.parent, self.place)
+        with storage.lock(final.parent, self.place), self._old_copy_kept(final):
+            self._check_file_format(file_format)
+            self._check_request(request)
+            if request.download_mode == tfds.download.GenerateMode.UPDATE_DATASET_INFO:
+                super().download_and_prepare(download_dir=download_dir, download_config=request)
+                return
+            leftovers = storage.remove_leftovers(final)
+            if leftovers:
+                self.report(f"removed what {leftovers} killed build(s) left in {final.parent}")
+            if reuse and storage.restore_aside(final):
+                self.report(f"an --overwrite was cut short; its old copy is back in {final}")
+                self.info.read_from_directory(self.data_dir)
+            if reuse and final.is_dir():
+                self._reuse(request)
+                return
+            self._manual_dir_given = request.manual_dir is not None
+            super().download_and_prepare(
+                download_dir=download_dir,
+                download_config=self._with_shards(request),
+                file_format=file_format,
+                **kwargs,
+            )
+
+    @contextlib.contextmanager
+    def _old_copy_kept(self, final: Path) -> Iterator[None]:
+        """Puts an overwritten set back when its successor fails, deletes it when it is complete."""
+        try:
+            yield
+        except BaseException:
+            if storage.restore_aside(final):
+                self.report(f"the copy that stood in {final} before is kept")
+            raise
+        storage.drop_aside(final)
+
+    def _with_shards(self, request: tfds.download.DownloadConfig) -> writing.ShardedDownloadConfig:
+        values = {f.name: getattr(request, f.name) for f in dataclasses.fields(request)}
+        values["num_shards"] = request.num_shards or self.NUM_SHARDS
+        values["try_download_gcs"] = False  # our sets are not there; asking waits for the network
+        return writing.ShardedDownloadConfig(**values)
+
+    def _check_file_format(self, file_format: Any) -> None:
+        name = getattr(file_format, "value", file_format)
+        if name not in (None, "tfrecord"):
+            raise ValueError(
+                f"{self.place}: file format expected tfrecord, received {name}: TFDS loses rows or "
+                "cannot read them back in other formats. Leave --file_format out"
+            )
+
+    def _check_request(self, request: tfds.download.DownloadConfig) -> None:
+        """Raises ValueError for what TFDS would ignore without a word."""
+        default = tfds.download.DownloadConfig()
+        for field in ("max_shard_size", "min_shard_size", "beam_runner", "beam_options"):
+            received = getattr(request, field)
+            if received not in (None, getattr(default, field)):
+                raise ValueError(
+                    f"{self.place}: {field}={received} was asked for, which TFDS ignores. "
+                    f"Set the number of shards instead: --num_shards={self.NUM_SHARDS}"
+                )
+        if request.num_shards is not None and request.num_shards < 1:
+            raise ValueError(
+                f"{self.place}: num_shards expected 1 or more, received {request.num_shards}"
+            )
+
+    def _reuse(self, request: tfds.download.DownloadConfig) -> None:
+        """Says that the set is there; refuses what would need it to be built anew.
+
+        Raises:
+          ValueError: another number of shards, or a cut, was asked for.
+        """
+        rebuild = f"To build it anew: {self._command()} --overwrite"
+        for split in self.info.splits.values() if request.num_shards else ():
+            expected = min(request.num_shards, split.num_examples)
+            if split.num_shards != expected:
+                raise ValueError(
+                    f"{self.place}: {self.data_dir} is already prepared; --num_shards expected "
+                    f"{expected} shards of split {split.name}, received {split.num_shards}. "
+                    f"{rebuild} --num_shards={request.num_shards}"
+                )
+        if request.max_examples_per_split is not None:
+            raise ValueError(
+                f"{self.place}: {self.data_dir} is already prepared; --max_examples_per_split="
+                f"{request.max_examples_per_split} would be ignored. {rebuild}"
+            )
+        self.report(
+            f"already prepared in {self.data_dir}, used as it is; the source files were not read. "
+            + rebuild
+        )
+
+    def _command(self) -> str:
+        config = f" --config {self.builder_config.name}" if self.builder_config else ""
+        return f"tfds build {self.place}{config} --data_dir {self.data_dir_root}"
+
+    def _download_and_prepare(
+        self, dl_manager: Any, download_config: tfds.download.DownloadConfig
+    ) -> None:
+        """Writes shards, metadata, fingerprint and index into the incomplete directory."""
+        with contextlib.ExitStack() as stack:
+            if self.is_synthetic:
+                folder = stack.enter_context(tempfile.TemporaryDirectory(prefix=self.name))
+                self._synthetic_dir = Path(folder)
+            try:
+                super()._download_and_prepare(dl_manager, download_config)
+            finally:
+                self._synthetic_dir = None
+        if download_config.max_examples_per_split == 0:
+            return
+        self._check_metadata()
+        # The index is parsed by the stored metadata, and all must be there when TFDS renames the
+        # directory to its final name. TFDS writes the same metadata once more after this.
+        self.info.write_to_directory(self.data_dir)
+        fingerprint.write_fingerprint(self.data_dir)
+        from records import index  # imports TensorFlow, which a refused request need not wait for
+
+        index.write_indexes(os.path.normpath(self.data_dir))
+
+    def _example_writer(self) -> writing.StableExampleWriter:
+        return writing.StableExampleWriter(file_format=self.info.file_format)
+
+    def _check_metadata(self) -> None:
+        metadata = self.info.metadata
+        missing = [key for key in _METADATA_KEYS if key not in metadata]
+        names = self.info.features["label"].names
+        if missing or sorted(metadata["class_counts"]) != sorted(names):
+            raise ValueError(
+                f"{self.place}: metadata expected {', '.join(_METADATA_KEYS)} and a count of each "
+                f"of {names}, received {dict(metadata)}"
+            )

@@ -1,0 +1,90 @@
+"""TFDS builder of the brain tumor MRI set: grey JPEG pictures in 4 classes."""
+
+from __future__ import annotations
+
+import io
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow_datasets as tfds
+
+from builders.base import RecordsBuilder
+from builders.brain_tumor_mri import splits, synthetic
+from builders.brain_tumor_mri.pictures import FOLDERS, LABEL_NAMES, Picture, read_pictures
+
+KAGGLE_NAME = "sartajbhuvaji/brain-tumor-classification-mri"
+HOMEPAGE = f"https://www.kaggle.com/datasets/{KAGGLE_NAME}"
+
+
+class Builder(RecordsBuilder):
+    """A slice as its file's own JPEG bytes, its class, and what identifies its copies."""
+
+    VERSION = tfds.core.Version("1.0.0")
+    RELEASE_NOTES = {"1.0.0": "First release."}
+    BUILDER_CONFIGS = [
+        tfds.core.BuilderConfig(
+            name="kaggle", description="Training and Testing as given, copies included."
+        ),
+        tfds.core.BuilderConfig(
+            name="deduplicated", description="One file of each picture; Testing's leave Training."
+        ),
+        tfds.core.BuilderConfig(name="synthetic", description="Generated pictures."),
+    ]
+    NUM_SHARDS = 16
+    MANUAL_DOWNLOAD_INSTRUCTIONS = f"Download {HOMEPAGE} and unpack Training/ and Testing/."
+
+    def _info(self) -> tfds.core.DatasetInfo:
+        return self.make_info(
+            {
+                "image": tfds.features.Image(shape=(None, None, 3), encoding_format="jpeg"),
+                "label": tfds.features.ClassLabel(names=list(LABEL_NAMES)),
+                "filename": tfds.features.Text(),
+                "height": np.int32,
+                "width": np.int32,
+                "is_grey": np.bool_,
+                "pixel_hash": tfds.features.Text(),
+                "group": np.int64,
+            },
+            input_feature="image",
+            id_feature="filename",
+            group_feature="group",
+            homepage=HOMEPAGE,
+        )
+
+    def write_synthetic_source(self, directory: Path) -> None:
+        """Writes generated pictures in the folders of the real set."""
+        synthetic.write_pictures(directory)
+
+    def _split_generators(self, dl_manager: Any) -> dict[str, Iterator[tuple[str, dict[str, Any]]]]:
+        source = self.find_source(dl_manager, FOLDERS, KAGGLE_NAME)
+        pictures = read_pictures(source)
+        dropped: dict[str, int] = {}
+        if self.builder_config.name == "deduplicated":
+            chosen, dropped = splits.split_deduplicated(pictures)
+        else:
+            chosen = splits.split_as_given(pictures)
+        counts = Counter(p.label for split in chosen.values() for p in split)
+        self.set_counts({name: counts[i] for i, name in enumerate(LABEL_NAMES)}, dropped)
+        return {name: self._generate_examples(source, split) for name, split in chosen.items()}
+
+    def _generate_examples(
+        self, source: Path, pictures: list[Picture]
+    ) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Yields the pictures, which `read_pictures` has already decoded and checked."""
+        for picture in pictures:
+            yield (
+                picture.filename,
+                {
+                    "image": io.BytesIO((source / picture.filename).read_bytes()),
+                    "label": picture.label,
+                    "filename": picture.filename,
+                    "height": picture.height,
+                    "width": picture.width,
+                    "is_grey": picture.is_grey,
+                    "pixel_hash": picture.pixel_hash,
+                    "group": picture.group,
+                },
+            )

@@ -1,0 +1,85 @@
+"""Chooses train, validation and test pictures, without and with removal of copies."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter, defaultdict
+
+from builders.brain_tumor_mri.pictures import LABEL_NAMES, Picture
+
+VALIDATION_SHARE = 0.1
+
+
+def split_as_given(pictures: list[Picture]) -> dict[str, list[Picture]]:
+    """Test is Testing; validation is a tenth of each class of Training, rounded down.
+
+    Near-copy groups stay together, except where a class's count could not be met otherwise.
+    """
+    training = [p for p in pictures if not p.is_testing]
+    train, validation = _cut_validation(training, exact=True)
+    return {
+        "train": train,
+        "validation": validation,
+        "test": [p for p in pictures if p.is_testing],
+    }
+
+
+def split_deduplicated(
+    pictures: list[Picture],
+) -> tuple[dict[str, list[Picture]], dict[str, int]]:
+    """Keeps one file of each distinct picture; what stands in Testing leaves Training.
+
+    Near-copy groups never straddle train and validation, so validation may fall short of a tenth
+    by a few pictures. Testing pictures that are near, not equal, to Training ones stay.
+
+    Returns:
+      (split name to pictures, reason to number of files dropped).
+    """
+    testing = {p.pixel_hash for p in pictures if p.is_testing}
+    kept: dict[str, Picture] = {}
+    dropped: Counter[str] = Counter()
+    for picture in sorted(pictures, key=lambda p: (not p.is_testing, p.filename)):
+        if not picture.is_testing and picture.pixel_hash in testing:
+            dropped["training_copy_of_testing"] += 1
+        elif picture.pixel_hash in kept:
+            where = "testing" if picture.is_testing else "training"
+            dropped[f"{where}_copy_of_{where}"] += 1
+        else:
+            kept[picture.pixel_hash] = picture
+    train, validation = _cut_validation([p for p in kept.values() if not p.is_testing], exact=False)
+    test = [p for p in kept.values() if p.is_testing]
+    return {"train": train, "validation": validation, "test": test}, dict(dropped)
+
+
+def _cut_validation(pictures: list[Picture], *, exact: bool) -> tuple[list[Picture], list[Picture]]:
+    """Cuts whole groups, in the order of a hash of the group, until each class has its share.
+
+    Args:
+      pictures: the pictures to divide.
+      exact: split groups where whole ones do not give the exact count.
+
+    Returns:
+      (train, validation), each in the order given.
+    """
+    totals = Counter(p.label for p in pictures)
+    wanted = {label: int(VALIDATION_SHARE * totals[label]) for label in range(len(LABEL_NAMES))}
+    groups: dict[int, list[Picture]] = defaultdict(list)
+    for picture in pictures:
+        groups[picture.group].append(picture)
+    chosen: set[str] = set()
+    in_order = sorted(groups, key=lambda g: hashlib.sha256(str(g).encode()).digest())
+    for group in in_order:
+        counts = Counter(p.label for p in groups[group])
+        if all(count <= wanted[label] for label, count in counts.items()):
+            chosen.update(p.filename for p in groups[group])
+            for label, count in counts.items():
+                wanted[label] -= count
+    if exact:
+        for picture in (p for group in in_order for p in groups[group]):
+            if wanted[picture.label] > 0 and picture.filename not in chosen:
+                chosen.add(picture.filename)
+                wanted[picture.label] -= 1
+    return (
+        [p for p in pictures if p.filename not in chosen],
+        [p for p in pictures if p.filename in chosen],
+    )

@@ -1,0 +1,136 @@
+"""One song per example: joins artists, tokenizes, drops repeats and splits."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from records import cleaning
+
+from . import tables
+from .vocabulary import Vocabulary
+
+SPLITS = ("train", "validation", "test")
+_TENTHS = ("train",) * 8 + ("validation", "test")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Song:
+    """One example.
+
+    Attributes:
+      id: the song's link; without one, its artist's link and content.
+      text: the lyric as it came.
+      artist: the artist of the first row of this song.
+      content: hash of its words, 16 bytes.
+      ids: {feature: provisional token ids, int32 [T]}.
+    """
+
+    id: str
+    text: str
+    artist: tables.Artist
+    content: bytes
+    ids: dict[str, np.ndarray]
+
+
+@dataclasses.dataclass(frozen=True)
+class SongTable:
+    """All songs in file order, the vocabularies of their ids, and the counts of rows."""
+
+    songs: list[Song]
+    vocabularies: dict[str, Vocabulary]
+    drops: tables.Drops
+
+
+def read(
+    source: Path,
+    language: str,
+    written_as: Sequence[str],
+    progress: Callable[[Iterator[Any], int], Iterator[Any]],
+    num_processes: int | None = None,
+) -> SongTable:
+    """Reads the two files of `source` and returns every usable song once.
+
+    Two rows are one song if they have the same song link, or the same words in the same order,
+    whatever case, punctuation and line breaks (`cleaning.basic_tokens`), under the same artist or
+    another. The first usable row stays, with its artist; the genres of the others are added to it.
+
+    Args:
+      source: directory of `artists-data.csv` and `lyrics-data.csv`.
+      language: spaCy language code.
+      written_as: the ways the files write that language, in lower case.
+      progress: wraps an iterator over so many items to show how far it is.
+      num_processes: worker processes for cleaning; default one per core.
+
+    Raises:
+      ValueError: a file is not as expected, or under half of the rows in the language are usable.
+    """
+    drops = tables.Drops()
+    artists = tables.read_artists(source / tables.ARTISTS_FILE)
+    lyrics = source / tables.LYRICS_FILE
+    rows = tables.read_songs(lyrics, artists, written_as, drops)
+    vocabularies = {"token_ids": Vocabulary(), "token_ids_basic": Vocabulary()}
+    tokens = progress(cleaning.both_tokens(rows["Lyric"], num_processes, language), len(rows))
+    songs = _unique_songs(rows, tokens, artists, vocabularies, drops)
+    tables.check_enough(len(songs), drops, lyrics)
+    return SongTable(songs, vocabularies, drops)
+
+
+def _unique_songs(
+    rows: pd.DataFrame,
+    tokens: Iterator[tuple[list[str], list[str]]],
+    artists: dict[str, tables.Artist],
+    vocabularies: dict[str, Vocabulary],
+    drops: tables.Drops,
+) -> list[Song]:
+    songs: list[Song] = []
+    by_link: dict[str, int] = {}
+    by_content: dict[bytes, int] = {}
+    columns = (rows["ALink"], rows["SLink"], rows["Lyric"], tokens)
+    for artist_link, link, text, (clean, basic) in zip(*columns, strict=True):
+        if not clean:
+            drops.reasons[tables.NO_WORDS] += 1
+            continue
+        content = tables.content_hash(basic)
+        first = by_link.get(link) if link in by_link else by_content.get(content)
+        number = len(songs) if first is None else first
+        by_content.setdefault(content, number)
+        if link:
+            by_link.setdefault(link, number)
+        if first is not None:
+            drops.reasons[tables.REPEATED] += 1
+            songs[first] = _with_genres(songs[first], artists[artist_link])
+            continue
+        ids = {
+            name: vocabulary.encode(words)
+            for (name, vocabulary), words in zip(vocabularies.items(), (clean, basic), strict=True)
+        }
+        identity = link or f"{artist_link}#{content.hex()}"
+        songs.append(Song(identity, text, artists[artist_link], content, ids))
+    return songs
+
+
+def _with_genres(song: Song, other: tables.Artist) -> Song:
+    genres = tuple(dict.fromkeys(song.artist.genres + other.genres))
+    if genres == song.artist.genres:
+        return song
+    return dataclasses.replace(song, artist=dataclasses.replace(song.artist, genres=genres))
+
+
+def split_of(song: Song, split_by: str) -> str:
+    """Returns the split of a song by the hash of its words (`song`) or artist's name (`artist`).
+
+    The files' order and their other rows have no part in it, so a song that a later download still
+    holds stays in its split.
+    """
+    content = song.content
+    if split_by == "artist":
+        content = " ".join(song.artist.name.casefold().split()).encode()
+    value = int.from_bytes(hashlib.blake2b(content, digest_size=8).digest(), "big")
+    return _TENTHS[value % 10]

@@ -1,0 +1,200 @@
+"""Reads the two CSV files of the Kaggle lyrics, in both column layouts, into one row per song."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import hashlib
+import warnings
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+PLACE = "builders/song_lyrics"
+ARTISTS_FILE = "artists-data.csv"
+LYRICS_FILE = "lyrics-data.csv"
+
+# Reasons for leaving a row of the lyrics file out, in the order in which they are tested.
+OTHER_LANGUAGE = "other language"
+EMPTY_LYRIC = "empty lyric"
+UNKNOWN_ARTIST = "artist without rows"
+NO_GENRE = "artist without genre"
+NO_WORDS = "lyric empty after cleaning"
+REPEATED = "song repeated"
+
+# Rows per step of reading: the rows of other languages are dropped before the next step.
+_CHUNK_ROWS = 50_000
+
+# keep_default_na=False: artists and songs are called NA, None and Null.
+# index_col=False: else rows that are all too wide would shift their cells without a word.
+_CSV: dict[str, Any] = {
+    "dtype": str,
+    "keep_default_na": False,
+    "encoding": "utf-8-sig",
+    "index_col": False,
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Artist:
+    """What the artists file says of one artist link, all of its rows together.
+
+    Attributes:
+      name: the name in the first row.
+      label: the primary genre.
+      genres: all genres, in the order in which they stand there.
+    """
+
+    name: str
+    label: str
+    genres: tuple[str, ...]
+
+
+@dataclasses.dataclass
+class Drops:
+    """Counts of the rows of the lyrics file.
+
+    Attributes:
+      reasons: {reason: rows left out}.
+      language_rows: rows in the wanted language, usable or not.
+      languages: {language as written: rows}.
+    """
+
+    reasons: Counter[str] = dataclasses.field(default_factory=Counter)
+    language_rows: int = 0
+    languages: Counter[str] = dataclasses.field(default_factory=Counter)
+
+
+def read_artists(path: Path) -> dict[str, Artist]:
+    """Returns {link: artist} of the artists file.
+
+    The primary genre is the `Genre` of the first row that has one, else the first of `Genres`.
+
+    Raises:
+      ValueError: a column is missing, or the file is not a CSV table.
+    """
+    columns = _check_columns(path, ("Artist", "Link"), ("Genre", "Genres"))
+    with _table_errors(path):
+        table = pd.read_csv(path, **_CSV)[columns].fillna("")
+    table = table.apply(lambda column: column.str.strip())
+    # A newer layout has only `Genres`, an older one only `Genre`.
+    table = table.reindex(columns=["Artist", "Link", "Genre", "Genres"], fill_value="")
+    artists = {}
+    for link, rows in table.groupby("Link", sort=False):
+        named = [*rows["Genre"], *(g for cell in rows["Genres"] for g in cell.split(";"))]
+        genres = tuple(dict.fromkeys(" ".join(g.split()) for g in named if g.strip()))
+        name = next((n for n in rows["Artist"] if n), str(link))
+        artists[str(link)] = Artist(name, genres[0] if genres else "", genres)
+    return artists
+
+
+def read_songs(
+    path: Path, artists: dict[str, Artist], language: Sequence[str], drops: Drops
+) -> pd.DataFrame:
+    """Returns the rows of the lyrics file that have words and a genre, in file order.
+
+    Args:
+      path: the lyrics file.
+      artists: {link: artist}.
+      language: the ways the wanted language is written, in lower case, such as `en`, `english`.
+      drops: counts of rows, which this adds to.
+
+    Returns:
+      Columns `ALink`, `SLink` and `Lyric` (strings; the lyric as it came).
+
+    Raises:
+      ValueError: a column is missing, the file is not a CSV table, or it holds no row of the
+        language.
+    """
+    needed = ("ALink", "SLink", "Lyric")
+    columns = _check_columns(path, needed, ("Idiom", "language"))
+    column = "language" if "language" in columns else "Idiom"
+    parts = []
+    # Reading with `usecols` would accept rows that are too wide.
+    with _table_errors(path), pd.read_csv(path, chunksize=_CHUNK_ROWS, **_CSV) as chunks:
+        for chunk in chunks:
+            rows = chunk[[*needed, column]].fillna("").rename(columns={column: "language"})
+            parts.append(_usable_rows(rows, artists, language, drops))
+    if not drops.language_rows:
+        found = ", ".join(f"{name or '(none)'} {n}" for name, n in drops.languages.most_common(8))
+        raise ValueError(
+            f"{PLACE}: {path}: column '{column}' expected rows in {' or '.join(language)}, "
+            f"received: {found or 'an empty table'}. Set the language in the builder's config"
+        )
+    return pd.concat(parts, ignore_index=True)[list(needed)]
+
+
+def _usable_rows(
+    rows: pd.DataFrame, artists: dict[str, Artist], language: Sequence[str], drops: Drops
+) -> pd.DataFrame:
+    written = rows["language"].str.strip()
+    drops.languages.update(written.tolist())
+    rows = _keep(rows, written.str.lower().isin(language), OTHER_LANGUAGE, drops)
+    drops.language_rows += len(rows)
+    rows = _keep(rows, rows["Lyric"].str.strip() != "", EMPTY_LYRIC, drops)
+    rows = rows.assign(ALink=rows["ALink"].str.strip(), SLink=rows["SLink"].str.strip())
+    rows = _keep(rows, rows["ALink"].isin(list(artists)), UNKNOWN_ARTIST, drops)
+    with_genre = [link for link, artist in artists.items() if artist.genres]
+    return _keep(rows, rows["ALink"].isin(with_genre), NO_GENRE, drops)
+
+
+def _keep(rows: pd.DataFrame, kept: pd.Series, reason: str, drops: Drops) -> pd.DataFrame:
+    drops.reasons[reason] += int((~kept).sum())
+    return rows[kept]
+
+
+def content_hash(words: Sequence[str]) -> bytes:
+    """Returns 16 bytes that name a song by its words, whatever its case, punctuation and lines."""
+    return hashlib.blake2b(" ".join(words).encode(), digest_size=16).digest()
+
+
+def check_enough(kept: int, drops: Drops, path: Path) -> None:
+    """Raises ValueError, with the reasons and counts, if under half of the rows were kept."""
+    if 2 * kept >= drops.language_rows:
+        return
+    reasons = ", ".join(
+        f"{reason} {count}"
+        for reason, count in drops.reasons.most_common()
+        if count and reason != OTHER_LANGUAGE
+    )
+    raise ValueError(
+        f"{PLACE}: {path}: expected at least half of the {drops.language_rows} rows of the "
+        f"language to be usable, received {kept}. Left out: {reasons}. Check that "
+        f"{ARTISTS_FILE} and {LYRICS_FILE} are of one download"
+    )
+
+
+def _check_columns(path: Path, needed: Sequence[str], one_of: Sequence[str]) -> list[str]:
+    """Returns the columns to read: all of `needed` and those of `one_of` that are there."""
+    with _table_errors(path):
+        header = list(pd.read_csv(path, nrows=0, **_CSV).columns)
+    missing = [name for name in needed if name not in header]
+    found = [name for name in one_of if name in header]
+    if not found:
+        missing.append(" or ".join(one_of))
+    if missing:
+        raise ValueError(
+            f"{PLACE}: {path}: expected the columns {', '.join(needed)} and "
+            f"{' or '.join(one_of)}, received {', '.join(header)}; missing: {', '.join(missing)}. "
+            "Download the files anew"
+        )
+    return [*needed, *found]
+
+
+@contextlib.contextmanager
+def _table_errors(path: Path) -> Iterator[None]:
+    """Turns what pandas raises for a file that is no table into a ValueError that names it."""
+    failures = (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError)
+    try:
+        with warnings.catch_warnings():
+            # pandas only warns where it cuts off cells.
+            warnings.simplefilter("error", pd.errors.ParserWarning)
+            yield
+    except (*failures, pd.errors.ParserWarning) as error:
+        raise ValueError(
+            f"{PLACE}: {path}: expected a CSV table in UTF-8, received: {error}. "
+            "Download the file anew"
+        ) from error

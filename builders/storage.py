@@ -1,0 +1,124 @@
+"""What a build does to the data directory around TFDS's own work: locks, checks, cleans, restores.
+
+TFDS writes a set to `incomplete.XXXXXX_<version>` beside its final place and renames it when it is
+complete. Three things are missing there and stand here: a killed build's leftovers are removed, a
+replaced set comes back when its successor fails, and two builds of one set keep apart.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from etils import epath
+
+_ASIDE_PREFIX = "replaced."
+
+
+class GuardedPath(type(epath.Path("/"))):  # type: ignore[misc]
+    """Path of a prepared set whose `rmtree` sets the directory aside instead of deleting it.
+
+    `tfds build --overwrite` calls `rmtree` on a builder's path before the builder sees the rest of
+    the request. With the files set aside, a build that is then refused or fails can put them back.
+    """
+
+    def rmtree(self, missing_ok: bool = False) -> None:
+        """Renames the directory to its place aside.
+
+        Raises:
+          FileNotFoundError: there is no such directory, and `missing_ok` is False.
+        """
+        if self.is_dir():
+            set_aside(Path(self))
+        elif not missing_ok:
+            raise FileNotFoundError(os.fspath(self))
+
+
+def aside_path(final: Path) -> Path:
+    """Where the set of the directory `final` lies while its successor is built."""
+    return final.with_name(_ASIDE_PREFIX + final.name)
+
+
+def set_aside(final: Path) -> None:
+    """Renames a prepared set to its place aside; an older one there is deleted."""
+    aside = aside_path(final)
+    if aside.exists():
+        shutil.rmtree(aside)
+    final.rename(aside)
+
+
+def restore_aside(final: Path) -> bool:
+    """Puts a set that was set aside back if no other has taken its place; says whether it did."""
+    aside = aside_path(final)
+    if not aside.is_dir() or final.exists():
+        return False
+    aside.rename(final)
+    return True
+
+
+def drop_aside(final: Path) -> None:
+    """Deletes the set aside, once its successor is in place."""
+    if final.is_dir():
+        shutil.rmtree(aside_path(final), ignore_errors=True)
+
+
+def remove_leftovers(final: Path) -> int:
+    """Deletes what killed builds of the same set left; returns how many directories.
+
+    Only call it under `lock`: the directories of a running build look the same.
+    """
+    pattern = re.compile(rf"incomplete\.[A-Z0-9]+_{re.escape(final.name)}")
+    leftovers = [p for p in final.parent.iterdir() if pattern.fullmatch(p.name)]
+    for path in leftovers:
+        shutil.rmtree(path)
+    return len(leftovers)
+
+
+def check_writable(directory: Path, place: str) -> None:
+    """Creates `directory` and a file in it, to fail before any work is done.
+
+    Args:
+      directory: the directory that the set's files will be written below.
+      place: first words of the error.
+
+    Raises:
+      OSError: it cannot be created or written; names the directory and the reason.
+    """
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=directory):
+            pass
+    except OSError as error:
+        raise OSError(
+            f"{place}: expected a data directory that can be written, received {directory}: "
+            f"{error.strerror or error}. Choose another one with --data_dir"
+        ) from None
+
+
+@contextlib.contextmanager
+def lock(directory: Path, place: str) -> Iterator[None]:
+    """Holds the exclusive lock of `directory`; the system releases it however the process ends.
+
+    The directory itself is locked, so that no lock file stays behind.
+
+    Raises:
+      RuntimeError: another process holds it.
+    """
+    handle = os.open(directory, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise RuntimeError(
+                f"{place}: another build writes to {directory} at this moment. "
+                "Wait until it ends, then run this command again"
+            ) from None
+        yield
+    finally:
+        os.close(handle)
