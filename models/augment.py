@@ -1,0 +1,206 @@
+"""Picture augmentation on the device, in operations that XLA compiles.
+
+The random numbers are an integer hash of each example's key, so an example is changed in the same
+way whatever batch, replica or group of steps it falls into.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import tensorflow as tf
+
+_LOW_32_BITS = 0xFFFFFFFF
+_GOLDEN_RATIO = 0x9E3779B9
+_DRAWS = 7
+_ONE = 1 << 16  # One pixel in the fixed-point positions.
+
+
+@dataclasses.dataclass(frozen=True)
+class AugmentConfig:
+    """How far a picture may be changed; each amount is drawn evenly from its range.
+
+    Attributes:
+        flip_probability: share of the pictures mirrored left to right.
+        rotation_degrees: up to this many degrees either way, at most 90.
+        zoom: scale factor in 1 ± zoom, below 1.
+        shift: up to this share of height and of width either way, at most 0.5.
+        brightness: all values times 1 ± brightness, at most 1.
+        contrast: distance from the picture's mean times 1 ± contrast, at most 1.
+    """
+
+    flip_probability: float = 0.5
+    rotation_degrees: float = 10.0
+    zoom: float = 0.1
+    shift: float = 0.05
+    brightness: float = 0.1
+    contrast: float = 0.1
+
+    def __post_init__(self) -> None:
+        limits = {
+            "flip_probability": 1.0,
+            "rotation_degrees": 90.0,
+            "zoom": 0.9,
+            "shift": 0.5,
+            "brightness": 1.0,
+            "contrast": 1.0,
+        }
+        for name, limit in limits.items():
+            value = getattr(self, name)
+            if not 0.0 <= value <= limit:
+                raise ValueError(
+                    f"models/augment: {name} expected a number in [0, {limit}], received {value}"
+                )
+
+
+def _mix(x: tf.Tensor) -> tf.Tensor:
+    """Bijection of 32-bit numbers, held in int64 [...], that scatters close ones apart.
+
+    The finaliser of MurmurHash3. int64 because unsigned kernels are missing on some devices; the
+    product may overflow, its low 32 bits are right all the same.
+    """
+    low = tf.constant(_LOW_32_BITS, tf.int64)
+    x = tf.bitwise.bitwise_xor(x, tf.bitwise.right_shift(x, tf.constant(16, tf.int64)))
+    x = tf.bitwise.bitwise_and(x * tf.constant(0x85EBCA6B, tf.int64), low)
+    x = tf.bitwise.bitwise_xor(x, tf.bitwise.right_shift(x, tf.constant(13, tf.int64)))
+    x = tf.bitwise.bitwise_and(x * tf.constant(0xC2B2AE35, tf.int64), low)
+    return tf.bitwise.bitwise_xor(x, tf.bitwise.right_shift(x, tf.constant(16, tf.int64)))
+
+
+def hash_uniform(keys: tf.Tensor, draws: int) -> tf.Tensor:
+    """Draws numbers that depend on nothing but the key.
+
+    Args:
+        keys: int64 [B], any values.
+        draws: how many numbers per key.
+
+    Returns:
+        float32 [B, draws], evenly spread multiples of 2**-24 in [0, 1).
+    """
+    low = tf.constant(_LOW_32_BITS, tf.int64)
+    golden = tf.constant(_GOLDEN_RATIO, tf.int64)
+    keys = tf.cast(keys, tf.int64)
+    upper = tf.bitwise.bitwise_and(tf.bitwise.right_shift(keys, tf.constant(32, tf.int64)), low)
+    state = _mix(tf.bitwise.bitwise_and(_mix(upper) + golden, low))
+    state = _mix(tf.bitwise.bitwise_xor(state, tf.bitwise.bitwise_and(keys, low)))
+    steps = tf.range(1, draws + 1, dtype=tf.int64) * golden
+    bits = _mix(tf.bitwise.bitwise_and(state[:, None] + steps[None, :], low))
+    bits = tf.bitwise.right_shift(bits, tf.constant(8, tf.int64))
+    return tf.cast(bits, tf.float32) * (1.0 / (1 << 24))
+
+
+def _fixed(x: tf.Tensor, one: int) -> tf.Tensor:
+    """Rounds float [B] to int32 [B, 1, 1] in units of 1 / one."""
+    return tf.cast(tf.round(x * one), tf.int32)[:, None, None]
+
+
+def _source_positions(
+    signed: tf.Tensor, flip: tf.Tensor, height: int, width: int, config: AugmentConfig
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Where each output pixel comes from: row and column, int32 [B, H, W] in 1 / _ONE pixels.
+
+    Integers, because XLA may compute a position twice, once for the gather and once for the
+    weights, and two roundings of a float beside a whole number give a wrong neighbour.
+
+    Args:
+        signed: float32 [B, 4] in [-1, 1): rotation, zoom, shift down, shift right.
+        flip: int32 [B], -1 for mirrored pictures, else 1.
+        height: H.
+        width: W.
+        config: magnitudes.
+    """
+    # float64: what is left of a difference between two sines is gone when they are rounded.
+    signed = tf.cast(signed, tf.float64)
+    angle = signed[:, 0] * math.radians(config.rotation_degrees)
+    scale = 1.0 / (1.0 + signed[:, 1] * config.zoom)
+    # Half units, because coordinates from the centre are doubled to be whole.
+    cosine = _fixed(tf.cos(angle) * scale, _ONE // 2)
+    sine = _fixed(tf.sin(angle) * scale, _ONE // 2)
+    y = (2 * tf.range(height) - (height - 1))[None, :, None]
+    x = (2 * tf.range(width) - (width - 1))[None, None, :] * flip[:, None, None]
+    centre_y, centre_x = (height - 1) * (_ONE // 2), (width - 1) * (_ONE // 2)
+    shift_y = _fixed(signed[:, 2] * (config.shift * height), _ONE)
+    shift_x = _fixed(signed[:, 3] * (config.shift * width), _ONE)
+    rows = cosine * y - sine * x + (shift_y + centre_y)
+    columns = sine * y + cosine * x + (shift_x + centre_x)
+    return _reflect(rows, height), _reflect(columns, width)
+
+
+def _reflect(position: tf.Tensor, size: int) -> tf.Tensor:
+    """Folds positions outside the picture back in, as a mirror at its edge would."""
+    last = (size - 1) * _ONE
+    return tf.maximum(last - tf.abs(last - tf.abs(position)), 0)
+
+
+def _pack_neighbours(images: tf.Tensor) -> tf.Tensor:
+    """Packs each pixel with its right, lower and lower right neighbour into one int32.
+
+    One gather then fetches all four, where the gathers are what a warp costs.
+    """
+    x = tf.cast(images, tf.int32)
+    right = tf.concat([x[:, :, 1:], x[:, :, -1:]], axis=2)
+    pair = tf.bitwise.bitwise_or(x, tf.bitwise.left_shift(right, 8))
+    below = tf.concat([pair[:, 1:], pair[:, -1:]], axis=1)
+    return tf.bitwise.bitwise_or(pair, tf.bitwise.left_shift(below, 16))
+
+
+def _fraction(position: tf.Tensor) -> tf.Tensor:
+    """Share of the next neighbour: int32 [B, H, W] -> float32 [B, H, W, 1] in [0, 1)."""
+    return tf.cast(tf.bitwise.bitwise_and(position, _ONE - 1), tf.float32)[..., None] / _ONE
+
+
+def _warp(images: tf.Tensor, rows: tf.Tensor, columns: tf.Tensor) -> tf.Tensor:
+    """Bilinear look-up: uint8 [B, H, W, C] at int32 [B, H, W] -> float32 [B, H, W, C]."""
+    height, width, channels = images.shape[1:]
+    batch = tf.shape(images)[0]
+    fraction_y, fraction_x = _fraction(rows), _fraction(columns)
+    index = tf.bitwise.right_shift(rows, 16) * width + tf.bitwise.right_shift(columns, 16)
+    index += (tf.range(batch) * (height * width))[:, None, None]
+    packed = tf.reshape(_pack_neighbours(images), [-1, channels])
+    packed = tf.reshape(tf.gather(packed, index), [batch, height, width, channels])
+
+    def corner(shift: int) -> tf.Tensor:
+        bits = tf.bitwise.right_shift(packed, shift)
+        return tf.cast(tf.bitwise.bitwise_and(bits, 255), tf.float32)
+
+    upper = corner(0) + (corner(8) - corner(0)) * fraction_x
+    lower = corner(16) + (corner(24) - corner(16)) * fraction_x
+    return upper + (lower - upper) * fraction_y
+
+
+def augment_images(
+    images: tf.Tensor, keys: tf.Tensor, config: AugmentConfig | None = None
+) -> tf.Tensor:
+    """Mirrors, rotates, zooms, shifts and changes the light of each picture.
+
+    Args:
+        images: uint8 [B, H, W, C], H, W and C static.
+        keys: int64 [B]; equal keys change a picture in the same way. The caller makes them from
+            (seed, epoch, global position).
+        config: magnitudes; None is `AugmentConfig()`.
+
+    Returns:
+        float32 [B, H, W, C] in 0..255.
+
+    Raises:
+        TypeError: images that are not uint8.
+    """
+    images = tf.convert_to_tensor(images)
+    if images.dtype != tf.uint8:
+        raise TypeError(
+            f"models/augment: images expected uint8 [B, H, W, C], received {images.dtype.name}"
+        )
+    config = config or AugmentConfig()
+    height, width, channels = images.shape[1:]
+    uniform = hash_uniform(keys, _DRAWS)
+    signed = uniform * 2.0 - 1.0
+    flip = tf.where(uniform[:, 0] < config.flip_probability, -1, 1)
+    rows, columns = _source_positions(signed[:, 1:5], flip, height, width, config)
+    warped = _warp(images, rows, columns)
+    # An integer sum is exact in any order, so the mean does not depend on the batch.
+    total = tf.reduce_sum(tf.cast(images, tf.int64), axis=[1, 2, 3], keepdims=True)
+    mean = tf.cast(total, tf.float32) / float(height * width * channels)
+    contrast = 1.0 + config.contrast * signed[:, 5][:, None, None, None]
+    brightness = 1.0 + config.brightness * signed[:, 6][:, None, None, None]
+    return tf.clip_by_value((mean + (warped - mean) * contrast) * brightness, 0.0, 255.0)

@@ -1,0 +1,45 @@
+"""What a model is made from: the name, the regularisation and, for text, the sizes."""
+
+from __future__ import annotations
+
+import dataclasses
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelConfig:
+    """Settings of one model; everything not named here is fixed by the model's name.
+
+    Attributes:
+        name: a key of `models.MODELS`.
+        dropout: rate in [0, 1) of the model's dropout layers; None keeps the model's own default.
+        weights: image models only: "imagenet", "random", or the path of a weights file
+            (`.weights.h5` / `.h5` without the classifier; for efficientnet_lite0 also `.pth`).
+        vocab_size: text models only: ids lie in [0, vocab_size); 0 is padding.
+        embedding_dim: text models only: width of a token's vector; None is the model's default.
+        units: text models only: width of the recurrent state (per direction); None is the
+            model's default.
+    """
+
+    name: str
+    dropout: float | None = None
+    weights: str = "imagenet"
+    vocab_size: int = 10_000
+    embedding_dim: int | None = None
+    units: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.dropout is not None and not 0.0 <= self.dropout < 1.0:
+            raise ValueError(
+                f"models: dropout expected a rate in [0, 1) or None, received {self.dropout}"
+            )
+        if self.vocab_size < 2:
+            raise ValueError(
+                "models: vocab_size expected at least 2 (padding and out-of-vocabulary), "
+                f"received {self.vocab_size}"
+            )
+        for field in ("embedding_dim", "units"):
+            value = getattr(self, field)
+            if value is not None and value < 1:
+                raise ValueError(
+                    f"models: {field} expected a positive number or None, received {value}"
+                )

@@ -1,0 +1,150 @@
+"""Recurrent classifiers for right-padded token ids."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import keras
+
+from models.config import ModelConfig
+
+
+@dataclasses.dataclass(frozen=True)
+class RecurrentDesign:
+    """What distinguishes one recurrent model from another.
+
+    Attributes:
+        cell: "lstm" or "gru".
+        bidirectional: read the steps in both directions.
+        pool: average the states of all steps; else take the state after the last token.
+        embedding_dim: default width of a token's vector.
+        units: default width of the state, per direction.
+        dropout: default rate before the logits.
+        spatial_dropout: rate at which whole embedding channels are dropped.
+        bag: also classify by the words themselves, whatever their order: their vectors' average
+            with learned weights, and their maximum. The recurrent layer then reads the vectors
+            without changing them. On song_lyrics (validation accuracy, 6 to 8 epochs) the words
+            alone give 0.413, a recurrent layer alone 0.385: it learns the training songs by heart.
+    """
+
+    cell: str
+    bidirectional: bool
+    pool: bool
+    embedding_dim: int
+    units: int
+    dropout: float
+    spatial_dropout: float
+    bag: bool = False
+
+
+_WORD_DROPOUT = 0.3
+_CELLS = {"lstm": keras.layers.LSTM, "gru": keras.layers.GRU}
+
+
+def _make_mask(ids: keras.KerasTensor) -> keras.KerasTensor:
+    """Marks the real steps: int32 [B, T] -> bool [B, T], True where there is a token.
+
+    The first step always counts: a text with no token left after cleaning then reads as one
+    padding token, instead of dividing 0 by 0 in the average and being refused by cuDNN.
+    """
+    first = keras.ops.ones_like(ids[:, :1])
+    return keras.ops.not_equal(keras.ops.concatenate([first, ids[:, 1:]], axis=1), 0)
+
+
+def _embed(
+    ids: keras.KerasTensor, config: ModelConfig, design: RecurrentDesign, dropout: float
+) -> keras.KerasTensor:
+    """Vectors of the tokens, with dropout: int32 [B, T] -> [B, T, E]."""
+    x = keras.layers.Embedding(
+        config.vocab_size,
+        config.embedding_dim or design.embedding_dim,
+        embeddings_initializer=keras.initializers.RandomNormal(stddev=0.1),
+        name="embedding",
+    )(ids)
+    if design.bag and dropout:
+        # Drops whole words, so that no single one decides.
+        x = keras.layers.Dropout(_WORD_DROPOUT, (None, ids.shape[1], 1), name="words")(x)
+    if design.spatial_dropout and dropout:
+        x = keras.layers.SpatialDropout1D(design.spatial_dropout, name="spatial_dropout")(x)
+    return x
+
+
+def _pool_words(
+    ids: keras.KerasTensor, vectors: keras.KerasTensor, mask: keras.KerasTensor, vocab_size: int
+) -> list[keras.KerasTensor]:
+    """Average with a learned weight per word, and maximum: [B, T, E] -> two of [B, E]."""
+    # float32 whatever the policy: the softmax runs over many steps.
+    weigh = keras.layers.Embedding(
+        vocab_size, 1, embeddings_initializer="zeros", dtype="float32", name="word_weights"
+    )
+    absent = keras.ops.expand_dims((keras.ops.cast(mask, "float32") - 1.0) * 1e4, -1)
+    share = keras.ops.softmax(weigh(ids) + absent, axis=1)
+    vectors = keras.ops.cast(vectors, "float32")
+    return [keras.ops.sum(vectors * share, axis=1), keras.ops.max(vectors + absent, axis=1)]
+
+
+def build_rnn(
+    config: ModelConfig,
+    spec: Any,
+    num_classes: int,
+    *,
+    design: RecurrentDesign,
+    use_cudnn: bool | str = "auto",
+) -> keras.Model:
+    """Builds embedding -> dropout -> recurrent layer -> pooling -> dropout -> logits.
+
+    Every id must lie in [0, config.vocab_size): on a CPU a larger one is an error of the gather,
+    on a GPU it silently reads zeros, so the input pipeline has to clip. Padding (id 0, on the
+    right) never changes the logits.
+
+    Args:
+        config: all fields but weights are used.
+        spec: int32 [T] without the batch; T may be None.
+        num_classes: width of the logits.
+        design: cell, direction, pooling and defaults.
+        use_cudnn: "auto", True or False; must be False where the step is compiled with XLA,
+            because the cuDNN kernel cannot be part of an XLA program.
+
+    Returns:
+        Model from int32 [B, T] to float32 logits [B, num_classes].
+
+    Raises:
+        ValueError: a spec that is not a vector of integer ids.
+    """
+    shape = tuple(spec.shape)
+    if len(shape) != 1 or not keras.backend.is_int_dtype(_dtype_name(spec.dtype)):
+        raise ValueError(
+            f"models/rnn: {config.name} expected input int32 [T], received "
+            f"{_dtype_name(spec.dtype)} {list(shape)}"
+        )
+    dropout = design.dropout if config.dropout is None else config.dropout
+    ids = keras.Input(shape, dtype="int32", name="token_ids")
+    mask = _make_mask(ids)
+    x = _embed(ids, config, design, dropout)
+    bag = _pool_words(ids, x, mask, config.vocab_size) if design.bag else []
+    if design.bag:
+        x = keras.ops.stop_gradient(x)
+    recurrent = _CELLS[design.cell](
+        config.units or design.units,
+        return_sequences=design.pool,
+        use_cudnn=use_cudnn,
+        name=design.cell,
+    )
+    if design.bidirectional:
+        recurrent = keras.layers.Bidirectional(recurrent, name=f"bi{design.cell}")
+    x = recurrent(x, mask=mask)
+    if design.pool:
+        # float32: a sum over many bfloat16 steps loses the small ones.
+        x = keras.layers.GlobalAveragePooling1D(dtype="float32", name="pool")(x, mask=mask)
+    if bag:
+        x = keras.layers.Concatenate(dtype="float32", name="words_and_states")([*bag, x])
+    if dropout:
+        x = keras.layers.Dropout(dropout, name="dropout")(x)
+    logits = keras.layers.Dense(num_classes, dtype="float32", name="logits")(x)
+    return keras.Model(ids, logits, name=config.name)
+
+
+def _dtype_name(dtype: Any) -> str:
+    """Name of a TensorFlow, NumPy or Keras dtype."""
+    return keras.backend.standardize_dtype(dtype)
