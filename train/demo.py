@@ -1,0 +1,168 @@
+"""`make demo`: builds the generated sets, trains a model on each, benchmarks, one summary.
+
+python -m train.demo --data-dir data --run-dir runs/demo
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import os
+import shutil
+import statistics
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from train.commands import (
+    SETS,
+    CommandError,
+    prepare_synthetic_sets,
+    python_command,
+    run_command,
+)
+from train.config import normalise_flags
+
+# Long enough to learn the generated sets, short enough for two processors: the epochs of a full
+# training are far more (see MODALITY_DEFAULTS in train.config).
+_SHORT = {
+    "fetal_health": ("--epochs", "20"),
+    "brain_tumor_mri": ("--epochs", "30"),
+    "song_lyrics": ("--epochs", "4", "--sequence-length", "64"),
+}
+
+
+def parse_arguments(arguments: list[str]) -> argparse.Namespace:
+    """Parses command-line flags; prints usage and exits with 2 where they are wrong."""
+    parser = argparse.ArgumentParser(
+        prog="python -m train.demo", description=__doc__, allow_abbrev=False
+    )
+    parser.add_argument(
+        "--data-dir", type=Path, default=Path("data"), help="prepared sets (default: data)"
+    )
+    parser.add_argument(
+        "--run-dir",
+        type=Path,
+        default=Path("runs/demo"),
+        help="folder of the run folders; those of an earlier demo are replaced "
+        "(default: runs/demo)",
+    )
+    parser.add_argument(
+        "--benchmarks",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="compare briefly with tfds.load and Keras fit (default: on)",
+    )
+    return parser.parse_args(normalise_flags(arguments))
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs the demo; returns the exit code: 0 only if every command worked."""
+    options = parse_arguments(sys.argv[1:] if arguments is None else arguments)
+    start = time.perf_counter()
+    logs = options.run_dir / "logs"
+    print("All data of this demo are GENERATED: its figures say nothing about the real tasks.")
+    try:
+        prepare_synthetic_sets(options.data_dir, logs / "build.log")
+        for name in SETS:
+            _train(name, options, logs)
+        if options.benchmarks:
+            _benchmark(options, logs)
+        print("\n".join(summary_lines(options)))
+    except (CommandError, OSError, ValueError) as error:
+        print(f"demo failed: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("\ndemo interrupted; `make demo` begins again", file=sys.stderr)
+        return 130
+    print(f"demo finished in {time.perf_counter() - start:.0f} s")
+    return 0
+
+
+def _train(name: str, options: argparse.Namespace, logs: Path) -> None:
+    """Trains one model in a fresh run folder."""
+    folder = options.run_dir / name
+    # Only a run folder is removed, whatever --run-dir was set to; train.run refuses others.
+    if (folder / "config.json").exists():
+        shutil.rmtree(folder)
+    flags = ["--dataset", f"{name}/synthetic", "--data-dir", str(options.data_dir)]
+    flags += ["--model", SETS[name], "--strategy", "mirrored", *_SHORT[name]]
+    # Two replicas also without GPUs; where there are GPUs, they are used and this is ignored.
+    flags += ["--cpu-devices", "2", "--run-dir", str(folder)]
+    command = python_command("train.run", *flags)
+    run_command(f"training {SETS[name]} on {name}/synthetic", command, logs / f"{name}.log")
+
+
+def _benchmark(options: argparse.Namespace, logs: Path) -> None:
+    sets = [f"{name}/synthetic" for name in SETS]
+    flags = ["--quick", "--repeats", "1", "--data-dir", str(options.data_dir), "--dataset", *sets]
+    flags += ["--output", str(options.run_dir / "benchmarks.json")]
+    command = python_command("benchmarks.run", *flags)
+    run_command("benchmarking briefly", command, logs / "benchmarks.log")
+
+
+def summary_lines(options: argparse.Namespace) -> list[str]:
+    """The summary, read from the run folders and from the benchmark's file."""
+    runs = {name: _read_run(options.run_dir / name) for name in SETS}
+    lines = ["", "Generated data (not the real sets), short training", ""]
+    head = f"{'set, model':36}{'validation':>20}{'test':>20}{'examples/s':>12}"
+    lines += [head, f"{'':36}{'accuracy        F1':>20}{'accuracy        F1':>20}"]
+    for name, (found, rate) in runs.items():
+        cells = "".join(
+            f"{found[r]['accuracy']:12.3f}{found[r]['weighted_f1']:8.3f}"
+            for r in ("validation", "test")
+        )
+        lines.append(f"{f'{name}, {SETS[name]}':36}{cells}{rate:12,.0f}")
+    lines += ["", f"{'where the time went':36}{'setup':>9}{'input':>9}{'steps':>9}{'rest':>9}"]
+    for name, (found, _) in runs.items():
+        seconds = found["seconds"]
+        cells = "".join(f"{seconds[k]:7.2f} s" for k in ("setup", "input", "step", "rest"))
+        share = f"   waited for input {100 * found['input_share']:.1f} % of input + steps"
+        lines.append(f"{f'{name}, {SETS[name]}':36}{cells}{share}")
+    first = next(iter(runs.values()))[0]
+    lines += ["", f"devices: {', '.join(first['devices'])}; {first['strategy']}"]
+    lines += [
+        "examples/s: median of the epochs after the first; setup: opening, decoding, features of",
+        "the frozen backbone; steps: tracing included; rest: validation and files of each epoch",
+    ]
+    if options.benchmarks:
+        lines += _benchmark_lines(options.run_dir / "benchmarks.json")
+    lines += ["", "figures"]
+    for name in SETS:
+        folder = options.run_dir / name
+        lines += [f"  {folder / 'curves.png'}", f"  {folder / 'confusion_matrix.png'}"]
+    tensorboard = os.path.relpath(Path(sys.executable).with_name("tensorboard"))
+    lines += ["", f"more: {tensorboard} --logdir {options.run_dir}", "real data: README.md"]
+    return lines
+
+
+def _read_run(folder: Path) -> tuple[dict[str, Any], float]:
+    """A finished run's `metrics.json` and its median examples/s."""
+    for figure in ("curves.png", "confusion_matrix.png"):
+        if not (folder / figure).exists():
+            raise ValueError(f"train/demo: {folder} expected {figure}, which is missing")
+    found = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+    with open(folder / "history.csv", encoding="utf-8", newline="") as file:
+        rates = [float(row["examples_per_s"]) for row in csv.DictReader(file)]
+    # The first epoch holds tracing and compiling.
+    return found, statistics.median(rates[1:] or rates)
+
+
+def _benchmark_lines(file: Path) -> list[str]:
+    """Each comparison: ours, the best other system, the ratio."""
+    comparisons = json.loads(file.read_text(encoding="utf-8"))["comparisons"]
+    lines = ["", "benchmark, one short repetition (for figures: make bench)"]
+    lines += [f"  {'set':16}{'question':34}{'ours':>12}{'best other':>12}{'ratio':>8}"]
+    for one in comparisons:
+        systems, best = one["systems"], one["reference"]
+        ours, other = systems["ours"]["median"], systems[best]["median"]
+        text = f"  {one['dataset'].split('/')[0]:16}{one['question'][:33]:34}{ours:12,.0f}"
+        lines.append(f"{text}{other:12,.0f}{one['ratio']:8.2f}  {one['quantity']}, {best}")
+    lines.append("  ratio: speed of ours over the best other; below 1 the other is faster")
+    return lines
+
+
+if __name__ == "__main__":
+    sys.exit(main())

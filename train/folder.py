@@ -1,0 +1,128 @@
+"""The run folder: one configuration, its history, metrics, figures and checkpoints."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import subprocess
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from train.config import TrainConfig
+
+_PACKAGES = ("tensorflow", "keras", "tensorflow-datasets", "tensorflow-text", "numpy")
+
+
+class RunFolder:
+    """Reads and writes a run folder; every file appears whole under its final name."""
+
+    def __init__(self, path: str, config: TrainConfig, fingerprint: str):
+        """Opens or makes the folder.
+
+        Raises:
+          ValueError: it belongs to a run with other settings or other data; says which differ.
+          OSError: it cannot be made or written.
+        """
+        self.path = Path(path)
+        self._check_folder(config, fingerprint)
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ValueError(
+                f"train/folder: --run-dir expected a folder that can be written, received "
+                f"{self.path} ({error.strerror}). Choose another --run-dir"
+            ) from error
+        self._config = self._read_config() or (
+            json.loads(config.to_json()) | {"data_fingerprint": fingerprint}
+        )
+        self._write_config()
+
+    @property
+    def checkpoints(self) -> Path:
+        """Where checkpoints lie."""
+        return self.path / "checkpoints"
+
+    def keep_resolved(self, resolved: dict[str, Any]) -> dict[str, Any]:
+        """Stores what `auto` resolved to at the first start; returns what is stored."""
+        if "resolved" not in self._config:
+            self._config["resolved"] = resolved
+            self._write_config()
+        return dict(self._config["resolved"])
+
+    def finished_metrics(self) -> dict[str, Any] | None:
+        """The metrics of a finished run, or None."""
+        file = self.path / "metrics.json"
+        return json.loads(file.read_text(encoding="utf-8")) if file.exists() else None
+
+    def write_text(self, name: str, text: str) -> None:
+        """Writes a text file atomically."""
+        self.write_bytes(name, text.encode())
+
+    def write_bytes(self, name: str, data: bytes) -> None:
+        """Writes a file atomically."""
+        temporary = self.path / f".{name}.{os.getpid()}"
+        temporary.write_bytes(data)
+        os.replace(temporary, self.path / name)
+
+    def write_history(self, rows: list[dict[str, Any]]) -> None:
+        """Writes `history.csv`, one row per epoch."""
+        text = io.StringIO()
+        writer = csv.DictWriter(text, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+        self.write_text("history.csv", text.getvalue())
+
+    def _read_config(self) -> dict[str, Any] | None:
+        file = self.path / "config.json"
+        if not file.exists():
+            return None
+        try:
+            return dict(json.loads(file.read_text(encoding="utf-8")))
+        except ValueError as error:
+            raise ValueError(
+                f"train/folder: {file} expected JSON, received something else ({error}). "
+                "Choose another --run-dir, or remove that folder"
+            ) from error
+
+    def _write_config(self) -> None:
+        text = json.dumps(self._config, indent=2, sort_keys=True) + "\n"
+        self.write_text("config.json", text)
+
+    def _check_folder(self, config: TrainConfig, fingerprint: str) -> None:
+        if not self.path.exists():
+            return
+        hint = "Choose another --run-dir, or remove that folder"
+        stored = self._read_config()
+        if stored is None:
+            if self.path.is_dir() and not any(self.path.iterdir()):
+                return
+            raise ValueError(
+                f"train/folder: {self.path} expected a run folder or a new name, received "
+                f"something that holds no config.json. {hint}"
+            )
+        stored.pop("resolved", None)
+        asked = json.loads(config.to_json()) | {"data_fingerprint": fingerprint}
+        differing = sorted(k for k in stored.keys() | asked if stored.get(k) != asked.get(k))
+        if differing:
+            lines = "; ".join(f"{k}: {stored.get(k)!r}, now {asked.get(k)!r}" for k in differing)
+            raise ValueError(
+                f"train/folder: {self.path} belongs to a run with other settings ({lines}). {hint}"
+            )
+
+
+def versions() -> dict[str, str]:
+    """Versions of the packages that shape a result, and this project's commit if known."""
+    found = {name: metadata.version(name) for name in _PACKAGES}
+    try:
+        commit = subprocess.run(
+            ["git", "describe", "--always", "--dirty"],
+            cwd=Path(__file__).parent,
+            capture_output=True,
+            text=True,
+        ).stdout.strip()
+    except OSError:
+        commit = ""
+    return found | {"commit": commit or "unknown"}

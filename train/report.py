@@ -1,0 +1,230 @@
+"""What a run tells: lines while it trains, figures and a table at its end."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import io
+import json
+import platform
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from records.data import Data
+from records.schema import IMAGE, Schema
+from train.config import TrainConfig
+from train.evaluate import Metrics
+from train.folder import RunFolder, versions
+from train.profile import read_input_share
+from train.strategy import Cluster
+
+
+@dataclasses.dataclass(frozen=True)
+class RunResult:
+    """Everything `metrics.json` is made of."""
+
+    config: TrainConfig
+    hardware: dict[str, Any]
+    schema: Schema
+    cluster: Cluster
+    fingerprint: str
+    metrics: dict[str, Metrics]
+    seconds: dict[str, float]
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready."""
+        names = self.schema.class_names
+        return {
+            "dataset": self.schema.name,
+            "model": self.config.model,
+            "seed": self.config.seed,
+            **{role: m.to_dict(names) for role, m in self.metrics.items()},
+            "seconds": self.seconds,
+            "replicas": self.cluster.num_replicas,
+            "devices": list(self.cluster.devices),
+            "strategy": self.cluster.name,
+            **self.hardware,
+            "data_fingerprint": self.fingerprint,
+            "versions": versions(),
+            "machine": {"processor": platform.processor() or platform.machine()},
+        }
+
+
+def print_dataset_note(config: TrainConfig) -> None:
+    """Says plainly when the data are generated."""
+    if "synthetic" in config.dataset:
+        print(
+            f"{config.dataset} is GENERATED data: its figures say nothing about the real task.\n"
+            "  Real data: --dataset fetal_health --manual-dir FOLDER_OF_THE_DOWNLOADED_FILES"
+        )
+
+
+def print_header(
+    config: TrainConfig, schema: Schema, cluster: Cluster, hardware: dict[str, Any], path: Path
+) -> None:
+    """One paragraph: what is trained, on what, where it is written."""
+    compiled = "XLA" if hardware["xla"] else "no XLA"
+    counts = ", ".join(f"{k} {v:,}" for k, v in schema.split_counts.items())
+    print(f"{config.model} on {schema.name} ({counts}; {schema.num_classes} classes)")
+    print(
+        f"  {cluster.name}, {cluster.num_replicas} replica{'s' * (cluster.num_replicas > 1)}, "
+        f"{hardware['precision']}, {compiled}, seed {config.seed} -> {path}"
+    )
+    if cluster.note:
+        print(f"  {cluster.note}")
+    if config.freeze:
+        print("  backbone frozen: its features are computed once (not augmented)")
+
+
+def print_epoch(row: dict[str, Any], epochs: int, history: list[dict[str, Any]]) -> None:
+    """The progress line of an epoch; time left if every epoch is trained."""
+    steady = history[1:] or history  # the first epoch also traces and compiles
+    mean = sum(r["seconds"] for r in steady) / len(steady)
+    left = mean * (epochs - row["epoch"])
+    print(
+        f"epoch {row['epoch']:3d}/{epochs}  loss {row['loss']:.4f}  accuracy "
+        f"{row['accuracy']:.4f}  validation: loss {row['val_loss']:.4f}  accuracy "
+        f"{row['val_accuracy']:.4f}  F1 {row['val_weighted_f1']:.4f}  "
+        f"{row['examples_per_s']:>9,.0f} examples/s  at most {_clock(left)} left",
+        flush=True,
+    )
+
+
+def _clock(seconds: float) -> str:
+    return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
+
+
+@functools.lru_cache(maxsize=1)
+def _writer(folder: str) -> Any:
+    return tf.summary.create_file_writer(folder)
+
+
+def write_scalars(run_dir: Path, row: dict[str, Any]) -> None:
+    """Writes an epoch's figures to TensorBoard."""
+    with _writer(str(run_dir / "tensorboard")).as_default(step=row["epoch"]):
+        for name, value in row.items():
+            if name != "epoch":
+                tf.summary.scalar(name, value)
+
+
+def write_run(
+    folder: RunFolder, result: RunResult, training: Any, data: Data, history: list[dict[str, Any]]
+) -> dict[str, Any]:
+    """Writes model, figures, TensorBoard pages and, last, `metrics.json`; prints the summary."""
+    found = result.to_dict()
+    temporary = folder.path / ".model.keras"
+    training.model.save(temporary)
+    temporary.replace(folder.path / "model.keras")
+    folder.write_bytes("curves.png", _curves(history))
+    name, metrics = list(result.metrics.items())[-1]
+    confusion = _confusion(metrics.confusion, result.schema.class_names, name)
+    folder.write_bytes("confusion_matrix.png", confusion)
+    _write_tensorboard(folder.path, result, data, confusion)
+    profile = {"seconds": result.seconds, "input_share": _input_share(result.seconds)}
+    if result.config.profile:
+        profile["trace_conclusion"] = read_input_share(folder.path)
+    folder.write_text("profile.json", json.dumps(profile, indent=2) + "\n")
+    found["input_share"] = profile["input_share"]
+    folder.write_text("metrics.json", json.dumps(found, indent=2) + "\n")
+    print_summary(found, folder.path)
+    if result.config.profile:
+        print(f"  profile: {profile['trace_conclusion']}")
+    return found
+
+
+def _input_share(seconds: dict[str, float]) -> float:
+    """Share of the training time in which the devices waited for input."""
+    return seconds["input"] / max(seconds["input"] + seconds["step"], 1e-9)
+
+
+def print_summary(found: dict[str, Any], path: Path, again: bool = False) -> None:
+    """The closing table."""
+    if again:
+        print(f"{path} is a finished run of these settings. To train anew, remove it.")
+    print(f"\n{'':12}{'loss':>9}{'accuracy':>10}{'F1':>9}   recall per class")
+    for role in ("validation", "test"):
+        if role in found:
+            m = found[role]
+            recall = ", ".join(
+                f"{k} {'-' if v is None else format(v, '.3f')}" for k, v in m["recall"].items()
+            )
+            print(
+                f"{role:12}{m['loss']:9.4f}{m['accuracy']:10.4f}{m['weighted_f1']:9.4f}   {recall}"
+            )
+    s = found["seconds"]
+    print(
+        f"time: setup {s['setup']:.1f} s, input {s['input']:.2f} s, steps {s['step']:.1f} s, "
+        f"rest {s['rest']:.1f} s; the devices waited for input {100 * found['input_share']:.1f} % "
+        "of the training time"
+    )
+    print(f"more: {path}/curves.png, {path}/confusion_matrix.png")
+    print(f"      tensorboard --logdir {path}/tensorboard")
+
+
+def _figure(width: float, height: float, columns: int = 1) -> Any:
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    return pyplot.subplots(1, columns, figsize=(width, height), layout="constrained")
+
+
+def _png(figure: Any) -> bytes:
+    from matplotlib import pyplot
+
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=100)
+    pyplot.close(figure)
+    return buffer.getvalue()
+
+
+def _curves(history: list[dict[str, Any]]) -> bytes:
+    """Cost and metrics per epoch, training and validation."""
+    figure, axes = _figure(12, 4, 3)
+    epochs = [row["epoch"] for row in history]
+    for axis, name in zip(axes, ("loss", "accuracy", "weighted_f1"), strict=True):
+        axis.plot(epochs, [row[name] for row in history], label="training")
+        axis.plot(epochs, [row[f"val_{name}"] for row in history], label="validation")
+        axis.set(xlabel="epoch", title=name.replace("_", " "))
+        axis.legend()
+        axis.grid(alpha=0.3)
+    return _png(figure)
+
+
+def _confusion(confusion: np.ndarray, names: tuple[str, ...], role: str) -> bytes:
+    size = max(4.5, 0.9 * len(names) + 2)
+    figure, axis = _figure(size, size)
+    share = confusion / np.maximum(confusion.sum(1, keepdims=True), 1)
+    axis.imshow(share, cmap="Blues", vmin=0, vmax=1)
+    for i, j in np.ndindex(*confusion.shape):
+        colour = "white" if share[i, j] > 0.5 else "black"
+        axis.text(j, i, f"{confusion[i, j]}", ha="center", va="center", color=colour)
+    ticks = range(len(names))
+    axis.set_xticks(ticks, names, rotation=45, ha="right")
+    axis.set_yticks(ticks, names)
+    axis.set(xlabel="predicted", ylabel="true", title=f"{role}: examples")
+    return _png(figure)
+
+
+def _write_tensorboard(run_dir: Path, result: RunResult, data: Data, confusion: bytes) -> None:
+    """The confusion matrix, sample pictures and the hyperparameters."""
+    from tensorboard.plugins.hparams import api as hparams
+
+    settings = {
+        k: v if isinstance(v, (bool, int, float, str)) else str(v)
+        for k, v in dataclasses.asdict(result.config).items()
+    }
+    with _writer(str(run_dir / "tensorboard")).as_default(step=0):
+        tf.summary.image("confusion_matrix", tf.io.decode_png(confusion, channels=4)[None])
+        hparams.hparams(settings, trial_id=str(run_dir.name))
+        for role, metrics in result.metrics.items():
+            tf.summary.scalar(f"final/{role}_weighted_f1", metrics.weighted_f1)
+        if data.schema.modality == IMAGE and data.config.cached:
+            train = data.examples("train")
+            pictures = tf.gather(train.host_tensors[0], train.numbers[:8])
+            tf.summary.image("inputs", pictures, max_outputs=8)
+    _writer(str(run_dir / "tensorboard")).flush()

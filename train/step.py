@@ -1,0 +1,202 @@
+"""One training step in two phases, many steps per call.
+
+1. In every replica: forward and backward over its part of the batch (this part alone may be
+   compiled at two or more replicas); its loss is divided by the examples of the global batch,
+   so that the gradients, summed over the replicas, are those of the mean. They are unscaled and
+   clipped after the sum: each replica holds the same result.
+2. In every replica: the optimizer applies them. With a loss scale only if they are finite,
+   decided outside the replicas, once for all.
+
+With one replica the reduction is nothing and both phases of a whole chunk of steps are one
+function, compiled as a whole with XLA. What Keras's `fit` gets wrong with several replicas
+(clipping before the reduction, finiteness of replica 0 only, an uneven last batch, equal
+dropout masks) cannot arise here: each happens after the reduction, or knows its replica.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from records.order import mix64
+from train.feed import Chunk
+from train.precision import LossScale
+from train.strategy import Cluster
+
+# Seeds of consecutive steps lie this far apart: a layer may draw that often in one step.
+_DRAWS_PER_STEP = 1024
+
+
+@dataclasses.dataclass(frozen=True)
+class StepOptions:
+    """What shapes a step besides model and optimizer.
+
+    Attributes:
+      class_weights: float32 [C].
+      clip_norm: largest global norm of the mean gradient, or None.
+      xla: compile with XLA.
+      seed: names the dropout masks.
+      augment: (inputs [b, ...], keys int64 [b]) -> inputs, on the device, or None.
+    """
+
+    class_weights: np.ndarray
+    clip_norm: float | None
+    xla: bool
+    seed: int
+    augment: Callable[[Any, Any], Any] | None = None
+
+
+class TrainStep:
+    """Trains a model chunk by chunk and sums loss and confusion matrix of the epoch."""
+
+    def __init__(
+        self,
+        model: keras.Model,
+        optimizer: keras.optimizers.Optimizer,
+        cluster: Cluster,
+        options: StepOptions,
+        scale: LossScale | None,
+    ):
+        """Call it in the strategy's scope, with a built optimizer."""
+        self.model, self.optimizer, self.scale = model, optimizer, scale
+        self._cluster, self._options = cluster, options
+        self._variables = [v.value for v in model.trainable_variables]
+        self._seeds = [v for v in model.variables if v.name.endswith("seed_generator_state")]
+        num_classes = len(options.class_weights)
+        self.loss_sum = _replica_sum(())
+        self.confusion = _replica_sum((num_classes, num_classes))
+        several = cluster.num_replicas > 1
+        if several:
+            # The gradients come reduced. Keras 3 has no flag to skip its own reduction
+            # (keras#19308); the method is private, so Keras is pinned and this is tested.
+            optimizer._all_reduce_sum_gradients = lambda pairs: list(pairs)
+            compiled = tf.function(self._forward_backward, jit_compile=options.xla)
+            self._forward_backward = compiled  # type: ignore[method-assign]
+        self._call = tf.function(self._run, jit_compile=options.xla and not several)
+
+    def run(self, chunk: Chunk, first_step: int) -> None:
+        """Trains the chunk's steps; `first_step` counts from the start of the run."""
+        steps = tf.constant(chunk.steps, tf.int64)
+        self._call(chunk.arrays, chunk.counts, tf.constant(first_step, tf.int64), steps)
+
+    def reset_totals(self) -> None:
+        """Begins an epoch's sums anew."""
+        for total in (self.loss_sum, self.confusion):
+            total.assign(tf.zeros_like(total.read_value()))
+
+    def _run(self, arrays: Any, counts: Any, first_step: tf.Tensor, steps: tf.Tensor) -> None:
+        def body(i: tf.Tensor) -> tuple[tf.Tensor]:
+            self._step(arrays, counts[i], i, first_step + i)
+            return (i + 1,)
+
+        # Not `for i in tf.range(steps)`: XLA would compile anew for every number of steps.
+        tf.while_loop(lambda i: i < steps, body, [tf.constant(0, tf.int64)])
+
+    def _step(self, arrays: Any, count: tf.Tensor, i: tf.Tensor, step: tf.Tensor) -> None:
+        strategy = self._cluster.strategy
+        gradients, finite = strategy.run(self._gradients, (arrays, count, i, step))
+        if self.scale is None:
+            strategy.run(self._apply, (gradients,))
+            return
+        finite = strategy.experimental_local_results(finite)[0]  # the same on every replica
+        tf.cond(
+            finite,
+            lambda: (strategy.run(self._apply, (gradients,)), tf.constant(True))[1],
+            lambda: tf.constant(False),
+        )
+        self.scale.update(finite)
+
+    def _gradients(self, arrays: Any, count: tf.Tensor, i: tf.Tensor, step: tf.Tensor) -> Any:
+        """Phase 1, in a replica: (mean gradients of the global batch, whether all are finite)."""
+        inputs, labels, rows, weights, keys, replica = arrays
+        # Cut to the step before the compiled part, which would else compile for every length K.
+        rows = (rows[i], weights[i], keys[i])
+        gradients = self._forward_backward(inputs, labels, rows, replica, count, step)
+        if self._cluster.num_replicas > 1:
+            context = tf.distribute.get_replica_context()
+            gradients = context.all_reduce(tf.distribute.ReduceOp.SUM, gradients)
+        if self.scale is not None:
+            gradients = [g / self.scale.scale for g in gradients]
+        finite = tf.reduce_all([tf.reduce_all(tf.math.is_finite(g)) for g in gradients])
+        if self._options.clip_norm is not None:
+            gradients, _ = tf.clip_by_global_norm(gradients, self._options.clip_norm)
+        return gradients, finite
+
+    def _forward_backward(
+        self, inputs: Any, labels: Any, rows: Any, replica: Any, count: Any, step: Any
+    ) -> list[tf.Tensor]:
+        """This replica's part of the gradient of the global batch's mean loss."""
+        row, weight, keys = rows
+        x, y = tf.gather(inputs, row), tf.gather(labels, row)
+        if self._options.augment is not None:
+            x = self._options.augment(x, keys)
+        for n, state in enumerate(self._seeds):
+            base = tf.constant(mix64(self._options.seed, n) >> 2, tf.int64)
+            state.assign(tf.stack([base + replica, step * _DRAWS_PER_STEP]))
+        with tf.GradientTape() as tape:
+            logits = tf.cast(self.model(x, training=True), tf.float32)
+            losses = tf.nn.sparse_softmax_cross_entropy_with_logits(y, logits)
+            loss = tf.reduce_sum(losses * weight * tf.gather(self._options.class_weights, y))
+            mean = loss / count  # before the scale: a sum over many rows would leave float16
+            scaled = mean if self.scale is None else mean * self.scale.scale
+        self.loss_sum.assign_add(tf.cast(loss, tf.float64))
+        self.confusion.assign_add(_confusion(y, logits, weight))
+        # Dense also for embeddings: Adam's moments of words that a batch lacks decay as in the
+        # published algorithm, and every replica count and compiler takes the same path.
+        return [tf.convert_to_tensor(g) for g in tape.gradient(scaled, self._variables)]
+
+    def _apply(self, gradients: list[tf.Tensor]) -> None:
+        """Phase 2, in a replica: one optimizer step with the reduced gradients."""
+        self.optimizer.apply(gradients, self.model.trainable_variables)
+
+
+def _replica_sum(shape: tuple[int, ...]) -> tf.Variable:
+    """A float64 variable of each replica that reads as the sum over the replicas."""
+    return tf.Variable(
+        tf.zeros(shape, tf.float64),
+        trainable=False,
+        synchronization=tf.VariableSynchronization.ON_READ,
+        aggregation=tf.VariableAggregation.SUM,
+    )
+
+
+def _confusion(labels: tf.Tensor, logits: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
+    """Counts float64 [C, C] (true class, predicted class) of the rows of weight 1."""
+    num_classes = logits.shape[-1]
+    true = tf.one_hot(labels, num_classes, dtype=tf.float64)
+    predicted = tf.one_hot(tf.argmax(logits, -1), num_classes, dtype=tf.float64)
+    return tf.matmul(true * tf.cast(weights, tf.float64)[:, None], predicted, transpose_a=True)
+
+
+class PredictStep:
+    """Runs a model over a subset in order, without training."""
+
+    def __init__(self, model: keras.Model, cluster: Cluster):
+        """Call it in the strategy's scope."""
+        self._model, self._cluster = model, cluster
+        self._call = tf.function(self._run)
+
+    def run(self, chunk: Chunk) -> np.ndarray:
+        """The outputs [steps, B, ...] of the chunk's global batches, float32."""
+        outputs = self._call(chunk.arrays, tf.constant(chunk.steps, tf.int64))
+        strategy = self._cluster.strategy
+        if self._cluster.name == "multi_worker":
+            return strategy.gather(outputs, axis=1).numpy()
+        local = strategy.experimental_local_results(outputs)
+        return np.concatenate([o.numpy() for o in local], 1)
+
+    def _run(self, arrays: Any, steps: tf.Tensor) -> Any:
+        return self._cluster.strategy.run(self._outputs, (arrays, steps))
+
+    def _outputs(self, arrays: Any, steps: tf.Tensor) -> tf.Tensor:
+        inputs, _, rows, *_ = arrays
+
+        def one(row: tf.Tensor) -> tf.Tensor:
+            return tf.cast(self._model(tf.gather(inputs, row), training=False), tf.float32)
+
+        return tf.map_fn(one, rows[:steps], fn_output_signature=tf.float32, parallel_iterations=1)

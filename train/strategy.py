@@ -1,0 +1,122 @@
+"""Devices and distribution strategies: everything that depends on the hardware present."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import tensorflow as tf
+
+
+@dataclasses.dataclass(frozen=True)
+class Cluster:
+    """A strategy and what the feed needs to know of it.
+
+    Attributes:
+      strategy: the tf.distribute strategy; TensorFlow's default one for a single replica, so
+        that a whole chunk of steps can be one compiled function.
+      name: `one_device`, `mirrored` or `multi_worker`.
+      devices: this process's devices, one per local replica.
+      first_replica: the global number of the first local replica.
+      num_replicas: replicas of all processes.
+      accelerator: the devices are GPUs.
+      note: a sentence for the user, or "".
+    """
+
+    strategy: Any
+    name: str
+    devices: tuple[str, ...]
+    first_replica: int
+    num_replicas: int
+    accelerator: bool
+    note: str = ""
+
+    @property
+    def is_chief(self) -> bool:
+        """This process writes the run folder."""
+        return self.first_replica == 0
+
+    def slices(self, global_batch_size: int) -> list[slice]:
+        """The rows of a global batch that each local replica takes.
+
+        Raises:
+          ValueError: the batch cannot be split evenly.
+        """
+        if global_batch_size % self.num_replicas:
+            raise ValueError(
+                f"train/strategy: --global-batch-size expected a multiple of the "
+                f"{self.num_replicas} replicas, received {global_batch_size}"
+            )
+        size = global_batch_size // self.num_replicas
+        numbers = range(self.first_replica, self.first_replica + len(self.devices))
+        return [slice(n * size, (n + 1) * size) for n in numbers]
+
+
+def set_up_devices(cpu_devices: int | None, deterministic: bool) -> None:
+    """Configures the devices; must come before TensorFlow uses any.
+
+    GPUs grow their memory as needed (several processes and the profiler share a GPU), and TF32
+    stays on: it is the GPUs' default for float32 matmuls. Deterministic kernels make a resumed
+    run bitwise equal to an uninterrupted one.
+    """
+    tf.config.experimental.enable_op_determinism() if deterministic else None
+    try:
+        for gpu in tf.config.list_physical_devices("GPU"):
+            tf.config.experimental.set_memory_growth(gpu, True)
+        if cpu_devices:
+            cpu = tf.config.list_physical_devices("CPU")[0]
+            configuration = [tf.config.LogicalDeviceConfiguration()] * cpu_devices
+            tf.config.set_logical_device_configuration(cpu, configuration)
+    except RuntimeError as error:
+        present = len(tf.config.list_logical_devices("CPU"))
+        if cpu_devices and cpu_devices != present:
+            raise ValueError(
+                f"train/strategy: --cpu-devices expected {present}, which this process already "
+                f"uses, received {cpu_devices}: start a new process"
+            ) from error
+
+
+def make_cluster(name: str) -> Cluster:
+    """Makes the strategy `name` over all devices of this process.
+
+    Args:
+      name: `one_device`, `mirrored`, `multi_worker` (cluster from TF_CONFIG or Slurm) or `auto`:
+        `mirrored` where there are several GPUs, else `one_device`.
+    """
+    gpus = [d.name for d in tf.config.list_logical_devices("GPU")]
+    devices = gpus or [d.name for d in tf.config.list_logical_devices("CPU")]
+    if name == "auto":
+        name = "mirrored" if len(gpus) > 1 else "one_device"
+    if name == "multi_worker":
+        return _multi_worker(bool(gpus))
+    if name == "mirrored" and len(devices) > 1:
+        strategy = tf.distribute.MirroredStrategy(devices)
+        return Cluster(strategy, name, tuple(devices), 0, len(devices), bool(gpus))
+    note = ""
+    if name == "mirrored":
+        kind = "GPU" if gpus else "CPU"
+        note = f"mirrored on the one {kind} device there is: 1 replica (--cpu-devices 2 makes two)"
+    default = tf.distribute.get_strategy()
+    return Cluster(default, name, (devices[0],), 0, 1, bool(gpus), note)
+
+
+def _multi_worker(accelerator: bool) -> Cluster:
+    """One process of several; see docs of TF_CONFIG or Slurm's variables."""
+    import os
+
+    if "TF_CONFIG" in os.environ:
+        resolver: Any = tf.distribute.cluster_resolver.TFConfigClusterResolver()
+    elif "SLURM_PROCID" in os.environ:
+        resolver = tf.distribute.cluster_resolver.SlurmClusterResolver()
+    else:
+        raise ValueError(
+            "train/strategy: --strategy multi_worker expected the cluster in TF_CONFIG or in "
+            'Slurm\'s variables, received neither. Example: TF_CONFIG=\'{"cluster": {"worker": '
+            '["host1:2222", "host2:2222"]}, "task": {"type": "worker", "index": 0}}\''
+        )
+    strategy = tf.distribute.MultiWorkerMirroredStrategy(cluster_resolver=resolver)
+    devices = tuple(strategy.extended.worker_devices)
+    first = int(resolver.task_id or 0) * len(devices)
+    return Cluster(
+        strategy, "multi_worker", devices, first, strategy.num_replicas_in_sync, accelerator
+    )
