@@ -1,0 +1,119 @@
+"""Keras `fit` on data in memory: the same model, optimizer, batch size and examples.
+
+`fit` at its defaults gets NumPy arrays; tuned `fit` gets a cached `tf.data` dataset and the
+best of several numbers of steps per call, with and without XLA, found by a short trial.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+# Steps per call: above 64 the host's share of a call is below 1 % (see train.feed).
+_MANY_STEPS = 64
+_TRIALS = (1, 8, _MANY_STEPS)
+
+
+@dataclasses.dataclass(frozen=True)
+class FitWork:
+    """What is trained.
+
+    Attributes:
+      model: a built model; it is copied, its weights included.
+      optimizer: its settings are copied.
+      inputs: [N, ...].
+      labels: int32 [N].
+      global_batch_size: B; the last batch of an epoch is smaller where B does not divide N.
+    """
+
+    model: keras.Model
+    optimizer: keras.optimizers.Optimizer
+    inputs: np.ndarray
+    labels: np.ndarray
+    global_batch_size: int
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Steps of one epoch."""
+        return -(-len(self.labels) // self.global_batch_size)
+
+
+def make_default(work: FitWork) -> Callable[[int], None]:
+    """`fit(x, y)` with every option at its default; the result trains a number of epochs."""
+    model = _compile(work)
+
+    def train(epochs: int) -> None:
+        size = work.global_batch_size
+        model.fit(work.inputs, work.labels, batch_size=size, epochs=epochs, verbose=0)
+
+    train(1)  # traces
+    return train
+
+
+def make_tuned(
+    work: FitWork, every_setting: bool, progress: Callable[[str], None]
+) -> tuple[Callable[[int], None], dict[str, Any]]:
+    """The fastest `fit` of the settings tried.
+
+    Args:
+      work: what is trained.
+      every_setting: try all numbers of steps per call, not only the largest, and longer.
+      progress: told what runs next.
+
+    Returns:
+      (train, trials): `train(epochs)`; `trials` names the setting chosen and the seconds that
+      an epoch took with each.
+    """
+    steps = dict.fromkeys(min(n, work.steps_per_epoch) for n in _TRIALS)
+    tried = list(steps) if every_setting else list(steps)[-1:]
+    candidates = [(n, xla) for n in tried for xla in (False, True)]
+    trained: dict[str, Callable[[int], None]] = {}
+    seconds: dict[str, float] = {}
+    for steps_per_execution, xla in candidates:
+        name = f"steps_per_execution={steps_per_execution}, jit_compile={xla}"
+        progress(f"trying {name}")
+        train = _make_cached(work, steps_per_execution, xla)
+        train(1)  # traces and compiles
+        # The better of two epochs, where there is time: one hiccup must not rule a setting out.
+        seconds[name] = min(_time_epoch(train) for _ in range(2 if every_setting else 1))
+        trained[name] = train
+    best = min(seconds, key=lambda name: seconds[name])
+    return trained[best], {"chosen": best, "epoch_seconds": seconds}
+
+
+def _time_epoch(train: Callable[[int], None]) -> float:
+    start = time.perf_counter()
+    train(1)
+    return time.perf_counter() - start
+
+
+def _make_cached(work: FitWork, steps_per_execution: int, xla: bool) -> Callable[[int], None]:
+    model = _compile(work, steps_per_execution=steps_per_execution, jit_compile=xla)
+    dataset = tf.data.Dataset.from_tensor_slices((work.inputs, work.labels)).cache()
+    dataset = dataset.shuffle(len(work.labels)).batch(work.global_batch_size)
+    dataset = dataset.prefetch(tf.data.AUTOTUNE)
+
+    def train(epochs: int) -> None:
+        # The dataset shuffles itself: `fit` warns that it does not shuffle datasets otherwise.
+        model.fit(dataset, epochs=epochs, shuffle=False, verbose=0)
+
+    return train
+
+
+def _compile(work: FitWork, **options: Any) -> keras.Model:
+    """A copy of the model, compiled for `fit`, with loss and accuracy as this system keeps."""
+    model = keras.models.clone_model(work.model)
+    model.set_weights(work.model.get_weights())
+    model.compile(
+        optimizer=type(work.optimizer).from_config(work.optimizer.get_config()),
+        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        metrics=["accuracy"],
+        **options,
+    )
+    return model

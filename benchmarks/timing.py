@@ -1,0 +1,212 @@
+"""Time: samples, alternating repetitions, medians, ratios, and where it all was measured.
+
+A sample is one repetition of one system: examples over seconds, in total, never a mean of
+rates. Systems take turns (A B A B), so that a slow minute of the machine hits all of them, and
+a ratio is the median of the ratios within the rounds.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import os
+import platform
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+OURS = "ours"
+RATE, FIRST_BATCH = "examples/s", "ms to first batch"
+# Repetitions on a quiet machine stay within about 10 % of their median.
+NOISY_SPREAD = 0.3
+# Load above this share of the processors before the start: someone else is computing.
+_BUSY_SHARE = 0.5
+
+
+@dataclasses.dataclass(frozen=True)
+class Sample:
+    """One repetition of one system.
+
+    Attributes:
+      examples: examples consumed.
+      seconds: wall time for all of them.
+      first_batch_seconds: wall time until the first batch was there; None where a repetition
+        goes on with what runs already.
+    """
+
+    examples: int
+    seconds: float
+    first_batch_seconds: float | None = None
+
+    @property
+    def rate(self) -> float:
+        """Examples per second."""
+        return self.examples / self.seconds
+
+
+def alternate(
+    systems: Mapping[str, Callable[[], Sample]],
+    repetitions: int,
+    progress: Callable[[str], None] = lambda text: None,
+) -> dict[str, list[Sample]]:
+    """Runs the systems in turn: all of them once, then all again, `repetitions` times.
+
+    Args:
+      systems: each call is one repetition; what must be warm has been warmed up before.
+      repetitions: rounds, at least 1.
+      progress: told what runs next.
+
+    Returns:
+      The samples of each system in the order measured; sample i of all belongs to round i.
+    """
+    if repetitions < 1:
+        raise ValueError(
+            f"benchmarks/timing: repetitions expected 1 or more, received {repetitions}"
+        )
+    samples: dict[str, list[Sample]] = {name: [] for name in systems}
+    for number in range(1, repetitions + 1):
+        for name, run in systems.items():
+            progress(f"{name}, repetition {number} of {repetitions}")
+            samples[name].append(run())
+    return samples
+
+
+@dataclasses.dataclass(frozen=True)
+class Comparison:
+    """The answer to one question about one set.
+
+    Attributes:
+      suite: `input` or `train`.
+      dataset: `name/config/version`.
+      question: what was measured.
+      samples: per system, in the order of the rounds; `ours` is this system, the others peers.
+      quantity: `RATE`, or `FIRST_BATCH` for the samples' times to the first batch.
+      note: what a reader must know to judge the figures.
+      details: settings, JSON-ready.
+    """
+
+    suite: str
+    dataset: str
+    question: str
+    samples: dict[str, list[Sample]]
+    quantity: str = RATE
+    note: str = ""
+    details: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+    def values(self, system: str) -> np.ndarray:
+        """float64 [repetitions], examples per second, or milliseconds to the first batch."""
+        if self.quantity == RATE:
+            return np.array([s.rate for s in self.samples[system]])
+        seconds = [s.first_batch_seconds for s in self.samples[system]]
+        return np.array(seconds, np.float64) * 1000
+
+    def median(self, system: str) -> float:
+        """The median of `values`."""
+        return float(np.median(self.values(system)))
+
+    def spread(self, system: str) -> float:
+        """(largest - smallest value) / median."""
+        values = self.values(system)
+        return float((values.max() - values.min()) / np.median(values))
+
+    @property
+    def noisy(self) -> bool:
+        """The repetitions of some system differ by more than `NOISY_SPREAD`."""
+        return any(self.spread(name) > NOISY_SPREAD for name in self.samples)
+
+    @property
+    def reference(self) -> str:
+        """The peer with the best median: the one that `ratios` compares with."""
+        peers = [name for name in self.samples if name != OURS]
+        best = max if self.quantity == RATE else min
+        return best(peers, key=self.median)
+
+    def ratios(self) -> np.ndarray:
+        """float64 [repetitions], speed of ours over the reference's, round by round."""
+        ours, other = self.values(OURS), self.values(self.reference)
+        return ours / other if self.quantity == RATE else other / ours
+
+    @property
+    def ratio(self) -> float:
+        """The median of `ratios`: above 1 this system is the faster one."""
+        return float(np.median(self.ratios()))
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready, with every repetition."""
+        ratios = self.ratios()
+        return {
+            "suite": self.suite,
+            "dataset": self.dataset,
+            "question": self.question,
+            "quantity": self.quantity,
+            "reference": self.reference,
+            "ratio": self.ratio,
+            "ratio_range": [float(ratios.min()), float(ratios.max())],
+            "noisy": self.noisy,
+            "note": self.note,
+            "details": self.details,
+            "systems": {
+                name: {
+                    "median": self.median(name),
+                    "spread": self.spread(name),
+                    "repetitions": [dataclasses.asdict(sample) for sample in samples],
+                }
+                for name, samples in self.samples.items()
+            },
+        }
+
+
+def fitting_count(seconds_each: float, wanted_seconds: float) -> int:
+    """How many runs of `seconds_each` last at least `wanted_seconds`; at least 1."""
+    return max(1, int(np.ceil(wanted_seconds / max(seconds_each, 1e-6))))
+
+
+def busy_note() -> str:
+    """A sentence if other work already runs on this machine, else ""."""
+    load, processors = os.getloadavg()[0], usable_processors()
+    if load <= _BUSY_SHARE * processors:
+        return ""
+    return (
+        f"The machine was busy before the start (load {load:.1f} on {processors} processors): "
+        "trust the ratios, not the rates."
+    )
+
+
+def usable_processors() -> int:
+    """Logical processors that this process may use."""
+    affinity = getattr(os, "sched_getaffinity", None)
+    return len(affinity(0)) if affinity else os.cpu_count() or 1
+
+
+def describe_environment() -> dict[str, Any]:
+    """Hardware, versions and commit, JSON-ready."""
+    import psutil
+    import tensorflow as tf  # not at module top: the arithmetic above needs none of it
+
+    from train.folder import versions
+
+    gpus = tf.config.list_physical_devices("GPU")
+    names = [tf.config.experimental.get_device_details(g).get("device_name") for g in gpus]
+    return {
+        "utc": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "processor": _processor_name(),
+        "processors": usable_processors(),
+        "memory_bytes": psutil.virtual_memory().total,
+        "gpus": names,
+        "system": platform.platform(),
+        "python": platform.python_version(),
+        "versions": versions(),
+        "load_average": list(os.getloadavg()),
+        "busy": busy_note(),
+    }
+
+
+def _processor_name(description: Path = Path("/proc/cpuinfo")) -> str:
+    if description.exists():
+        lines: Sequence[str] = description.read_text(encoding="utf-8").splitlines()
+        names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+        if names:
+            return names[0]
+    return platform.processor() or platform.machine()

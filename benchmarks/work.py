@@ -1,0 +1,138 @@
+"""What is measured: the sets, and the work that every system has to do on them alike."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from records.data import Data, InputConfig
+from records.fingerprint import check_fingerprint
+from records.schema import IMAGE, TABULAR, TEXT, TOKENS, Schema, find_directory, read_schema
+from train.prepare import prepare
+
+DATASETS = ("fetal_health", "brain_tumor_mri", "song_lyrics")
+# Batches of the input questions, examples.
+_BATCH_SIZES = {TABULAR: 256, IMAGE: 64, TOKENS: 64}
+
+
+@dataclasses.dataclass(frozen=True)
+class Effort:
+    """How long to measure.
+
+    Attributes:
+      repetitions: rounds of every question.
+      seconds: least duration of a warm repetition; training repetitions last longer.
+      train_examples: most examples of a training question, by modality; None takes all.
+      models: models of the training questions, by modality.
+      tune: all settings of the tuned peers instead of the most promising ones.
+    """
+
+    repetitions: int
+    seconds: float
+    train_examples: dict[str, int | None]
+    models: dict[str, tuple[str, ...]]
+    tune: bool
+
+
+# A recurrent step takes about 50 ms and a frozen backbone 15 ms a picture on two processors:
+# a part of those sets gives the same rates in seconds.
+QUICK = Effort(
+    repetitions=3,
+    seconds=0.1,
+    train_examples={TABULAR: None, IMAGE: 64, TOKENS: 256},
+    models={TABULAR: ("mlp",), IMAGE: ("efficientnet_lite0",), TOKENS: ("gru",)},
+    tune=False,
+)
+FULL = Effort(
+    repetitions=5,
+    seconds=1.0,
+    train_examples={TABULAR: None, IMAGE: 1024, TOKENS: 2048},
+    models={
+        TABULAR: ("mlp", "mlp_report_best"),
+        IMAGE: ("efficientnet_lite0",),
+        TOKENS: ("gru", "lstm"),
+    },
+    tune=True,
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Work:
+    """One epoch of one split, as every system has to deliver it.
+
+    Attributes:
+      schema: the set.
+      split: all of its examples, in whatever order a system gives them.
+      fingerprint: of the set's content.
+      input_shape, input_dtype: one example's input: uint8 [S, S, C], int32 [T], float32 [F].
+      vocab_size: ids at or above it become 1.
+      global_batch_size: B; a system may leave the last batch smaller.
+    """
+
+    schema: Schema
+    split: str
+    fingerprint: str
+    input_shape: tuple[int, ...]
+    input_dtype: str
+    vocab_size: int
+    global_batch_size: int
+
+    @property
+    def num_examples(self) -> int:
+        """Examples of the split."""
+        return self.schema.split_counts[self.split]
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Batches of one epoch, the last one included."""
+        return -(-self.num_examples // self.global_batch_size)
+
+    def input_config(self) -> InputConfig:
+        """The settings with which this system does the work."""
+        if self.schema.modality == IMAGE:
+            return InputConfig(image_size=self.input_shape[0])
+        if self.schema.modality == TOKENS:
+            return InputConfig(sequence_length=self.input_shape[0], vocab_size=self.vocab_size)
+        return InputConfig()
+
+
+def choose_set(dataset: str, data_dir: str | None) -> str:
+    """The directory of a set: as named, or, for a bare name, the real one where it is prepared.
+
+    Otherwise the generated config is used, and prepared first where it is missing.
+
+    Raises:
+      FileNotFoundError, ValueError: the set is not there and cannot be prepared.
+    """
+    if dataset not in DATASETS:
+        return prepare(dataset, data_dir, None)
+    try:
+        return find_directory(f"{dataset}/kaggle", data_dir)
+    except FileNotFoundError:
+        print(f"{dataset}/kaggle is not prepared: measuring {dataset}/synthetic, generated data")
+        return prepare(f"{dataset}/synthetic", data_dir, None)
+
+
+def open_work(directory: str) -> Work:
+    """The work on the split `train` of a prepared set.
+
+    Raises:
+      ValueError: the set's input is plain text, which no peer reads in the same way, or the set
+        is damaged.
+    """
+    schema = read_schema(directory)
+    if schema.modality == TEXT:
+        raise ValueError(
+            f"benchmarks/work: {schema.name}: input expected a picture, a vector or ids, received "
+            f"text ({schema.input_name!r}), which other systems split into words differently"
+        )
+    config = InputConfig()
+    spec = Data(schema, config).spec
+    return Work(
+        schema=schema,
+        split="train",
+        fingerprint=check_fingerprint(directory),
+        input_shape=tuple(spec.shape),
+        input_dtype=spec.dtype.name,
+        vocab_size=config.vocab_size,
+        global_batch_size=_BATCH_SIZES[schema.modality],
+    )
