@@ -1,0 +1,149 @@
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchmarks import table, timing
+from benchmarks.run import check_output, parse_arguments, write_json
+from benchmarks.timing import FIRST_BATCH, OURS, Comparison, Sample
+
+
+def _samples(seconds: np.ndarray, examples: int = 1000) -> list[Sample]:
+    return [Sample(examples, float(s), float(s) / 10) for s in seconds]
+
+
+@pytest.fixture
+def seconds() -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(0)
+    slowness = {OURS: 1.0, "slow": 3.0, "fast": 0.5}
+    return {name: factor * rng.uniform(1.0, 1.2, 5) for name, factor in slowness.items()}
+
+
+@pytest.fixture
+def comparison(seconds: dict[str, np.ndarray]) -> Comparison:
+    samples = {name: _samples(values) for name, values in seconds.items()}
+    return Comparison("input", "set/config/1.0.0", "cold", samples)
+
+
+def test_systems_take_turns() -> None:
+    calls: list[str] = []
+
+    def system(name: str, examples: int) -> Sample:
+        calls.append(name)
+        return Sample(examples + len(calls), 1.0)
+
+    told: list[str] = []
+    systems = {"a": lambda: system("a", 100), "b": lambda: system("b", 200)}
+    samples = timing.alternate(systems, 3, told.append)
+    assert calls == ["a", "b"] * 3
+    assert [s.examples for s in samples["a"]] == [101, 103, 105]
+    assert [s.examples for s in samples["b"]] == [202, 204, 206]
+    assert told[0] == "a, repetition 1 of 3" and told[-1] == "b, repetition 3 of 3"
+    with pytest.raises(ValueError, match="repetitions expected 1 or more, received 0"):
+        timing.alternate(systems, 0)
+
+
+def test_medians_and_spreads_are_numpys(
+    comparison: Comparison, seconds: dict[str, np.ndarray]
+) -> None:
+    for name, values in seconds.items():
+        rates = 1000 / values
+        assert comparison.median(name) == pytest.approx(np.median(rates))
+        assert comparison.spread(name) == pytest.approx(np.ptp(rates) / np.median(rates))
+
+
+def test_ratio_is_the_median_of_the_rounds_against_the_best_peer(
+    comparison: Comparison, seconds: dict[str, np.ndarray]
+) -> None:
+    assert comparison.reference == "fast"
+    by_round = seconds["fast"] / seconds[OURS]
+    np.testing.assert_allclose(comparison.ratios(), by_round)
+    assert comparison.ratio == pytest.approx(np.median(by_round))
+    assert comparison.ratio < 1
+
+
+def test_less_time_to_the_first_batch_is_better(
+    comparison: Comparison, seconds: dict[str, np.ndarray]
+) -> None:
+    first = dataclasses.replace(comparison, quantity=FIRST_BATCH)
+    assert first.reference == "fast"
+    assert first.median(OURS) == pytest.approx(np.median(seconds[OURS]) * 100)
+    assert first.ratio == pytest.approx(np.median(seconds["fast"] / seconds[OURS]))
+
+
+def test_a_slow_minute_leaves_the_ratio_alone() -> None:
+    drift = np.array([1.0, 4.0, 1.0, 2.0, 1.0])  # hits both systems of a round
+    samples = {OURS: _samples(drift), "peer": _samples(2 * drift)}
+    found = Comparison("input", "set", "cold", samples)
+    np.testing.assert_allclose(found.ratios(), 2.0)
+    assert found.noisy
+
+
+def test_only_far_repetitions_are_noisy() -> None:
+    calm = {OURS: _samples(np.array([1.0, 1.1])), "peer": _samples(np.array([1.0, 1.05]))}
+    assert not Comparison("input", "set", "cold", calm).noisy
+
+
+@pytest.mark.parametrize(
+    ("each", "wanted", "count"), [(0.3, 1.0, 4), (5.0, 1.0, 1), (0.0, 1.0, 10**6)]
+)
+def test_fitting_count(each: float, wanted: float, count: int) -> None:
+    assert timing.fitting_count(each, wanted) == count
+
+
+def test_json_holds_every_repetition(
+    comparison: Comparison, seconds: dict[str, np.ndarray], tmp_path: Path
+) -> None:
+    file = tmp_path / "new" / "result.json"
+    check_output(file)
+    write_json(file, comparison.to_dict())
+    read = json.loads(file.read_text())
+    for name, values in seconds.items():
+        repetitions = read["systems"][name]["repetitions"]
+        assert [r["seconds"] for r in repetitions] == values.tolist()
+        assert [r["examples"] for r in repetitions] == [1000] * 5
+        rates = [r["examples"] / r["seconds"] for r in repetitions]
+        assert read["systems"][name]["median"] == pytest.approx(np.median(rates))
+    assert read["ratio"] == comparison.ratio
+    assert list(file.parent.iterdir()) == [file], "a temporary file was left"
+
+
+def test_output_that_cannot_be_written(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="--output expected a file"):
+        check_output(tmp_path)
+
+
+def test_table_shows_a_faster_peer_plainly(comparison: Comparison) -> None:
+    first = dataclasses.replace(comparison, question="first batch", quantity=FIRST_BATCH)
+    only = dataclasses.replace(comparison, question="loop", samples=dict(comparison.samples))
+    del only.samples["slow"]
+    text = table.format_tables([comparison, first, only])
+    heading, cold, wait, loop = text.splitlines()[1:5]
+    assert heading.split() == ["set", "question", OURS, "slow", "fast", "ratio"]
+    assert cold.split()[:2] == ["set/config", "cold"]
+    assert f"{comparison.median(OURS):,.0f}" in cold and f"  {comparison.ratio:.2f}  " in cold
+    assert f"{first.median(OURS):,.0f} ms" in wait
+    assert loop.split()[2] == "-"
+    assert cold.index(f"{comparison.ratio:.2f}  ") == heading.index("ratio") + 1, "not aligned"
+    assert table.format_tables([]) == ""
+
+
+def test_flags() -> None:
+    options = parse_arguments(["--dataset", "a,b", "c/d", "--data_dir=/x", "--repeats", "2"])
+    assert options.dataset == ["a", "b", "c/d"]
+    assert (options.data_dir, options.repeats, options.suite) == ("/x", 2, "all")
+    assert len(parse_arguments([]).dataset) == 3
+
+
+@pytest.mark.parametrize("flags", [["--suite", "speed"], ["--repeats", "0"], ["--dataset", ","]])
+def test_wrong_flags_say_what_was_received(
+    flags: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as raised:
+        parse_arguments(flags)
+    assert raised.value.code == 2
+    assert flags[0] in capsys.readouterr().err

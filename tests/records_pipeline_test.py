@@ -1,0 +1,185 @@
+"""Batches against TFDS's own reader: same examples, each once, in an order that is a promise."""
+
+import collections
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import tensorflow_datasets as tfds
+from PIL import Image
+
+import records
+from records.data import Data, InputConfig, open_data
+from records.order import Order
+from records.pipeline import Examples, make_chunks
+
+SIZES = InputConfig(image_size=64, sequence_length=40, vocab_size=500)
+SETS = ["fetal_health/synthetic", "brain_tumor_mri/synthetic", "song_lyrics/synthetic"]
+
+
+@pytest.fixture(scope="module", params=SETS)
+def data(request: Any, synthetic_data_dir: Path) -> Data:
+    return open_data(request.param, str(synthetic_data_dir), SIZES)
+
+
+def _inputs(examples: Examples) -> np.ndarray:
+    assert examples.inputs is not None
+    return examples.inputs
+
+
+def _rows(dataset: tf.data.Dataset) -> list[tuple[bytes, int]]:
+    """(input bytes, label) of every row of weight 1."""
+    return [
+        (x.tobytes(), int(y))
+        for xs, ys, weights in dataset.as_numpy_iterator()
+        for x, y, w in zip(xs, ys, weights, strict=True)
+        if w
+    ]
+
+
+def test_every_example_of_a_split_exactly_once_per_epoch(data: Data) -> None:
+    for role in data.roles():
+        examples = data.examples(role)
+        expected = collections.Counter(
+            (_inputs(examples)[n].tobytes(), int(examples.labels[n])) for n in examples.numbers
+        )
+        for epoch in range(2):
+            batches = records.make_dataset(
+                data, role, global_batch_size=24, start=(epoch, 0), epochs=epoch + 1
+            )
+            assert collections.Counter(_rows(batches)) == expected, (role, epoch)
+
+
+def test_labels_and_counts_are_those_of_tfds(data: Data, synthetic_data_dir: Path) -> None:
+    name = "/".join(data.schema.name.split("/")[:2])
+    for split in data.schema.split_counts:
+        reference = [
+            int(e["label"])
+            for e in tfds.as_numpy(tfds.load(name, split=split, data_dir=str(synthetic_data_dir)))
+        ]
+        roles = ["train", "validation"] if split == "train" else [split]
+        if "validation" in data.schema.split_counts:
+            roles = [split]
+        ours = [label for role in roles for _, label in _rows(records.make_dataset(data, role))]
+        assert sorted(ours) == sorted(reference)
+
+
+def test_tables_are_bitwise_those_of_tfds(synthetic_data_dir: Path) -> None:
+    ours = records.make_dataset("fetal_health/synthetic", "test", data_dir=str(synthetic_data_dir))
+    reference = tfds.load("fetal_health/synthetic", split="test", data_dir=str(synthetic_data_dir))
+    expected = [(e["features"].tobytes(), int(e["label"])) for e in tfds.as_numpy(reference)]
+    assert sorted(_rows(ours)) == sorted(expected)
+
+
+def test_pictures_are_those_of_tf_image_and_close_to_pillow(synthetic_data_dir: Path) -> None:
+    data = open_data("brain_tumor_mri/synthetic", str(synthetic_data_dir), SIZES)
+    assert data.channels == 1, "every picture of the set is grey"
+    examples = data.examples("test")
+    builder = tfds.builder_from_directory(data.schema.directory)
+    # The split's own order is the index's order.
+    plain = builder.as_dataset("test", read_config=tfds.ReadConfig(interleave_cycle_length=1))
+    for number, example in enumerate(plain.take(12).as_numpy_iterator()):
+        resized = tf.image.resize(example["image"], [64, 64])
+        reference = tf.cast(tf.round(resized), tf.uint8)[..., :1].numpy()
+        ours = _inputs(examples)[number]
+        assert np.abs(ours.astype(int) - reference).max() <= 1  # luma plane against RGB rounding
+        picture = Image.fromarray(example["image"]).convert("L")
+        assert _psnr(ours[..., 0], _pillow_bilinear(picture)) > 40
+
+
+def _pillow_bilinear(picture: Image.Image) -> np.ndarray:
+    """Bilinear without antialiasing: an affine transform, which does not filter."""
+    width, height = picture.size
+    # Pillow's transform reads at pixel centres, as tf.image.resize does.
+    matrix = (width / 64, 0, 0, 0, height / 64, 0)
+    box = picture.transform((64, 64), Image.Transform.AFFINE, matrix, Image.Resampling.BILINEAR)
+    return np.asarray(box)
+
+
+def _psnr(a: np.ndarray, b: np.ndarray) -> float:
+    inner = (slice(2, -2), slice(2, -2))  # Pillow leaves the border empty where it extrapolates
+    error = np.mean((a[inner].astype(float) - b[inner].astype(float)) ** 2)
+    return float(10 * np.log10(255**2 / max(error, 1e-9)))
+
+
+def test_tokens_are_ranked_by_the_training_examples_and_padded(synthetic_data_dir: Path) -> None:
+    data = open_data("song_lyrics/synthetic", str(synthetic_data_dir), SIZES)
+    builder = tfds.builder_from_directory(data.schema.directory)
+    train = [e["token_ids"] for e in tfds.as_numpy(builder.as_dataset("train"))]
+    counts = collections.Counter(int(i) for ids in train for i in ids if i > 1)
+    by_rank = sorted(counts, key=lambda i: (-counts[i], i))
+    rank = {i: r for r, i in enumerate(by_rank, 2)}
+    expected: collections.Counter[tuple[bytes, int]] = collections.Counter()
+    for example in tfds.as_numpy(builder.as_dataset("test")):
+        ids = [rank.get(int(i), 1) for i in example["token_ids"]][:40]
+        row = np.zeros(40, np.int32)
+        row[: len(ids)] = [i if i < 500 else 1 for i in ids]
+        expected[(row.tobytes(), int(example["label"]))] += 1
+    assert collections.Counter(_rows(records.make_dataset(data, "test"))) == expected
+
+
+def test_vocabulary_and_statistics_ignore_validation_and_test(synthetic_data_dir: Path) -> None:
+    data = open_data("fetal_health/synthetic", str(synthetic_data_dir))
+    examples = data.examples("train")
+    assert len(examples.numbers) < len(_inputs(examples)), "a validation part was cut"
+    mean, variance = data.statistics()
+    rows = _inputs(examples)[examples.numbers].astype(np.float64)
+    assert mean == pytest.approx(rows.mean(0), rel=1e-6)
+    assert variance == pytest.approx(rows.var(0), rel=1e-6)
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_reading_without_a_cache_gives_the_same_batches(
+    name: str, synthetic_data_dir: Path
+) -> None:
+    import dataclasses
+
+    cached = open_data(name, str(synthetic_data_dir), SIZES)
+    streamed = open_data(name, str(synthetic_data_dir), dataclasses.replace(SIZES, cached=False))
+    a, b = (records.make_dataset(d, "train", seed=4) for d in (cached, streamed))
+    for left, right in zip(a.take(5), b.take(5), strict=True):
+        for x, y in zip(left, right, strict=True):
+            assert np.array_equal(x, y)
+
+
+def test_continuing_anywhere_gives_the_batches_of_an_uninterrupted_run(data: Data) -> None:
+    options: dict[str, Any] = {"global_batch_size": 16, "seed": 7, "epochs": 3}
+    whole = list(records.make_dataset(data, "train", **options).as_numpy_iterator())
+    steps = len(whole) // 3
+    for start in [(0, 5), (1, 0), (2, steps - 1)]:
+        rest = list(records.make_dataset(data, "train", start=start, **options))
+        expected = whole[start[0] * steps + start[1] :]
+        assert len(rest) == len(expected)
+        for left, right in zip(rest, expected, strict=True):
+            assert all(np.array_equal(x, y) for x, y in zip(left, right, strict=True))
+
+
+def test_replicas_share_the_batches_of_one(data: Data) -> None:
+    examples = data.examples("train")
+    order = Order(examples.num_examples, 24, seed=1)
+
+    def chunks(rows: slice, k: int) -> Any:
+        chunked = make_chunks(examples, order, (1, 2), k, rows)
+        for inputs, labels, weights, keys, steps in chunked.take(60).as_numpy_iterator():
+            width = weights.shape[1]
+            for i in range(steps):
+                part = slice(i * width, (i + 1) * width)
+                yield inputs[part], labels[part], weights[i], keys[i]
+
+    one = list(chunks(slice(0, 24), 1))[:40]
+    two = list(zip(chunks(slice(0, 12), 4), chunks(slice(12, 24), 4), strict=True))[:40]
+    for whole, halves in zip(one, two, strict=True):
+        for column, array in enumerate(whole):
+            assert np.array_equal(array, np.concatenate([h[column] for h in halves]))
+
+
+def test_unknown_names_are_refused_with_the_valid_ones(synthetic_data_dir: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"no prepared set 'nothing'.*tfds build"):
+        open_data("nothing", str(synthetic_data_dir))
+    with pytest.raises(ValueError, match=r"split expected one of \['test', 'train'\]"):
+        records.make_dataset("fetal_health/synthetic", "dev", data_dir=str(synthetic_data_dir))
+    with pytest.raises(ValueError, match=r"input feature expected one of .*received 'label'"):
+        config = InputConfig(feature="label")
+        open_data("fetal_health/synthetic", str(synthetic_data_dir), config)
