@@ -19,10 +19,9 @@ from builders import sources, storage, writing
 from records import fingerprint
 
 SYNTHETIC = "synthetic"
-_METADATA_KEYS = ("input_feature", "label_feature", "id_feature", "group_feature") + (
-    "generated",
-    "dropped",
-    "class_counts",
+_METADATA_KEYS = (
+    *("input_feature", "label_feature", "id_feature", "group_feature"),
+    *("generated", "dropped", "class_counts"),
 )
 
 

@@ -85,6 +85,7 @@ def check_describe(words: list[str]) -> None:
 
 MODULES: dict[str, Callable[[list[str]], object]] = {
     "train.run": check_train,
+    "train.baseline": check_train,
     "train.demo": demo.parse_arguments,
     "train.gpu_check": gpu_check.parse_arguments,
     "benchmarks.run": check_benchmark,
