@@ -6,6 +6,11 @@ records of a (sub)set; the global batch of step `s` is the slice of positions
 sequence of global batches does not depend on replicas, workers, caches or memory, and
 the whole state of an iterator is `(seed, epoch, step)`.
 
+Data larger than memory are permuted in blocks (`shuffle_block`): each epoch the records are
+rotated by a random amount and cut into contiguous pieces, the pieces are permuted, and each
+run of `PIECES` of them is a block, permuted exactly within. A block is therefore read in few
+long stretches, and the pieces' borders lie elsewhere in every epoch.
+
 The permutation is a generalised Feistel network on the grid `Z_a x Z_b` with
 `a = ceil(sqrt(N))` and `b = ceil(N / a)`, restricted to `[0, N)` by cycle walking
 (Black and Rogaway, "Ciphers with Arbitrary Finite Domains", CT-RSA 2002). The grid has
@@ -16,6 +21,7 @@ int64 operations that NumPy, TensorFlow and XLA share, serves them all.
 from __future__ import annotations
 
 import dataclasses
+import functools
 from typing import Any
 
 import numpy as np
@@ -27,6 +33,10 @@ ROUNDS = 8
 SMALL_ROUNDS = 24
 SMALL = 4096
 MAX_EXAMPLES = 2**62 - 1
+# Pieces of a block: more mix better, fewer are read in longer stretches. 16 distant places of the
+# epoch in every block; a piece of a block of 1 GB is then 64 MB, far beyond any seek's cost.
+PIECES = 16
+_ROTATE, _PIECE, _BLOCK = 1001, 1002, 1003  # separate the uses of one seed
 _MASK32 = 0xFFFFFFFF
 _MASK64 = 0xFFFFFFFFFFFFFFFF
 
@@ -151,12 +161,15 @@ class Order:
       global_batch_size: B, rows of one step over all replicas.
       seed: names the sequence of permutations.
       shuffle: False keeps the records' own order in every epoch (evaluation).
+      shuffle_block: None for one permutation of the whole (sub)set, else the most examples that
+        are permuted together; see `block_size`.
     """
 
     num_examples: int
     global_batch_size: int
     seed: int = 0
     shuffle: bool = True
+    shuffle_block: int | None = None
 
     def __post_init__(self) -> None:
         if not 1 <= self.num_examples <= MAX_EXAMPLES:
@@ -164,16 +177,29 @@ class Order:
                 f"records/order: num_examples expected 1 to {MAX_EXAMPLES}, "
                 f"received {self.num_examples}"
             )
-        if self.global_batch_size < 1:
-            raise ValueError(
-                "records/order: global_batch_size expected at least 1, "
-                f"received {self.global_batch_size}"
-            )
+        for name in ("global_batch_size", "shuffle_block"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"records/order: {name} expected at least 1, received {value}")
 
     @property
     def steps_per_epoch(self) -> int:
         """Steps of one epoch; the last batch is padded with rows of weight 0."""
         return -(-self.num_examples // self.global_batch_size)
+
+    @functools.cached_property
+    def block_size(self) -> int:
+        """Examples of a block: a multiple of B at most `shuffle_block` (at least B), or N."""
+        if self.shuffle_block is None:
+            return self.num_examples
+        return min(self.num_examples, self._pieces[0] * self._pieces[1])
+
+    @functools.cached_property
+    def _pieces(self) -> tuple[int, int]:
+        """(examples of a piece, pieces of a block), for a block smaller than the set."""
+        batches = max(1, (self.shuffle_block or 0) // self.global_batch_size)
+        count = min(PIECES, batches)
+        return batches // count * self.global_batch_size, count
 
     def examples(self, epoch: int, step: int, steps: int = 1) -> tuple[np.ndarray, np.ndarray]:
         """The examples of `steps` consecutive global batches of one epoch.
@@ -188,26 +214,76 @@ class Order:
         positions = self._positions(step, steps)
         weights = (positions < self.num_examples).astype(np.float32)
         wrapped = positions % self.num_examples
-        if self.shuffle:
-            wrapped = permute(wrapped, self.num_examples, round_keys(self.seed, epoch))
-        return wrapped, weights
+        return self.numbers(epoch, wrapped), weights
+
+    def numbers(self, epoch: int, positions: np.ndarray) -> np.ndarray:
+        """The examples int64 that stand at `positions` int64 in [0, N) of an epoch."""
+        if not self.shuffle:
+            return positions
+        size = self.block_size
+        if size == self.num_examples:
+            return permute(positions, size, round_keys(self.seed, epoch))
+        blocks = positions // size
+        within = np.empty_like(positions)
+        for block in np.unique(blocks):
+            here, first = blocks == block, int(block) * size
+            length = min(size, self.num_examples - first)
+            keys = round_keys(self.seed, epoch, _BLOCK, int(block))
+            within[here] = first + permute(positions[here] - first, length, keys)
+        return self._unrotated(epoch, within)
+
+    def _unrotated(self, epoch: int, places: np.ndarray) -> np.ndarray:
+        """Examples at places of the epoch's sequence of permuted pieces."""
+        piece = self._pieces[0]
+        whole = self.num_examples // piece  # the short piece that may be left comes last
+        number, offset = places // piece, places % piece
+        permuted = permute(
+            np.minimum(number, whole - 1), whole, round_keys(self.seed, epoch, _PIECE)
+        )
+        number = np.where(number < whole, permuted, number)
+        rotation = mix64(self.seed, epoch, _ROTATE) % self.num_examples
+        return (number * piece + offset + rotation) % self.num_examples
 
     def keys(self, epoch: int, step: int, steps: int = 1) -> np.ndarray:
         """Random keys, int64 [steps, B], a function of (seed, epoch, global position) only.
 
         They feed augmentation, which is therefore the same for any number of replicas.
         """
-        positions = self._positions(step, steps)
-        low = _hash32(positions & _MASK32, mix64(self.seed, epoch, 1) & _MASK32, NumpyOperations)
-        mixed = low ^ (positions >> 32)
-        high = _hash32(mixed, mix64(self.seed, epoch, 2) & _MASK32, NumpyOperations)
-        return (high >> 1) << 32 | low
+        return position_keys(self.seed, epoch, self._positions(step, steps))
+
+    def counts(self, epoch: int, step: int, steps: int = 1) -> np.ndarray:
+        """Examples int64 [steps] of weight 1 in each batch: B, fewer in the last one."""
+        del epoch
+        first = self._positions(step, steps)[:, 0]
+        return np.minimum(self.num_examples - first, self.global_batch_size)
+
+    def lengths(self, epoch: int, step: int, steps: int = 1) -> np.ndarray | None:
+        """Tokens int64 [steps] to which each batch is cut; None: all inputs are of one shape."""
+        del epoch, step, steps
+        return None
 
     def _positions(self, step: int, steps: int) -> np.ndarray:
-        if step < 0 or steps < 0 or step + steps > self.steps_per_epoch:
-            raise IndexError(
-                f"records/order: steps {step} to {step + steps} expected within "
-                f"0 to {self.steps_per_epoch}, the steps of one epoch"
-            )
-        first, size = step * self.global_batch_size, self.global_batch_size
-        return np.arange(first, first + steps * size, dtype=np.int64).reshape(steps, size)
+        return step_positions(self, step, steps)
+
+
+def step_positions(order: Any, step: int, steps: int) -> np.ndarray:
+    """Global positions int64 [steps, B] of consecutive steps of an order.
+
+    Raises:
+      IndexError: the steps do not lie in `[0, steps_per_epoch)`.
+    """
+    if step < 0 or steps < 0 or step + steps > order.steps_per_epoch:
+        raise IndexError(
+            f"records/order: steps {step} to {step + steps} expected within "
+            f"0 to {order.steps_per_epoch}, the steps of one epoch"
+        )
+    first, size = step * order.global_batch_size, order.global_batch_size
+    return np.arange(first, first + steps * size, dtype=np.int64).reshape(steps, size)
+
+
+def position_keys(seed: int, epoch: int, positions: np.ndarray) -> np.ndarray:
+    """Random keys in [0, 2^63), a function of (seed, epoch, position) only."""
+    low = _hash32(positions & _MASK32, mix64(seed, epoch, 1) & _MASK32, NumpyOperations)
+    mixed = low ^ (positions >> 32)
+    high = _hash32(mixed, mix64(seed, epoch, 2) & _MASK32, NumpyOperations)
+    return (high >> 1) << 32 | low

@@ -124,3 +124,56 @@ def test_steps_outside_the_epoch_are_refused() -> None:
         Order(100, 30).examples(0, 3, 2)
     with pytest.raises(ValueError, match="num_examples expected 1"):
         Order(0, 1)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    n=st.integers(1, 3000),
+    batch=st.integers(1, 64),
+    block=st.integers(1, 4000),
+    seed=st.integers(0, 2**40),
+)
+def test_blocks_visit_every_example_once(n: int, batch: int, block: int, seed: int) -> None:
+    order = Order(n, batch, seed, shuffle_block=block)
+    numbers, weights = order.examples(3, 0, order.steps_per_epoch)
+    assert sorted(numbers[weights == 1].tolist()) == list(range(n))
+    assert order.block_size == n or order.block_size <= max(block, batch)
+    assert order.block_size == n or order.block_size % batch == 0
+
+
+def test_a_block_is_a_few_stretches_and_mixed_within() -> None:
+    order = Order(100_000, 50, seed=2, shuffle_block=8000)
+    size = order.block_size
+    steps = size // 50
+    for epoch in range(2):
+        for block in range(3):
+            numbers = order.examples(epoch, block * steps, steps)[0].ravel()
+            ordered = np.sort(numbers)
+            assert (np.diff(ordered) > 1).sum() <= 17, "16 pieces, one of which may wrap round"
+            # Within a block any order is as likely as another: compare with a reference shuffle.
+            places = np.argsort(np.argsort(numbers))
+            moved = np.abs(places - np.arange(size)).mean()
+            assert moved == pytest.approx(size / 3, rel=0.05)
+    one, two = (set(order.examples(e, 0, steps)[0].ravel().tolist()) for e in (0, 1))
+    assert len(one & two) < 0.3 * size, "blocks are of other pieces in every epoch"
+
+
+def test_borders_of_pieces_move_between_epochs() -> None:
+    order = Order(10_000, 10, seed=1, shuffle_block=1000)
+    together = [
+        len({0, 1, 2, 3} & set(order.examples(e, 0, 100)[0].ravel().tolist())) for e in range(40)
+    ]
+    assert set(together) & {1, 2, 3}, "a border falls between neighbours in some epoch"
+
+
+def test_blocks_of_a_hundred_billion_examples() -> None:
+    order = Order(10**11, 1024, seed=1, shuffle_block=10**8)
+    numbers, _ = order.examples(2, order.steps_per_epoch - 1001, 1000)
+    assert numbers.min() >= 0 and numbers.max() < 10**11
+    assert len(np.unique(numbers)) == 1024 * 1000
+
+
+def test_counts_are_those_of_the_weights() -> None:
+    order = Order(103, 8)
+    weights = order.examples(0, 0, order.steps_per_epoch)[1]
+    assert np.array_equal(order.counts(0, 0, order.steps_per_epoch), weights.sum(1))
