@@ -4,13 +4,16 @@
 |---|---|---|
 | `device` | each replica's memory | gathered by permuted index inside the compiled step |
 | `memory` | host memory, one tensor per feature | gathered by permuted index, then sent |
-| `none` | nowhere | read by offset and decoded again |
+| `disk` | a file beside the shards, mapped into memory | gathered likewise |
+| `none` | nowhere | read by offset, block by block, and decoded again |
 
 The level never changes which examples a batch holds.
 """
 
 from __future__ import annotations
 
+import shutil
+import subprocess
 import sys
 import time
 from collections.abc import Iterable, Iterator
@@ -19,16 +22,27 @@ from typing import Any
 import numpy as np
 import psutil
 
-LEVELS = ("auto", "device", "memory", "none")
+from records.disk_cache import has_space
+
+LEVELS = ("auto", "device", "memory", "disk", "none")
 # Half of what is free: the other half stays for the model, the framework and the page cache.
 MEMORY_SHARE = 0.5
-# TensorFlow reports no free memory for a GPU before it has grown into it, so what a decoded
-# split may take of an accelerator is a stated number: small beside any current GPU.
-ACCELERATOR_BYTES = 2 * 2**30
+# Where a GPU's free memory cannot be asked for: small beside any current GPU.
+_ACCELERATOR_BYTES = 2 * 2**30
+# Bytes; TensorFlow uses an array's memory as it is only where it begins at such a multiple.
+ALIGNMENT = 64
+# A record held in memory: its payload, the Python object around it and its place in a dict.
+_OBJECT_BYTES = 200
 
 
 def choose_level(
-    wanted: str, decoded_bytes: int, local_replicas: int, accelerator: bool
+    wanted: str,
+    decoded_bytes: int,
+    local_replicas: int,
+    accelerator: bool,
+    *,
+    directory: str,
+    memory_budget: int | None = None,
 ) -> tuple[str, str]:
     """Chooses the highest cache level that fits.
 
@@ -37,6 +51,8 @@ def choose_level(
       decoded_bytes: bytes of all decoded splits.
       local_replicas: replicas of this process, each with a copy on the `device` level.
       accelerator: replicas have memory of their own (a GPU).
+      directory: the set's, beside whose shards the `disk` level writes.
+      memory_budget: bytes of host memory for examples; default: `host_budget`.
 
     Returns:
       (level, reason): the reason is a sentence for the user.
@@ -46,45 +62,81 @@ def choose_level(
     size = _mebibytes(decoded_bytes)
     if wanted != "auto":
         return wanted, f"cache {wanted}: as asked ({size} decoded)"
-    free = int(psutil.virtual_memory().available * MEMORY_SHARE)
-    copies = decoded_bytes * local_replicas
-    device_budget = ACCELERATOR_BYTES if accelerator else free
-    device_bytes = decoded_bytes if accelerator else copies
-    if device_bytes <= device_budget and decoded_bytes <= free:
-        return "device", f"cache device: {size} decoded fit {_mebibytes(device_budget)}"
-    if decoded_bytes <= free:
-        return "memory", f"cache memory: {size} decoded fit {_mebibytes(free)} of host memory"
-    return "none", f"cache none: {size} decoded exceed {_mebibytes(free)} of host memory"
+    host = host_budget(memory_budget)
+    # Without an accelerator the copies lie in host memory, beside the one they are made from.
+    device = accelerator_budget() if accelerator else host
+    needed = decoded_bytes if accelerator else decoded_bytes * local_replicas
+    if needed <= device and decoded_bytes <= host:
+        copies = f" x {local_replicas} replicas" if local_replicas > 1 and not accelerator else ""
+        return "device", f"cache device: {size} decoded{copies} fit {_mebibytes(device)}"
+    if decoded_bytes <= host:
+        return "memory", f"cache memory: {size} decoded fit {_mebibytes(host)} of host memory"
+    if has_space(directory, decoded_bytes):
+        return "disk", (
+            f"cache disk: {size} decoded exceed {_mebibytes(host)} of host memory, and fit beside "
+            "the shards"
+        )
+    return "none", (
+        f"cache none: {size} decoded exceed {_mebibytes(host)} of host memory and what is free "
+        "beside the shards; records are read and decoded in every epoch"
+    )
+
+
+def empty_inputs(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
+    """An uninitialised array whose memory TensorFlow can share."""
+    size = int(np.prod(shape)) * np.dtype(dtype).itemsize
+    room = np.empty(size + ALIGNMENT, np.uint8)
+    start = -room.ctypes.data % ALIGNMENT
+    return room[start : start + size].view(dtype).reshape(shape)
+
+
+def host_budget(memory_budget: int | None) -> int:
+    """Bytes of host memory for examples: as asked, else half of what is free."""
+    if memory_budget is not None:
+        return memory_budget
+    return int(psutil.virtual_memory().available * MEMORY_SHARE)
+
+
+def accelerator_budget() -> int:
+    """Bytes of each GPU's memory for examples: half of what the fullest one has free.
+
+    TensorFlow does not tell a GPU's free memory before it has grown into it; nvidia-smi does.
+    """
+    command = shutil.which("nvidia-smi")
+    if command is None:
+        return _ACCELERATOR_BYTES
+    query = [command, "--query-gpu=memory.free", "--format=csv,noheader,nounits"]
+    try:
+        found = subprocess.run(query, capture_output=True, text=True, timeout=30, check=True)
+        free = min(int(line) for line in found.stdout.split()) * 2**20
+    except (OSError, ValueError, subprocess.SubprocessError):
+        return _ACCELERATOR_BYTES
+    return int(free * MEMORY_SHARE)
+
+
+def choose_shuffle_block(
+    level: str, record_bytes: int, num_examples: int, global_batch_size: int, budget: int
+) -> int | None:
+    """Examples that are permuted together, so that two blocks of their records fit the budget.
+
+    Args:
+      level: of the cache; with one, the whole split is permuted.
+      record_bytes: bytes of the split's records as stored.
+      num_examples: of the split.
+      global_batch_size: the least block.
+      budget: bytes of host memory, see `host_budget`.
+
+    Returns:
+      None where the whole split fits.
+    """
+    held = record_bytes + _OBJECT_BYTES * num_examples
+    if level != "none" or held <= budget:
+        return None
+    return max(global_batch_size, int(num_examples * budget / 2 / held))
 
 
 def _mebibytes(count: int) -> str:
     return f"{count / 2**20:,.0f} MiB"
-
-
-def fill(
-    batches: Iterable[np.ndarray], shape: tuple[int, ...], dtype: str, label: str
-) -> np.ndarray:
-    """Copies decoded batches into one contiguous array, with progress on a terminal.
-
-    Args:
-      batches: arrays [b, ...] in record order.
-      shape: (N, ...) of the result.
-      dtype: NumPy dtype of the result.
-      label: what is decoded, for the progress line.
-
-    Raises:
-      ValueError: the batches hold fewer or more examples than N.
-    """
-    out = np.empty(shape, dtype)
-    at = 0
-    for batch in show_progress(batches, shape[0], label):
-        if at + len(batch) > shape[0]:
-            raise ValueError(f"records/cache: {label}: expected {shape[0]} examples, received more")
-        out[at : at + len(batch)] = batch
-        at += len(batch)
-    if at != shape[0]:
-        raise ValueError(f"records/cache: {label}: expected {shape[0]} examples, received {at}")
-    return out
 
 
 def show_progress(batches: Iterable[Any], total: int, label: str) -> Iterator[Any]:

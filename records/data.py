@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import hashlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -15,10 +16,11 @@ import numpy as np
 import pandas as pd
 import tensorflow as tf
 
-from records import cache, decode, subsets
+from records import cache, decode, disk_cache, subsets
+from records.buckets import make_order
 from records.index import RecordIndex, read_index
-from records.order import Order
-from records.pipeline import Examples, make_batches, read_parsed
+from records.load import Loader, ordered_map
+from records.pipeline import Examples, make_batches
 from records.schema import IMAGE, TABULAR, TEXT, TOKENS, Schema, find_directory, read_schema
 
 
@@ -30,15 +32,23 @@ class InputConfig:
       image_size: S, pictures become uint8 [S, S, C].
       sequence_length: T, ids become int32 [T], padded or cut on the right.
       vocab_size: V, ids at or above it become 1 (out of vocabulary).
-      cached: keep decoded splits in memory; False reads and decodes at every step.
+      cache: where decoded splits are kept: "memory", "disk" (a file beside the shards, decoded
+        once and mapped into memory by every later run) or "none" (read and decoded at every step).
       feature: the input feature; None lets the schema choose.
     """
 
     image_size: int = 224
     sequence_length: int = 200
     vocab_size: int = 20_000
-    cached: bool = True
+    cache: str = "memory"
     feature: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.cache not in ("memory", "disk", "none"):
+            raise ValueError(
+                "records/data: cache expected one of memory, disk, none, received "
+                f"{self.cache!r} (device is chosen by the training loop)"
+            )
 
 
 class Data:
@@ -61,10 +71,10 @@ class Data:
           ValueError: the set has no split `train`, or the options do not fit its modality.
         """
         schema.check_split("train")
-        if schema.modality == TEXT and not config.cached:
+        if schema.modality == TEXT and config.cache == "none":
             raise ValueError(
-                f"records/pipeline: {schema.name}: feature {schema.input_name!r} is text, whose "
-                "words are counted when it is decoded: cache expected device or memory, received "
+                f"records/data: {schema.name}: feature {schema.input_name!r} is text, whose words "
+                "are counted when it is decoded: cache expected device, memory or disk, received "
                 "none. Store ids in the set, or choose another cache"
             )
         self.schema, self.config, self.seed = schema, config, seed
@@ -113,8 +123,9 @@ class Data:
             numbers=numbers,
             labels=index.label.astype(np.int32),
             spec=self.spec,
-            inputs=self._decoded(split) if self.config.cached else None,
-            finish=self._finish(),
+            lengths=self._lengths(split),
+            inputs=None if self.config.cache == "none" else self._decoded(split),
+            loader=self._loader(split),
         )
 
     def statistics(self) -> tuple[np.ndarray, np.ndarray]:
@@ -122,15 +133,21 @@ class Data:
         examples = self.examples("train")
         if examples.inputs is not None:
             rows = examples.inputs[examples.numbers].astype(np.float64)
-        else:
-            parsed = [x.numpy() for x, _ in read_parsed(self.schema, "train", examples.index)]
-            rows = np.concatenate(parsed)[examples.numbers].astype(np.float64)
-        return rows.mean(0).astype(np.float32), rows.var(0).astype(np.float32)
+            return rows.mean(0).astype(np.float32), rows.var(0).astype(np.float32)
+        total = np.zeros((3, *self.spec.shape))
+        wanted = np.zeros(examples.index.num_records, bool)
+        wanted[examples.numbers] = True
+        for unit in (u[wanted[u]] for u in examples.loader.units()):
+            rows = examples.loader.load(unit).astype(np.float64)
+            total += np.stack([np.full(self.spec.shape, len(rows)), rows.sum(0), (rows**2).sum(0)])
+        mean = total[1] / total[0]
+        variance = np.maximum(total[2] / total[0] - mean**2, 0)
+        return mean.astype(np.float32), variance.astype(np.float32)
 
     @functools.cached_property
     def vocab_size(self) -> int:
         """Ids in use: the vocabulary size asked for, or fewer where the words are fewer."""
-        return min(self.config.vocab_size, int(self._ranks.max(initial=1)) + 1)
+        return min(self.config.vocab_size, int(self._ranks.max()) + 1)
 
     @functools.cached_property
     def _cut(self) -> tuple[np.ndarray, np.ndarray]:
@@ -153,7 +170,7 @@ class Data:
         bad = np.flatnonzero((index.label < 0) | (index.label >= self.schema.num_classes))
         if len(bad):
             raise ValueError(
-                f"records/pipeline: {self.schema.name}: split {split}, record {bad[0]}: label "
+                f"records/data: {self.schema.name}: split {split}, record {bad[0]}: label "
                 f"expected 0 to {self.schema.num_classes - 1}, received {index.label[bad[0]]}"
             )
         return index
@@ -161,12 +178,28 @@ class Data:
     @functools.cache  # noqa: B019
     def _words(self, split: str) -> tuple[np.ndarray, np.ndarray]:
         """(ids or words of all records, one after the other; where each begins int64 [N + 1])."""
-        rows = [x for x, _ in read_parsed(self.schema, split, self._index(split))]
-        lengths = np.concatenate([x.row_lengths().numpy() for x in rows])
-        flat = np.concatenate([x.flat_values.numpy() for x in rows])
+        flat, lengths = [], []
+        loader = Loader(self.schema, self._index(split), lambda rows: rows)
+        for rows in ordered_map(lambda unit: loader.parse(loader.read(unit)), loader.units()):
+            if self.schema.modality == TEXT:
+                words = decode.split_words(tf.constant(rows.tolist(), tf.string))
+                rows = words.flat_values.numpy(), words.row_splits.numpy()
+            flat.append(rows[0])
+            lengths.append(np.diff(rows[1]))
+        ids = np.concatenate(flat)
         if self.schema.modality == TEXT:
-            flat = self._word_ids(flat, split)
-        return flat, np.concatenate([[0], np.cumsum(lengths)])
+            ids = self._word_ids(ids, split)
+        return ids, np.concatenate([[0], np.cumsum(np.concatenate(lengths))])
+
+    def _lengths(self, split: str) -> np.ndarray | None:
+        """int64 [N], ids of each record up to T; None for tables and pictures."""
+        if self.schema.modality not in (TEXT, TOKENS):
+            return None
+        if self.schema.modality == TEXT:
+            lengths = np.diff(self._words(split)[1])
+        else:
+            lengths = self._index(split).sequence_length.astype(np.int64)
+        return np.minimum(lengths, self.config.sequence_length)
 
     def _word_ids(self, words: np.ndarray, split: str) -> np.ndarray:
         """Numbers a TEXT split's words; words that train lacks are out of vocabulary."""
@@ -181,56 +214,93 @@ class Data:
 
     @functools.cached_property
     def _ranks(self) -> np.ndarray:
-        """int32 [ids], each id's frequency rank among the training examples."""
-        ids, splits = self._words("train")
+        """int32 [ids + 1], each id's frequency rank among the training examples.
+
+        The last entry stands for all ids that train lacks: out of vocabulary.
+        """
         _, numbers = self.subset("train")
-        used = np.zeros(len(splits) - 1, bool)
+        used = np.zeros(self._index("train").num_records, bool)
         used[numbers] = True
         vocabulary = self.schema.vocabulary() or ()
-        num_ids = max(len(vocabulary), int(ids.max(initial=1)) + 1)
-        return decode.rank_ids(ids[np.repeat(used, np.diff(splits))], num_ids)
+        counts = np.zeros(max(2, len(vocabulary)), np.int64)
+        for ids in self._training_ids(used):
+            found = np.bincount(ids)
+            wider = np.zeros(max(len(counts), len(found)), np.int64)
+            wider[: len(counts)] += counts
+            wider[: len(found)] += found
+            counts = wider
+        return np.append(decode.rank_ids(counts), np.int32(decode.OOV_ID))
+
+    def _training_ids(self, used: np.ndarray) -> Iterator[np.ndarray]:
+        """The ids int32 [n] of the records where `used` bool [N]; unit by unit where streamed."""
+        if self.config.cache != "none":
+            ids, starts = self._words("train")
+            yield ids[np.repeat(used, np.diff(starts))]
+            return
+        loader = Loader(self.schema, self._index("train"), lambda rows: rows)
+        chosen = (unit[used[unit]] for unit in loader.units())
+        for ids, _ in ordered_map(lambda unit: loader.parse(loader.read(unit)), chosen):
+            yield ids
+
+    @functools.cache  # noqa: B019
+    def _loader(self, split: str) -> Loader:
+        return Loader(self.schema, self._index(split), self._decoder())
 
     @functools.cache  # noqa: B019
     def _decoded(self, split: str) -> np.ndarray:
-        """[N, ...]: all records of a split, decoded."""
-        index, spec = self._index(split), self.spec
-        if self.schema.modality in (TOKENS, TEXT):
-            ids, starts = self._words(split)
-            ranks = np.append(self._ranks, decode.OOV_ID)  # ids that train lacks
-            known = np.minimum(ids, len(ranks) - 1)
-            length, size = self.config.sequence_length, self.config.vocab_size
-            return decode.pad_ids(known, starts, length, ranks, size)
-        shape = (index.num_records, *spec.shape)
-        batches = (x.numpy() for x in self._decoded_batches(split))
-        name = f"decoding {self.schema.name} {split}"
-        inputs = cache.fill(batches, shape, spec.dtype.as_numpy_dtype, name)
-        if self.schema.modality == TABULAR and not np.isfinite(inputs).all():
-            row, column = np.argwhere(~np.isfinite(inputs))[0]
+        """[N, ...]: all records of a split, decoded; mapped from a file with cache "disk"."""
+        path = disk_cache.cache_path(self.schema, split, self._content_key())
+        shape = (self._index(split).num_records, *self.spec.shape)
+        dtype = self.spec.dtype.as_numpy_dtype
+        stored = disk_cache.open_stored(path, shape, dtype, self.config.cache == "disk")
+        if stored is not None:
+            return stored
+        if self.config.cache == "memory":
+            return self._fill(split, cache.empty_inputs(shape, dtype))
+        return disk_cache.write(path, shape, dtype, lambda out: self._fill(split, out))
+
+    def _fill(self, split: str, out: np.ndarray) -> np.ndarray:
+        """Decodes a split into `out` [N, ...]."""
+        loader = self._loader(split)
+        if self.schema.modality == TEXT:
+            out[:] = self._decoder()(self._words(split))
+            return out
+
+        def load(unit: np.ndarray) -> np.ndarray:
+            out[unit[0] : unit[-1] + 1] = loader.load(unit)
+            return unit
+
+        label = f"decoding {self.schema.name} {split}"
+        done = ordered_map(load, loader.units())
+        for _ in cache.show_progress(done, len(out), label):
+            pass
+        if self.schema.modality == TABULAR and not np.isfinite(out).all():
+            row, column = np.argwhere(~np.isfinite(out))[0]
             raise ValueError(
-                f"records/pipeline: {self.schema.name}: split {split}, record {row}, feature "
+                f"records/data: {self.schema.name}: split {split}, record {row}, feature "
                 f"{self.schema.input_name!r}[{column}]: expected a finite number, received "
-                f"{inputs[row, column]}"
+                f"{out[row, column]}"
             )
-        return inputs
+        return out
 
-    def _decoded_batches(self, split: str) -> Iterator[tf.Tensor]:
-        """Decoded inputs of a split in record order."""
-        for inputs, _ in read_parsed(self.schema, split, self._index(split), self._finish()):
-            yield inputs
+    def _content_key(self) -> str:
+        """What shapes the decoded inputs, besides the shards."""
+        key = f"{self.schema.input_name} {self.spec} opencv-{decode.opencv_version()}"
+        if self.schema.modality in (TEXT, TOKENS):
+            ranks = hashlib.sha256(self._ranks.tobytes()).hexdigest()
+            key += f" {self.config.vocab_size} {ranks}"
+        return key
 
-    def _finish(self) -> Callable[[Any], Any]:
-        """What maps parsed rows to inputs, made of plain values: nothing is read in a graph."""
+    def _decoder(self) -> Callable[[Any], np.ndarray]:
+        """What maps parsed rows to inputs."""
         config = self.config
         if self.schema.modality == IMAGE:
             size, channels = config.image_size, self.channels
-            return functools.partial(decode.decode_picture, image_size=size, channels=channels)
+            return functools.partial(decode.decode_pictures, image_size=size, channels=channels)
         if self.schema.modality == TABULAR:
-            return lambda rows: rows
-        table = np.append(self._ranks, decode.OOV_ID)
-        length, size = config.sequence_length, config.vocab_size
-        return functools.partial(
-            decode.pad_ragged, sequence_length=length, table=table, vocab_size=size
-        )
+            return lambda rows: rows.astype(np.float32, copy=False)
+        table, length, size = self._ranks, config.sequence_length, config.vocab_size
+        return lambda rows: decode.pad_ids(rows[0], rows[1], length, table, size)
 
 
 def open_data(
@@ -267,6 +337,8 @@ def make_dataset(
     epochs: int = 1,
     start: tuple[int, int] = (0, 0),
     config: InputConfig | None = None,
+    shuffle_block: int | None = None,
+    length_buckets: int = 1,
 ) -> tf.data.Dataset:
     """Batches of a prepared set, for Keras `fit` or a loop of one's own.
 
@@ -283,10 +355,13 @@ def make_dataset(
       epochs: epochs in the dataset, one after the other. With `fit`, pass the same number
         and `steps_per_epoch=len(dataset) // epochs`.
       start: (epoch, step) to begin at, for a resumed run; no replay.
+      shuffle_block: examples that are permuted together; None: the whole split. With cache "none"
+        a block is read in long stretches, while the one before is used.
+      length_buckets: texts: batches of like length, cut to the length of the bucket; 1 for none.
 
     Returns:
       A dataset of (inputs [B, ...], labels int32 [B], weights float32 [B]): inputs are uint8
-      [B, S, S, C], int32 [B, T] or float32 [B, F].
+      [B, S, S, C], int32 [B, T] or float32 [B, F]; in length buckets T differs between batches.
 
     Raises:
       FileNotFoundError, ValueError: as `open_data`.
@@ -295,5 +370,14 @@ def make_dataset(
         dataset = open_data(dataset, data_dir, config, seed)
     examples = dataset.examples(split)
     shuffle = split == "train" if shuffle is None else shuffle
-    order = Order(examples.num_examples, global_batch_size, seed, shuffle)
+    lengths = None if examples.lengths is None else examples.lengths[examples.numbers]
+    order = make_order(
+        examples.num_examples,
+        global_batch_size,
+        seed,
+        shuffle,
+        shuffle_block=shuffle_block,
+        lengths=lengths,
+        length_buckets=length_buckets,
+    )
     return make_batches(examples, order, epochs, start)

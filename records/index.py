@@ -27,6 +27,7 @@ import numpy as np
 from records.schema import IMAGE, TEXT, TOKENS, Schema, read_schema
 
 HEADER_BYTES, FOOTER_BYTES = 12, 4
+_RUN_BYTES = 8 * 2**20  # read at once
 _PARSE_BATCH = 1024  # batch-first parsing: 155k to 215k rows/s from 128 to 1024 rows
 
 
@@ -179,36 +180,73 @@ class RecordReader:
     def read(self, numbers: np.ndarray) -> np.ndarray:
         """The payloads of the records `numbers` int [n], as bytes objects [n].
 
+        Records that stand one behind the other in a shard are read at once, whatever their order
+        in `numbers`.
+
         Raises:
           ValueError: a record's CRC does not match; names shard, record and byte offset.
         """
+        numbers = np.asarray(numbers, np.int64)
         payloads = np.empty(len(numbers), object)
+        in_file = np.argsort(numbers, kind="stable")
         total = 0
-        for i, number in enumerate(numbers):
-            shard, offset = int(self._index.shard[number]), int(self._index.offset[number])
-            length = int(self._index.length[number])
-            size = HEADER_BYTES + length + FOOTER_BYTES
-            record = os.pread(self._file(shard), size, offset)
-            payload = record[HEADER_BYTES:-FOOTER_BYTES]
-            if len(record) != size or masked_crc(payload) != _uint32(record, size - FOOTER_BYTES):
-                first = int(np.searchsorted(self._index.shard, shard))
-                raise damage(
-                    self._index.paths[shard],
-                    int(number) - first,
-                    offset,
-                    "a payload with a matching CRC",
-                )
-            payloads[i] = payload
+        for run in _contiguous_runs(self._index, numbers[in_file]):
+            places = in_file[run]
+            payloads[places], size = self._read_run(numbers[places])
             total += size
         with self._lock:
             self.bytes_read += total
         return payloads
+
+    def _read_run(self, numbers: np.ndarray) -> tuple[Any, int]:
+        """(payloads, bytes read) of records that stand one behind the other, in file order."""
+        offsets, lengths = self._index.offset[numbers], self._index.length[numbers]
+        first = int(offsets[0])
+        size = int(offsets[-1] + lengths[-1]) + HEADER_BYTES + FOOTER_BYTES - first
+        data = os.pread(self._file(int(self._index.shard[numbers[0]])), size, first)
+        starts = offsets - first + HEADER_BYTES
+        ends = starts + lengths
+        payloads = [data[a:b] for a, b in zip(starts.tolist(), ends.tolist())]
+        if len(data) != size:
+            raise self._damage(
+                numbers[int(np.searchsorted(ends + FOOTER_BYTES, len(data), "right"))]
+            )
+        crcs = np.fromiter(map(google_crc32c.value, payloads), np.uint32, len(payloads))
+        footers = np.frombuffer(data, np.uint8)[ends[:, None] + np.arange(FOOTER_BYTES)]
+        wrong = np.flatnonzero(_mask(crcs) != footers.view("<u4")[:, 0])
+        if len(wrong):
+            raise self._damage(numbers[wrong[0]])
+        return payloads, size
+
+    def _damage(self, number: int) -> ValueError:
+        shard = int(self._index.shard[number])
+        within = int(number) - int(np.searchsorted(self._index.shard, shard))
+        expected = "a payload with a matching CRC"
+        return damage(self._index.paths[shard], within, int(self._index.offset[number]), expected)
 
     def _file(self, shard: int) -> int:
         with self._lock:
             if shard not in self._files:
                 self._files[shard] = open(self._index.paths[shard], "rb", buffering=0)  # noqa: SIM115
             return int(self._files[shard].fileno())
+
+
+def _contiguous_runs(index: RecordIndex, numbers: np.ndarray) -> list[slice]:
+    """Slices of `numbers` int64 [n], rising, that stand one behind the other in one shard."""
+    if not len(numbers):
+        return []
+    offsets, shards = index.offset[numbers], index.shard[numbers]
+    ends = offsets + index.length[numbers] + HEADER_BYTES + FOOTER_BYTES
+    breaks = (offsets[1:] != ends[:-1]) | (shards[1:] != shards[:-1])
+    # Bounded: a run is held twice while it is cut into payloads.
+    stretch = np.cumsum(ends - offsets) // _RUN_BYTES
+    starts = [0, *(np.flatnonzero(breaks | (stretch[1:] != stretch[:-1])) + 1).tolist()]
+    return [slice(a, b) for a, b in zip(starts, [*starts[1:], len(numbers)])]
+
+
+def _mask(crc: np.ndarray) -> np.ndarray:
+    """The masked form of CRC32C uint32 [n], as TFRecord stores it."""
+    return (crc >> np.uint32(15) | crc << np.uint32(17)) + np.uint32(0xA282EAD8)
 
 
 def hash64(data: bytes) -> int:

@@ -1,15 +1,17 @@
 """From shards to batches in a defined order: the whole input system in one file.
 
-    shards --read_parsed--> decoded split in memory --make_batches--> batches, for `fit`
-                                                    `-make_chunks---> K batches per host call
+    shards --records.load--> decoded split --gather by number--> batches (`fit`) or chunks (ours)
+                             in memory, or a file mapped into memory
+    shards --records.stream, block by block--> decode -------->  the same, without a cache
 
 1. `records.data` opens a set by directory and decides which records are train, validation
    and test.
-2. Decoding happens once: whole batches are parsed, pictures become uint8 and texts int32,
-   and one contiguous array holds the split (`records.cache` says where it is kept).
-3. `records.order` says which examples a step's batch holds. A batch is gathered from the
-   array by those numbers; no shuffle buffer, nothing to replay, state `(seed, epoch, step)`.
-4. Without a cache the same numbers are read by offset (`records.index`) and decoded again.
+2. Decoding happens once: pictures become uint8, texts int32, and one contiguous array holds the
+   split (`records.cache` says where it is kept).
+3. `records.order` and `records.buckets` say which examples a step's batch holds. A batch is
+   gathered from the array by those numbers; no shuffle buffer, nothing to replay, state
+   `(seed, epoch, step)`.
+4. Without a cache the same numbers are read by offset (`records.stream`) and decoded again.
 
 No other module calls shuffle, repeat, batch, cache or prefetch.
 """
@@ -18,21 +20,28 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import itertools
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
-from records import decode
-from records.index import RecordIndex, RecordReader
+from records.buckets import BucketOrder
+from records.cache import ALIGNMENT
+from records.index import RecordIndex
+from records.load import Loader, ordered_map
 from records.order import Order
-from records.schema import IMAGE, Schema
+from records.schema import Schema
+from records.stream import read_blocks
 
-_READ_ROWS = 1024  # rows parsed at once; pictures are regrouped for decoding
-_PICTURE_ROWS = 64
 _ENDLESS = 2**31  # epochs
 _ORDER_STEPS = 64  # steps whose order is computed in one NumPy call
+# Chunks up to this size together are gathered in one call and then cut: a call of TensorFlow's
+# costs some 20 us, as much as copying 200 KB. Larger ones are gathered one by one, in parallel.
+_GATHER_BYTES = 2**20
+
+AnyOrder = Order | BucketOrder
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,8 +53,10 @@ class Examples:
       numbers: int64 [n], the subset: record numbers in the split.
       labels: int32 [N], of all records of the split.
       spec: one example's input, without the batch.
-      inputs: [N, ...], all records of the split decoded; None when they are not cached.
-      finish: maps parsed rows to inputs, for reading without a cache.
+      lengths: int64 [N], ids of each record's text, up to T; None for other inputs.
+      inputs: [N, ...], all records of the split decoded, in memory or mapped into it; None when
+        they are not cached.
+      loader: reads and decodes records, where there is no cache.
     """
 
     schema: Schema
@@ -53,8 +64,9 @@ class Examples:
     numbers: np.ndarray
     labels: np.ndarray
     spec: tf.TensorSpec
+    lengths: np.ndarray | None
     inputs: np.ndarray | None
-    finish: Callable[[Any], Any]
+    loader: Loader
 
     @property
     def num_examples(self) -> int:
@@ -67,58 +79,135 @@ class Examples:
         return self.labels[self.numbers]
 
     @property
-    def decoded_bytes(self) -> int:
-        """Bytes of the split's decoded inputs."""
-        return int(len(self.labels) * np.prod(self.spec.shape) * self.spec.dtype.size)
+    def subset_lengths(self) -> np.ndarray | None:
+        """int64 [n], ids of the subset's texts; None for other inputs."""
+        return None if self.lengths is None else self.lengths[self.numbers]
+
+    @property
+    def example_bytes(self) -> int:
+        """Bytes of one decoded input."""
+        return int(np.prod(self.spec.shape)) * self.spec.dtype.size
 
     @functools.cached_property
     def host_tensors(self) -> tuple[tf.Tensor, tf.Tensor]:
-        """(inputs [N, ...], labels int32 [N]) as tensors in host memory."""
+        """(inputs [N, ...], labels int32 [N]) as tensors in host memory, or mapped into it."""
+        assert self.inputs is not None, "examples without a cache are read, not gathered"
         with tf.device("/cpu:0"):
-            return tf.convert_to_tensor(self.inputs), tf.convert_to_tensor(self.labels)
+            return _share(self.inputs), tf.convert_to_tensor(self.labels)
 
 
-def read_parsed(
-    schema: Schema, split: str, index: RecordIndex, pictures: Callable[..., Any] | None = None
-) -> Iterator[tuple[Any, tf.Tensor]]:
-    """Reads a split once, in record order, in parsed batches.
+def _share(array: np.ndarray) -> tf.Tensor:
+    """A tensor on the array's own memory where that is aligned as TensorFlow needs it.
 
-    Args:
-      schema, split, index: what is read.
-      pictures: decodes one encoded picture; None leaves them encoded.
-
-    Raises:
-      ValueError: a record is damaged; names shard, record and byte offset.
+    A copy would double the memory of a cache, and read a mapped file whole.
     """
-    rows = tf.data.TFRecordDataset(list(schema.shards[split])).batch(_READ_ROWS)
-    parsed = rows.map(lambda r: decode.parse_rows(r, schema), tf.data.AUTOTUNE)
-    if schema.modality == IMAGE and pictures is not None:
-        decoded = parsed.unbatch().map(lambda x, y: (pictures(x), y), tf.data.AUTOTUNE)
-        parsed = decoded.batch(_PICTURE_ROWS)
-    try:
-        yield from parsed.prefetch(2)
-    except tf.errors.DataLossError:
-        RecordReader(index).read(np.arange(index.num_records))  # raises, naming the record
-        raise
+    if array.ctypes.data % ALIGNMENT or not array.flags.c_contiguous or not array.flags.writeable:
+        return tf.convert_to_tensor(array)
+    return tf.experimental.dlpack.from_dlpack(array.__dlpack__())
+
+
+@dataclasses.dataclass(frozen=True)
+class _Plan:
+    """Which steps, in which pieces, for which rows: the chunks of one replica.
+
+    Attributes:
+      examples, order: what is fed, in which order.
+      start: (epoch, step) of the first step.
+      end_epoch: the epoch before which it ends.
+      chunk_steps: K, steps of a chunk.
+      rows: the replica's part of each global batch, b rows.
+    """
+
+    examples: Examples
+    order: AnyOrder
+    start: tuple[int, int]
+    end_epoch: int
+    chunk_steps: int
+    rows: slice
+
+    @property
+    def width(self) -> int:
+        """b, rows of a replica's batch."""
+        return len(range(self.order.global_batch_size)[self.rows])
+
+    @property
+    def chunk_bytes(self) -> int:
+        """Bytes of the inputs of a chunk."""
+        return self.chunk_steps * self.width * self.examples.example_bytes
+
+    def stride(self, most_chunks: int = _ORDER_STEPS) -> int:
+        """Steps that are planned in one call: whole chunks, at most `most_chunks` of them."""
+        fitting = max(1, _ORDER_STEPS // self.chunk_steps)
+        return min(fitting, max(1, most_chunks)) * self.chunk_steps
+
+    def chunks(self, epoch: int, step: int, stride: int) -> tuple[np.ndarray, ...]:
+        """The chunks of up to `stride` steps: (numbers int64 [chunks, K * b] of records,
+        weights float32 [chunks, K, b], keys int64 [chunks, K, b], steps int64 [chunks], lengths
+        int64 [chunks, K]). A last chunk repeats its steps at weight 0.
+        """
+        order, k = self.order, self.chunk_steps
+        steps = min(stride, order.steps_per_epoch - step)
+        arrays = plan_steps(self.examples, order, epoch, step, steps, self.rows)
+        chunks = -(-steps // k)
+        real = np.full(chunks, k, np.int64)
+        real[-1] = steps - (chunks - 1) * k
+        tail = np.arange(chunks * k) % steps
+        numbers, weights, keys, lengths = (a[tail].reshape(chunks, k, *a.shape[1:]) for a in arrays)
+        weights = np.where(np.arange(k)[:, None] < real[:, None, None], weights, 0)
+        return numbers.reshape(chunks, -1), weights.astype(np.float32), keys, real, lengths
+
+    def begins(self, stride: int) -> Iterator[tuple[int, int]]:
+        """(epoch, step) of every call of `chunks`."""
+        for epoch in range(self.start[0], self.end_epoch):
+            first = self.start[1] if epoch == self.start[0] else 0
+            for step in range(first, self.order.steps_per_epoch, stride):
+                yield epoch, step
+
+
+def plan_steps(
+    examples: Examples, order: AnyOrder, epoch: int, step: int, steps: int, rows: slice
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """What `steps` consecutive steps of one replica hold: all that a batch depends on.
+
+    Returns:
+      (numbers int64 [steps, b] of records in the split, weights float32 [steps, b],
+      keys int64 [steps, b], lengths int64 [steps] to which texts are cut; 0 for other inputs).
+    """
+    positions, weights = order.examples(epoch, step, steps)
+    keys = order.keys(epoch, step, steps)
+    lengths = order.lengths(epoch, step, steps)
+    if lengths is None:
+        width = examples.spec.shape[0] if examples.lengths is not None else 0
+        lengths = np.full(steps, width, np.int64)
+    return examples.numbers[positions[:, rows]], weights[:, rows], keys[:, rows], lengths
 
 
 def make_batches(
-    examples: Examples, order: Order, epochs: int = 1, start: tuple[int, int] = (0, 0)
+    examples: Examples, order: AnyOrder, epochs: int = 1, start: tuple[int, int] = (0, 0)
 ) -> tf.data.Dataset:
     """The batches of the epochs before `epochs`, beginning at (epoch, step) `start`.
 
     Returns:
       A dataset of (inputs [B, ...], labels int32 [B], weights float32 [B]).
     """
-    planned = _plan(examples, order, start, epochs, 1, slice(None))
-    batches = _load(examples, planned).map(lambda x, y, w, keys, steps: (x, y, w[0]))
+    plan = _Plan(examples, order, start, epochs, 1, slice(None))
+    bucketed = isinstance(order, BucketOrder)
+    if examples.inputs is None:
+        batches = _loaded_batches(plan, bucketed)
+    else:
+        # The dots stand for the chunks that are gathered together, where they are.
+        batches = _gathered(plan, lambda x, y, w, keys, steps, n: (x, y, w[..., 0, :], n[..., 0]))
+        if bucketed:
+            batches = batches.map(lambda x, y, w, n: (x[:, :n], y, w), tf.data.AUTOTUNE)
+        else:
+            batches = batches.map(lambda x, y, w, n: (x, y, w))
     count = max(0, (epochs - start[0]) * order.steps_per_epoch - start[1])
     return batches.apply(tf.data.experimental.assert_cardinality(count)).prefetch(2)
 
 
 def make_chunks(
-    examples: Examples, order: Order, start: tuple[int, int], chunk_steps: int, rows: slice
-) -> tf.data.Dataset:
+    examples: Examples, order: AnyOrder, start: tuple[int, int], chunk_steps: int, rows: slice
+) -> Iterator[tuple[Any, ...]]:
     """All steps from (epoch, step) `start` on in chunks of K steps, for one replica, endlessly.
 
     Args:
@@ -127,99 +216,115 @@ def make_chunks(
       chunk_steps: K.
       rows: the replica's part of each global batch, b rows.
 
-    Returns:
-      A dataset of (inputs [K * b, ...], labels int32 [K * b], weights float32 [K, b],
-      keys int64 [K, b], steps int64): an epoch's last chunk holds `steps` <= K real steps, the
-      rest repeats them at weight 0.
+    Yields:
+      (inputs [K * b, ...], labels int32 [K * b], weights float32 [K, b], keys int64 [K, b],
+      steps int64, lengths int64 [K]), tensors or arrays: an epoch's last chunk holds `steps` <= K
+      real steps, the rest repeats them at weight 0. Texts are padded to T; step i needs
+      `lengths[i]` of it.
+
+    Raises:
+      ValueError: a record is damaged; names shard, record and byte offset.
     """
-    planned = _plan(examples, order, start, _ENDLESS, chunk_steps, rows)
-    return _load(examples, planned).prefetch(2)
+    plan = _Plan(examples, order, start, _ENDLESS, chunk_steps, rows)
+    if examples.inputs is not None:
+        return iter(_gathered(plan, lambda *chunk: chunk).prefetch(2))
+    return _loaded(plan)
 
 
-def plan_steps(
-    examples: Examples, order: Order, epoch: int, step: int, steps: int, rows: slice
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """What `steps` consecutive steps of one replica hold: all that a batch depends on.
+def _gathered(plan: _Plan, keep: Callable[..., tuple[tf.Tensor, ...]]) -> tf.data.Dataset:
+    """The chunks, gathered from the split in memory; `keep` chooses what of each is wanted."""
+    inputs, labels = plan.examples.host_tensors
+    small = _GATHER_BYTES // max(1, plan.chunk_bytes)
+    stride = plan.stride(small) if small else plan.stride()
 
-    Returns:
-      (numbers int64 [steps, b] of records in the split, weights float32 [steps, b],
-      keys int64 [steps, b]).
-    """
-    positions, weights = order.examples(epoch, step, steps)
-    keys = order.keys(epoch, step, steps)
-    return examples.numbers[positions[:, rows]], weights[:, rows], keys[:, rows]
+    def gather(numbers: tf.Tensor, *rest: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        return keep(tf.gather(inputs, numbers), tf.gather(labels, numbers), *rest)
+
+    planned = _planned(plan, stride)
+    if small:
+        return planned.map(gather, tf.data.AUTOTUNE).unbatch()
+    return planned.unbatch().map(gather, tf.data.AUTOTUNE)
 
 
-def _plan(
-    examples: Examples,
-    order: Order,
-    start: tuple[int, int],
-    end_epoch: int,
-    chunk_steps: int,
-    rows: slice,
-) -> tf.data.Dataset:
-    """The chunks of all steps from `start` to the end of epoch `end_epoch - 1`.
+def _loaded_batches(plan: _Plan, bucketed: bool) -> tf.data.Dataset:
+    """Batches that are read and decoded, as a dataset."""
+    b, spec = plan.width, plan.examples.spec
+    shape = [None] if bucketed else spec.shape
 
-    A dataset of (numbers int64 [K * b], weights [K, b], keys [K, b], steps int64). Many steps
-    are planned in one call, so that small batches do not pay for Python each.
-    """
-    stride = max(1, _ORDER_STEPS // chunk_steps) * chunk_steps
-    width = len(range(order.global_batch_size)[rows])
+    def batches() -> Iterator[tuple[np.ndarray, ...]]:
+        for inputs, labels, weights, _keys, _steps, lengths in _loaded(plan):
+            yield (inputs[:, : lengths[0]] if bucketed else inputs), labels, weights[0]
 
-    def plan(epoch: np.ndarray, step: np.ndarray) -> tuple[np.ndarray, ...]:
-        steps = min(stride, order.steps_per_epoch - int(step))
-        arrays = plan_steps(examples, order, int(epoch), int(step), steps, rows)
-        chunks = -(-steps // chunk_steps)
-        real = np.full(chunks, chunk_steps, np.int64)
-        real[-1] = steps - (chunks - 1) * chunk_steps
-        tail = np.arange(chunks * chunk_steps) % steps
-        numbers, weights, keys = (a[tail].reshape(chunks, chunk_steps, width) for a in arrays)
-        weights = np.where(np.arange(chunk_steps)[:, None] < real[:, None, None], weights, 0)
-        return numbers.reshape(chunks, -1), weights.astype(np.float32), keys, real
+    signature = (
+        tf.TensorSpec([b, *shape], spec.dtype),
+        tf.TensorSpec([b], tf.int32),
+        tf.TensorSpec([b], tf.float32),
+    )
+    return tf.data.Dataset.from_generator(batches, output_signature=signature)
+
+
+def _planned(plan: _Plan, stride: int) -> tf.data.Dataset:
+    """The results of `plan.chunks`, one call after the other, without a list of all of them."""
+    k, b = plan.chunk_steps, plan.width
 
     def call(begin: tf.Tensor) -> tuple[tf.Tensor, ...]:
-        dtypes = (tf.int64, tf.float32, tf.int64, tf.int64)
-        numbers, weights, keys, steps = tf.numpy_function(
-            plan, [begin[0], begin[1]], dtypes, stateful=False
+        dtypes = (tf.int64, tf.float32, tf.int64, tf.int64, tf.int64)
+        found = tf.numpy_function(
+            lambda begin: plan.chunks(int(begin[0]), int(begin[1]), stride),
+            [begin],
+            dtypes,
+            stateful=False,
         )
-        return (
-            tf.ensure_shape(numbers, [None, chunk_steps * width]),
-            tf.ensure_shape(weights, [None, chunk_steps, width]),
-            tf.ensure_shape(keys, [None, chunk_steps, width]),
-            tf.ensure_shape(steps, [None]),
-        )
+        shapes = ([None, k * b], [None, k, b], [None, k, b], [None], [None, k])
+        return tuple(tf.ensure_shape(x, s) for x, s in zip(found, shapes, strict=True))
 
-    # Whole blocks of later epochs are numbered by arithmetic: no list of all steps is made.
-    blocks = -(-order.steps_per_epoch // stride)
-    first = [(start[0], s) for s in range(start[1], order.steps_per_epoch, stride)]
-    begins = tf.data.Dataset.range((start[0] + 1) * blocks, end_epoch * blocks)
+    (epoch, step), end = plan.start, plan.end_epoch
+    blocks = -(-plan.order.steps_per_epoch // stride)
+    begins = tf.data.Dataset.range((epoch + 1) * blocks, end * blocks)
     begins = begins.map(lambda p: tf.stack([p // blocks, p % blocks * stride]))
-    if start[0] < end_epoch and first:
+    first = [(epoch, s) for s in range(step, plan.order.steps_per_epoch, stride)]
+    if epoch < end and first:
         begins = tf.data.Dataset.from_tensor_slices(np.array(first, np.int64)).concatenate(begins)
-    return begins.map(call).unbatch()
+    return begins.map(call)
 
 
-def _load(examples: Examples, planned: tf.data.Dataset) -> tf.data.Dataset:
-    """Replaces the numbers of planned chunks by (inputs, labels)."""
-    if examples.inputs is not None:
-        inputs, labels = examples.host_tensors
+def _loaded(plan: _Plan) -> Iterator[tuple[np.ndarray, ...]]:
+    """The chunks, read and decoded on a pool of threads."""
+    examples, stride = plan.examples, plan.stride()
+    planned: Iterator[tuple[np.ndarray, ...]] = (
+        tuple(column[i] for column in chunks)
+        for epoch, step in plan.begins(stride)
+        for chunks in [plan.chunks(epoch, step, stride)]
+        for i in range(len(chunks[0]))
+    )
+    planned, again = itertools.tee(planned)
+    payloads = _payloads(plan, (chunk[0] for chunk in again))
 
-        def gather(numbers: tf.Tensor, *rest: tf.Tensor) -> tuple[tf.Tensor, ...]:
-            return (tf.gather(inputs, numbers), tf.gather(labels, numbers), *rest)
+    def load(item: tuple[tuple[np.ndarray, ...], Any]) -> tuple[np.ndarray, ...]:
+        (numbers, *rest), payload = item
+        if payload is None:
+            inputs = examples.loader.load(numbers)
+        else:
+            inputs = examples.loader.finish(numbers, payload)
+        return inputs, examples.labels[numbers], *rest
 
-        return planned.map(gather, tf.data.AUTOTUNE)
-    reader = RecordReader(examples.index)
-    size = planned.element_spec[0].shape[0]
+    return ordered_map(load, zip(planned, payloads))
 
-    def read(numbers: tf.Tensor, *_: tf.Tensor) -> tuple[Any, tf.Tensor]:
-        serialised = tf.numpy_function(reader.read, [numbers], tf.string, stateful=False)
-        return decode.parse_rows(tf.ensure_shape(serialised, [size]), examples.schema)
 
-    parsed = planned.map(read, tf.data.AUTOTUNE)
-    if examples.schema.modality == IMAGE:
-        pictures = parsed.unbatch().map(lambda x, y: (examples.finish(x), y), tf.data.AUTOTUNE)
-        loaded = pictures.batch(size, drop_remainder=True)
-    else:
-        loaded = parsed.map(lambda x, y: (examples.finish(x), y), tf.data.AUTOTUNE)
-    rest = planned.map(lambda numbers, *rest: rest)
-    return tf.data.Dataset.zip(loaded, rest).map(lambda xy, rest: (*xy, *rest))
+def _payloads(plan: _Plan, chunks: Iterator[np.ndarray]) -> Iterator[Any]:
+    """The records of each chunk where the order has blocks; None: they are read by offset."""
+    order, examples = plan.order, plan.examples
+    if not isinstance(order, Order) or order.block_size == order.num_examples:
+        return itertools.repeat(None)
+    stride = order.block_size // order.global_batch_size
+
+    def blocks() -> Iterator[np.ndarray]:
+        for epoch in range(plan.start[0], plan.end_epoch):
+            first = plan.start[1] if epoch == plan.start[0] else 0
+            while first < order.steps_per_epoch:
+                steps = min(stride - first % stride, order.steps_per_epoch - first)
+                found = plan_steps(examples, order, epoch, first, steps, plan.rows)
+                yield found[0][found[1] > 0]
+                first += steps
+
+    return read_blocks(examples.loader, blocks(), chunks)

@@ -30,8 +30,17 @@ def test_all_systems_deliver_the_same_work(synthetic_data_dir: Path, name: str) 
     work = _open(synthetic_data_dir, name)
     equal = input_questions.check_same(work)
     assert set(equal) == set(input_questions.SYSTEMS)
-    # Ids are ranked anew by ours; vectors and pictures are the same to the last byte.
-    assert name == "song_lyrics" or all(equal.values())
+    if name == "fetal_health":
+        assert set(equal.values()) == {1.0}, "vectors are the same to the last byte"
+    if name == "brain_tumor_mri":
+        assert equal[OURS] == np.inf and min(equal.values()) > input_questions.LEAST_PSNR
+
+
+def test_other_pictures_are_told_apart() -> None:
+    pictures = np.random.default_rng(0).integers(0, 255, (5, 16, 16, 1)).astype(np.uint8)
+    assert input_questions.least_psnr(pictures[::-1], pictures) == np.inf
+    assert input_questions.least_psnr(pictures // 2, pictures) < 20
+    assert 45 < input_questions.least_psnr(pictures ^ 1, pictures) < 50
 
 
 def test_a_system_that_loses_examples_is_caught(

@@ -11,7 +11,7 @@ from typing import Any, get_args, get_type_hints
 
 STRATEGIES = ("auto", "one_device", "mirrored", "multi_worker")
 PRECISIONS = ("auto", "float32", "mixed_bfloat16", "mixed_float16")
-CACHES = ("auto", "device", "memory", "none")
+CACHES = ("auto", "device", "memory", "disk", "none")
 OPTIMIZERS = ("adam", "adamw", "sgd", "rmsprop", "nadam")
 CLASS_WEIGHTS = ("none", "balanced")
 SCHEDULES = ("cosine", "constant")
@@ -50,6 +50,9 @@ MODALITY_DEFAULTS: dict[str, dict[str, Any]] = {
     },
 }
 
+# Settings that change no result: a run goes on with others.
+_PLACES = ("run_dir", "data_dir", "manual_dir", "checkpoint_minutes", "cache", "memory_budget")
+
 
 def _flag(default: Any, group: str, text: str, choices: tuple[str, ...] | None = None) -> Any:
     metadata = {"group": group, "help": text, "choices": choices}
@@ -70,7 +73,23 @@ class TrainConfig:
         None, "data", "the downloaded source files, for a set that is not prepared yet"
     )
     feature: str | None = _flag(None, "data", "the input feature, where a set has several")
-    cache: str = _flag("auto", "data", "where decoded examples are kept", CACHES)
+    cache: str = _flag(
+        "auto",
+        "data",
+        "where decoded examples are kept; the order of examples is the same for all",
+        CACHES,
+    )
+    memory_budget: float | None = _flag(
+        None, "data", "bytes of host memory for examples, such as 2e9 (default: half of the free)"
+    )
+    shuffle_block: int | None = _flag(
+        None,
+        "data",
+        "examples permuted together (default: all; with --cache none what half the budget holds)",
+    )
+    length_buckets: int = _flag(
+        12, "data", "texts: at most so many groups of like length; 1 pads all alike"
+    )
     image_size: int | None = _flag(None, "data", "side of the square pictures, pixels")
     sequence_length: int = _flag(200, "data", "ids per text; longer texts are cut")
     vocab_size: int = _flag(20_000, "data", "ids in use; rarer ones become out of vocabulary")
@@ -133,8 +152,10 @@ class TrainConfig:
         self._check_numbers()
 
     def _check_numbers(self) -> None:
-        positive = ("image_size", "sequence_length", "epochs", "global_batch_size", "learning_rate")
-        for name in (*positive, "clip_norm", "cpu_devices"):
+        positive: tuple[str, ...] = ("image_size", "sequence_length", "epochs")
+        positive += ("global_batch_size", "learning_rate")
+        positive += ("clip_norm", "cpu_devices", "memory_budget", "shuffle_block", "length_buckets")
+        for name in positive:
             value = getattr(self, name)
             if value is not None and not 0 < value < float("inf"):
                 raise ValueError(
@@ -180,10 +201,11 @@ class TrainConfig:
     def to_json(self) -> str:
         """The settings as JSON, without those that only say where things lie or when to save.
 
-        The data are known by their fingerprint, wherever they lie.
+        The data are known by their fingerprint, wherever they lie, and give the same batches from
+        every cache.
         """
         fields = dataclasses.asdict(self)
-        for name in ("run_dir", "data_dir", "manual_dir", "checkpoint_minutes"):
+        for name in _PLACES:
             del fields[name]
         return json.dumps(fields, indent=2, sort_keys=True)
 

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from sklearn.metrics import confusion_matrix
 
-from records.order import Order
+from records.buckets import make_order
+from records.cache import show_progress
 from records.pipeline import Examples
 from train.feed import Feed, Pace
 from train.step import PredictStep
@@ -75,29 +76,59 @@ def metrics_from_logits(logits: np.ndarray, labels: np.ndarray) -> Metrics:
 class Predictor:
     """Outputs of a model for every example of a subset, each exactly once, in its order."""
 
-    def __init__(self, model: Any, examples: Examples, cluster: Cluster, level: str, size: int):
-        """Feeds `examples` in batches of `size` rows over all replicas."""
-        order = Order(examples.num_examples, size, shuffle=False)
+    def __init__(
+        self,
+        model: Any,
+        examples: Examples,
+        cluster: Cluster,
+        level: str,
+        global_batch_size: int,
+        length_buckets: int = 1,
+    ):
+        """Feeds `examples` over all replicas; texts in batches of like length."""
+        order = make_order(
+            examples.num_examples,
+            global_batch_size,
+            shuffle=False,
+            lengths=examples.subset_lengths,
+            length_buckets=length_buckets,
+        )
         self._feed = Feed(examples, order, cluster, level)
         with cluster.strategy.scope():
             self._step = PredictStep(model, cluster)
-        self._examples = examples
+        self._examples, self._order = examples, order
         self._pace = Pace()
         self._epoch = 0
 
-    def batches(self) -> Iterator[np.ndarray]:
-        """Outputs float32 [rows, ...] in order; the last ones include the rows that pad."""
+    def batches(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """(numbers int64 [rows] in the subset, outputs float32 [rows, ...]), each example once."""
         self._feed.start(self._epoch)
-        pace = self._pace
+        pace, step = self._pace, 0
         while (chunk := self._feed.take(pace.steps)) is not None:
             with pace.timed(chunk.steps):
                 outputs = self._step.run(chunk)
-            yield outputs.reshape(-1, *outputs.shape[2:])
+            numbers, weights = self._order.examples(self._epoch, step, chunk.steps)
+            step += chunk.steps
+            real = weights > 0
+            yield numbers[real], outputs[real]
         self._epoch += 1  # the same order again; the feed goes on without a new start
 
-    def outputs(self) -> np.ndarray:
-        """The outputs float32 [n, ...]; the rows that pad the last batch are cut off."""
-        return np.concatenate(list(self.batches()))[: self._examples.num_examples]
+    def outputs(self, label: str = "predicting") -> np.ndarray:
+        """The outputs float32 [n, ...] in the subset's order; `label` names the progress line."""
+        total = self._examples.num_examples
+        found = np.empty(0, np.float32)
+
+        def fill() -> Iterator[np.ndarray]:
+            nonlocal found
+            for numbers, outputs in self.batches():
+                if not len(found):
+                    found = np.empty((total, *outputs.shape[1:]), np.float32)
+                found[numbers] = outputs
+                yield numbers
+
+        for _ in show_progress(fill(), total, label):
+            pass
+        return found
 
     def metrics(self) -> Metrics:
         """Metrics of the outputs, taken as logits."""

@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from records.order import Order
-from records.pipeline import Examples, make_chunks, plan_steps
+from records.buckets import BucketOrder
+from records.pipeline import AnyOrder, Examples, make_chunks, plan_steps
 from train.strategy import Cluster
 
 # The most steps of one call. Longer calls gain nothing (host overhead is below 1 % at 64 even
@@ -38,25 +38,37 @@ class Chunk:
       arrays: per replica (inputs [n, ...], labels int32 [n], rows int64 [K, b], weights
         float32 [K, b], keys int64 [K, b], replica int64 []): step i is made of `rows[i]`.
       counts: float32 [K], real examples of each global batch.
+      lengths: int64 [K], ids to which each batch of texts is cut; 0 for other inputs.
       steps: how many of the K steps are real.
     """
 
     arrays: tuple[Any, ...]
     counts: np.ndarray
+    lengths: np.ndarray
     steps: int
 
 
 class Feed:
     """Feeds the epochs of one subset to the replicas of this process."""
 
-    def __init__(self, examples: Examples, order: Order, cluster: Cluster, level: str):
+    def __init__(
+        self,
+        examples: Examples,
+        order: AnyOrder,
+        cluster: Cluster,
+        level: str,
+        *,
+        one_length: bool = False,
+    ):
         """Copies the split to the devices where `level` is "device".
 
         Args:
           examples, order: what is fed, in which order.
           cluster: the replicas.
-          level: "device", "memory" or "none".
+          level: "device", "memory", "disk" or "none".
+          one_length: all steps of a chunk cut their texts to one length, as XLA needs it.
         """
+        self._one_length = one_length and isinstance(order, BucketOrder)
         self.examples, self.order, self._cluster, self._level = examples, order, cluster, level
         self._slices = cluster.slices(order.global_batch_size)
         width = order.global_batch_size // cluster.num_replicas
@@ -65,9 +77,8 @@ class Feed:
             inputs, labels = examples.host_tensors
             self._caches = [_copy_to(d, inputs, labels) for d in cluster.devices]
         else:
-            row_bytes = int(np.prod(examples.spec.shape)) * examples.spec.dtype.size
-            fitting = max(1, _HOST_CHUNK_BYTES // max(1, row_bytes * width))
-            self.chunk_steps = min(self.chunk_steps, fitting)
+            fitting = max(1, _HOST_CHUNK_BYTES // max(1, examples.example_bytes * width))
+            self.chunk_steps = 1 if self._one_length else min(self.chunk_steps, fitting)
         self._position: tuple[int, int] | None = None
         self._rows = np.arange(self.chunk_steps * width).reshape(self.chunk_steps, width)
 
@@ -75,7 +86,7 @@ class Feed:
         """Goes to a step of an epoch; costs no replay, and nothing where the feed stands there."""
         if self._level != "device" and self._position != (epoch, step):
             self._iterators = [
-                iter(make_chunks(self.examples, self.order, (epoch, step), self.chunk_steps, rows))
+                make_chunks(self.examples, self.order, (epoch, step), self.chunk_steps, rows)
                 for rows in self._slices
             ]
         self._position = epoch, step
@@ -91,32 +102,48 @@ class Feed:
             self._position = epoch + 1, 0
             return None
         if self._level == "device":
-            steps = min(left, limit, self.chunk_steps)
-            replicas = [self._plan(i, epoch, step, steps) for i in range(len(self._slices))]
+            steps = self._alike(epoch, step, min(left, limit, self.chunk_steps))
+            replicas = self._plan(epoch, step, steps)
         else:
             steps = min(left, self.chunk_steps)
             replicas = [self._next(i) for i in range(len(self._slices))]
         self._position = epoch, step + steps
-        return Chunk(self._distribute(replicas), self._counts(step), steps)
+        counts = self.order.counts(epoch, step, steps).astype(np.float32)
+        lengths = self.order.lengths(epoch, step, steps)
+        if lengths is None:
+            lengths = np.full(steps, self.examples.spec.shape[0] or 0, np.int64)
+        arrays = self._distribute(replicas)
+        return Chunk(arrays, self._padded(counts), self._padded(lengths), steps)
 
-    def _plan(self, local: int, epoch: int, step: int, steps: int) -> tuple[Any, ...]:
-        rows = self._slices[local]
-        planned = plan_steps(self.examples, self.order, epoch, step, steps, rows)
-        padded = (np.resize(a, (self.chunk_steps, *a.shape[1:])) for a in planned)
-        return (*self._caches[local], *padded, self._replica(local))
+    def _alike(self, epoch: int, step: int, steps: int) -> int:
+        """How many of the next `steps` steps may be one chunk."""
+        lengths = self.order.lengths(epoch, step, steps) if self._one_length else None
+        if lengths is None:
+            return steps
+        other = np.flatnonzero(lengths != lengths[0])
+        return int(other[0]) if len(other) else steps
+
+    def _plan(self, epoch: int, step: int, steps: int) -> list[tuple[Any, ...]]:
+        """The rows of each local replica's next chunk, behind its copy of the split."""
+        whole = slice(0, self.order.global_batch_size)
+        planned = plan_steps(self.examples, self.order, epoch, step, steps, whole)[:3]
+        return [
+            (*cache, *(self._padded(a[:, rows]) for a in planned), self._replica(local))
+            for local, (cache, rows) in enumerate(zip(self._caches, self._slices, strict=True))
+        ]
+
+    def _padded(self, array: np.ndarray) -> np.ndarray:
+        """[steps, ...] repeated to [K, ...]."""
+        if len(array) == self.chunk_steps:
+            return array
+        return np.resize(array, (self.chunk_steps, *array.shape[1:]))
 
     def _next(self, local: int) -> tuple[Any, ...]:
-        inputs, labels, weights, keys, _ = next(self._iterators[local])
+        inputs, labels, weights, keys, *_ = next(self._iterators[local])
         return inputs, labels, self._rows, weights, keys, self._replica(local)
 
     def _replica(self, local: int) -> np.int64:
         return np.int64(self._cluster.first_replica + local)
-
-    def _counts(self, step: int) -> np.ndarray:
-        size = self.order.global_batch_size
-        first = (step + np.arange(self.chunk_steps)) * size
-        counts = np.clip(self.order.num_examples - first, 0, size)
-        return np.maximum(counts, 1).astype(np.float32)
 
     def _distribute(self, replicas: list[tuple[Any, ...]]) -> tuple[Any, ...]:
         """Puts each replica's arrays on its device and joins them to per-replica values."""

@@ -46,11 +46,13 @@ class RunFolder:
         return self.path / "checkpoints"
 
     def keep_resolved(self, resolved: dict[str, Any]) -> dict[str, Any]:
-        """Stores what `auto` resolved to at the first start; returns what is stored."""
-        if "resolved" not in self._config:
-            self._config["resolved"] = resolved
+        """Stores what is new of what defaults resolved to; returns all that is stored."""
+        stored = self._config.setdefault("resolved", {})
+        missing = {k: v for k, v in resolved.items() if k not in stored}
+        if missing:
+            stored |= missing
             self._write_config()
-        return dict(self._config["resolved"])
+        return dict(stored)
 
     def finished_metrics(self) -> dict[str, Any] | None:
         """The metrics of a finished run, or None."""

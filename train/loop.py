@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 
 from records.fingerprint import check_fingerprint
-from records.order import Order
 from records.schema import read_schema
 from train import report
 from train.checkpoint import assign_values, local_values, read_checkpoint, write_checkpoint
@@ -23,7 +22,14 @@ from train.feed import Feed, Pace
 from train.folder import RunFolder
 from train.prepare import prepare
 from train.profile import Profile
-from train.setup import Training, build_training, open_examples, resolve, resolve_hardware
+from train.setup import (
+    Training,
+    build_training,
+    open_examples,
+    resolve,
+    resolve_hardware,
+    resolve_shuffle_block,
+)
 from train.strategy import Cluster, make_cluster, set_up_devices
 
 
@@ -64,12 +70,11 @@ class Loop:
         """Takes up the newest checkpoint of the run folder, if there is one."""
         self.config, self.training, self.folder, self._cluster = config, training, folder, cluster
         train = training.examples["train"]
-        batch, epochs = int(config.global_batch_size or 0), int(config.epochs or 0)
-        self._epochs = epochs
-        self.order = Order(train.num_examples, batch, config.seed)
-        self._feed = Feed(train, self.order, cluster, training.level)
-        validation = training.examples["validation"]
-        self._validation = Predictor(training.trained, validation, cluster, training.level, batch)
+        self._epochs = int(config.epochs or 0)
+        self.order = training.order
+        one_length = training.step.compiled
+        self._feed = Feed(train, self.order, cluster, training.level, one_length=one_length)
+        self._validation = make_predictor(config, training, "validation", cluster)
         self._best: list[np.ndarray] = []
         self._profile = Profile(config, folder.path)
         self._signal: int | None = None
@@ -104,8 +109,9 @@ class Loop:
         train = metrics_from_confusion(confusion, step.loss_sum.numpy() / confusion.sum())
         validation = self._validation.metrics()
         self._judge(validation)
-        examples = self.order.num_examples - first * self.order.global_batch_size
-        self._record(train, validation, examples / (middle - start), time.perf_counter() - start)
+        examples = sum(self.order.counts(progress.epoch, first, self.order.steps_per_epoch - first))
+        share = float(examples) / self.order.num_examples
+        self._record(train, validation, share, middle - start, time.perf_counter() - start)
         progress.epoch, progress.step = progress.epoch + 1, 0
         progress.finished |= progress.epoch >= self._epochs
         spent = sum(progress.seconds[k] - before[k] for k in ("input", "step"))
@@ -157,13 +163,25 @@ class Loop:
             progress.waited += 1
         progress.finished = progress.waited >= self.config.early_stopping
 
-    def _record(self, train: Metrics, validation: Metrics, rate: float, seconds: float) -> None:
+    def _record(
+        self,
+        train: Metrics,
+        validation: Metrics,
+        share: float,
+        step_seconds: float,
+        seconds: float,
+    ) -> None:
+        """Adds a row to the history; `share` of the epoch was trained in `step_seconds`."""
         row: dict[str, Any] = {"epoch": self.progress.epoch + 1}
         for prefix, metrics in (("", train), ("val_", validation)):
             for name in ("loss", "accuracy", "weighted_f1"):
                 row[prefix + name] = getattr(metrics, name)
         row["learning_rate"] = float(self.training.optimizer.learning_rate.numpy())
-        row |= {"examples_per_s": rate, "seconds": seconds}
+        rate = share / step_seconds
+        row |= {"examples_per_s": rate * self.order.num_examples, "seconds": seconds}
+        lengths = self.training.examples["train"].subset_lengths
+        if lengths is not None:
+            row["tokens_per_s"] = rate * float(lengths.sum())
         self.progress.history.append(row)
         self.folder.write_history(self.progress.history)
         report.print_epoch(row, self._epochs, self.progress.history)
@@ -230,6 +248,20 @@ class Loop:
                 signal.signal(number, handler)
 
 
+def make_predictor(
+    config: TrainConfig, training: Training, role: str, cluster: Cluster
+) -> Predictor:
+    """What predicts the examples of a role with the model in training."""
+    return Predictor(
+        training.trained,
+        training.examples[role],
+        cluster,
+        training.level,
+        int(config.global_batch_size or 0),
+        config.length_buckets,
+    )
+
+
 def train_and_evaluate(config: TrainConfig) -> dict[str, Any]:
     """Trains a model on a prepared set and writes the run folder.
 
@@ -259,17 +291,16 @@ def train_and_evaluate(config: TrainConfig) -> dict[str, Any]:
     hardware = folder.keep_resolved(resolve_hardware(config, cluster))
     report.print_header(config, schema, cluster, hardware, folder.path)
     data, level, examples = open_examples(config, schema, cluster)
+    block = resolve_shuffle_block(config, level, examples["train"])
+    hardware = folder.keep_resolved({"shuffle_block": block})
     training = build_training(config, hardware, data, level, examples, cluster)
     loop = Loop(config, training, cluster, folder)
     setup_seconds = time.perf_counter() - began
     loop.run()
-    batch = int(config.global_batch_size or 0)
     results: dict[str, Metrics] = {}
     for role in ("validation", "test"):
         if role in training.examples:
-            subset = training.examples[role]
-            predictor = Predictor(training.trained, subset, cluster, training.level, batch)
-            results[role] = predictor.metrics()
+            results[role] = make_predictor(config, training, role, cluster).metrics()
     seconds = loop.progress.seconds | {"setup": setup_seconds}
     found = report.RunResult(config, hardware, schema, cluster, fingerprint, results, seconds)
     if not cluster.is_chief:

@@ -223,7 +223,7 @@ def _write_tensorboard(run_dir: Path, result: RunResult, data: Data, confusion: 
         hparams.hparams(settings, trial_id=str(run_dir.name))
         for role, metrics in result.metrics.items():
             tf.summary.scalar(f"final/{role}_weighted_f1", metrics.weighted_f1)
-        if data.schema.modality == IMAGE and data.config.cached:
+        if data.schema.modality == IMAGE and data.config.cache == "memory":
             train = data.examples("train")
             pictures = tf.gather(train.host_tensors[0], train.numbers[:8])
             tf.summary.image("inputs", pictures, max_outputs=8)

@@ -11,9 +11,10 @@ import tensorflow as tf
 
 import models
 from models.augment import augment_images
-from records.cache import choose_level, show_progress
+from records.buckets import make_order
+from records.cache import choose_level, choose_shuffle_block, host_budget
 from records.data import Data, InputConfig
-from records.pipeline import Examples
+from records.pipeline import AnyOrder, Examples
 from records.schema import IMAGE, TABULAR, Schema
 from records.subsets import balanced_class_weights
 from train.config import MODALITY_DEFAULTS, TrainConfig
@@ -67,17 +68,51 @@ def open_examples(
         image_size=int(config.image_size or 0),
         sequence_length=config.sequence_length,
         vocab_size=config.vocab_size,
-        cached=config.cache != "none",
         feature=config.feature,
     )
     data = Data(schema, data_config, config.seed)
     level, reason = choose_level(
-        config.cache, data.decoded_bytes, len(cluster.devices), cluster.accelerator
+        config.cache,
+        data.decoded_bytes,
+        len(cluster.devices),
+        cluster.accelerator,
+        directory=schema.directory,
+        memory_budget=_budget(config),
     )
     print(f"  {reason}")
-    if level == "none" and data_config.cached:
-        data = Data(schema, dataclasses.replace(data_config, cached=False), config.seed)
+    if level in ("disk", "none"):
+        data = Data(schema, dataclasses.replace(data_config, cache=level), config.seed)
     return data, level, {role: data.examples(role) for role in data.roles()}
+
+
+def _budget(config: TrainConfig) -> int | None:
+    return None if config.memory_budget is None else int(config.memory_budget)
+
+
+def resolve_shuffle_block(config: TrainConfig, level: str, train: Examples) -> int | None:
+    """Examples permuted together: as asked, else all, or what the memory budget holds."""
+    if config.shuffle_block is not None:
+        return config.shuffle_block
+    index = train.index
+    return choose_shuffle_block(
+        level,
+        int(index.length.sum()),
+        index.num_records,
+        int(config.global_batch_size or 1),
+        host_budget(_budget(config)),
+    )
+
+
+def make_training_order(config: TrainConfig, train: Examples, block: int | None) -> AnyOrder:
+    """The order of the training examples."""
+    return make_order(
+        train.num_examples,
+        int(config.global_batch_size or 0),
+        config.seed,
+        shuffle_block=block,
+        lengths=train.subset_lengths,
+        length_buckets=config.length_buckets,
+    )
 
 
 @dataclasses.dataclass
@@ -90,6 +125,7 @@ class Training:
       step, optimizer, scale: what trains it.
       examples: by role; cached features where the backbone is frozen.
       level: cache level of the examples.
+      order: of the training examples.
     """
 
     model: keras.Model
@@ -99,6 +135,7 @@ class Training:
     scale: LossScale | None
     examples: dict[str, Examples]
     level: str
+    order: AnyOrder
 
 
 def build_training(
@@ -109,7 +146,14 @@ def build_training(
     examples: dict[str, Examples],
     cluster: Cluster,
 ) -> Training:
-    """Builds model, optimizer and step in the strategy's scope."""
+    """Builds model, optimizer and step in the strategy's scope.
+
+    Args:
+      config: resolved settings.
+      hardware: what `auto` became: precision, xla, and shuffle_block, if there is one.
+      data, level, examples: as `open_examples` gives them.
+      cluster: the replicas.
+    """
     set_precision(hardware["precision"])
     with cluster.strategy.scope():
         model = _build_model(config, hardware["xla"], data)
@@ -121,8 +165,9 @@ def build_training(
         batch = int(config.global_batch_size or 0)
         examples = _extract(features, examples, cluster, level, batch)
         level = "device"
+    order = make_training_order(config, examples["train"], hardware.get("shuffle_block"))
     with cluster.strategy.scope():
-        optimizer = _make_optimizer(config, examples["train"])
+        optimizer = _make_optimizer(config, order.steps_per_epoch)
         optimizer.build(trained.trainable_variables)
         scale = LossScale() if hardware["precision"] == "mixed_float16" else None
         options = StepOptions(
@@ -133,7 +178,7 @@ def build_training(
             augment=augment_images if _augments(config, data) else None,
         )
         step = TrainStep(trained, optimizer, cluster, options, scale)
-    return Training(model, trained, step, optimizer, scale, examples, level)
+    return Training(model, trained, step, optimizer, scale, examples, level, order)
 
 
 def _augments(config: TrainConfig, data: Data) -> bool:
@@ -157,9 +202,10 @@ def _build_model(config: TrainConfig, xla: bool, data: Data) -> keras.Model:
         weights=config.weights,
         vocab_size=data.vocab_size if text else config.vocab_size,
     )
+    spec = tf.TensorSpec([None], tf.int32) if text else data.spec  # texts of any length
     return models.build_model(
         settings,
-        data.spec,
+        spec,
         data.schema.num_classes,
         mean=mean,
         variance=variance,
@@ -168,11 +214,10 @@ def _build_model(config: TrainConfig, xla: bool, data: Data) -> keras.Model:
     )
 
 
-def _make_optimizer(config: TrainConfig, train: Examples) -> keras.optimizers.Optimizer:
+def _make_optimizer(config: TrainConfig, steps_per_epoch: int) -> keras.optimizers.Optimizer:
     learning_rate: Any = float(config.learning_rate or 0)
     if config.schedule == "cosine":
-        steps = -(-train.num_examples // int(config.global_batch_size or 1))
-        total = steps * int(config.epochs or 1)
+        total = steps_per_epoch * int(config.epochs or 1)
         learning_rate = keras.optimizers.schedules.CosineDecay(learning_rate, total)
     makers: dict[str, Any] = {
         "adam": keras.optimizers.Adam,
@@ -197,8 +242,7 @@ def _extract(
     extracted = {}
     for role, source in examples.items():
         predictor = Predictor(features, source, cluster, level, global_batch_size)
-        batches = show_progress(predictor.batches(), source.num_examples, f"features of {role}")
-        outputs = np.concatenate(list(batches))[: source.num_examples]
+        outputs = predictor.outputs(f"features of {role}")
         extracted[role] = dataclasses.replace(
             source,
             numbers=np.arange(source.num_examples),

@@ -79,27 +79,38 @@ class TrainStep:
             self._forward_backward = compiled  # type: ignore[method-assign]
         self._call = tf.function(self._run, jit_compile=options.xla and not several)
 
+    @property
+    def compiled(self) -> bool:
+        """Compiled with XLA: every step of a chunk must have the same shapes."""
+        return self._options.xla
+
     def run(self, chunk: Chunk, first_step: int) -> None:
         """Trains the chunk's steps; `first_step` counts from the start of the run."""
         steps = tf.constant(chunk.steps, tf.int64)
-        self._call(chunk.arrays, chunk.counts, tf.constant(first_step, tf.int64), steps)
+        first = tf.constant(first_step, tf.int64)
+        # XLA compiles for each length; without it one graph serves all.
+        lengths = int(chunk.lengths[0]) if self._options.xla else tf.constant(chunk.lengths)
+        self._call(chunk.arrays, chunk.counts, lengths, first, steps)
 
     def reset_totals(self) -> None:
         """Begins an epoch's sums anew."""
         for total in (self.loss_sum, self.confusion):
             total.assign(tf.zeros_like(total.read_value()))
 
-    def _run(self, arrays: Any, counts: Any, first_step: tf.Tensor, steps: tf.Tensor) -> None:
+    def _run(
+        self, arrays: Any, counts: Any, lengths: Any, first_step: tf.Tensor, steps: tf.Tensor
+    ) -> None:
         def body(i: tf.Tensor) -> tuple[tf.Tensor]:
-            self._step(arrays, counts[i], i, first_step + i)
+            length = lengths if isinstance(lengths, int) else lengths[i]
+            self._step(arrays, (counts[i], length), i, first_step + i)
             return (i + 1,)
 
         # Not `for i in tf.range(steps)`: XLA would compile anew for every number of steps.
         tf.while_loop(lambda i: i < steps, body, [tf.constant(0, tf.int64)])
 
-    def _step(self, arrays: Any, count: tf.Tensor, i: tf.Tensor, step: tf.Tensor) -> None:
+    def _step(self, arrays: Any, shared: Any, i: tf.Tensor, step: tf.Tensor) -> None:
         strategy = self._cluster.strategy
-        gradients, finite = strategy.run(self._gradients, (arrays, count, i, step))
+        gradients, finite = strategy.run(self._gradients, (arrays, *shared, i, step))
         if self.scale is None:
             strategy.run(self._apply, (gradients,))
             return
@@ -111,12 +122,14 @@ class TrainStep:
         )
         self.scale.update(finite)
 
-    def _gradients(self, arrays: Any, count: tf.Tensor, i: tf.Tensor, step: tf.Tensor) -> Any:
+    def _gradients(
+        self, arrays: Any, count: tf.Tensor, length: Any, i: tf.Tensor, step: tf.Tensor
+    ) -> Any:
         """Phase 1, in a replica: (mean gradients of the global batch, whether all are finite)."""
         inputs, labels, rows, weights, keys, replica = arrays
         # Cut to the step before the compiled part, which would else compile for every length K.
         rows = (rows[i], weights[i], keys[i])
-        gradients = self._forward_backward(inputs, labels, rows, replica, count, step)
+        gradients = self._forward_backward(inputs, labels, rows, length, replica, count, step)
         if self._cluster.num_replicas > 1:
             context = tf.distribute.get_replica_context()
             gradients = context.all_reduce(tf.distribute.ReduceOp.SUM, gradients)
@@ -128,11 +141,11 @@ class TrainStep:
         return gradients, finite
 
     def _forward_backward(
-        self, inputs: Any, labels: Any, rows: Any, replica: Any, count: Any, step: Any
+        self, inputs: Any, labels: Any, rows: Any, length: Any, replica: Any, count: Any, step: Any
     ) -> list[tf.Tensor]:
         """This replica's part of the gradient of the global batch's mean loss."""
         row, weight, keys = rows
-        x, y = tf.gather(inputs, row), tf.gather(labels, row)
+        x, y = take_rows(inputs, row, length), tf.gather(labels, row)
         if self._options.augment is not None:
             x = self._options.augment(x, keys)
         for n, state in enumerate(self._seeds):
@@ -153,6 +166,12 @@ class TrainStep:
     def _apply(self, gradients: list[tf.Tensor]) -> None:
         """Phase 2, in a replica: one optimizer step with the reduced gradients."""
         self.optimizer.apply(gradients, self.model.trainable_variables)
+
+
+def take_rows(inputs: tf.Tensor, rows: tf.Tensor, length: Any) -> tf.Tensor:
+    """Rows [b] of inputs [n, ...]; of texts int32 [n, T] only the first `length` ids."""
+    taken = tf.gather(inputs, rows)
+    return taken[:, :length] if inputs.dtype == tf.int32 else taken
 
 
 def _replica_sum(shape: tuple[int, ...]) -> tf.Variable:
@@ -183,20 +202,23 @@ class PredictStep:
 
     def run(self, chunk: Chunk) -> np.ndarray:
         """The outputs [steps, B, ...] of the chunk's global batches, float32."""
-        outputs = self._call(chunk.arrays, tf.constant(chunk.steps, tf.int64))
+        lengths, steps = tf.constant(chunk.lengths), tf.constant(chunk.steps, tf.int64)
+        outputs = self._call(chunk.arrays, lengths, steps)
         strategy = self._cluster.strategy
         if self._cluster.name == "multi_worker":
             return strategy.gather(outputs, axis=1).numpy()
         local = strategy.experimental_local_results(outputs)
         return np.concatenate([o.numpy() for o in local], 1)
 
-    def _run(self, arrays: Any, steps: tf.Tensor) -> Any:
-        return self._cluster.strategy.run(self._outputs, (arrays, steps))
+    def _run(self, arrays: Any, lengths: tf.Tensor, steps: tf.Tensor) -> Any:
+        return self._cluster.strategy.run(self._outputs, (arrays, lengths, steps))
 
-    def _outputs(self, arrays: Any, steps: tf.Tensor) -> tf.Tensor:
+    def _outputs(self, arrays: Any, lengths: tf.Tensor, steps: tf.Tensor) -> tf.Tensor:
         inputs, _, rows, *_ = arrays
 
-        def one(row: tf.Tensor) -> tf.Tensor:
-            return tf.cast(self._model(tf.gather(inputs, row), training=False), tf.float32)
+        def one(batch: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
+            x = take_rows(inputs, *batch)
+            return tf.cast(self._model(x, training=False), tf.float32)
 
-        return tf.map_fn(one, rows[:steps], fn_output_signature=tf.float32, parallel_iterations=1)
+        batches = (rows[:steps], lengths[:steps])
+        return tf.map_fn(one, batches, fn_output_signature=tf.float32, parallel_iterations=1)

@@ -1,0 +1,160 @@
+"""From record numbers to decoded inputs: read, parse, decode. Each stage is timed.
+
+One definition for filling a cache and for reading without one, so that both give the same bytes.
+Whole units (hundreds of rows, or some dozens of pictures) go through the stages on a pool of
+threads, one per core: reading, parsing and decoding leave Python's lock.
+"""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import dataclasses
+import os
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, TypeVar
+
+import numpy as np
+import tensorflow as tf
+
+from records.decode import PictureError, parse_spec
+from records.index import RecordIndex, RecordReader, damage
+from records.schema import IMAGE, TOKENS, Schema
+
+STAGES = ("read", "parse", "decode")
+# Rows of one unit of work: enough that a call's own cost (some 50 us) does not count, few enough
+# that all cores are busy to the end.
+_UNIT_ROWS = 1024
+_UNIT_PICTURES = 32
+
+_Item = TypeVar("_Item")
+_Result = TypeVar("_Result")
+
+
+@dataclasses.dataclass
+class StageTime:
+    """What a stage did so far: seconds summed over threads, examples, bytes that came out."""
+
+    seconds: float = 0.0
+    examples: int = 0
+    bytes: int = 0
+
+
+class Loader:
+    """Loads records of one split: numbers -> payloads -> parsed rows -> inputs.
+
+    Attributes:
+      times: `StageTime` by stage, summed over all threads.
+    """
+
+    def __init__(self, schema: Schema, index: RecordIndex, decode: Callable[[Any], np.ndarray]):
+        """Opens nothing yet.
+
+        Args:
+          schema, index: of the split.
+          decode: maps parsed rows to inputs [n, ...].
+        """
+        self.schema, self.index = schema, index
+        self.reader = RecordReader(index)
+        self.times = {stage: StageTime() for stage in STAGES}
+        self._decode, self._spec = decode, parse_spec(schema)
+        self._lock = threading.Lock()
+
+    def load(self, numbers: np.ndarray) -> np.ndarray:
+        """The inputs [n, ...] of the records `numbers` int [n]; any thread may call it.
+
+        Raises:
+          ValueError: a record is damaged; names shard, record and byte offset.
+        """
+        return self.finish(numbers, self.read(numbers))
+
+    def finish(self, numbers: np.ndarray, payloads: np.ndarray) -> np.ndarray:
+        """As `load`, of payloads that are read already."""
+        rows = self.parse(payloads)
+        with self._timed("decode", len(numbers)) as done:
+            try:
+                inputs = self._decode(rows)
+            except PictureError as error:
+                raise self._bad_picture(int(numbers[error.row]), str(error)) from None
+            done.bytes = inputs.nbytes
+        return inputs
+
+    def read(self, numbers: np.ndarray) -> np.ndarray:
+        """The payloads of records, as bytes objects [n]."""
+        with self._timed("read", len(numbers)) as done:
+            payloads = self.reader.read(numbers)
+            done.bytes = int(self.index.length[numbers].sum())
+        return payloads
+
+    def parse(self, payloads: np.ndarray) -> Any:
+        """Parsed rows: bytes objects [n], (ids int32, row starts int64 [n + 1]), or [n, F]."""
+        with self._timed("parse", len(payloads)) as done:
+            row = tf.io.parse_example(tf.constant(payloads.tolist(), tf.string), self._spec)
+            inputs = row[self.schema.input_name]
+            if self.schema.modality == TOKENS:
+                starts = inputs.row_splits.numpy()
+                found = inputs.flat_values.numpy().astype(np.int32)
+                done.bytes = found.nbytes
+                return found, starts
+            array = inputs.numpy()
+            done.bytes = sum(map(len, payloads)) if array.dtype == object else array.nbytes
+        return array
+
+    def units(self) -> Iterator[np.ndarray]:
+        """The numbers of the whole split in units of work, in record order."""
+        size = _UNIT_PICTURES if self.schema.modality == IMAGE else _UNIT_ROWS
+        for start in range(0, self.index.num_records, size):
+            yield np.arange(start, min(start + size, self.index.num_records))
+
+    @contextlib.contextmanager
+    def _timed(self, stage: str, examples: int) -> Iterator[StageTime]:
+        """Adds the time of the block, and the bytes it sets, to a stage."""
+        done = StageTime(examples=examples)
+        start = time.perf_counter()
+        yield done
+        seconds = time.perf_counter() - start
+        with self._lock:
+            total = self.times[stage]
+            total.seconds += seconds
+            total.examples += done.examples
+            total.bytes += done.bytes
+
+    def _bad_picture(self, number: int, reason: str) -> ValueError:
+        index = self.index
+        shard = int(index.shard[number])
+        first = int(np.searchsorted(index.shard, shard))
+        return damage(
+            index.paths[shard],
+            number - first,
+            int(index.offset[number]),
+            f"feature {self.schema.input_name!r} to be a whole picture ({reason})",
+        )
+
+
+def num_threads() -> int:
+    """Threads of a pool: the cores that this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
+def ordered_map(
+    function: Callable[[_Item], _Result], items: Iterable[_Item], threads: int | None = None
+) -> Iterator[_Result]:
+    """Applies `function` on a pool of threads; yields the results in the order of the items.
+
+    At most `threads + 1` items are under way or waiting, so memory is bounded.
+    """
+    threads = threads or num_threads()
+    pool = ThreadPoolExecutor(threads, thread_name_prefix="records")
+    window: collections.deque[Future[_Result]] = collections.deque()
+    try:
+        for item in items:
+            window.append(pool.submit(function, item))
+            if len(window) > threads:
+                yield window.popleft().result()
+        while window:
+            yield window.popleft().result()
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
