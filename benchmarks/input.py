@@ -167,7 +167,7 @@ def _deliver(
 ) -> tuple[np.ndarray, np.ndarray]:
     """(inputs, labels) of one epoch of a system."""
     inputs, labels = [], []
-    for x, y in _real_rows(make(work)):
+    for x, y in real_rows(make(work)):
         if (x.shape[1:], x.dtype.name) != (work.input_shape, work.input_dtype):
             raise ValueError(
                 f"benchmarks/input: {work.schema.name}: {name} expected batches of "
@@ -178,7 +178,7 @@ def _deliver(
     return np.concatenate(inputs), np.concatenate(labels)
 
 
-def _real_rows(dataset: tf.data.Dataset) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def real_rows(dataset: tf.data.Dataset) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """(inputs, labels) of each batch; rows of weight 0 are left out."""
     for x, y, *weights in dataset.as_numpy_iterator():
         real = weights[0] > 0 if weights else np.ones(len(y), bool)

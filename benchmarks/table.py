@@ -6,7 +6,12 @@ from collections.abc import Sequence
 
 from benchmarks.timing import FIRST_BATCH, NOISY_SPREAD, RATE, Comparison
 
-_TITLES = {"input": "Input", "train": "Training"}
+_TITLES = {
+    "input": "Input",
+    "peers": "Input, other libraries and limits",
+    "engine": "Input engine",
+    "train": "Training",
+}
 _LEGEND = (
     "ratio: speed of ours / the best other one, median of the rounds (smallest - largest);",
     "       below 1 the other one is faster.",
@@ -45,6 +50,9 @@ def _cells(comparison: Comparison, systems: Sequence[str]) -> list[str]:
         values.append(f"{comparison.median(name):,.0f}{unit}" if known else "-")
     ratios = comparison.ratios()
     reach = f"({ratios.min():.2f} - {ratios.max():.2f}){' ~' * comparison.noisy}"
+    if comparison.goal is not None:
+        met = "met" if comparison.ratio >= comparison.goal else "MISSED"
+        reach = f"{reach:20}  goal {comparison.goal:g}: {met}"
     return [comparison.question, *values, f"{comparison.ratio:.2f}", reach]
 
 

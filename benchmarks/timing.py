@@ -85,6 +85,7 @@ class Comparison:
       quantity: `RATE`, or `FIRST_BATCH` for the samples' times to the first batch.
       note: what a reader must know to judge the figures.
       details: settings, JSON-ready.
+      goal: the least ratio that this project promises itself, or None.
     """
 
     suite: str
@@ -94,6 +95,7 @@ class Comparison:
     quantity: str = RATE
     note: str = ""
     details: dict[str, Any] = dataclasses.field(default_factory=dict)
+    goal: float | None = None
 
     def values(self, system: str) -> np.ndarray:
         """float64 [repetitions], examples per second, or milliseconds to the first batch."""
@@ -143,6 +145,7 @@ class Comparison:
             "quantity": self.quantity,
             "reference": self.reference,
             "ratio": self.ratio,
+            "goal": self.goal,
             "ratio_range": [float(ratios.min()), float(ratios.max())],
             "noisy": self.noisy,
             "note": self.note,

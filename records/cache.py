@@ -15,6 +15,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -23,6 +24,7 @@ import numpy as np
 import psutil
 
 from records.disk_cache import has_space
+from records.load import Loader, ordered_map
 
 LEVELS = ("auto", "device", "memory", "disk", "none")
 # Half of what is free: the other half stays for the model, the framework and the page cache.
@@ -88,6 +90,47 @@ def empty_inputs(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
     room = np.empty(size + ALIGNMENT, np.uint8)
     start = -room.ctypes.data % ALIGNMENT
     return room[start : start + size].view(dtype).reshape(shape)
+
+
+class Filling:
+    """Decodes a split into an array, each record once, in whatever order it is asked for.
+
+    Attributes:
+      inputs: [N, ...], final where a record was loaded.
+      done: all of it is final.
+    """
+
+    def __init__(self, loader: Loader, inputs: np.ndarray, label: str):
+        """Decodes nothing yet; `label` names the progress line of `finish`."""
+        self.inputs, self.done = inputs, False
+        self._loader, self._label = loader, label
+        self._final = np.zeros(len(inputs), bool)
+        self._finishing = threading.Lock()
+
+    def load(self, numbers: np.ndarray) -> np.ndarray:
+        """The inputs [n, ...] of the records `numbers` int [n]; any thread may call it.
+
+        Raises:
+          ValueError: a record is damaged; names shard, record and byte offset.
+        """
+        if self._final[numbers].all():
+            return self.inputs[numbers]
+        found = self._loader.load(numbers)
+        self.inputs[numbers] = found
+        self._final[numbers] = True  # after the inputs: another thread may look now
+        return found
+
+    def finish(self) -> None:
+        """Decodes what is left, on all cores, with progress on a terminal; errors as `load`."""
+        with self._finishing:
+            if self.done:
+                return
+            left = (unit[~self._final[unit]] for unit in self._loader.units())
+            total = int((~self._final).sum())
+            loaded = ordered_map(self.load, (unit for unit in left if len(unit)))
+            for _ in show_progress(loaded, total, self._label):
+                pass
+            self.done = True
 
 
 def host_budget(memory_budget: int | None) -> int:

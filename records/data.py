@@ -78,6 +78,7 @@ class Data:
                 "none. Store ids in the set, or choose another cache"
             )
         self.schema, self.config, self.seed = schema, config, seed
+        self._filling: dict[str, cache.Filling] = {}
 
     @functools.cached_property
     def channels(self) -> int:
@@ -124,8 +125,9 @@ class Data:
             labels=index.label.astype(np.int32),
             spec=self.spec,
             lengths=self._lengths(split),
-            inputs=None if self.config.cache == "none" else self._decoded(split),
+            cached=None if self.config.cache == "none" else self._decoded(split),
             loader=self._loader(split),
+            filling=self._filling.get(split),
         )
 
     def statistics(self) -> tuple[np.ndarray, np.ndarray]:
@@ -256,7 +258,13 @@ class Data:
         if stored is not None:
             return stored
         if self.config.cache == "memory":
-            return self._fill(split, cache.empty_inputs(shape, dtype))
+            inputs = cache.empty_inputs(shape, dtype)
+            if self.schema.modality == IMAGE:  # decoded while the first epoch goes by
+                self._filling[split] = cache.Filling(
+                    self._loader(split), inputs, self._label(split)
+                )
+                return inputs
+            return self._fill(split, inputs)
         return disk_cache.write(path, shape, dtype, lambda out: self._fill(split, out))
 
     def _fill(self, split: str, out: np.ndarray) -> np.ndarray:
@@ -270,9 +278,8 @@ class Data:
             out[unit[0] : unit[-1] + 1] = loader.load(unit)
             return unit
 
-        label = f"decoding {self.schema.name} {split}"
         done = ordered_map(load, loader.units())
-        for _ in cache.show_progress(done, len(out), label):
+        for _ in cache.show_progress(done, len(out), self._label(split)):
             pass
         if self.schema.modality == TABULAR and not np.isfinite(out).all():
             row, column = np.argwhere(~np.isfinite(out))[0]
@@ -282,6 +289,9 @@ class Data:
                 f"{out[row, column]}"
             )
         return out
+
+    def _label(self, split: str) -> str:
+        return f"decoding {self.schema.name} {split}"
 
     def _content_key(self) -> str:
         """What shapes the decoded inputs, besides the shards."""

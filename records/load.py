@@ -10,6 +10,7 @@ from __future__ import annotations
 import collections
 import contextlib
 import dataclasses
+import functools
 import os
 import threading
 import time
@@ -48,6 +49,7 @@ class Loader:
 
     Attributes:
       times: `StageTime` by stage, summed over all threads.
+      decode_rows: maps parsed rows to inputs.
     """
 
     def __init__(self, schema: Schema, index: RecordIndex, decode: Callable[[Any], np.ndarray]):
@@ -60,8 +62,18 @@ class Loader:
         self.schema, self.index = schema, index
         self.reader = RecordReader(index)
         self.times = {stage: StageTime() for stage in STAGES}
-        self._decode, self._spec = decode, parse_spec(schema)
+        self.decode_rows = decode
+        self._spec = parse_spec(schema)
         self._lock = threading.Lock()
+
+    @functools.cached_property
+    def parse_serialised(self) -> Callable[[tf.Tensor], dict[str, Any]]:
+        """string [n] -> features of the records.
+
+        Traced once: parsing a feature spec anew in every call takes longer than a small unit.
+        """
+        traced = tf.function(lambda serialised: tf.io.parse_example(serialised, self._spec))
+        return traced.get_concrete_function(tf.TensorSpec([None], tf.string))
 
     def load(self, numbers: np.ndarray) -> np.ndarray:
         """The inputs [n, ...] of the records `numbers` int [n]; any thread may call it.
@@ -76,7 +88,7 @@ class Loader:
         rows = self.parse(payloads)
         with self._timed("decode", len(numbers)) as done:
             try:
-                inputs = self._decode(rows)
+                inputs = self.decode_rows(rows)
             except PictureError as error:
                 raise self._bad_picture(int(numbers[error.row]), str(error)) from None
             done.bytes = inputs.nbytes
@@ -92,16 +104,18 @@ class Loader:
     def parse(self, payloads: np.ndarray) -> Any:
         """Parsed rows: bytes objects [n], (ids int32, row starts int64 [n + 1]), or [n, F]."""
         with self._timed("parse", len(payloads)) as done:
-            row = tf.io.parse_example(tf.constant(payloads.tolist(), tf.string), self._spec)
-            inputs = row[self.schema.input_name]
-            if self.schema.modality == TOKENS:
-                starts = inputs.row_splits.numpy()
-                found = inputs.flat_values.numpy().astype(np.int32)
-                done.bytes = found.nbytes
-                return found, starts
-            array = inputs.numpy()
+            serialised = tf.constant(payloads.tolist(), tf.string)
+            rows = self.to_rows(self.parse_serialised(serialised))
+            array = rows[0] if isinstance(rows, tuple) else rows
             done.bytes = sum(map(len, payloads)) if array.dtype == object else array.nbytes
-        return array
+        return rows
+
+    def to_rows(self, parsed: dict[str, Any]) -> Any:
+        """The input of parsed rows, as `parse` gives it."""
+        inputs = parsed[self.schema.input_name]
+        if self.schema.modality == TOKENS:
+            return inputs.flat_values.numpy().astype(np.int32), inputs.row_splits.numpy()
+        return inputs.numpy()
 
     def units(self) -> Iterator[np.ndarray]:
         """The numbers of the whole split in units of work, in record order."""

@@ -28,15 +28,15 @@ import numpy as np
 import tensorflow as tf
 
 from records.buckets import BucketOrder
-from records.cache import ALIGNMENT
+from records.cache import ALIGNMENT, Filling
 from records.index import RecordIndex
-from records.load import Loader, ordered_map
+from records.load import Loader, num_threads, ordered_map
 from records.order import Order
 from records.schema import Schema
 from records.stream import read_blocks
 
 _ENDLESS = 2**31  # epochs
-_ORDER_STEPS = 64  # steps whose order is computed in one NumPy call
+ORDER_STEPS = 64  # steps whose order is computed in one NumPy call
 # Chunks up to this size together are gathered in one call and then cut: a call of TensorFlow's
 # costs some 20 us, as much as copying 200 KB. Larger ones are gathered one by one, in parallel.
 _GATHER_BYTES = 2**20
@@ -54,9 +54,11 @@ class Examples:
       labels: int32 [N], of all records of the split.
       spec: one example's input, without the batch.
       lengths: int64 [N], ids of each record's text, up to T; None for other inputs.
-      inputs: [N, ...], all records of the split decoded, in memory or mapped into it; None when
-        they are not cached.
-      loader: reads and decodes records, where there is no cache.
+      cached: [N, ...], all records of the split decoded, in memory or mapped into it; None when
+        they are not cached. Read it as `inputs`: pictures are decoded while the first epoch goes
+        by, or when `inputs` is first asked for.
+      loader: reads and decodes records.
+      filling: what decodes into `cached`; None where that is done.
     """
 
     schema: Schema
@@ -65,8 +67,16 @@ class Examples:
     labels: np.ndarray
     spec: tf.TensorSpec
     lengths: np.ndarray | None
-    inputs: np.ndarray | None
+    cached: np.ndarray | None
     loader: Loader
+    filling: Filling | None = None
+
+    @property
+    def inputs(self) -> np.ndarray | None:
+        """[N, ...], all records of the split decoded; None when they are not cached."""
+        if self.filling is not None:
+            self.filling.finish()
+        return self.cached
 
     @property
     def num_examples(self) -> int:
@@ -91,23 +101,25 @@ class Examples:
     @functools.cached_property
     def host_tensors(self) -> tuple[tf.Tensor, tf.Tensor]:
         """(inputs [N, ...], labels int32 [N]) as tensors in host memory, or mapped into it."""
-        assert self.inputs is not None, "examples without a cache are read, not gathered"
-        with tf.device("/cpu:0"):
-            return _share(self.inputs), tf.convert_to_tensor(self.labels)
+        inputs = self.inputs
+        assert inputs is not None, "examples without a cache are read, not gathered"
+        return share(inputs), share(self.labels)
 
 
-def _share(array: np.ndarray) -> tf.Tensor:
-    """A tensor on the array's own memory where that is aligned as TensorFlow needs it.
+def share(array: np.ndarray) -> tf.Tensor:
+    """A tensor in host memory, on the array's own memory where TensorFlow can use that.
 
     A copy would double the memory of a cache, and read a mapped file whole.
     """
-    if array.ctypes.data % ALIGNMENT or not array.flags.c_contiguous or not array.flags.writeable:
+    usable = array.flags.c_contiguous and array.flags.writeable
+    with tf.device("/cpu:0"):
+        if usable and array.ctypes.data % ALIGNMENT == 0:
+            return tf.experimental.dlpack.from_dlpack(array.__dlpack__())
         return tf.convert_to_tensor(array)
-    return tf.experimental.dlpack.from_dlpack(array.__dlpack__())
 
 
 @dataclasses.dataclass(frozen=True)
-class _Plan:
+class Plan:
     """Which steps, in which pieces, for which rows: the chunks of one replica.
 
     Attributes:
@@ -135,10 +147,17 @@ class _Plan:
         """Bytes of the inputs of a chunk."""
         return self.chunk_steps * self.width * self.examples.example_bytes
 
-    def stride(self, most_chunks: int = _ORDER_STEPS) -> int:
-        """Steps that are planned in one call: whole chunks, at most `most_chunks` of them."""
-        fitting = max(1, _ORDER_STEPS // self.chunk_steps)
-        return min(fitting, max(1, most_chunks)) * self.chunk_steps
+    @property
+    def gathers_together(self) -> bool:
+        """Chunks are small: those that are planned in one call are gathered in one, too."""
+        return self.chunk_bytes <= _GATHER_BYTES
+
+    def stride(self) -> int:
+        """Steps that are planned in one call: whole chunks."""
+        chunks = max(1, ORDER_STEPS // self.chunk_steps)
+        if self.gathers_together:
+            chunks = min(chunks, max(1, _GATHER_BYTES // max(1, self.chunk_bytes)))
+        return chunks * self.chunk_steps
 
     def chunks(self, epoch: int, step: int, stride: int) -> tuple[np.ndarray, ...]:
         """The chunks of up to `stride` steps: (numbers int64 [chunks, K * b] of records,
@@ -155,6 +174,14 @@ class _Plan:
         numbers, weights, keys, lengths = (a[tail].reshape(chunks, k, *a.shape[1:]) for a in arrays)
         weights = np.where(np.arange(k)[:, None] < real[:, None, None], weights, 0)
         return numbers.reshape(chunks, -1), weights.astype(np.float32), keys, real, lengths
+
+    def split(self) -> tuple[Plan, Plan]:
+        """The rest of the first epoch, and what comes after it."""
+        following = min(self.start[0] + 1, self.end_epoch)
+        return (
+            dataclasses.replace(self, end_epoch=following),
+            dataclasses.replace(self, start=(following, 0)),
+        )
 
     def begins(self, stride: int) -> Iterator[tuple[int, int]]:
         """(epoch, step) of every call of `chunks`."""
@@ -190,17 +217,16 @@ def make_batches(
     Returns:
       A dataset of (inputs [B, ...], labels int32 [B], weights float32 [B]).
     """
-    plan = _Plan(examples, order, start, epochs, 1, slice(None))
-    bucketed = isinstance(order, BucketOrder)
-    if examples.inputs is None:
-        batches = _loaded_batches(plan, bucketed)
+    plan = Plan(examples, order, start, epochs, 1, slice(None))
+    if examples.cached is None:
+        batches = _loaded_batches(plan)
+    elif examples.filling is None or examples.filling.done:
+        batches = _gathered_batches(plan, examples.host_tensors)
     else:
-        # The dots stand for the chunks that are gathered together, where they are.
-        batches = _gathered(plan, lambda x, y, w, keys, steps, n: (x, y, w[..., 0, :], n[..., 0]))
-        if bucketed:
-            batches = batches.map(lambda x, y, w, n: (x[:, :n], y, w), tf.data.AUTOTUNE)
-        else:
-            batches = batches.map(lambda x, y, w, n: (x, y, w))
+        # The first epoch decodes and fills; the others find the same memory filled.
+        tensors = share(examples.cached), share(examples.labels)
+        first, rest = plan.split()
+        batches = _loaded_batches(first).concatenate(_gathered_batches(rest, tensors))
     count = max(0, (epochs - start[0]) * order.steps_per_epoch - start[1])
     return batches.apply(tf.data.experimental.assert_cardinality(count)).prefetch(2)
 
@@ -225,30 +251,62 @@ def make_chunks(
     Raises:
       ValueError: a record is damaged; names shard, record and byte offset.
     """
-    plan = _Plan(examples, order, start, _ENDLESS, chunk_steps, rows)
-    if examples.inputs is not None:
-        return iter(_gathered(plan, lambda *chunk: chunk).prefetch(2))
-    return _loaded(plan)
+    plan = Plan(examples, order, start, _ENDLESS, chunk_steps, rows)
+    if examples.cached is None:
+        return _loaded(plan)
+    if examples.filling is None or examples.filling.done:
+        return _gathered_chunks(plan)
+    first, rest = plan.split()
+    return itertools.chain(_loaded(first), _gathered_chunks(rest))
 
 
-def _gathered(plan: _Plan, keep: Callable[..., tuple[tf.Tensor, ...]]) -> tf.data.Dataset:
-    """The chunks, gathered from the split in memory; `keep` chooses what of each is wanted."""
-    inputs, labels = plan.examples.host_tensors
-    small = _GATHER_BYTES // max(1, plan.chunk_bytes)
-    stride = plan.stride(small) if small else plan.stride()
+def _gathered_chunks(plan: Plan) -> Iterator[tuple[Any, ...]]:
+    """The chunks from memory; nothing is done before the first is asked for."""
+    yield from _gathered(plan, plan.examples.host_tensors, lambda *chunk: chunk).prefetch(2)
+
+
+def _gathered_batches(plan: Plan, tensors: tuple[tf.Tensor, tf.Tensor]) -> tf.data.Dataset:
+    """Batches from memory."""
+    # The dots stand for the chunks that are gathered together, where they are.
+    batches = _gathered(
+        plan, tensors, lambda x, y, w, keys, steps, n: (x, y, w[..., 0, :], n[..., 0])
+    )
+    if isinstance(plan.order, BucketOrder):
+        return batches.map(lambda x, y, w, n: (x[:, :n], y, w), num_threads())
+    return batches.map(lambda x, y, w, n: (x, y, w))
+
+
+def _gathered(
+    plan: Plan,
+    tensors: tuple[tf.Tensor, tf.Tensor],
+    keep: Callable[..., tuple[tf.Tensor, ...]],
+) -> tf.data.Dataset:
+    """The chunks, gathered from (inputs, labels); `keep` chooses what of each is wanted."""
 
     def gather(numbers: tf.Tensor, *rest: tf.Tensor) -> tuple[tf.Tensor, ...]:
-        return keep(tf.gather(inputs, numbers), tf.gather(labels, numbers), *rest)
+        return keep(*take(*tensors, numbers), *rest)
 
-    planned = _planned(plan, stride)
-    if small:
-        return planned.map(gather, tf.data.AUTOTUNE).unbatch()
-    return planned.unbatch().map(gather, tf.data.AUTOTUNE)
+    planned = _planned(plan, plan.stride())
+    # Not AUTOTUNE: more calls at once than cores only hold more memory.
+    if plan.gathers_together:
+        return planned.map(gather, num_threads()).unbatch()
+    return planned.unbatch().map(gather, num_threads())
 
 
-def _loaded_batches(plan: _Plan, bucketed: bool) -> tf.data.Dataset:
+def take(inputs: tf.Tensor, labels: tf.Tensor, numbers: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """The inputs and labels of the records `numbers`."""
+    return tf.gather(inputs, numbers), tf.gather(labels, numbers)
+
+
+def repeat_batch(batch: np.ndarray, count: int) -> tf.data.Dataset:
+    """The same batch again and again: what handing out batches costs."""
+    return tf.data.Dataset.from_tensors(batch).repeat(count).prefetch(2)
+
+
+def _loaded_batches(plan: Plan) -> tf.data.Dataset:
     """Batches that are read and decoded, as a dataset."""
     b, spec = plan.width, plan.examples.spec
+    bucketed = isinstance(plan.order, BucketOrder)
     shape = [None] if bucketed else spec.shape
 
     def batches() -> Iterator[tuple[np.ndarray, ...]]:
@@ -263,7 +321,7 @@ def _loaded_batches(plan: _Plan, bucketed: bool) -> tf.data.Dataset:
     return tf.data.Dataset.from_generator(batches, output_signature=signature)
 
 
-def _planned(plan: _Plan, stride: int) -> tf.data.Dataset:
+def _planned(plan: Plan, stride: int) -> tf.data.Dataset:
     """The results of `plan.chunks`, one call after the other, without a list of all of them."""
     k, b = plan.chunk_steps, plan.width
 
@@ -285,12 +343,13 @@ def _planned(plan: _Plan, stride: int) -> tf.data.Dataset:
     first = [(epoch, s) for s in range(step, plan.order.steps_per_epoch, stride)]
     if epoch < end and first:
         begins = tf.data.Dataset.from_tensor_slices(np.array(first, np.int64)).concatenate(begins)
-    return begins.map(call)
+    return begins.map(call, num_parallel_calls=1)  # beside what follows, not beside itself
 
 
-def _loaded(plan: _Plan) -> Iterator[tuple[np.ndarray, ...]]:
-    """The chunks, read and decoded on a pool of threads."""
+def _loaded(plan: Plan) -> Iterator[tuple[np.ndarray, ...]]:
+    """The chunks, read and decoded on a pool of threads; fills the cache, where there is one."""
     examples, stride = plan.examples, plan.stride()
+    filling = examples.filling
     planned: Iterator[tuple[np.ndarray, ...]] = (
         tuple(column[i] for column in chunks)
         for epoch, step in plan.begins(stride)
@@ -302,19 +361,25 @@ def _loaded(plan: _Plan) -> Iterator[tuple[np.ndarray, ...]]:
 
     def load(item: tuple[tuple[np.ndarray, ...], Any]) -> tuple[np.ndarray, ...]:
         (numbers, *rest), payload = item
-        if payload is None:
+        if filling is not None:
+            inputs = filling.load(numbers)
+        elif payload is None:
             inputs = examples.loader.load(numbers)
         else:
             inputs = examples.loader.finish(numbers, payload)
         return inputs, examples.labels[numbers], *rest
 
-    return ordered_map(load, zip(planned, payloads))
+    yield from ordered_map(load, zip(planned, payloads))
+    if filling is not None:
+        filling.finish()
 
 
-def _payloads(plan: _Plan, chunks: Iterator[np.ndarray]) -> Iterator[Any]:
+def _payloads(plan: Plan, chunks: Iterator[np.ndarray]) -> Iterator[Any]:
     """The records of each chunk where the order has blocks; None: they are read by offset."""
     order, examples = plan.order, plan.examples
     if not isinstance(order, Order) or order.block_size == order.num_examples:
+        return itertools.repeat(None)
+    if examples.filling is not None:
         return itertools.repeat(None)
     stride = order.block_size // order.global_batch_size
 

@@ -248,6 +248,7 @@ def _extract(
             numbers=np.arange(source.num_examples),
             labels=source.subset_labels,
             spec=tf.TensorSpec(outputs.shape[1:], tf.float32),
-            inputs=outputs,
+            cached=outputs,
+            filling=None,
         )
     return extracted
