@@ -34,8 +34,9 @@ from benchmarks.timing import (
 )
 from benchmarks.work import Effort, Work
 from records import open_data
+from records.examples import Examples
 from records.order import Order
-from records.pipeline import Examples, make_batches
+from records.pipeline import make_batches
 from records.schema import IMAGE
 from train.feed import MAX_CHUNK_STEPS, Feed
 from train.strategy import make_cluster

@@ -93,7 +93,7 @@ def empty_inputs(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
 
 
 class Filling:
-    """Decodes a split into an array, each record once, in whatever order it is asked for.
+    """Decodes pictures into an array, each record once, in whatever order they are asked for.
 
     Attributes:
       inputs: [N, ...], final where a record was loaded.
@@ -107,18 +107,20 @@ class Filling:
         self._final = np.zeros(len(inputs), bool)
         self._finishing = threading.Lock()
 
-    def load(self, numbers: np.ndarray) -> np.ndarray:
-        """The inputs [n, ...] of the records `numbers` int [n]; any thread may call it.
+    def ensure(self, numbers: np.ndarray) -> np.ndarray:
+        """Decodes what is missing of the records `numbers` int [n]; any thread may call it.
+
+        Returns:
+          `numbers`.
 
         Raises:
           ValueError: a record is damaged; names shard, record and byte offset.
         """
-        if self._final[numbers].all():
-            return self.inputs[numbers]
-        found = self._loader.load(numbers)
-        self.inputs[numbers] = found
-        self._final[numbers] = True  # after the inputs: another thread may look now
-        return found
+        missing = np.unique(numbers[~self._final[numbers]])
+        if len(missing):
+            self._loader.load_pictures(missing, self.inputs)
+            self._final[missing] = True  # after the inputs: another thread may look now
+        return numbers
 
     def finish(self) -> None:
         """Decodes what is left, on all cores, with progress on a terminal; errors as `load`."""
@@ -127,7 +129,7 @@ class Filling:
                 return
             left = (unit[~self._final[unit]] for unit in self._loader.units())
             total = int((~self._final).sum())
-            loaded = ordered_map(self.load, (unit for unit in left if len(unit)))
+            loaded = ordered_map(self.ensure, (unit for unit in left if len(unit)))
             for _ in show_progress(loaded, total, self._label):
                 pass
             self.done = True

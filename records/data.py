@@ -18,9 +18,10 @@ import tensorflow as tf
 
 from records import cache, decode, disk_cache, subsets
 from records.buckets import make_order
+from records.examples import Examples
 from records.index import RecordIndex, read_index
 from records.load import Loader, ordered_map
-from records.pipeline import Examples, make_batches
+from records.pipeline import make_batches
 from records.schema import IMAGE, TABULAR, TEXT, TOKENS, Schema, find_directory, read_schema
 
 

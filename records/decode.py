@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import importlib.metadata
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -68,7 +69,9 @@ def opencv_version() -> str:
     return importlib.metadata.version("opencv-python-headless")
 
 
-def decode_pictures(encoded: Any, image_size: int, channels: int) -> np.ndarray:
+def decode_pictures(
+    encoded: Any, image_size: int, channels: int, out: Sequence[np.ndarray] | None = None
+) -> Any:
     """Decodes JPEGs or PNGs to uint8 [n, S, S, channels], by OpenCV (libjpeg-turbo, libpng).
 
     One channel of a JPEG is its luma plane: libjpeg skips colour conversion, and for a grey
@@ -84,13 +87,18 @@ def decode_pictures(encoded: Any, image_size: int, channels: int) -> np.ndarray:
       encoded: bytes objects [n].
       image_size: S.
       channels: 1 or 3.
+      out: where each picture goes, contiguous uint8 [S, S, channels]; None for a new array.
+
+    Returns:
+      `out`, or uint8 [n, S, S, channels].
 
     Raises:
       PictureError: one is damaged, truncated, or of another format.
     """
     cv2 = _opencv()
     colour = cv2.IMREAD_GRAYSCALE if channels == 1 else cv2.IMREAD_COLOR_RGB
-    out = np.empty((len(encoded), image_size, image_size, channels), np.uint8)
+    shape = (len(encoded), image_size, image_size, channels)
+    targets: Any = np.empty(shape, np.uint8) if out is None else out
     for row, data in enumerate(encoded):
         # libjpeg fills a truncated picture with grey, and only warns.
         if data[:2] == _JPEG_START and data.rfind(_JPEG_END) < 0:
@@ -102,8 +110,8 @@ def decode_pictures(encoded: Any, image_size: int, channels: int) -> np.ndarray:
         if pixels is None:
             raise PictureError(row, "expected JPEG or PNG")
         size = (image_size, image_size)
-        cv2.resize(pixels, size, dst=out[row], interpolation=cv2.INTER_LINEAR)
-    return out
+        cv2.resize(pixels, size, dst=targets[row], interpolation=cv2.INTER_LINEAR)
+    return targets
 
 
 def split_words(texts: tf.Tensor) -> tf.RaggedTensor:

@@ -52,7 +52,7 @@ class Loader:
       decode_rows: maps parsed rows to inputs.
     """
 
-    def __init__(self, schema: Schema, index: RecordIndex, decode: Callable[[Any], np.ndarray]):
+    def __init__(self, schema: Schema, index: RecordIndex, decode: Callable[..., Any]):
         """Opens nothing yet.
 
         Args:
@@ -83,15 +83,19 @@ class Loader:
         """
         return self.finish(numbers, self.read(numbers))
 
-    def finish(self, numbers: np.ndarray, payloads: np.ndarray) -> np.ndarray:
-        """As `load`, of payloads that are read already."""
+    def load_pictures(self, numbers: np.ndarray, inputs: np.ndarray) -> None:
+        """Decodes pictures to where they stand in `inputs` [N, ...]; else as `load`."""
+        self.finish(numbers, self.read(numbers), out=[inputs[n] for n in numbers])
+
+    def finish(self, numbers: np.ndarray, payloads: np.ndarray, **options: Any) -> Any:
+        """As `load`, of payloads that are read already; `options` go to `decode`."""
         rows = self.parse(payloads)
         with self._timed("decode", len(numbers)) as done:
             try:
-                inputs = self.decode_rows(rows)
+                inputs = self.decode_rows(rows, **options)
             except PictureError as error:
                 raise self._bad_picture(int(numbers[error.row]), str(error)) from None
-            done.bytes = inputs.nbytes
+            done.bytes = sum(x.nbytes for x in inputs)
         return inputs
 
     def read(self, numbers: np.ndarray) -> np.ndarray:

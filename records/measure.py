@@ -20,8 +20,8 @@ import tensorflow as tf
 from records import pipeline
 from records.buckets import make_order
 from records.data import Data
+from records.examples import Examples, Plan
 from records.load import Loader, num_threads
-from records.pipeline import Examples
 
 _LIMIT_REPEATS = 5
 
@@ -163,7 +163,7 @@ def loading_limits(examples: Examples, rows: int) -> dict[str, float]:
 def _gathering_stages(examples: Examples, order: Any) -> tuple[Stage, ...]:
     """Order, gather and deliver, each run alone."""
     size = order.global_batch_size
-    plan = pipeline.Plan(examples, order, (0, 0), 2, 1, slice(None))
+    plan = Plan(examples, order, (0, 0), 2, 1, slice(None))
     steps = min(plan.stride(), order.steps_per_epoch)
     planned = _least_seconds(lambda: plan.chunks(0, 0, steps)) / (steps * size)
     bare = _least_seconds(lambda: order.examples(0, 0, steps)) / (steps * size)

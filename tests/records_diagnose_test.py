@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from records import diagnose, pipeline
+from records import diagnose, examples, pipeline
 from records.data import InputConfig, open_data
 from records.load import Loader
 from records.measure import Report, Stage, measure
@@ -34,7 +34,7 @@ def _delayed(function: Callable[..., Any], seconds: float) -> Callable[..., Any]
 def _inject(monkeypatch: pytest.MonkeyPatch, stage: str) -> None:
     """Slows one stage down, where the pipeline does its work."""
     if stage == "order":
-        monkeypatch.setattr(pipeline.Plan, "chunks", _delayed(pipeline.Plan.chunks, DELAY[stage]))
+        monkeypatch.setattr(examples.Plan, "chunks", _delayed(examples.Plan.chunks, DELAY[stage]))
     elif stage == "gather":
         import tensorflow as tf
 

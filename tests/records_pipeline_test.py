@@ -14,8 +14,9 @@ from PIL import Image
 import records
 from records.data import Data, InputConfig, open_data
 from records.decode import decode_pictures
+from records.examples import Examples
 from records.order import Order
-from records.pipeline import Examples, make_chunks
+from records.pipeline import make_chunks
 
 SIZES = InputConfig(image_size=64, sequence_length=40, vocab_size=500)
 SETS = ["fetal_health/synthetic", "brain_tumor_mri/synthetic", "song_lyrics/synthetic"]

@@ -11,7 +11,7 @@ from sklearn.metrics import confusion_matrix
 
 from records.buckets import make_order
 from records.cache import show_progress
-from records.pipeline import Examples
+from records.examples import Examples
 from train.feed import Feed, Pace
 from train.step import PredictStep
 from train.strategy import Cluster

@@ -18,7 +18,8 @@ import numpy as np
 import tensorflow as tf
 
 from records.buckets import BucketOrder
-from records.pipeline import AnyOrder, Examples, make_chunks, plan_steps
+from records.examples import AnyOrder, Examples, plan_steps
+from records.pipeline import make_chunks
 from train.strategy import Cluster
 
 # The most steps of one call. Longer calls gain nothing (host overhead is below 1 % at 64 even

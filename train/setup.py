@@ -14,7 +14,7 @@ from models.augment import augment_images
 from records.buckets import make_order
 from records.cache import choose_level, choose_shuffle_block, host_budget
 from records.data import Data, InputConfig
-from records.pipeline import AnyOrder, Examples
+from records.examples import AnyOrder, Examples
 from records.schema import IMAGE, TABULAR, Schema
 from records.subsets import balanced_class_weights
 from train.config import MODALITY_DEFAULTS, TrainConfig

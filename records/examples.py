@@ -1,0 +1,194 @@
+"""The examples of one subset of a split, and which of them each step holds."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Iterator
+
+import numpy as np
+import tensorflow as tf
+
+from records.buckets import BucketOrder
+from records.cache import ALIGNMENT, Filling
+from records.index import RecordIndex
+from records.load import Loader
+from records.order import Order
+from records.schema import Schema
+
+ORDER_STEPS = 64  # steps whose order is computed in one NumPy call
+# Chunks up to this size together are gathered in one call and then cut: a call of TensorFlow's
+# costs some 20 us, as much as copying 200 KB. Larger ones are gathered one by one, in parallel.
+_GATHER_BYTES = 2**20
+
+AnyOrder = Order | BucketOrder
+
+
+@dataclasses.dataclass(frozen=True)
+class Examples:
+    """The examples of one subset of a split, ready to be fed.
+
+    Attributes:
+      schema, index: of the split.
+      numbers: int64 [n], the subset: record numbers in the split.
+      labels: int32 [N], of all records of the split.
+      spec: one example's input, without the batch.
+      lengths: int64 [N], ids of each record's text, up to T; None for other inputs.
+      cached: [N, ...], all records of the split decoded, in memory or mapped into it; None when
+        they are not cached. Read it as `inputs`: pictures are decoded while the first epoch goes
+        by, or when `inputs` is first asked for.
+      loader: reads and decodes records.
+      filling: what decodes into `cached`; None where that is done.
+    """
+
+    schema: Schema
+    index: RecordIndex
+    numbers: np.ndarray
+    labels: np.ndarray
+    spec: tf.TensorSpec
+    lengths: np.ndarray | None
+    cached: np.ndarray | None
+    loader: Loader
+    filling: Filling | None = None
+
+    @property
+    def inputs(self) -> np.ndarray | None:
+        """[N, ...], all records of the split decoded; None when they are not cached."""
+        if self.filling is not None:
+            self.filling.finish()
+        return self.cached
+
+    @property
+    def num_examples(self) -> int:
+        """n, the examples of the subset."""
+        return len(self.numbers)
+
+    @property
+    def subset_labels(self) -> np.ndarray:
+        """int32 [n], the labels of the subset."""
+        return self.labels[self.numbers]
+
+    @property
+    def subset_lengths(self) -> np.ndarray | None:
+        """int64 [n], ids of the subset's texts; None for other inputs."""
+        return None if self.lengths is None else self.lengths[self.numbers]
+
+    @property
+    def example_bytes(self) -> int:
+        """Bytes of one decoded input."""
+        return int(np.prod(self.spec.shape)) * self.spec.dtype.size
+
+    @functools.cached_property
+    def host_tensors(self) -> tuple[tf.Tensor, tf.Tensor]:
+        """(inputs [N, ...], labels int32 [N]) as tensors in host memory, or mapped into it."""
+        inputs = self.inputs
+        assert inputs is not None, "examples without a cache are read, not gathered"
+        return share(inputs), share(self.labels)
+
+
+def share(array: np.ndarray) -> tf.Tensor:
+    """A tensor in host memory, on the array's own memory where TensorFlow can use that.
+
+    A copy would double the memory of a cache, and read a mapped file whole.
+    """
+    usable = array.flags.c_contiguous and array.flags.writeable
+    with tf.device("/cpu:0"):
+        if usable and array.ctypes.data % ALIGNMENT == 0:
+            return tf.experimental.dlpack.from_dlpack(array.__dlpack__())
+        return tf.convert_to_tensor(array)
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """Which steps, in which pieces, for which rows: the chunks of one replica.
+
+    Attributes:
+      examples, order: what is fed, in which order.
+      start: (epoch, step) of the first step.
+      end_epoch: the epoch before which it ends.
+      chunk_steps: K, steps of a chunk.
+      rows: the replica's part of each global batch, b rows.
+    """
+
+    examples: Examples
+    order: AnyOrder
+    start: tuple[int, int]
+    end_epoch: int
+    chunk_steps: int
+    rows: slice
+
+    @property
+    def width(self) -> int:
+        """b, rows of a replica's batch."""
+        return len(range(self.order.global_batch_size)[self.rows])
+
+    @property
+    def chunk_bytes(self) -> int:
+        """Bytes of the inputs of a chunk."""
+        return self.chunk_steps * self.width * self.examples.example_bytes
+
+    @property
+    def has_blocks(self) -> bool:
+        """The order permutes blocks, not the whole subset."""
+        return isinstance(self.order, Order) and self.order.block_size < self.order.num_examples
+
+    @property
+    def gathers_together(self) -> bool:
+        """Chunks are small: those that are planned in one call are gathered in one, too."""
+        return self.chunk_bytes <= _GATHER_BYTES
+
+    def stride(self) -> int:
+        """Steps that are planned in one call: whole chunks."""
+        chunks = max(1, ORDER_STEPS // self.chunk_steps)
+        if self.gathers_together:
+            chunks = min(chunks, max(1, _GATHER_BYTES // max(1, self.chunk_bytes)))
+        return chunks * self.chunk_steps
+
+    def chunks(self, epoch: int, step: int, stride: int) -> tuple[np.ndarray, ...]:
+        """The chunks of up to `stride` steps: (numbers int64 [chunks, K * b] of records,
+        weights float32 [chunks, K, b], keys int64 [chunks, K, b], steps int64 [chunks], lengths
+        int64 [chunks, K]). A last chunk repeats its steps at weight 0.
+        """
+        order, k = self.order, self.chunk_steps
+        steps = min(stride, order.steps_per_epoch - step)
+        arrays = plan_steps(self.examples, order, epoch, step, steps, self.rows)
+        chunks = -(-steps // k)
+        real = np.full(chunks, k, np.int64)
+        real[-1] = steps - (chunks - 1) * k
+        tail = np.arange(chunks * k) % steps
+        numbers, weights, keys, lengths = (a[tail].reshape(chunks, k, *a.shape[1:]) for a in arrays)
+        weights = np.where(np.arange(k)[:, None] < real[:, None, None], weights, 0)
+        return numbers.reshape(chunks, -1), weights.astype(np.float32), keys, real, lengths
+
+    def split(self) -> tuple[Plan, Plan]:
+        """The rest of the first epoch, and what comes after it."""
+        following = min(self.start[0] + 1, self.end_epoch)
+        return (
+            dataclasses.replace(self, end_epoch=following),
+            dataclasses.replace(self, start=(following, 0)),
+        )
+
+    def begins(self, stride: int) -> Iterator[tuple[int, int]]:
+        """(epoch, step) of every call of `chunks`."""
+        for epoch in range(self.start[0], self.end_epoch):
+            first = self.start[1] if epoch == self.start[0] else 0
+            for step in range(first, self.order.steps_per_epoch, stride):
+                yield epoch, step
+
+
+def plan_steps(
+    examples: Examples, order: AnyOrder, epoch: int, step: int, steps: int, rows: slice
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """What `steps` consecutive steps of one replica hold: all that a batch depends on.
+
+    Returns:
+      (numbers int64 [steps, b] of records in the split, weights float32 [steps, b],
+      keys int64 [steps, b], lengths int64 [steps] to which texts are cut; 0 for other inputs).
+    """
+    positions, weights = order.examples(epoch, step, steps)
+    keys = order.keys(epoch, step, steps)
+    lengths = order.lengths(epoch, step, steps)
+    if lengths is None:
+        width = examples.spec.shape[0] if examples.lengths is not None else 0
+        lengths = np.full(steps, width, np.int64)
+    return examples.numbers[positions[:, rows]], weights[:, rows], keys[:, rows], lengths
