@@ -15,8 +15,10 @@ import tensorflow_datasets as tfds
 from absl import logging
 from etils import epath
 
-from builders import sources, storage, writing
+from builders import messages, sources, storage, writing
 from records import fingerprint
+
+messages.shorten_tracebacks()
 
 SYNTHETIC = "synthetic"
 _METADATA_KEYS = (

@@ -141,7 +141,7 @@ def build_model(
 
     Raises:
         ValueError: unknown name, unusable shape, statistics or weights file.
-        FileNotFoundError, RuntimeError: the weights file or download is missing.
+        FileNotFoundError, ConnectionError: the weights file or download is missing.
     """
     entry = check_model(config.name)
     if num_classes < 2:

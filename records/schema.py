@@ -104,10 +104,16 @@ def find_directory(dataset: str, data_dir: str | None = None) -> str:
         found = folder if (folder / "dataset_info.json").exists() else _newest_version(folder)
         if found is not None:
             return str(found)
-    prepared = sorted({_config_name(p, base) for p in base.glob("**/dataset_info.json")})
+    prepared = {_config_name(p, base) for p in base.glob("**/dataset_info.json")}
+    # Not of that name: all there is, two folders below (name, config, version) at most.
+    others = {
+        _config_name(p, root / p.relative_to(root).parts[0])
+        for pattern in ("*/*/dataset_info.json", "*/*/*/dataset_info.json")
+        for p in root.glob(pattern)
+    }
     raise FileNotFoundError(
         f"records/schema: no prepared set {dataset!r} in {root}; prepared there: "
-        f"{', '.join(prepared) or 'nothing of that name'}. Prepare it with: "
+        f"{', '.join(sorted(prepared or others)) or 'nothing'}. Prepare it with: "
         f"tfds build builders/{name} --config {rest[0] if rest else 'kaggle'} "
         f"--manual_dir FOLDER --data_dir {root} (a set of your own: the path of its folder; "
         f"one that TFDS ships: its name alone)"

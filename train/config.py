@@ -94,7 +94,13 @@ class TrainConfig:
     sequence_length: int = _flag(200, "data", "ids per text; longer texts are cut")
     vocab_size: int = _flag(20_000, "data", "ids in use; rarer ones become out of vocabulary")
 
-    model: str | None = _flag(None, "model", "the model; default by the kind of data")
+    model: str | None = _flag(
+        None,
+        "model",
+        "the model (tables: mlp, mlp_report, "
+        "mlp_report_best; pictures: efficientnet_lite0, efficientnet_b0, resnet50, inception_v3; "
+        "texts: gru, lstm, bilstm)",
+    )
     weights: str = _flag("imagenet", "model", "imagenet, random, or a weights file (pictures)")
     freeze: bool | None = _flag(
         None, "model", "train only the head, on features computed once (pictures; default on)"
@@ -116,7 +122,7 @@ class TrainConfig:
         None,
         "training",
         "stop after this many epochs without a better --monitor, and go back to the best "
-        " weights; 0: train all epochs and keep the last",
+        "weights; 0: train all epochs and keep the last",
     )
     monitor: str | None = _flag(
         None, "training", "validation metric that picks the best weights", MONITORS
@@ -125,7 +131,9 @@ class TrainConfig:
 
     strategy: str = _flag("auto", "hardware", "distribution strategy", STRATEGIES)
     precision: str = _flag("auto", "hardware", "precision of the model's arithmetic", PRECISIONS)
-    xla: bool | None = _flag(None, "hardware", "compile with XLA (default: on for GPUs)")
+    xla: bool | None = _flag(
+        None, "hardware", "compile with XLA (default: on for GPUs, and for mlp on one CPU device)"
+    )
     cpu_devices: int | None = _flag(
         None, "hardware", "logical CPU devices, to try several replicas without a GPU"
     )
@@ -227,7 +235,10 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         names = [f"--{field.name.replace('_', '-')}"]
         kind = _scalar_type(hints[field.name])
         text = field.metadata["help"]
-        if field.default is not None and kind is not bool:
+        by_kind = [str(defaults.get(field.name, "")) for defaults in MODALITY_DEFAULTS.values()]
+        if any(by_kind):
+            text += f" (default, tables / pictures / texts: {' / '.join(by_kind)})"
+        elif field.default is not None and kind is not bool:
             text += f" (default: {field.default})"
         options: dict[str, Any] = {"dest": field.name, "default": field.default, "help": text}
         if kind is bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import fcntl
 import io
 import json
 import os
@@ -17,14 +18,17 @@ _PACKAGES = ("tensorflow", "keras", "tensorflow-datasets", "tensorflow-text", "n
 
 
 class RunFolder:
-    """Reads and writes a run folder; every file appears whole under its final name."""
+    """Reads and writes a run folder; every file appears whole under its final name.
+
+    One process at a time holds it; the system releases it however that process ends.
+    """
 
     def __init__(self, path: str, config: TrainConfig, fingerprint: str):
-        """Opens or makes the folder.
+        """Opens or makes the folder; nothing is written before `claim`.
 
         Raises:
-          ValueError: it belongs to a run with other settings or other data; says which differ.
-          OSError: it cannot be made or written.
+          ValueError: it belongs to a run with other settings or other data, says which differ; or
+            it cannot be made; or another process trains in it.
         """
         self.path = Path(path)
         self._check_folder(config, fingerprint)
@@ -35,10 +39,26 @@ class RunFolder:
                 f"train/folder: --run-dir expected a folder that can be written, received "
                 f"{self.path} ({error.strerror}). Choose another --run-dir"
             ) from error
+        self._lock()
         self._config = self._read_config() or (
             json.loads(config.to_json()) | {"data_fingerprint": fingerprint}
         )
+
+    def claim(self) -> None:
+        """Writes `config.json`: from now on the folder belongs to this run's settings."""
         self._write_config()
+
+    def _lock(self) -> None:
+        """Locks the folder itself, so that no lock file stays behind."""
+        self._handle = os.open(self.path, os.O_RDONLY)
+        try:
+            fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(self._handle)
+            raise ValueError(
+                f"train/folder: another process trains in {self.path} at this moment. Wait until "
+                "it ends, or choose another --run-dir"
+            ) from None
 
     @property
     def checkpoints(self) -> Path:
@@ -46,13 +66,9 @@ class RunFolder:
         return self.path / "checkpoints"
 
     def keep_resolved(self, resolved: dict[str, Any]) -> dict[str, Any]:
-        """Stores what is new of what defaults resolved to; returns all that is stored."""
-        stored = self._config.setdefault("resolved", {})
-        missing = {k: v for k, v in resolved.items() if k not in stored}
-        if missing:
-            stored |= missing
-            self._write_config()
-        return dict(stored)
+        """Adds what defaults resolved to, unless an earlier start has; returns all of it."""
+        self._config["resolved"] = resolved | self._config.get("resolved", {})
+        return dict(self._config["resolved"])
 
     def finished_metrics(self) -> dict[str, Any] | None:
         """The metrics of a finished run, or None."""

@@ -107,6 +107,7 @@ class Loop:
         middle = time.perf_counter()
         confusion = step.confusion.numpy()
         train = metrics_from_confusion(confusion, step.loss_sum.numpy() / confusion.sum())
+        self._check_finite(train)
         validation = self._validation.metrics()
         self._judge(validation)
         examples = sum(self.order.counts(progress.epoch, first, self.order.steps_per_epoch - first))
@@ -118,6 +119,16 @@ class Loop:
         progress.seconds["rest"] += time.perf_counter() - start - spent
         self._save_when_due()
 
+    def _check_finite(self, train: Metrics) -> None:
+        """Raises ValueError where the loss is no number any more: nothing better can follow."""
+        if np.isfinite(train.loss):
+            return
+        raise ValueError(
+            f"train/loop: epoch {self.progress.epoch + 1}: the training loss is {train.loss}. "
+            "Choose a smaller --learning-rate, or --clip-norm 1; then remove "
+            f"{self.folder.path}, or choose another --run-dir"
+        )
+
     def _run_steps(self) -> None:
         """Runs the rest of the epoch. While a chunk runs on a GPU, the next is being made."""
         progress, seconds, pace = self.progress, self.progress.seconds, self._pace
@@ -128,7 +139,7 @@ class Loop:
             t1 = time.perf_counter()
             number = progress.epoch * self.order.steps_per_epoch + progress.step
             with pace.timed(chunk.steps):
-                with self._profile.step(number):
+                with self._profile.step(number, chunk.steps):
                     self.training.step.run(chunk, number)
                 t2 = time.perf_counter()
                 following = self._feed.take(self._limit(chunk.steps))
@@ -276,12 +287,12 @@ def train_and_evaluate(config: TrainConfig) -> dict[str, Any]:
     """
     began = time.perf_counter()
     set_up_devices(config.cpu_devices, config.deterministic)
-    report.print_dataset_note(config)
     directory = prepare(config.dataset, config.data_dir, config.manual_dir)
     fingerprint = check_fingerprint(directory)
     schema = read_schema(directory, config.feature)
+    report.print_dataset_note(schema)
     config = resolve(config, schema)
-    cluster = make_cluster(config.strategy)
+    cluster = make_cluster(config.strategy, config.cpu_devices)
     cluster.slices(int(config.global_batch_size or 0))
     folder = RunFolder(config.run_dir or config.default_run_dir(), config, fingerprint)
     finished = folder.finished_metrics()
@@ -295,6 +306,7 @@ def train_and_evaluate(config: TrainConfig) -> dict[str, Any]:
     hardware = folder.keep_resolved({"shuffle_block": block})
     training = build_training(config, hardware, data, level, examples, cluster)
     loop = Loop(config, training, cluster, folder)
+    folder.claim()
     setup_seconds = time.perf_counter() - began
     loop.run()
     results: dict[str, Metrics] = {}

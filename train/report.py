@@ -53,12 +53,13 @@ class RunResult:
         }
 
 
-def print_dataset_note(config: TrainConfig) -> None:
+def print_dataset_note(schema: Schema) -> None:
     """Says plainly when the data are generated."""
-    if "synthetic" in config.dataset:
+    if schema.metadata.get("generated"):
+        name = schema.name.split("/")[0]
         print(
-            f"{config.dataset} is GENERATED data: its figures say nothing about the real task.\n"
-            "  Real data: --dataset fetal_health --manual-dir FOLDER_OF_THE_DOWNLOADED_FILES"
+            f"{schema.name} is GENERATED data: its figures say nothing about the real task.\n"
+            f"  Real data: --dataset {name}/kaggle --manual-dir FOLDER_OF_THE_DOWNLOADED_FILES"
         )
 
 
@@ -131,8 +132,12 @@ def write_run(
     folder.write_text("metrics.json", json.dumps(found, indent=2) + "\n")
     print_summary(found, folder.path)
     if result.config.profile:
-        print(f"  profile: {profile['trace_conclusion']}")
+        print(f"  profile: {profile['trace_conclusion'] or _no_trace(result)}")
     return found
+
+
+def _no_trace(result: RunResult) -> str:
+    return f"no step of --profile {result.config.profile} was run: nothing was traced"
 
 
 def _input_share(seconds: dict[str, float]) -> float:

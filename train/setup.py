@@ -36,6 +36,7 @@ def resolve(config: TrainConfig, schema: Schema) -> TrainConfig:
     Raises:
       ValueError: the model is unknown or for another kind of data.
     """
+    asked = config
     modality = _MODEL_MODALITY.get(schema.modality, schema.modality)
     missing = {k: v for k, v in MODALITY_DEFAULTS[modality].items() if getattr(config, k) is None}
     config = dataclasses.replace(config, **missing)
@@ -45,11 +46,26 @@ def resolve(config: TrainConfig, schema: Schema) -> TrainConfig:
         raise ValueError(
             f"train/setup: --freeze expected with a picture model, received {config.model}"
         )
+    _check_ignored(asked, config)
     if freeze is None:
         freeze = modality == IMAGE and config.weights != "random"
     return dataclasses.replace(
         config, freeze=freeze, image_size=config.image_size or entry.image_size or 224
     )
+
+
+def _check_ignored(asked: TrainConfig, config: TrainConfig) -> None:
+    """Raises ValueError for a setting that was asked for and would do nothing."""
+    if asked.weight_decay and config.optimizer != "adamw":
+        raise ValueError(
+            f"train/setup: --weight-decay expected with --optimizer adamw, received "
+            f"--optimizer {config.optimizer}"
+        )
+    if asked.monitor and not config.early_stopping:
+        raise ValueError(
+            "train/setup: --monitor expected with --early-stopping N, the epochs to wait for "
+            "a better one, received --early-stopping 0"
+        )
 
 
 def resolve_hardware(config: TrainConfig, cluster: Cluster) -> dict[str, Any]:

@@ -76,17 +76,20 @@ def set_up_devices(cpu_devices: int | None, deterministic: bool) -> None:
             ) from error
 
 
-def make_cluster(name: str) -> Cluster:
+def make_cluster(name: str, cpu_devices: int | None = None) -> Cluster:
     """Makes the strategy `name` over all devices of this process.
 
     Args:
       name: `one_device`, `mirrored`, `multi_worker` (cluster from TF_CONFIG or Slurm) or `auto`:
-        `mirrored` where there are several GPUs, else `one_device`.
+        `mirrored` where there are several GPUs, or several logical CPU devices were asked for,
+        else `one_device`.
+      cpu_devices: how many were asked for.
     """
     gpus = [d.name for d in tf.config.list_logical_devices("GPU")]
     devices = gpus or [d.name for d in tf.config.list_logical_devices("CPU")]
     if name == "auto":
-        name = "mirrored" if len(gpus) > 1 else "one_device"
+        several = len(gpus) > 1 or (not gpus and (cpu_devices or 1) > 1)
+        name = "mirrored" if several else "one_device"
     if name == "multi_worker":
         return _multi_worker(bool(gpus))
     if name == "mirrored" and len(devices) > 1:

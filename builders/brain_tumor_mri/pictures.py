@@ -100,10 +100,11 @@ def list_files(source: Path) -> list[str]:
                     f"{_PLACE}: {source / folder / name}: expected .jpg files, received none"
                 )
             for file in found:
-                if Path(file).suffix.lower() not in (".jpg", ".jpeg"):
+                path = source / folder / name / file
+                if Path(file).suffix.lower() not in (".jpg", ".jpeg") or not path.is_file():
                     raise ValueError(
-                        f"{_PLACE}: {source / folder / name / file}: expected a .jpg file, "
-                        f"received one named *{Path(file).suffix}"
+                        f"{_PLACE}: {path}: expected a .jpg file, received "
+                        f"{'a file' if path.is_file() else 'a folder'} named *{path.suffix}"
                     )
                 files.append(f"{folder}/{name}/{file}")
     return files

@@ -73,7 +73,13 @@ def read_table(path: Path) -> Table:
         expected = "1 (normal), 2 (suspect) or 3 (pathological)"
         raise _value_error(path, text[LABEL_COLUMN], wrong, expected)
     labels = labels.astype(np.int64) - 1
-    return Table(values, labels, split_rows(values, labels))
+    is_test = split_rows(values, labels)
+    if is_test.all() or not is_test.any():
+        raise ValueError(
+            f"{_PLACE}: {path}: expected enough distinct rows for a train and a test split, "
+            f"received {len(labels)}"
+        )
+    return Table(values, labels, is_test)
 
 
 def split_rows(features: np.ndarray, labels: np.ndarray) -> np.ndarray:
@@ -114,7 +120,7 @@ def _read_text_columns(path: Path) -> pd.DataFrame:
             f"{_PLACE}: {path}, line 1: expected a header of {len(FEATURE_NAMES) + 1} columns, "
             "received an empty file"
         ) from None
-    except (pd.errors.ParserError, UnicodeDecodeError) as error:
+    except (pd.errors.ParserError, UnicodeDecodeError, IsADirectoryError) as error:
         raise ValueError(
             f"{_PLACE}: {path}: expected a CSV file (UTF-8), received one that cannot be read: "
             f"{str(error).strip()}"
