@@ -19,12 +19,9 @@ from builders import messages, sources, storage, writing
 from records import fingerprint
 
 messages.shorten_tracebacks()
-
 SYNTHETIC = "synthetic"
-_METADATA_KEYS = (
-    *("input_feature", "label_feature", "id_feature", "group_feature"),
-    *("generated", "dropped", "class_counts"),
-)
+_INPUT_KEYS = ("input_feature", "label_feature", "id_feature", "group_feature")
+_METADATA_KEYS = (*_INPUT_KEYS, "generated", "dropped", "class_counts")
 
 
 class RecordsBuilder(  # type: ignore[call-arg]

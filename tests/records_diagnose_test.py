@@ -9,7 +9,7 @@ import pytest
 
 from records import diagnose, examples, pipeline
 from records.data import InputConfig, open_data
-from records.load import Loader
+from records.load import Loader, num_threads
 from records.measure import Report, Stage, measure
 from records.order import Order
 
@@ -63,6 +63,7 @@ def _inject(monkeypatch: pytest.MonkeyPatch, stage: str) -> None:
         monkeypatch.setattr(Loader, stage, _delayed(getattr(Loader, stage), DELAY[stage]))
 
 
+@pytest.mark.slow  # a figure within 20 % needs a machine that does nothing else
 @pytest.mark.parametrize(
     ("cache", "stage"),
     [
@@ -92,12 +93,14 @@ def test_a_delay_is_found_and_its_cost_predicted(
 
 def _report(**seconds: float) -> Report:
     stages = tuple(Stage(name, s, 100.0, 1e-6, 2) for name, s in seconds.items())
-    return Report("a set", "none", 64, 1000.0, 1.0, stages)
+    rate = num_threads() / sum(seconds.values())
+    return Report("a set", "none", 64, rate, 1.0, stages)
 
 
 def test_times_of_a_loader_add_up_and_those_of_a_cache_overlap() -> None:
     loader = _report(read=1e-3, parse=1e-3, decode=2e-3)
-    assert loader.predict({"decode": 0.0}) == pytest.approx(2000)
+    assert loader.predict({}) == pytest.approx(loader.rate)
+    assert loader.predict({"decode": 0.0}) == pytest.approx(2 * loader.rate)
     assert loader.bottleneck.name == "decode"
 
 
@@ -107,7 +110,7 @@ def test_advice_names_stage_flag_and_gain() -> None:
     assert [a.cache for a in advice] == ["memory", None]
     text = diagnose.format_report(report, advice)
     assert "decode" in text and "<- bottleneck" in text
-    assert "predicted 50.00 x" in text and "--cache memory" in text
+    assert f"predicted {50_000 / report.rate:5.2f} x" in text and "--cache memory" in text
     quick = _report(read=1e-6, parse=1e-6, decode=1e-6)
     assert "nothing to gain" in diagnose.format_report(quick, diagnose.advise(quick, None))
 

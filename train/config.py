@@ -36,7 +36,9 @@ MODALITY_DEFAULTS: dict[str, dict[str, Any]] = {
         "global_batch_size": 64,
         "learning_rate": 1e-3,
         "early_stopping": 15,
-        "monitor": "loss",
+        # Validation accuracy of frozen features on brain_tumor_mri, seeds 0 to 2: 0.912, 0.902,
+        # 0.905 for the epoch of the best accuracy, 0.905, 0.902, 0.895 for that of the least loss.
+        "monitor": "accuracy",
         "weight_decay": 1e-2,
     },
     "text": {
