@@ -8,6 +8,7 @@ import io
 import json
 import os
 import subprocess
+import weakref
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -49,12 +50,12 @@ class RunFolder:
         self._write_config()
 
     def _lock(self) -> None:
-        """Locks the folder itself, so that no lock file stays behind."""
-        self._handle = os.open(self.path, os.O_RDONLY)
+        """Locks the folder itself, so that no lock file stays behind; freed with this object."""
+        handle = os.open(self.path, os.O_RDONLY)
+        weakref.finalize(self, os.close, handle)
         try:
-            fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            os.close(self._handle)
             raise ValueError(
                 f"train/folder: another process trains in {self.path} at this moment. Wait until "
                 "it ends, or choose another --run-dir"
