@@ -23,7 +23,7 @@ from train.config import normalise_flags
 if TYPE_CHECKING:
     from benchmarks.timing import Comparison
 
-SUITES = ("input", "train", "all", "peers")
+SUITES = ("input", "train", "all")
 _DATASETS = "fetal_health brain_tumor_mri song_lyrics"
 _OUTPUT = Path(__file__).resolve().parent / "results" / "latest.json"
 
@@ -41,8 +41,7 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
         "--suite",
         choices=SUITES,
         default="all",
-        help="which questions; all: input and train; "
-        "peers: pictures, beside the libraries that `make peers` installs (default: all)",
+        help="which questions (default: all)",
     )
     add("--quick", action="store_true", help="short repetitions, small parts of the large sets")
     add("--data-dir", metavar="FOLDER", help="where prepared sets lie (default: as tfds)")
@@ -88,7 +87,7 @@ def run(options: argparse.Namespace, arguments: list[str]) -> list[Comparison]:
     logging.getLogger("absl").setLevel(logging.ERROR)
     # Not at module top: they import TensorFlow, which `main` does first, and quietly.
     from benchmarks import input as input_questions
-    from benchmarks import pictures, table, timing, training, work
+    from benchmarks import table, timing, training, work
 
     started = time.perf_counter()
     environment = timing.describe_environment()
@@ -103,10 +102,6 @@ def run(options: argparse.Namespace, arguments: list[str]) -> list[Comparison]:
             comparisons += input_questions.measure_input(one, effort, progress)
         if options.suite in ("train", "all"):
             comparisons += training.measure_training(one, effort, progress)
-        if options.suite == "peers":
-            found, skipped = pictures.measure_pictures(one, effort, progress)
-            comparisons += found
-            print("\n".join(skipped))
     seconds = time.perf_counter() - started
     if sys.stderr.isatty():
         print("\r\033[K", end="", file=sys.stderr, flush=True)

@@ -8,8 +8,6 @@ from benchmarks.timing import FIRST_BATCH, NOISY_SPREAD, RATE, Comparison
 
 _TITLES = {
     "input": "Input",
-    "peers": "Input, other libraries and limits",
-    "engine": "Input engine",
     "train": "Training",
 }
 _LEGEND = (
