@@ -31,8 +31,6 @@ LEVELS = ("auto", "device", "memory", "disk", "none")
 MEMORY_SHARE = 0.5
 # Where a GPU's free memory cannot be asked for: small beside any current GPU.
 _ACCELERATOR_BYTES = 2 * 2**30
-# Bytes; TensorFlow uses an array's memory as it is only where it begins at such a multiple.
-ALIGNMENT = 64
 # A record held in memory: its payload, the Python object around it and its place in a dict.
 _OBJECT_BYTES = 200
 
@@ -82,14 +80,6 @@ def choose_level(
         f"cache none: {size} decoded exceed {_mebibytes(host)} of host memory and what is free "
         "beside the shards; records are read and decoded in every epoch"
     )
-
-
-def empty_inputs(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
-    """An uninitialised array whose memory TensorFlow can share."""
-    size = int(np.prod(shape)) * np.dtype(dtype).itemsize
-    room = np.empty(size + ALIGNMENT, np.uint8)
-    start = -room.ctypes.data % ALIGNMENT
-    return room[start : start + size].view(dtype).reshape(shape)
 
 
 class Filling:

@@ -17,11 +17,10 @@ import pandas as pd
 import tensorflow as tf
 
 from records import cache, decode, disk_cache, subsets
-from records.buckets import make_order
 from records.examples import Examples
 from records.index import RecordIndex, read_index
 from records.load import Loader, ordered_map
-from records.pipeline import make_batches
+from records.memory import empty_inputs
 from records.schema import IMAGE, TABULAR, TEXT, TOKENS, Schema, find_directory, read_schema
 
 
@@ -259,7 +258,7 @@ class Data:
         if stored is not None:
             return stored
         if self.config.cache == "memory":
-            inputs = cache.empty_inputs(shape, dtype)
+            inputs = empty_inputs(shape, dtype)
             if self.schema.modality == IMAGE:  # decoded while the first epoch goes by
                 self._filling[split] = cache.Filling(
                     self._loader(split), inputs, self._label(split)
@@ -335,60 +334,3 @@ def open_data(
     config = config or InputConfig()
     schema = read_schema(find_directory(dataset, data_dir), config.feature)
     return Data(schema, config, seed)
-
-
-def make_dataset(
-    dataset: str | Data,
-    split: str = "train",
-    *,
-    data_dir: str | None = None,
-    global_batch_size: int = 32,
-    seed: int = 0,
-    shuffle: bool | None = None,
-    epochs: int = 1,
-    start: tuple[int, int] = (0, 0),
-    config: InputConfig | None = None,
-    shuffle_block: int | None = None,
-    length_buckets: int = 1,
-) -> tf.data.Dataset:
-    """Batches of a prepared set, for Keras `fit` or a loop of one's own.
-
-    The last batch of an epoch is padded with real rows of weight 0, so that shapes are static
-    and every example counts exactly once per epoch.
-
-    Args:
-      dataset: as `open_data`, or an opened `Data`.
-      split: `train`, `validation` or another split of the set.
-      data_dir, config: as `open_data`; `config` is not used with an opened `Data`.
-      global_batch_size: B.
-      seed: names the order of examples, and the validation cut.
-      shuffle: a new global permutation every epoch; default: for `train` only.
-      epochs: epochs in the dataset, one after the other. With `fit`, pass the same number
-        and `steps_per_epoch=len(dataset) // epochs`.
-      start: (epoch, step) to begin at, for a resumed run; no replay.
-      shuffle_block: examples that are permuted together; None: the whole split. With cache "none"
-        a block is read in long stretches, while the one before is used.
-      length_buckets: texts: batches of like length, cut to the length of the bucket; 1 for none.
-
-    Returns:
-      A dataset of (inputs [B, ...], labels int32 [B], weights float32 [B]): inputs are uint8
-      [B, S, S, C], int32 [B, T] or float32 [B, F]; in length buckets T differs between batches.
-
-    Raises:
-      FileNotFoundError, ValueError: as `open_data`.
-    """
-    if isinstance(dataset, str):
-        dataset = open_data(dataset, data_dir, config, seed)
-    examples = dataset.examples(split)
-    shuffle = split == "train" if shuffle is None else shuffle
-    lengths = None if examples.lengths is None else examples.lengths[examples.numbers]
-    order = make_order(
-        examples.num_examples,
-        global_batch_size,
-        seed,
-        shuffle,
-        shuffle_block=shuffle_block,
-        lengths=lengths,
-        length_buckets=length_buckets,
-    )
-    return make_batches(examples, order, epochs, start)

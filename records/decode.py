@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from records.memory import recycled_inputs
 from records.schema import IMAGE, TEXT, TOKENS, Schema
 
 PAD_ID, OOV_ID = 0, 1
@@ -98,7 +99,7 @@ def decode_pictures(
     cv2 = _opencv()
     colour = cv2.IMREAD_GRAYSCALE if channels == 1 else cv2.IMREAD_COLOR_RGB
     shape = (len(encoded), image_size, image_size, channels)
-    targets: Any = np.empty(shape, np.uint8) if out is None else out
+    targets: Any = recycled_inputs(shape, np.uint8) if out is None else out
     for row, data in enumerate(encoded):
         # libjpeg fills a truncated picture with grey, and only warns.
         if data[:2] == _JPEG_START and data.rfind(_JPEG_END) < 0:

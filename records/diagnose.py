@@ -12,9 +12,9 @@ of the file, one parse call, one decode, a memory copy) reaches on this machine 
 | read | records by offset, checksums | `pread` of the same bytes |
 | parse | `tf.io.parse_example` of whole units | the same call alone, no copies |
 | decode | pictures, padding of ids | the same call alone |
-| order | which examples a batch holds | a batch's numbers computed in one call with 63 others |
+| order | which examples a batch holds | the numbers of 64 batches computed in one call |
 | gather | rows of the cached split to a batch | a memory copy of the same bytes |
-| deliver | handing batches to Python | an iterator over a batch that is ready |
+| consume | a sum over every byte, in place of a step | itself |
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ _REMEDIES = {
     "decode": "smaller pictures at build time, a smaller --image-size, more cores, or a cache",
     "order": "larger batches",
     "gather": "a smaller --image-size; nothing else uses the memory bus",
-    "deliver": "larger batches, or the step loop (train.run), which takes chunks of steps",
+    "consume": "nothing: the input waits for who takes it",
 }
 
 

@@ -25,7 +25,7 @@ from records.decode import PictureError, parse_spec
 from records.index import RecordIndex, RecordReader, damage
 from records.schema import IMAGE, TOKENS, Schema
 
-STAGES = ("read", "parse", "decode")
+STAGES = ("read", "parse", "decode", "order", "gather")
 # Rows of one unit of work: enough that a call's own cost (some 50 us) does not count, few enough
 # that all cores are busy to the end.
 _UNIT_ROWS = 1024
@@ -90,7 +90,7 @@ class Loader:
     def finish(self, numbers: np.ndarray, payloads: np.ndarray, **options: Any) -> Any:
         """As `load`, of payloads that are read already; `options` go to `decode`."""
         rows = self.parse(payloads)
-        with self._timed("decode", len(numbers)) as done:
+        with self.timed("decode", len(numbers)) as done:
             try:
                 inputs = self.decode_rows(rows, **options)
             except PictureError as error:
@@ -100,14 +100,14 @@ class Loader:
 
     def read(self, numbers: np.ndarray) -> np.ndarray:
         """The payloads of records, as bytes objects [n]."""
-        with self._timed("read", len(numbers)) as done:
+        with self.timed("read", len(numbers)) as done:
             payloads = self.reader.read(numbers)
             done.bytes = int(self.index.length[numbers].sum())
         return payloads
 
     def parse(self, payloads: np.ndarray) -> Any:
         """Parsed rows: bytes objects [n], (ids int32, row starts int64 [n + 1]), or [n, F]."""
-        with self._timed("parse", len(payloads)) as done:
+        with self.timed("parse", len(payloads)) as done:
             serialised = tf.constant(payloads.tolist(), tf.string)
             rows = self.to_rows(self.parse_serialised(serialised))
             array = rows[0] if isinstance(rows, tuple) else rows
@@ -128,7 +128,7 @@ class Loader:
             yield np.arange(start, min(start + size, self.index.num_records))
 
     @contextlib.contextmanager
-    def _timed(self, stage: str, examples: int) -> Iterator[StageTime]:
+    def timed(self, stage: str, examples: int) -> Iterator[StageTime]:
         """Adds the time of the block, and the bytes it sets, to a stage."""
         done = StageTime(examples=examples)
         start = time.perf_counter()

@@ -2,7 +2,8 @@
 
 Without a cache a unit of work goes through read, parse and decode on one thread of the pool, so
 their times add up: examples/s = threads / sum of the stages' seconds per example. From a cache
-the stages overlap: a stage per core at most runs at once, and the slowest holds up the others.
+the thread that takes the batches plans them, many at once, and then consumes them while the pool
+gathers: the time of the plan comes on top, the slower of the other two holds up the other.
 `Report.predict` is that arithmetic, for other times of some stages.
 """
 
@@ -11,7 +12,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from typing import Any
 
 import numpy as np
@@ -20,10 +21,11 @@ import tensorflow as tf
 from records import pipeline
 from records.buckets import make_order
 from records.data import Data
-from records.examples import Examples, Plan
-from records.load import Loader, num_threads
+from records.examples import AnyOrder, Examples
+from records.load import Loader, StageTime, num_threads
 
 _LIMIT_REPEATS = 5
+_TAKING = ("order", "consume")  # on the thread that takes the batches; the others on the pool
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,11 +84,11 @@ class Report:
     def _period(self, seconds: Mapping[str, float]) -> float:
         """Seconds per example by the model of the module's docstring."""
         times = [seconds.get(stage.name, stage.seconds) for stage in self.stages]
-        together = sum(times) / num_threads()
         if self.cache == "none":
-            return together
-        alone = [t / stage.threads for t, stage in zip(times, self.stages, strict=True)]
-        return max(*alone, together)
+            return sum(times) / num_threads()
+        # Planned in bursts, which the few batches ahead do not bridge.
+        order, gather, consume = times
+        return order + max(consume, (gather + consume) / num_threads())
 
 
 def measure(data: Data, global_batch_size: int, seconds: float) -> Report:
@@ -106,20 +108,39 @@ def measure(data: Data, global_batch_size: int, seconds: float) -> Report:
     chunks = pipeline.make_chunks(examples, order, (0, 0), 1, slice(None))
     for _ in range(4):
         consume(next(chunks)[0])  # traces, and fills what reads ahead
-    before = {name: dataclasses.replace(t) for name, t in examples.loader.times.items()}
-    start, count = time.perf_counter(), 0
+    times = examples.loader.times
+    before = {name: dataclasses.replace(t) for name, t in times.items()}
+    start, count, consuming = time.perf_counter(), 0, 0.0
     while (spent := time.perf_counter() - start) < seconds or count == 0:
-        consume(next(chunks)[0])
+        batch = next(chunks)[0]
+        taken = time.perf_counter()
+        consume(batch)
+        consuming += time.perf_counter() - taken
         count += global_batch_size
-    if isinstance(chunks, Iterator) and hasattr(chunks, "close"):
+    if isinstance(chunks, Generator):
         chunks.close()
-    if not cached:
-        stages = _loading_stages(examples, before, global_batch_size)
+    if cached:
+        limits = gathering_limits(examples, order) | {"consume": consuming / count}
+        times["consume"] = StageTime(consuming, count, examples.example_bytes * count)
+        before["consume"] = StageTime()
     else:
-        stages = _gathering_stages(examples, order)
+        limits = loading_limits(examples, global_batch_size)
     return Report(
-        data.schema.name, data.config.cache, global_batch_size, count / spent, spent, stages
+        data.schema.name,
+        data.config.cache,
+        global_batch_size,
+        count / spent,
+        spent,
+        tuple(_stage(name, times[name], before[name], limits[name]) for name in limits),
     )
+
+
+def _stage(name: str, now: StageTime, before: StageTime, limit: float) -> Stage:
+    """What was counted since `before`, per example."""
+    done = max(1, now.examples - before.examples)
+    size = (now.bytes - before.bytes) / done
+    threads = 1 if name in _TAKING else num_threads()
+    return Stage(name, (now.seconds - before.seconds) / done, size, limit, threads)
 
 
 def consume(inputs: Any) -> int:
@@ -127,17 +148,6 @@ def consume(inputs: Any) -> int:
     flat = np.ascontiguousarray(inputs).reshape(-1).view(np.uint8)
     whole = len(flat) // 8 * 8
     return int(flat[:whole].view(np.int64).sum()) + int(flat[whole:].sum())
-
-
-def _loading_stages(examples: Examples, before: dict[str, Any], rows: int) -> tuple[Stage, ...]:
-    """Read, parse and decode, from what the loader counted since `before`."""
-    limits = loading_limits(examples, rows)
-    stages = []
-    for name, now in examples.loader.times.items():
-        done = max(1, now.examples - before[name].examples)
-        took, size = now.seconds - before[name].seconds, now.bytes - before[name].bytes
-        stages.append(Stage(name, took / done, size / done, limits[name], num_threads()))
-    return tuple(stages)
 
 
 def loading_limits(examples: Examples, rows: int) -> dict[str, float]:
@@ -160,41 +170,17 @@ def loading_limits(examples: Examples, rows: int) -> dict[str, float]:
     }
 
 
-def _gathering_stages(examples: Examples, order: Any) -> tuple[Stage, ...]:
-    """Order, gather and deliver, each run alone."""
-    size = order.global_batch_size
-    plan = Plan(examples, order, (0, 0), 2, 1, slice(None))
-    steps = min(plan.stride(), order.steps_per_epoch)
-    planned = _least_seconds(lambda: plan.chunks(0, 0, steps)) / (steps * size)
-    bare = _least_seconds(lambda: order.examples(0, 0, steps)) / (steps * size)
-    numbers = plan.chunks(0, 0, steps)[0]
-    calls = [numbers] if plan.gathers_together else list(numbers[:8])
-    tensors = examples.host_tensors
-
-    def gather() -> None:
-        for rows in calls:
-            pipeline.take(*tensors, tf.constant(rows))
-
-    gathered = _least_seconds(gather) / sum(rows.size for rows in calls)
-    batch = np.ascontiguousarray(tensors[0][:size].numpy())
-    target = np.empty_like(batch)
-    copied = _least_seconds(lambda: np.copyto(target, batch)) / size
-    delivered = _delivery_seconds(batch) / size
-    return (
-        Stage("order", planned, 8, bare, 1),
-        Stage("gather", gathered, examples.example_bytes, copied, num_threads()),
-        Stage("deliver", delivered, examples.example_bytes, delivered, 1),
-    )
-
-
-def _delivery_seconds(batch: np.ndarray) -> float:
-    """Seconds per batch that an iterator takes to hand out a tensor, and Python to read it."""
-    repeats = 200
-    ready = pipeline.repeat_batch(batch, repeats)
-    start = time.perf_counter()
-    for x in ready:
-        consume(x)
-    return (time.perf_counter() - start) / repeats
+def gathering_limits(examples: Examples, order: AnyOrder) -> dict[str, float]:
+    """Seconds per example of the bare operations of a cached pipeline, on one thread."""
+    steps = min(64, order.steps_per_epoch)
+    count = steps * order.global_batch_size
+    source = np.ones(2**26, np.uint8)  # larger than a processor's cache, as a split is
+    target = np.empty_like(source)
+    copy = _least_seconds(lambda: np.copyto(target, source)) / len(source)
+    return {
+        "order": _least_seconds(lambda: order.examples(0, 0, steps)) / count,
+        "gather": copy * examples.example_bytes,
+    }
 
 
 def _least_seconds(call: Callable[[], Any]) -> float:

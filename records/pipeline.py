@@ -27,8 +27,9 @@ import tensorflow as tf
 
 from records.buckets import BucketOrder
 from records.cache import Filling
-from records.examples import AnyOrder, Examples, Plan, plan_steps, share
+from records.examples import AnyOrder, Examples, Plan, plan_steps
 from records.load import num_threads, ordered_map
+from records.memory import recycled_inputs, share
 from records.order import Order
 from records.stream import read_blocks
 
@@ -47,23 +48,34 @@ def make_batches(
     """
     plan = Plan(examples, order, start, epochs, 1, slice(None))
     if examples.cached is None:
-        batches = _block_batches(plan) if plan.has_blocks else _batches(plan, _load_in(examples))
+        batches = _block_batches(plan) if plan.has_blocks else _batches(plan, _load_in(examples), 1)
     elif examples.filling is None or examples.filling.done:
-        batches = _batches(plan, _take_from(*examples.host_tensors))
+        batches = _batches(plan, _take_from(*examples.host_tensors), plan.gathered_together)
     else:
         # The first epoch decodes and fills; the others find the same memory filled.
         first, rest = plan.split()
         tensors = share(examples.cached), share(examples.labels)
-        batches = _batches(first, _fill_in(examples.filling, _take_from(*tensors)))
+        batches = _batches(first, _fill_in(examples.filling, _take_from(*tensors)), 1)
         if rest.start[0] < epochs:
-            batches = batches.concatenate(_batches(rest, _take_from(*tensors)))
+            following = _batches(rest, _take_from(*tensors), plan.gathered_together)
+            batches = batches.concatenate(following)
     count = max(0, (epochs - start[0]) * order.steps_per_epoch - start[1])
     return batches.apply(tf.data.experimental.assert_cardinality(count)).prefetch(2)
 
 
+def make_arrays(
+    examples: Examples, order: AnyOrder, epochs: int = 1, start: tuple[int, int] = (0, 0)
+) -> Iterator[tuple[np.ndarray, ...]]:
+    """As `make_batches`, as NumPy arrays, without tf.data in between."""
+    plan = Plan(examples, order, start, epochs, 1, slice(None))
+    in_buckets = isinstance(order, BucketOrder)
+    for inputs, labels, weights, _keys, _steps, lengths in _all(plan):
+        yield (inputs[:, : lengths[0]] if in_buckets else inputs), labels, weights[0]
+
+
 def make_chunks(
     examples: Examples, order: AnyOrder, start: tuple[int, int], chunk_steps: int, rows: slice
-) -> Iterator[tuple[Any, ...]]:
+) -> Iterator[tuple[np.ndarray, ...]]:
     """All steps from (epoch, step) `start` on in chunks of K steps, for one replica, endlessly.
 
     Args:
@@ -74,63 +86,64 @@ def make_chunks(
 
     Yields:
       (inputs [K * b, ...], labels int32 [K * b], weights float32 [K, b], keys int64 [K, b],
-      steps int64, lengths int64 [K]), tensors or arrays: an epoch's last chunk holds `steps` <= K
-      real steps, the rest repeats them at weight 0. Texts are padded to T; step i needs
-      `lengths[i]` of it.
+      steps int64, lengths int64 [K]): an epoch's last chunk holds `steps` <= K real steps, the
+      rest repeats them at weight 0. Texts are padded to T; step i needs `lengths[i]` of it.
 
     Raises:
       ValueError: a record is damaged; names shard, record and byte offset.
     """
-    plan = Plan(examples, order, start, _ENDLESS, chunk_steps, rows)
+    return _all(Plan(examples, order, start, _ENDLESS, chunk_steps, rows))
+
+
+def _all(plan: Plan) -> Iterator[tuple[np.ndarray, ...]]:
+    """The chunks of a plan, made on threads a little ahead of who takes them."""
+    examples = plan.examples
     if examples.cached is None:
         return _loaded(plan)
     if examples.filling is None or examples.filling.done:
-        return _gathered_chunks(plan)
+        return _gathered(plan)
     first, rest = plan.split()
-    return itertools.chain(_loaded(first), _gathered_chunks(rest))
+    return itertools.chain(_loaded(first), _gathered(rest))
 
 
-def _gathered_chunks(plan: Plan) -> Iterator[tuple[Any, ...]]:
+def _gathered(plan: Plan) -> Iterator[tuple[np.ndarray, ...]]:
     """The chunks from memory; nothing is done before the first is asked for."""
-    chunks = _chunks(plan, _take_from(*plan.examples.host_tensors), lambda *chunk: chunk)
-    yield from chunks.prefetch(2)
+    inputs, labels = plan.examples.inputs, plan.examples.labels
+    assert inputs is not None, "examples without a cache are read, not gathered"
+
+    def gather(chunk: tuple[np.ndarray, ...]) -> tuple[np.ndarray, ...]:
+        numbers, *rest = chunk
+        with plan.examples.loader.timed("gather", len(numbers)) as done:
+            taken = take(inputs, numbers)
+            done.bytes = taken.nbytes
+        return taken, labels[numbers], *rest
+
+    yield from ordered_map(gather, plan.all_chunks())
 
 
-def _batches(plan: Plan, take_rows: TakeRows) -> tf.data.Dataset:
-    """The chunks of one step each, as (inputs, labels, weights)."""
-    # The dots stand for the chunks that are taken together, where they are.
-    batches = _chunks(
-        plan, take_rows, lambda x, y, w, keys, steps, n: (x, y, w[..., 0, :], n[..., 0])
-    )
-    if isinstance(plan.order, BucketOrder):
-        return batches.map(lambda x, y, w, n: (x[:, :n], y, w), num_threads())
-    return batches.map(lambda x, y, w, n: (x, y, w))
-
-
-def _chunks(
-    plan: Plan, take_rows: TakeRows, keep: Callable[..., tuple[tf.Tensor, ...]]
-) -> tf.data.Dataset:
-    """The chunks of a plan.
+def _batches(plan: Plan, take_rows: TakeRows, together: int) -> tf.data.Dataset:
+    """The batches of a plan of single steps.
 
     Args:
       plan: which ones.
-      take_rows: numbers int64 [..., n] of records -> (inputs [..., n, ...], labels [..., n]).
-      keep: chooses what of each chunk is wanted.
+      take_rows: numbers int64 [..., B] of records -> (inputs [..., B, ...], labels [..., B]).
+      together: batches that are taken in one call.
     """
 
-    def fetch(numbers: tf.Tensor, *rest: tf.Tensor) -> tuple[tf.Tensor, ...]:
-        return keep(*take_rows(numbers), *rest)
+    def fetch(numbers: tf.Tensor, weights: tf.Tensor, length: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        inputs, labels = take_rows(numbers)
+        return (inputs[:, :length] if in_buckets else inputs), labels, weights
 
-    planned = _planned(plan, plan.stride())
+    in_buckets = isinstance(plan.order, BucketOrder)
     # Not AUTOTUNE: more calls at once than cores only hold more memory.
-    if plan.gathers_together:
-        return planned.map(fetch, num_threads()).unbatch()
-    return planned.unbatch().map(fetch, num_threads())
+    if in_buckets or together == 1:
+        return _planned(plan).unbatch().map(fetch, num_threads())
+    return _planned(plan).rebatch(together).map(fetch, num_threads()).unbatch()
 
 
 def _take_from(inputs: tf.Tensor, labels: tf.Tensor) -> TakeRows:
     """Rows of a split in memory."""
-    return lambda numbers: take(inputs, labels, numbers)
+    return lambda numbers: (tf.gather(inputs, numbers), tf.gather(labels, numbers))
 
 
 def _fill_in(filling: Filling, take_rows: TakeRows) -> TakeRows:
@@ -159,14 +172,11 @@ def _load_in(examples: Examples) -> TakeRows:
     return read
 
 
-def take(inputs: tf.Tensor, labels: tf.Tensor, numbers: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """The inputs and labels of the records `numbers`."""
-    return tf.gather(inputs, numbers), tf.gather(labels, numbers)
-
-
-def repeat_batch(batch: np.ndarray, count: int) -> tf.data.Dataset:
-    """The same batch again and again: what handing out batches costs."""
-    return tf.data.Dataset.from_tensors(batch).repeat(count).prefetch(2)
+def take(inputs: np.ndarray, numbers: np.ndarray) -> np.ndarray:
+    """The inputs of the records `numbers`, in memory that TensorFlow can share."""
+    taken = recycled_inputs((len(numbers), *inputs.shape[1:]), inputs.dtype)
+    # "clip": "raise" would copy once more; the order gives no number beyond the split.
+    return np.take(inputs, numbers, axis=0, out=taken, mode="clip")
 
 
 def _block_batches(plan: Plan) -> tf.data.Dataset:
@@ -185,22 +195,19 @@ def _block_batches(plan: Plan) -> tf.data.Dataset:
     return tf.data.Dataset.from_generator(batches, output_signature=signature)
 
 
-def _planned(plan: Plan, stride: int) -> tf.data.Dataset:
-    """The results of `plan.chunks`, one call after the other, without a list of all of them."""
-    k, b = plan.chunk_steps, plan.width
+def _planned(plan: Plan) -> tf.data.Dataset:
+    """(numbers int64 [n, B], weights float32 [n, B], lengths int64 [n]) of n steps at a time."""
 
     def call(begin: tf.Tensor) -> tuple[tf.Tensor, ...]:
-        dtypes = (tf.int64, tf.float32, tf.int64, tf.int64, tf.int64)
-        found = tf.numpy_function(
-            lambda begin: plan.chunks(int(begin[0]), int(begin[1]), stride),
-            [begin],
-            dtypes,
-            stateful=False,
-        )
-        shapes = ([None, k * b], [None, k, b], [None, k, b], [None], [None, k])
+        def steps(begin: np.ndarray) -> tuple[np.ndarray, ...]:
+            numbers, weights, _keys, _steps, lengths = plan.chunks(int(begin[0]), int(begin[1]))
+            return numbers, weights[:, 0], lengths[:, 0]
+
+        found = tf.numpy_function(steps, [begin], (tf.int64, tf.float32, tf.int64), stateful=False)
+        shapes = ([None, plan.width], [None, plan.width], [None])
         return tuple(tf.ensure_shape(x, s) for x, s in zip(found, shapes, strict=True))
 
-    (epoch, step), end = plan.start, plan.end_epoch
+    (epoch, step), end, stride = plan.start, plan.end_epoch, plan.stride
     blocks = -(-plan.order.steps_per_epoch // stride)
     begins = tf.data.Dataset.range((epoch + 1) * blocks, end * blocks)
     begins = begins.map(lambda p: tf.stack([p // blocks, p % blocks * stride]))
@@ -212,15 +219,8 @@ def _planned(plan: Plan, stride: int) -> tf.data.Dataset:
 
 def _loaded(plan: Plan) -> Iterator[tuple[np.ndarray, ...]]:
     """The chunks, read and decoded on a pool of threads; fills the cache, where there is one."""
-    examples, stride = plan.examples, plan.stride()
-    filling = examples.filling
-    planned: Iterator[tuple[np.ndarray, ...]] = (
-        tuple(column[i] for column in chunks)
-        for epoch, step in plan.begins(stride)
-        for chunks in [plan.chunks(epoch, step, stride)]
-        for i in range(len(chunks[0]))
-    )
-    planned, again = itertools.tee(planned)
+    examples, filling = plan.examples, plan.examples.filling
+    planned, again = itertools.tee(plan.all_chunks())
     payloads = _payloads(plan, (chunk[0] for chunk in again))
 
     def load(item: tuple[tuple[np.ndarray, ...], Any]) -> tuple[np.ndarray, ...]:

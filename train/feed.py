@@ -3,7 +3,7 @@
 A chunk is the same on every cache level: tensors to gather from, and the rows of each step.
 On the `device` level the tensors are the whole split, copied once to each replica and passed
 to the step as an argument (a captured tensor would be an XLA constant, and on replica 0). On
-the other levels they hold the chunk's own examples, made by tf.data while the step runs.
+the other levels they hold the chunk's own examples, gathered on threads while the step runs.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import tensorflow as tf
 
 from records.buckets import BucketOrder
 from records.examples import AnyOrder, Examples, plan_steps
+from records.memory import share
 from records.pipeline import make_chunks
 from train.strategy import Cluster
 
@@ -26,6 +27,7 @@ from train.strategy import Cluster
 # for the smallest model) and would keep signals and checkpoints waiting.
 MAX_CHUNK_STEPS = 64
 _HOST_CHUNK_BYTES = 32 * 2**20
+_SHARED_BYTES = 2**16  # below it a copy costs less than sharing the memory
 # One call lasts about this long: host overhead (under 1 ms a call) stays below 1 %, and
 # progress, checkpoints and signals get their turn several times a second.
 _CALL_SECONDS = 0.25
@@ -151,7 +153,7 @@ class Feed:
         placed = []
         for device, arrays in zip(self._cluster.devices, replicas, strict=True):
             with tf.device(device):
-                placed.append(tuple(tf.convert_to_tensor(a) for a in arrays))
+                placed.append(tuple(_place(a) for a in arrays))
         if self._cluster.num_replicas == 1:
             return placed[0]
         first = self._cluster.first_replica
@@ -181,6 +183,12 @@ class Pace:
             per_step = max((time.perf_counter() - start) / steps, 1e-9)
             fitting = int(_CALL_SECONDS / per_step)
             self.steps = max(1, min(MAX_CHUNK_STEPS, fitting, 8 * self.steps))
+
+
+def _place(array: Any) -> tf.Tensor:
+    """The array as a tensor on the device in scope; large ones are not copied on the host first."""
+    is_large = isinstance(array, np.ndarray) and array.nbytes >= _SHARED_BYTES
+    return tf.identity(share(array)) if is_large else tf.convert_to_tensor(array)
 
 
 def _copy_to(device: str, inputs: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
