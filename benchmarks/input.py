@@ -6,70 +6,85 @@ Each system delivers the same split, and every byte it delivers is read by the s
 |---|---|
 | cold epoch | from opening the set to the end of its first epoch, with decoding; page cache full |
 | first batch | the part of that until the first batch is there |
-| warm, iterator | later epochs, batch by batch out of the iterator, in host memory |
+| warm, iterator | later epochs, batch by batch, in host memory; ours as NumPy arrays |
+| warm, tf.data | the same out of a `tf.data` iterator, ours too: what `fit` is fed with |
 | warm, step loop | later epochs inside one compiled loop; ours gathers from its device cache |
+
+Texts come in length buckets from ours, padded to their batch's longest from the tuned peer.
 """
 
 from __future__ import annotations
 
-import collections
 import dataclasses
 import gc
 import time
-import zlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
-from benchmarks.peers import tfds_reader
-from benchmarks.timing import (
-    FIRST_BATCH,
-    OURS,
-    Comparison,
-    Sample,
-    alternate,
-    fitting_count,
-)
+from benchmarks.consume import Maker, check_same, read_on_device, read_on_host
+from benchmarks.peers import text_vectorization, tfds_reader
+from benchmarks.timing import FIRST_BATCH, OURS, Comparison, Sample, alternate, fitting_count
 from benchmarks.work import Effort, Work
 from records import open_data
-from records.examples import Examples
-from records.order import Order
-from records.pipeline import make_batches
-from records.schema import IMAGE
+from records.buckets import make_order
+from records.examples import AnyOrder, Examples
+from records.pipeline import make_arrays, make_batches
+from records.schema import IMAGE, TABULAR, TOKENS
 from train.feed import MAX_CHUNK_STEPS, Feed
+from train.step import take_rows
 from train.strategy import make_cluster
 
-# Peers decode with the fast or the accurate inverse DCT and round differently: 45 dB and more.
-LEAST_PSNR = 40.0
-# Pictures whose 8x8 thumbnails are nearest: among near copies the nearest one need not be it.
-_NEAREST = 8
 _ENDLESS = 2**20  # epochs
+_BUCKETS = 12  # as `train.run`
+_TF_DATA = "ours, tf.data"
+_TEXT = "TextVectorization"
+_COPY = "limit: memory copy"
 _WARM_NOTE = (
     "ours permutes all examples anew every epoch, tfds tuned shuffles its cache, tfds nothing"
 )
+# The least ratios that this project promises itself, over the tuned reader, by kind of input.
+_GOALS: dict[str, dict[str, float]] = {
+    TABULAR: {"warm, step loop": 3.0},
+    IMAGE: {"warm, iterator": 1.0, "warm, step loop": 2.0},
+    TOKENS: {"warm, iterator": 1.0, "warm, step loop": 3.0},
+}
 
 Progress = Callable[[str], None]
 
 
-def _open_examples(work: Work) -> Examples:
-    """All examples of the split, decoded: also those that a run would hold back to validate."""
-    data = open_data(work.schema.directory, config=work.input_config())
-    examples = data.examples(work.split)
-    return dataclasses.replace(examples, numbers=np.arange(examples.index.num_records))
+def open_examples(work: Work, **options: Any) -> tuple[Examples, AnyOrder]:
+    """All examples of the split, also those that a run would hold back to validate, and an order.
+
+    Args:
+      work: what is to be done.
+      options: of `InputConfig`, beside those of the work.
+    """
+    config = dataclasses.replace(work.input_config(), **options)
+    examples = open_data(work.schema.directory, config=config).examples(work.split)
+    examples = dataclasses.replace(examples, numbers=np.arange(examples.index.num_records))
+    lengths, size = examples.subset_lengths, work.global_batch_size
+    return examples, make_order(
+        examples.num_examples, size, lengths=lengths, length_buckets=_BUCKETS
+    )
 
 
-def make_ours(work: Work, endless: bool = False) -> tf.data.Dataset:
+def make_ours(work: Work, endless: bool = False) -> Iterator[tuple[np.ndarray, ...]]:
     """This system's batches, in a new global permutation every epoch."""
-    examples = _open_examples(work)
-    order = Order(examples.num_examples, work.global_batch_size)
-    return make_batches(examples, order, _ENDLESS if endless else 1)
+    return make_arrays(*open_examples(work), _ENDLESS if endless else 1)
+
+
+def make_our_dataset(work: Work, endless: bool = False) -> tf.data.Dataset:
+    """The same as a `tf.data.Dataset`."""
+    return make_batches(*open_examples(work), _ENDLESS if endless else 1)
 
 
 # Every maker takes (work, endless) and starts from the shards.
-SYSTEMS: dict[str, Callable[..., tf.data.Dataset]] = {
+SYSTEMS: dict[str, Maker] = {
     OURS: make_ours,
+    _TF_DATA: make_our_dataset,
     "tfds": tfds_reader.make_plain,
     "tfds tuned": tfds_reader.make_tuned,
 }
@@ -82,149 +97,65 @@ def measure_input(work: Work, effort: Effort, progress: Progress) -> list[Compar
       ValueError: the systems do not deliver the same examples.
     """
     progress("input: checking that all systems deliver the same")
-    found = check_same(work)
     details = {
         "global_batch_size": work.global_batch_size,
         "input": [work.input_dtype, *work.input_shape],
         "examples": work.num_examples,
         "split": work.split,
         "fingerprint": work.fingerprint,
-        "least_psnr_or_share_equal": found,
+        "least_psnr_or_share_equal": check_same(work, SYSTEMS),
     }
+    goals = _GOALS.get(work.schema.modality, {})
 
     def answer(question: str, samples: dict[str, list[Sample]], **more: Any) -> Comparison:
-        return Comparison("input", work.schema.name, question, samples, details=details, **more)
+        goal = goals.get(question)
+        return Comparison(
+            "input", work.schema.name, question, samples, details=details, goal=goal, **more
+        )
 
     cold = _measure_cold(work, effort, _prefixed(progress, "input, cold"))
     sources = {name: iter(make(work, endless=True)) for name, make in SYSTEMS.items()}
     warm = _measure_warm(work, sources, effort, _prefixed(progress, "input, warm iterator"))
     looped = _measure_looped(work, sources, effort, _prefixed(progress, "input, step loop"))
-    return [
-        answer("cold epoch", cold, note="ours decodes the whole split before its first batch"),
-        answer("first batch", cold, quantity=FIRST_BATCH),
-        answer("warm, iterator", warm, note=_WARM_NOTE),
-        answer("warm, step loop", looped),
+    pairs = {name: looped[name] for name in (OURS, "tfds tuned")}
+    found = [
+        answer("cold epoch", _without(cold, _TF_DATA)),
+        answer("first batch", _without(cold, _TF_DATA), quantity=FIRST_BATCH),
+        answer("warm, iterator", _without(warm, _TF_DATA), note=_WARM_NOTE),
+        answer("warm, tf.data", _without(warm, OURS) | {OURS: warm[_TF_DATA]}),
+        answer("warm, step loop", pairs),
     ]
+    for name, goal in ((_TEXT, 8.0), (_COPY, 0.8)):
+        if name in looped:
+            samples = {OURS: looped[OURS], "other": looped[name]}
+            one = answer(f"warm, step loop: {name}", samples)
+            found.append(dataclasses.replace(one, goal=goal))
+    return found
+
+
+def _without(samples: dict[str, list[Sample]], name: str) -> dict[str, list[Sample]]:
+    return {n: s for n, s in samples.items() if n not in (name, _TF_DATA)}
 
 
 def _prefixed(progress: Progress, prefix: str) -> Progress:
     return lambda text: progress(f"{prefix}: {text}")
 
 
-def check_same(work: Work) -> dict[str, float]:
-    """Checks that every system delivers the split's examples once: counts, labels, shapes, pixels.
-
-    Returns:
-      Per system, the least PSNR in dB of its pictures against ours (infinite where equal); for
-      other inputs the share of its examples that are byte for byte ours. Ids are not: ours are
-      ranked by their frequency among the training examples.
-
-    Raises:
-      ValueError: it delivers anything else; says which system and what.
-    """
-    delivered = {name: _deliver(name, make, work) for name, make in SYSTEMS.items()}
-    found = {}
-    for name, (inputs, labels) in delivered.items():
-        expected = np.sort(delivered[OURS][1])
-        if len(labels) != work.num_examples or not np.array_equal(np.sort(labels), expected):
-            counts = np.bincount(labels).tolist()
-            raise ValueError(
-                f"benchmarks/input: {work.schema.name}: {name} expected {work.num_examples} "
-                f"examples with label counts {np.bincount(expected).tolist()}, received "
-                f"{len(labels)} with {counts}"
-            )
-        if work.schema.modality != IMAGE:
-            ours = collections.Counter(map(zlib.crc32, delivered[OURS][0]))
-            same = ours & collections.Counter(map(zlib.crc32, inputs))
-            found[name] = same.total() / work.num_examples
-            continue
-        found[name] = least_psnr(inputs, delivered[OURS][0])
-        if found[name] < LEAST_PSNR:
-            raise ValueError(
-                f"benchmarks/input: {work.schema.name}: {name} expected pictures within "
-                f"{LEAST_PSNR} dB of ours, received one of {found[name]:.1f} dB"
-            )
-    return found
-
-
-def least_psnr(pictures: np.ndarray, reference: np.ndarray) -> float:
-    """The least PSNR, dB, of pictures uint8 [n, S, S, C] against the most alike of the others."""
-    side = max(1, pictures.shape[1] // 8)
-    small, others = (
-        p[:, : 8 * side, : 8 * side]
-        .reshape(len(p), 8, side, 8, side, -1)
-        .mean((2, 4, 5), dtype=np.float32)
-        .reshape(len(p), -1)
-        for p in (pictures, reference)
-    )
-    least = np.inf
-    candidates = min(len(reference), _NEAREST)
-    for row, picture in zip(small, pictures, strict=True):
-        nearest = np.argpartition(((others - row) ** 2).sum(1), candidates - 1)[:candidates]
-        differences = reference[nearest].astype(np.float32) - picture
-        error = float((differences**2).mean((1, 2, 3)).min())
-        least = min(least, 10 * np.log10(255**2 / error) if error else np.inf)
-    return float(least)
-
-
-def _deliver(
-    name: str, make: Callable[..., tf.data.Dataset], work: Work
-) -> tuple[np.ndarray, np.ndarray]:
-    """(inputs, labels) of one epoch of a system."""
-    inputs, labels = [], []
-    for x, y in real_rows(make(work)):
-        if (x.shape[1:], x.dtype.name) != (work.input_shape, work.input_dtype):
-            raise ValueError(
-                f"benchmarks/input: {work.schema.name}: {name} expected batches of "
-                f"{work.input_dtype} {work.input_shape}, received {x.dtype} {x.shape[1:]}"
-            )
-        inputs.append(x)
-        labels.append(y)
-    return np.concatenate(inputs), np.concatenate(labels)
-
-
-def real_rows(dataset: tf.data.Dataset) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """(inputs, labels) of each batch; rows of weight 0 are left out."""
-    for x, y, *weights in dataset.as_numpy_iterator():
-        real = weights[0] > 0 if weights else np.ones(len(y), bool)
-        yield np.ascontiguousarray(x[real]), y[real]
-
-
-def read_on_host(inputs: tf.Tensor, labels: tf.Tensor) -> int:
-    """Reads every byte of a batch that an iterator gave: a number that depends on all of them.
-
-    NumPy, on the tensors' own memory: a compiled function costs 0.1 ms a call, which would hide
-    the differences between systems whose batches take no longer.
-    """
-    flat = np.asarray(inputs).reshape(-1)
-    total = flat.view(np.int64).sum() if flat.nbytes % 8 == 0 else flat.sum()
-    return int(total) + int(np.asarray(labels).sum())
-
-
-def read_on_device(inputs: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
-    """The same inside a compiled loop: int64 []; rows of whole 8-byte words are summed as such."""
-    words, rest = divmod(int(np.prod(inputs.shape[1:])) * inputs.dtype.size, 8)
-    if words and not rest:
-        shape = [-1, words] if inputs.dtype.size == 8 else [-1, words, 8 // inputs.dtype.size]
-        total = tf.reduce_sum(tf.bitcast(tf.reshape(inputs, shape), tf.int64))
-    else:
-        total = tf.cast(tf.reduce_sum(tf.cast(inputs, tf.float32)), tf.int64)
-    return total + tf.reduce_sum(tf.cast(labels, tf.int64))
-
-
 def _measure_cold(work: Work, effort: Effort, progress: Progress) -> dict[str, list[Sample]]:
-    def run(make: Callable[..., tf.data.Dataset]) -> Sample:
-        gc.collect()  # what the one before left behind is not this one's cost
-        start = time.perf_counter()
-        first = 0.0
-        for x, y, *_ in make(work):
-            first = first or time.perf_counter() - start
-            read_on_host(x, y)
-        return Sample(work.num_examples, time.perf_counter() - start, first)
-
     # No warm-up: `check_same` has just run one such epoch of every system.
-    systems = {name: lambda make=make: run(make) for name, make in SYSTEMS.items()}
+    systems = {name: lambda make=make: read_epoch(work, make) for name, make in SYSTEMS.items()}
     return alternate(systems, effort.repetitions, progress)
+
+
+def read_epoch(work: Work, make: Maker) -> Sample:
+    """Opens a system and reads its first epoch."""
+    gc.collect()  # what the one before left behind is not this one's cost
+    start = time.perf_counter()
+    first = 0.0
+    for x, y, *_ in make(work):
+        first = first or time.perf_counter() - start
+        read_on_host(x, y)
+    return Sample(work.num_examples, time.perf_counter() - start, first)
 
 
 def _measure_warm(
@@ -247,31 +178,41 @@ def _measure_looped(
 ) -> dict[str, list[Sample]]:
     """Ours against the cached peer: plain `tfds.load` finishes every example anew in each epoch."""
     consumers = {OURS: _looped_ours(work), "tfds tuned": _looped_peer(work, sources["tfds tuned"])}
+    if work.schema.modality == TOKENS:
+        texts = iter(text_vectorization.make(work, endless=True))
+        consumers[_TEXT] = _looped_peer(work, texts)
+    if work.schema.modality == IMAGE:
+        consumers[_COPY] = _copier(work)
     return _measure_epochs(work, consumers, effort, progress)
 
 
 def _looped_ours(work: Work) -> Callable[[int], None]:
-    """Epochs of chunks from the device cache, as the training loop takes them."""
-    examples = _open_examples(work)
-    order = Order(examples.num_examples, work.global_batch_size)
+    """Epochs of chunks from the device cache, as the training loop takes them.
+
+    Compiled with XLA where `train.run` on a CPU compiles the step: for vectors.
+    """
+    examples, order = open_examples(work)
     feed = Feed(examples, order, make_cluster("one_device"), "device")
     epoch = 0
 
-    @tf.function
-    def loop(arrays: Any, steps: tf.Tensor) -> tf.Tensor:
+    @tf.function(jit_compile=work.schema.modality == TABULAR)
+    def loop(arrays: Any, lengths: tf.Tensor, steps: tf.Tensor) -> tf.Tensor:
         inputs, labels, rows, *_ = arrays
-        total = tf.constant(0, tf.int64)
-        for i in tf.range(steps):
-            total += read_on_device(tf.gather(inputs, rows[i]), tf.gather(labels, rows[i]))
-        return total
+
+        def body(i: tf.Tensor, total: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+            batch = take_rows(inputs, rows[i], lengths[i])
+            return i + 1, total + read_on_device(batch, tf.gather(labels, rows[i]))
+
+        zero = tf.constant(0, tf.int64)
+        return tf.while_loop(lambda i, total: i < steps, body, [zero, zero])[1]
 
     def consume(epochs: int) -> None:
         nonlocal epoch
-        total = tf.constant(0, tf.int64)
         for _ in range(epochs):
             feed.start(epoch)
             while (chunk := feed.take(MAX_CHUNK_STEPS)) is not None:
-                total += loop(chunk.arrays, tf.constant(chunk.steps, tf.int64))
+                steps = tf.constant(chunk.steps, tf.int64)
+                total = loop(chunk.arrays, tf.constant(chunk.lengths), steps)
             epoch += 1
         total.numpy()
 
@@ -292,6 +233,19 @@ def _looped_peer(work: Work, iterator: Iterator[Any]) -> Callable[[int], None]:
     return lambda epochs: loop(
         iterator, tf.constant(epochs * work.steps_per_epoch, tf.int64)
     ).numpy()
+
+
+def _copier(work: Work) -> Callable[[int], None]:
+    """Copies as many bytes as the epochs' inputs have, in memory, on one core."""
+    size = int(np.prod(work.input_shape)) * np.dtype(work.input_dtype).itemsize
+    source = np.ones((work.num_examples, size), np.uint8)
+    target = np.empty_like(source)
+
+    def copy(epochs: int) -> None:
+        for _ in range(epochs):
+            np.copyto(target, source)
+
+    return copy
 
 
 def _measure_epochs(

@@ -25,6 +25,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from records import callbacks
 from records.buckets import BucketOrder
 from records.cache import Filling
 from records.examples import AnyOrder, Examples, Plan, plan_steps
@@ -150,7 +151,7 @@ def _fill_in(filling: Filling, take_rows: TakeRows) -> TakeRows:
     """The same, of a split that is decoded where it was not yet."""
 
     def fill(numbers: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        ensured = tf.numpy_function(filling.ensure, [numbers], tf.int64)
+        ensured = callbacks.call(filling.ensure, [numbers], tf.int64)
         return take_rows(tf.ensure_shape(ensured, numbers.shape))
 
     return fill
@@ -165,7 +166,7 @@ def _load_in(examples: Examples) -> TakeRows:
         return inputs.reshape(*numbers.shape, *inputs.shape[1:])
 
     def read(numbers: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        inputs = tf.numpy_function(load, [numbers], spec.dtype, stateful=False)
+        inputs = callbacks.call(load, [numbers], spec.dtype)
         shape = [*numbers.shape, *spec.shape]
         return tf.ensure_shape(inputs, shape), tf.gather(labels, numbers)
 
@@ -192,7 +193,7 @@ def _block_batches(plan: Plan) -> tf.data.Dataset:
         tf.TensorSpec([plan.width], tf.int32),
         tf.TensorSpec([plan.width], tf.float32),
     )
-    return tf.data.Dataset.from_generator(batches, output_signature=signature)
+    return callbacks.from_generator(batches, signature)
 
 
 def _planned(plan: Plan) -> tf.data.Dataset:
@@ -203,7 +204,7 @@ def _planned(plan: Plan) -> tf.data.Dataset:
             numbers, weights, _keys, _steps, lengths = plan.chunks(int(begin[0]), int(begin[1]))
             return numbers, weights[:, 0], lengths[:, 0]
 
-        found = tf.numpy_function(steps, [begin], (tf.int64, tf.float32, tf.int64), stateful=False)
+        found = callbacks.call(steps, [begin], (tf.int64, tf.float32, tf.int64))
         shapes = ([None, plan.width], [None, plan.width], [None])
         return tuple(tf.ensure_shape(x, s) for x, s in zip(found, shapes, strict=True))
 

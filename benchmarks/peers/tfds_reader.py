@@ -38,7 +38,7 @@ def make_tuned(work: Work, endless: bool = False) -> tf.data.Dataset:
     """The guides' recipe for speed: decode only what is used, cache, shuffle, batch, prefetch.
 
     Pictures are decoded straight to the C channels asked for, in any order, and the cache holds
-    finished uint8, ids or vectors.
+    finished uint8, vectors, or ids of any length, which are padded to the longest of their batch.
     """
     schema = work.schema
     builder = tfds.builder_from_directory(schema.directory)
@@ -52,7 +52,11 @@ def make_tuned(work: Work, endless: bool = False) -> tf.data.Dataset:
         read_config=tfds.ReadConfig(try_autocache=False),
     )
     dataset = dataset.map(_finish_tuned(work), tf.data.AUTOTUNE, deterministic=False)
-    dataset = dataset.cache().shuffle(work.num_examples).batch(work.global_batch_size)
+    dataset = dataset.cache().shuffle(work.num_examples)
+    if schema.modality == TOKENS:
+        dataset = dataset.padded_batch(work.global_batch_size)
+    else:
+        dataset = dataset.batch(work.global_batch_size)
     dataset = dataset.repeat() if endless else dataset
     return dataset.prefetch(_PREFETCH_BATCHES)
 
@@ -81,6 +85,8 @@ def _finish_tuned(work: Work) -> Callable[[Any], Any]:
             x = tf.io.decode_image(x, channels=channels, expand_animations=False)
             x.set_shape([None, None, channels])
             x = _resize(x, work)
+        if schema.modality == TOKENS:
+            return _cut_ids(x, work), example[schema.label_name]
         return _finish_row(x, work), example[schema.label_name]
 
     return finish
@@ -96,7 +102,11 @@ def _resize(picture: tf.Tensor, work: Work) -> tf.Tensor:
 def _finish_row(x: tf.Tensor, work: Work) -> tf.Tensor:
     if work.schema.modality == TOKENS:
         length = work.input_shape[0]
-        ids = tf.cast(x[:length], tf.int32)
-        ids = tf.where(ids < work.vocab_size, ids, _OOV_ID)
+        ids = _cut_ids(x, work)
         return tf.ensure_shape(tf.pad(ids, [[0, length - tf.size(ids)]]), [length])
     return tf.cast(x, work.input_dtype)
+
+
+def _cut_ids(x: tf.Tensor, work: Work) -> tf.Tensor:
+    ids = tf.cast(x[: work.input_shape[0]], tf.int32)
+    return tf.where(ids < work.vocab_size, ids, _OOV_ID)
