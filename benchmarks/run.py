@@ -23,7 +23,7 @@ from train.config import normalise_flags
 if TYPE_CHECKING:
     from benchmarks.timing import Comparison
 
-SUITES = ("input", "train", "all")
+SUITES = ("input", "engine", "train", "all")
 _DATASETS = "fetal_health brain_tumor_mri song_lyrics"
 _OUTPUT = Path(__file__).resolve().parent / "results" / "latest.json"
 
@@ -86,8 +86,8 @@ def run(options: argparse.Namespace, arguments: list[str]) -> list[Comparison]:
     # TFDS warns of its own deprecated attribute at every partial decoding.
     logging.getLogger("absl").setLevel(logging.ERROR)
     # Not at module top: they import TensorFlow, which `main` does first, and quietly.
+    from benchmarks import engine, table, timing, training, work
     from benchmarks import input as input_questions
-    from benchmarks import table, timing, training, work
 
     started = time.perf_counter()
     environment = timing.describe_environment()
@@ -100,6 +100,8 @@ def run(options: argparse.Namespace, arguments: list[str]) -> list[Comparison]:
         progress = _progress(one.schema.name, started)
         if options.suite in ("input", "all"):
             comparisons += input_questions.measure_input(one, effort, progress)
+        if options.suite in ("engine", "all") and not options.quick:
+            comparisons += engine.measure_engine(one, effort, progress)
         if options.suite in ("train", "all"):
             comparisons += training.measure_training(one, effort, progress)
     seconds = time.perf_counter() - started

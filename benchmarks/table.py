@@ -8,6 +8,7 @@ from benchmarks.timing import FIRST_BATCH, NOISY_SPREAD, RATE, Comparison
 
 _TITLES = {
     "input": "Input",
+    "engine": "Input engine",
     "train": "Training",
 }
 _LEGEND = (

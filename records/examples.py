@@ -15,7 +15,7 @@ from records.index import RecordIndex
 from records.load import Loader
 from records.memory import share
 from records.order import Order
-from records.schema import Schema
+from records.schema import IMAGE, Schema
 
 # Positions whose order is computed in one NumPy call, 1 to 3 ms: its fixed cost, some 0.2 ms, is
 # then small, and the first batch does not wait long.
@@ -172,10 +172,13 @@ def plan_steps(
 
     Returns:
       (numbers int64 [steps, b] of records in the split, weights float32 [steps, b],
-      keys int64 [steps, b], lengths int64 [steps] to which texts are cut; 0 for other inputs).
+      keys int64 [steps, b] for the augmentation of pictures, 0 for other inputs, lengths int64
+      [steps] to which texts are cut, 0 for other inputs).
     """
     positions, weights = order.examples(epoch, step, steps)
-    keys = order.keys(epoch, step, steps)
+    keys = np.zeros_like(positions)
+    if examples.schema.modality == IMAGE:
+        keys = order.keys(epoch, step, steps)
     lengths = order.lengths(epoch, step, steps)
     if lengths is None:
         width = examples.spec.shape[0] if examples.lengths is not None else 0

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import itertools
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -18,7 +19,8 @@ import numpy as np
 import tensorflow as tf
 
 from records.buckets import BucketOrder
-from records.examples import AnyOrder, Examples, plan_steps
+from records.examples import PLAN_POSITIONS, AnyOrder, Examples, plan_steps
+from records.load import ordered_map
 from records.memory import share
 from records.pipeline import make_chunks
 from train.strategy import Cluster
@@ -83,15 +85,20 @@ class Feed:
             fitting = max(1, _HOST_CHUNK_BYTES // max(1, examples.example_bytes * width))
             self.chunk_steps = 1 if self._one_length else min(self.chunk_steps, fitting)
         self._position: tuple[int, int] | None = None
+        self._planned: tuple[np.ndarray, ...] | None = None
         self._rows = np.arange(self.chunk_steps * width).reshape(self.chunk_steps, width)
 
     def start(self, epoch: int, step: int = 0) -> None:
         """Goes to a step of an epoch; costs no replay, and nothing where the feed stands there."""
-        if self._level != "device" and self._position != (epoch, step):
-            self._iterators = [
-                make_chunks(self.examples, self.order, (epoch, step), self.chunk_steps, rows)
-                for rows in self._slices
-            ]
+        if self._position != (epoch, step):
+            if self._level == "device":
+                self._plan_ahead = self._plans(epoch, step)
+                self._planned = None
+            else:
+                self._iterators = [
+                    make_chunks(self.examples, self.order, (epoch, step), self.chunk_steps, rows)
+                    for rows in self._slices
+                ]
         self._position = epoch, step
 
     def take(self, limit: int) -> Chunk | None:
@@ -105,35 +112,60 @@ class Feed:
             self._position = epoch + 1, 0
             return None
         if self._level == "device":
-            steps = self._alike(epoch, step, min(left, limit, self.chunk_steps))
-            replicas = self._plan(epoch, step, steps)
+            steps, counts, lengths, replicas = self._take_planned(min(limit, self.chunk_steps))
         else:
             steps = min(left, self.chunk_steps)
             replicas = [self._next(i) for i in range(len(self._slices))]
+            counts = self.order.counts(epoch, step, steps)
+            lengths = self._lengths(epoch, step, steps)
         self._position = epoch, step + steps
-        counts = self.order.counts(epoch, step, steps).astype(np.float32)
+        arrays = self._distribute(replicas)
+        counts = self._padded(counts.astype(np.float32))
+        return Chunk(arrays, counts, self._padded(lengths), steps)
+
+    def _lengths(self, epoch: int, step: int, steps: int) -> np.ndarray:
         lengths = self.order.lengths(epoch, step, steps)
         if lengths is None:
             lengths = np.full(steps, self.examples.spec.shape[0] or 0, np.int64)
-        arrays = self._distribute(replicas)
-        return Chunk(arrays, self._padded(counts), self._padded(lengths), steps)
+        return lengths
 
-    def _alike(self, epoch: int, step: int, steps: int) -> int:
-        """How many of the next `steps` steps may be one chunk."""
-        lengths = self.order.lengths(epoch, step, steps) if self._one_length else None
-        if lengths is None:
-            return steps
-        other = np.flatnonzero(lengths != lengths[0])
-        return int(other[0]) if len(other) else steps
+    def _plans(self, epoch: int, step: int) -> Iterator[tuple[np.ndarray, ...]]:
+        """What all steps from here on hold, many at once, planned on a thread while steps run."""
+        whole, end = slice(0, self.order.global_batch_size), self.order.steps_per_epoch
+        stride = max(self.chunk_steps, PLAN_POSITIONS // self.order.global_batch_size)
+        begins = (
+            (e, s) for e in itertools.count(epoch) for s in range(step * (e == epoch), end, stride)
+        )
 
-    def _plan(self, epoch: int, step: int, steps: int) -> list[tuple[Any, ...]]:
-        """The rows of each local replica's next chunk, behind its copy of the split."""
-        whole = slice(0, self.order.global_batch_size)
-        planned = plan_steps(self.examples, self.order, epoch, step, steps, whole)[:3]
-        return [
-            (*cache, *(self._padded(a[:, rows]) for a in planned), self._replica(local))
+        def plan(begin: tuple[int, int]) -> tuple[np.ndarray, ...]:
+            steps = min(stride, end - begin[1])
+            return plan_steps(self.examples, self.order, *begin, steps, whole)
+
+        # Handing over an epoch of one chunk would take longer than planning it in place.
+        is_short = self.order.steps_per_epoch <= self.chunk_steps
+        return map(plan, begins) if is_short else ordered_map(plan, begins, threads=1)
+
+    def _take_planned(self, limit: int) -> tuple[int, np.ndarray, np.ndarray, list[Any]]:
+        """(steps, counts, lengths, rows behind the copy of the split per local replica)."""
+        if self._planned is None:
+            self._planned = next(self._plan_ahead)
+        lengths = self._planned[3]
+        if self._one_length:
+            other = np.flatnonzero(lengths[:limit] != lengths[0])
+            limit = int(other[0]) if len(other) else limit
+        steps = min(limit, len(lengths))
+        numbers, weights, keys, lengths = (array[:steps] for array in self._planned)
+        rest = tuple(array[steps:] for array in self._planned)
+        self._planned = rest if len(rest[0]) else None
+        replicas = [
+            (
+                *cache,
+                *(self._padded(a[:, rows]) for a in (numbers, weights, keys)),
+                self._replica(local),
+            )
             for local, (cache, rows) in enumerate(zip(self._caches, self._slices, strict=True))
         ]
+        return steps, weights.sum(1), lengths, replicas
 
     def _padded(self, array: np.ndarray) -> np.ndarray:
         """[steps, ...] repeated to [K, ...]."""

@@ -1,0 +1,61 @@
+"""One epoch of pictures in a process of its own: time, and memory beside the idle process.
+
+Started by `benchmarks.engine` with a JSON object: directory, image_size, and a budget in bytes
+for streaming in blocks; 0 decodes all into memory.
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import sys
+import time
+from pathlib import Path
+
+import psutil
+
+from records.quiet import import_tensorflow_quietly
+
+
+def main() -> None:
+    """Reads the epoch and prints what it took, as JSON."""
+    request = json.loads(sys.argv[1])
+    import_tensorflow_quietly()
+    from benchmarks.consume import read_on_host
+    from benchmarks.input import open_examples
+    from benchmarks.work import open_work
+    from records.cache import choose_shuffle_block
+    from records.order import Order
+    from records.pipeline import make_arrays
+
+    work = open_work(request["directory"])
+    budget = request["budget"]
+    examples, order = open_examples(work, cache="none" if budget else "memory")
+    block = None
+    if budget:
+        encoded, size = int(examples.index.length.sum()), order.global_batch_size
+        block = choose_shuffle_block("none", encoded, examples.num_examples, size, budget)
+    order = Order(examples.num_examples, order.global_batch_size, shuffle_block=block)
+    # Everything is loaded and traced, nothing is read yet.
+    read_on_host(examples.loader.load(examples.numbers[:64]), 0)
+    idle, start = psutil.Process().memory_info().rss, time.perf_counter()
+    for x, y, *_ in make_arrays(examples, order):
+        read_on_host(x, y)
+    seconds = time.perf_counter() - start
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    print(
+        json.dumps(
+            {
+                "examples": examples.num_examples,
+                "seconds": seconds,
+                "idle_bytes": idle,
+                "peak_bytes": peak,
+                "shuffle_block": block,
+                "shards": len(list(Path(request["directory"]).glob("*.tfrecord-*"))),
+            }
+        )
+    )
+
+
+if __name__ == "__main__":
+    main()
