@@ -4,6 +4,8 @@
 #   make demo        build the three synthetic sets, train three models, benchmark, one summary
 #   make test        the tests (slow ones: make test-slow)
 #   make bench       the benchmarks
+#   make peers       other libraries, each in an environment of its own, for
+#                    make bench ARGS="--suite peers"
 #   make lint        ruff and mypy
 #   make gpu-check   what the GPUs of this machine can do; says so when there are none
 #   make clean       remove .venv and caches (never data or runs)
@@ -44,7 +46,7 @@ STALE := stale
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow bench lint format gpu-check install clean stale
+.PHONY: help demo test test-slow bench peers lint format gpu-check install clean stale
 
 help:
 	@sed -n '/^$$/q; s/^# \{0,1\}//p' Makefile
@@ -61,6 +63,17 @@ test-slow: $(STAMP)
 
 bench: $(STAMP)
 	@$(RUN) -m benchmarks.run $(ARGS)
+
+# One environment per peer: their pins touch neither ours nor each other's. One that cannot be
+# installed is skipped, here and in the benchmark.
+PEERS := $(basename $(notdir $(wildcard benchmarks/peers/requirements/*.txt)))
+peers: $(PEERS:%=.peers/%)
+
+.peers/%: benchmarks/peers/requirements/%.txt
+	@echo "Installing $* into $@"
+	@$(PYTHON) -m venv --clear $@ && $@/bin/pip install -q setuptools wheel "numpy>=2" \
+	  && $@/bin/pip install -q --no-build-isolation -r $< \
+	  || { rm -rf $@; echo "$* could not be installed: skipped"; }
 
 lint: $(STAMP)
 	@$(RUN) -m ruff check .

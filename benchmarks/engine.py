@@ -47,12 +47,13 @@ def measure_engine(work: Work, effort: Effort, progress: Progress) -> list[Compa
     def tell(text: str) -> None:
         progress(f"engine: {text}")
 
-    found = [*_measure_disk(work, effort, tell), _measure_resume(work, effort, tell)]
+    found = [_measure_resume(work, effort, tell, blocks) for blocks in (1, 4)]
     if work.schema.modality == TABULAR:
         with tempfile.TemporaryDirectory() as folder:
             found += _measure_rows(work, folder, effort, tell)
         found.append(_measure_order(work, effort, tell))
     if work.schema.modality == IMAGE:
+        found += _measure_disk(work, effort, tell)
         with tempfile.TemporaryDirectory() as folder:
             found.append(_measure_streaming(work, folder, effort, tell))
     return found
@@ -103,15 +104,16 @@ def _bare_batches(work: Work) -> Iterator[tuple[Any, Any]]:
 
 
 def _measure_disk(work: Work, effort: Effort, progress: Progress) -> list[Comparison]:
-    """The first epoch of a second run against one that decodes, and against reading the file."""
+    """The first epoch of a second run against one that decodes, and against reading the file.
 
-    def ours(work: Work) -> Iterator[Any]:
-        return make_arrays(*open_examples(work, cache="disk"))
+    From the opened set on: opening takes some milliseconds with either.
+    """
 
-    def decoding(work: Work) -> Iterator[Any]:
-        return make_arrays(*open_examples(work, cache="none"))
+    def epoch(cache: str) -> Sample:
+        opened = open_examples(work, cache=cache)
+        return read_epoch(work, lambda _: make_arrays(*opened))
 
-    file = _decoded_file(work, lambda: read_epoch(work, ours))
+    file = _decoded_file(work, lambda: epoch("disk"))
 
     def read() -> Sample:
         room, start = bytearray(2**23), time.perf_counter()
@@ -121,8 +123,8 @@ def _measure_disk(work: Work, effort: Effort, progress: Progress) -> list[Compar
         return Sample(work.num_examples, time.perf_counter() - start)
 
     systems: dict[str, Callable[[], Sample]] = {
-        OURS: lambda: read_epoch(work, ours),
-        "decoding": lambda: read_epoch(work, decoding),
+        OURS: lambda: epoch("disk"),
+        "decoding": lambda: epoch("none"),
         "limit: read the file": read,
     }
     samples = alternate(systems, effort.repetitions, lambda text: progress(f"disk cache: {text}"))
@@ -137,8 +139,12 @@ def _decoded_file(work: Work, write: Callable[[], Any]) -> Path:
     return max(folder.glob(f"{work.split}-*.npy"), key=lambda file: file.stat().st_mtime)
 
 
-def _measure_resume(work: Work, effort: Effort, progress: Progress) -> Comparison:
+def _measure_resume(work: Work, effort: Effort, progress: Progress, blocks: int) -> Comparison:
+    """Without a cache, where a batch has to be read: in one permutation, or in several blocks."""
     examples, order = open_examples(work, cache="none")
+    if blocks > 1:
+        size, block = order.global_batch_size, order.num_examples // blocks
+        order = Order(order.num_examples, size, shuffle_block=block)
     late = (3, int(0.9 * order.steps_per_epoch))
 
     def first_batch(start: tuple[int, int]) -> Sample:
@@ -154,7 +160,7 @@ def _measure_resume(work: Work, effort: Effort, progress: Progress) -> Compariso
     state = json.dumps({"seed": order.seed, "epoch": late[0], "step": late[1]})
     return _answer(
         work,
-        "resume at 90 %",
+        f"resume at 90 %{f', {blocks} blocks' if blocks > 1 else ''}",
         samples,
         1 / 1.5,
         quantity=FIRST_BATCH,

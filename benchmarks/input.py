@@ -177,7 +177,7 @@ def _measure_looped(
     work: Work, sources: dict[str, Iterator[Any]], effort: Effort, progress: Progress
 ) -> dict[str, list[Sample]]:
     """Ours against the cached peer: plain `tfds.load` finishes every example anew in each epoch."""
-    consumers = {OURS: _looped_ours(work), "tfds tuned": _looped_peer(work, sources["tfds tuned"])}
+    consumers = {OURS: looped_ours(work), "tfds tuned": _looped_peer(work, sources["tfds tuned"])}
     if work.schema.modality == TOKENS:
         texts = iter(text_vectorization.make(work, endless=True))
         consumers[_TEXT] = _looped_peer(work, texts)
@@ -186,7 +186,7 @@ def _measure_looped(
     return _measure_epochs(work, consumers, effort, progress)
 
 
-def _looped_ours(work: Work) -> Callable[[int], None]:
+def looped_ours(work: Work) -> Callable[[int], None]:
     """Epochs of chunks from the device cache, as the training loop takes them.
 
     Compiled with XLA where `train.run` on a CPU compiles the step: for vectors.

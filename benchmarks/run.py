@@ -23,7 +23,7 @@ from train.config import normalise_flags
 if TYPE_CHECKING:
     from benchmarks.timing import Comparison
 
-SUITES = ("input", "engine", "train", "all")
+SUITES = ("input", "engine", "peers", "train", "all")
 _DATASETS = "fetal_health brain_tumor_mri song_lyrics"
 _OUTPUT = Path(__file__).resolve().parent / "results" / "latest.json"
 
@@ -41,7 +41,8 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
         "--suite",
         choices=SUITES,
         default="all",
-        help="which questions (default: all)",
+        help="which questions; peers: pictures, beside the libraries that `make peers` installs "
+        "(default: all; with --quick without engine and peers)",
     )
     add("--quick", action="store_true", help="short repetitions, small parts of the large sets")
     add("--data-dir", metavar="FOLDER", help="where prepared sets lie (default: as tfds)")
@@ -86,7 +87,7 @@ def run(options: argparse.Namespace, arguments: list[str]) -> list[Comparison]:
     # TFDS warns of its own deprecated attribute at every partial decoding.
     logging.getLogger("absl").setLevel(logging.ERROR)
     # Not at module top: they import TensorFlow, which `main` does first, and quietly.
-    from benchmarks import engine, table, timing, training, work
+    from benchmarks import engine, pictures, table, timing, training, work
     from benchmarks import input as input_questions
 
     started = time.perf_counter()
@@ -96,14 +97,20 @@ def run(options: argparse.Namespace, arguments: list[str]) -> list[Comparison]:
         effort = dataclasses.replace(effort, repetitions=options.repeats)
     works = [work.open_work(work.choose_set(n, options.data_dir)) for n in options.dataset]
     comparisons: list[Comparison] = []
+    measures = {
+        "input": input_questions.measure_input,
+        "engine": engine.measure_engine,
+        "peers": pictures.measure_pictures,
+        "train": training.measure_training,
+    }
+    asked = [s for s in measures if options.suite in (s, "all")]
+    if options.quick and options.suite == "all":
+        asked = ["input", "train"]
     for one in works:
         progress = _progress(one.schema.name, started)
-        if options.suite in ("input", "all"):
-            comparisons += input_questions.measure_input(one, effort, progress)
-        if options.suite in ("engine", "all") and not options.quick:
-            comparisons += engine.measure_engine(one, effort, progress)
-        if options.suite in ("train", "all"):
-            comparisons += training.measure_training(one, effort, progress)
+        for suite in asked:
+            with work.view(one) as fresh:
+                comparisons += measures[suite](fresh, effort, progress)
     seconds = time.perf_counter() - started
     if sys.stderr.isatty():
         print("\r\033[K", end="", file=sys.stderr, flush=True)

@@ -9,6 +9,7 @@ from benchmarks.timing import FIRST_BATCH, NOISY_SPREAD, RATE, Comparison
 _TITLES = {
     "input": "Input",
     "engine": "Input engine",
+    "peers": "Input, other libraries and limits",
     "train": "Training",
 }
 _LEGEND = (

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
 
 from records.data import Data, InputConfig
 from records.fingerprint import check_fingerprint
@@ -136,3 +140,19 @@ def open_work(directory: str) -> Work:
         vocab_size=config.vocab_size,
         global_batch_size=_BATCH_SIZES[schema.modality],
     )
+
+
+@contextlib.contextmanager
+def view(work: Work) -> Iterator[Work]:
+    """The same work on links to the set's files, in a folder that goes at the end.
+
+    What an earlier run or question decoded beside the shards is not there, so that a cold epoch is
+    one, and what is decoded now stays out of the user's folder.
+    """
+    with tempfile.TemporaryDirectory(prefix="benchmark") as folder:
+        target = Path(folder, *work.schema.name.split("/"))
+        target.mkdir(parents=True)
+        for file in Path(work.schema.directory).iterdir():
+            if file.is_file():
+                (target / file.name).symlink_to(file.resolve())
+        yield open_work(str(target))

@@ -31,6 +31,8 @@ LEVELS = ("auto", "device", "memory", "disk", "none")
 MEMORY_SHARE = 0.5
 # Where a GPU's free memory cannot be asked for: small beside any current GPU.
 _ACCELERATOR_BYTES = 2 * 2**30
+# Of the budget for each of two blocks; a tenth is left for what is being read and decoded.
+_BLOCK_SHARE = 0.45
 # A record held in memory: its payload, the Python object around it and its place in a dict.
 _OBJECT_BYTES = 200
 
@@ -167,7 +169,7 @@ def choose_shuffle_block(
     held = record_bytes + _OBJECT_BYTES * num_examples
     if level != "none" or held <= budget:
         return None
-    return max(global_batch_size, int(num_examples * budget / 2 / held))
+    return max(global_batch_size, int(num_examples * budget * _BLOCK_SHARE / held))
 
 
 def _mebibytes(count: int) -> str:

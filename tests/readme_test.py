@@ -165,7 +165,7 @@ def _inline() -> list[str]:
 def test_flags_in_the_text_exist(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         parse_config(["--help"])
-    known = capsys.readouterr().out + " --config --manual_dir "
+    known = capsys.readouterr().out + " --config --manual_dir --suite "
     for text in _inline():
         for flag in re.findall(r"--[a-z_-]+", text):
             assert re.search(rf"{flag}\b", known), f"README.md: `{text}`: no flag {flag}"
