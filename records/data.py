@@ -182,9 +182,10 @@ class Data:
         """(ids or words of all records, one after the other; where each begins int64 [N + 1])."""
         flat, lengths = [], []
         loader = Loader(self.schema, self._index(split), lambda rows: rows)
-        for rows in ordered_map(lambda unit: loader.parse(loader.read(unit)), loader.units()):
+        parsed = ordered_map(lambda unit: loader.parse(unit, loader.read(unit)), loader.units())
+        for rows in parsed:
             if self.schema.modality == TEXT:
-                words = decode.split_words(tf.constant(rows.tolist(), tf.string))
+                words = decode.split_words(tf.constant(rows, tf.string))
                 rows = words.flat_values.numpy(), words.row_splits.numpy()
             flat.append(rows[0])
             lengths.append(np.diff(rows[1]))
@@ -241,7 +242,7 @@ class Data:
             return
         loader = Loader(self.schema, self._index("train"), lambda rows: rows)
         chosen = (unit[used[unit]] for unit in loader.units())
-        for ids, _ in ordered_map(lambda unit: loader.parse(loader.read(unit)), chosen):
+        for ids, _ in ordered_map(lambda unit: loader.parse(unit, loader.read(unit)), chosen):
             yield ids
 
     @functools.cache  # noqa: B019

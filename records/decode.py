@@ -85,7 +85,7 @@ def decode_pictures(
     TensorFlow's ops and 0.88 times as libjpeg-turbo alone (separate runs, a busy machine).
 
     Args:
-      encoded: bytes objects [n].
+      encoded: bytes objects or buffers [n].
       image_size: S.
       channels: 1 or 3.
       out: where each picture goes, contiguous uint8 [S, S, channels]; None for a new array.
@@ -102,10 +102,10 @@ def decode_pictures(
     targets: Any = recycled_inputs(shape, np.uint8) if out is None else out
     for row, data in enumerate(encoded):
         # libjpeg fills a truncated picture with grey, and only warns.
-        if data[:2] == _JPEG_START and data.rfind(_JPEG_END) < 0:
+        if data[:2] == _JPEG_START and data[-2:] != _JPEG_END and _JPEG_END not in bytes(data):
             raise PictureError(row, "its end is missing")
         pixels = None
-        if data:
+        if len(data):
             flags = colour | cv2.IMREAD_IGNORE_ORIENTATION
             pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
         if pixels is None:

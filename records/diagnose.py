@@ -10,7 +10,7 @@ of the file, one parse call, one decode, a memory copy) reaches on this machine 
 | stage | what | limit |
 |---|---|---|
 | read | records by offset, checksums | `pread` of the same bytes |
-| parse | `tf.io.parse_example` of whole units | the same call alone, no copies |
+| parse | `tf.io.parse_example`; pictures are cut out by the index | the same call alone |
 | decode | pictures, padding of ids | the same call alone |
 | order | which examples a batch holds | the numbers of 64 batches computed in one call |
 | gather | rows of the cached split to a batch | a memory copy of the same bytes |

@@ -45,6 +45,8 @@ class RecordIndex:
       group: uint64 [N]; records of equal group must not straddle splits or folds.
       sequence_length: int32 [N], number of ids; 0 for other inputs.
       is_grey: bool [N], the picture has one distinct channel.
+      input_start, input_bytes: int64 [N], where in the payload an encoded picture stands, and its
+        size; 0 for other inputs.
     """
 
     paths: tuple[str, ...]
@@ -56,6 +58,8 @@ class RecordIndex:
     group: np.ndarray
     sequence_length: np.ndarray
     is_grey: np.ndarray
+    input_start: np.ndarray
+    input_bytes: np.ndarray
 
     @property
     def num_records(self) -> int:
@@ -111,6 +115,8 @@ def build_index(schema: Schema, split: str) -> RecordIndex:
         group=np.zeros(count, np.uint64),
         sequence_length=np.zeros(count, np.int32),
         is_grey=np.zeros(count, bool),
+        input_start=np.zeros(count, np.int64),
+        input_bytes=np.zeros(count, np.int64),
     )
     _parse_columns(schema, framing)
     return framing
@@ -283,7 +289,8 @@ def _parse_columns(schema: Schema, index: RecordIndex) -> None:
     numbers = np.arange(index.num_records)
     for at in range(0, index.num_records, _PARSE_BATCH):
         rows = slice(at, at + _PARSE_BATCH)
-        row = tf.io.parse_example(tf.constant(reader.read(numbers[rows]), tf.string), spec)
+        payloads = reader.read(numbers[rows])
+        row = tf.io.parse_example(tf.constant(payloads, tf.string), spec)
         index.label[rows] = row[schema.label_name].numpy()
         index.group[rows] = _groups(schema, row)
         if schema.modality == TOKENS:
@@ -292,6 +299,10 @@ def _parse_columns(schema: Schema, index: RecordIndex) -> None:
             one_channel = schema.input_shape[-1] == 1
             flags = row[schema.grey_name].numpy() if schema.grey_name else one_channel
             index.is_grey[rows] = flags
+            pictures = row[schema.input_name].numpy()
+            pairs = zip(payloads, pictures, strict=True)
+            index.input_start[rows] = [payload.find(picture) for payload, picture in pairs]
+            index.input_bytes[rows] = list(map(len, pictures))
 
 
 def _groups(schema: Schema, row: dict[str, Any]) -> np.ndarray:

@@ -227,7 +227,7 @@ def _loaded(plan: Plan) -> Iterator[tuple[np.ndarray, ...]]:
     def load(item: tuple[tuple[np.ndarray, ...], Any]) -> tuple[np.ndarray, ...]:
         (numbers, *rest), payload = item
         if filling is not None:
-            inputs = filling.inputs[filling.ensure(numbers)]
+            inputs = take(filling.inputs, filling.ensure(numbers))
         elif payload is None:
             inputs = examples.loader.load(numbers)
         else:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import os
 import subprocess
@@ -12,13 +13,20 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from benchmarks import consume, engine
 from benchmarks import input as input_questions
 from benchmarks import work as work_module
 from benchmarks.peers import tfds_reader
 from benchmarks.timing import OURS
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-INPUT_QUESTIONS = ["cold epoch", "first batch", "warm, iterator", "warm, step loop"]
+INPUT_QUESTIONS = [
+    "cold epoch",
+    "first batch",
+    "warm, iterator",
+    "warm, tf.data",
+    "warm, step loop",
+]
 
 
 def _open(data_dir: Path, name: str) -> work_module.Work:
@@ -28,33 +36,63 @@ def _open(data_dir: Path, name: str) -> work_module.Work:
 @pytest.mark.parametrize("name", work_module.DATASETS)
 def test_all_systems_deliver_the_same_work(synthetic_data_dir: Path, name: str) -> None:
     work = _open(synthetic_data_dir, name)
-    equal = input_questions.check_same(work)
+    equal = consume.check_same(work, input_questions.SYSTEMS)
     assert set(equal) == set(input_questions.SYSTEMS)
     if name == "fetal_health":
         assert set(equal.values()) == {1.0}, "vectors are the same to the last byte"
     if name == "brain_tumor_mri":
-        assert equal[OURS] == np.inf and min(equal.values()) > input_questions.LEAST_PSNR
+        assert equal[OURS] == np.inf and min(equal.values()) > consume.LEAST_PSNR
 
 
 def test_other_pictures_are_told_apart() -> None:
     pictures = np.random.default_rng(0).integers(0, 255, (5, 16, 16, 1)).astype(np.uint8)
-    assert input_questions.least_psnr(pictures[::-1], pictures) == np.inf
-    assert input_questions.least_psnr(pictures // 2, pictures) < 20
-    assert 45 < input_questions.least_psnr(pictures ^ 1, pictures) < 50
+    assert consume.least_psnr(pictures[::-1], pictures) == np.inf
+    assert consume.least_psnr(pictures // 2, pictures) < 20
+    assert 45 < consume.least_psnr(pictures ^ 1, pictures) < 50
 
 
-def test_a_system_that_loses_examples_is_caught(
-    synthetic_data_dir: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_system_that_loses_examples_is_caught(synthetic_data_dir: Path) -> None:
     work = _open(synthetic_data_dir, "fetal_health")
     lazy = {"lazy": lambda *args: tfds_reader.make_plain(*args).take(2)}
-    monkeypatch.setattr(input_questions, "SYSTEMS", input_questions.SYSTEMS | lazy)
     with pytest.raises(ValueError, match=r"lazy expected \d+ examples with label counts"):
-        input_questions.check_same(work)
+        consume.check_same(work, input_questions.SYSTEMS | lazy)
     narrow = {"narrow": lambda *args: tfds_reader.make_plain(*args).map(lambda x, y: (x[:, 1:], y))}
-    monkeypatch.setattr(input_questions, "SYSTEMS", input_questions.SYSTEMS | narrow)
     with pytest.raises(ValueError, match="narrow expected batches of float32"):
-        input_questions.check_same(work)
+        consume.check_same(work, input_questions.SYSTEMS | narrow)
+
+
+def test_a_question_sees_nothing_that_was_decoded_before(synthetic_data_dir: Path) -> None:
+    work = _open(synthetic_data_dir, "brain_tumor_mri")
+    with work_module.view(work) as fresh:
+        input_questions.open_examples(fresh, cache="disk")
+        assert list(Path(fresh.schema.directory).glob("decoded/*.npy"))
+        assert not Path(work.schema.directory, "decoded").exists()
+        with work_module.view(fresh) as again:
+            assert not Path(again.schema.directory, "decoded").exists()
+            assert again.fingerprint == work.fingerprint
+
+
+def test_questions_about_the_engine(synthetic_data_dir: Path, monkeypatch: Any) -> None:
+    monkeypatch.setattr(engine, "_ROWS", 5000)
+    monkeypatch.setattr(engine, "_STREAMED_BYTES", 10**8)
+    monkeypatch.setattr(engine, "_BUDGET_BYTES", 4 * 2**20)
+    effort = dataclasses.replace(work_module.QUICK, repetitions=1)
+    found: dict[tuple[str, str], Any] = {}
+    for name in ("fetal_health", "brain_tumor_mri"):
+        with work_module.view(_open(synthetic_data_dir, name)) as work:
+            answers = engine.measure_engine(work, effort, lambda text: None)
+        found |= {(name, c.question): c for c in answers}
+    assert len(found) == 5 + 5
+    for comparison in found.values():
+        assert comparison.ratio > 0 and comparison.goal is not None
+        for samples in comparison.samples.values():
+            assert all(s.examples > 0 and s.seconds > 0 for s in samples)
+    assert found["fetal_health", "resume at 90 %"].details["state_bytes"] < 1024
+    rows = found["fetal_health", "cold, 10^6 rows: bare"].samples
+    assert {s.examples for samples in rows.values() for s in samples} == {rows[OURS][0].examples}
+    streamed, whole = found["brain_tumor_mri", "streaming, 2 GB"].details["processes"]
+    assert streamed["shuffle_block"] < streamed["examples"] == whole["examples"]
+    assert streamed["idle_bytes"] < streamed["peak_bytes"] < whole["peak_bytes"]
 
 
 def test_peers_have_one_epoch_or_no_end(synthetic_data_dir: Path) -> None:
@@ -62,7 +100,7 @@ def test_peers_have_one_epoch_or_no_end(synthetic_data_dir: Path) -> None:
     for make in input_questions.SYSTEMS.values():
         assert sum(1 for _ in make(work)) == work.steps_per_epoch
         steps = work.steps_per_epoch + 2
-        assert sum(1 for _ in make(work, endless=True).take(steps)) == steps
+        assert sum(1 for _ in itertools.islice(make(work, endless=True), steps)) == steps
 
 
 @pytest.mark.parametrize(
@@ -72,8 +110,8 @@ def test_every_byte_is_read(shape: tuple[int, ...], dtype: str) -> None:
     inputs = (np.arange(np.prod(shape)) % 100).reshape(shape).astype(dtype)
     labels = np.arange(shape[0])
     read: list[Any] = [
-        lambda x: input_questions.read_on_host(tf.constant(x), tf.constant(labels)),
-        lambda x: int(input_questions.read_on_device(tf.constant(x), tf.constant(labels))),
+        lambda x: consume.read_on_host(tf.constant(x), tf.constant(labels)),
+        lambda x: int(consume.read_on_device(tf.constant(x), tf.constant(labels))),
     ]
     for reader in read:
         before = reader(inputs)

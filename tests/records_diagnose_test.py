@@ -78,7 +78,7 @@ def _inject(monkeypatch: pytest.MonkeyPatch, stage: str) -> None:
     elif stage == "decode":
         monkeypatch.setattr(decode, "decode_pictures", delay(decode.decode_pictures))
     else:  # inside what the loader times as `read` and as `parse`
-        owner, name = (RecordReader, "read") if stage == "read" else (Loader, "to_rows")
+        owner, name = (RecordReader, "read") if stage == "read" else (Loader, "rows")
         monkeypatch.setattr(owner, name, delay(getattr(owner, name)))
 
 

@@ -177,3 +177,14 @@ def test_counts_are_those_of_the_weights() -> None:
     order = Order(103, 8)
     weights = order.examples(0, 0, order.steps_per_epoch)[1]
     assert np.array_equal(order.counts(0, 0, order.steps_per_epoch), weights.sum(1))
+
+
+@pytest.mark.parametrize("num_examples", [1, 2, 7, 41, 1701, 4095, 4096, 25_000, 10**7, 10**11])
+def test_tables_give_what_hashing_gives(num_examples: int) -> None:
+    """Many positions at once are looked up in tables, few are hashed one by one."""
+    keys = round_keys(5, 9)
+    count = min(num_examples, 20_000)
+    positions = np.random.default_rng(1).integers(0, num_examples, count)
+    together = permute(positions, num_examples, keys)
+    few = np.concatenate([permute(p, num_examples, keys) for p in np.array_split(positions, 1000)])
+    assert np.array_equal(together, few)

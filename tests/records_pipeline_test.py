@@ -1,7 +1,9 @@
 """Batches against TFDS's own reader: same examples, each once, in an order that is a promise."""
 
 import collections
+import dataclasses
 import itertools
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -149,8 +151,6 @@ def test_vocabulary_and_statistics_ignore_validation_and_test(synthetic_data_dir
 def test_reading_without_a_cache_gives_the_same_batches(
     name: str, synthetic_data_dir: Path
 ) -> None:
-    import dataclasses
-
     cached = open_data(name, str(synthetic_data_dir), SIZES)
     streamed = open_data(name, str(synthetic_data_dir), dataclasses.replace(SIZES, cache="none"))
     a, b = (records.make_dataset(d, "train", seed=4) for d in (cached, streamed))
@@ -169,6 +169,50 @@ def test_continuing_anywhere_gives_the_batches_of_an_uninterrupted_run(data: Dat
         assert len(rest) == len(expected)
         for left, right in zip(rest, expected, strict=True):
             assert all(np.array_equal(x, y) for x, y in zip(left, right, strict=True))
+
+
+@pytest.mark.parametrize("cache", ["memory", "none"])
+@pytest.mark.parametrize("name", SETS)
+def test_arrays_are_the_batches_of_the_dataset(
+    name: str, cache: str, synthetic_data_dir: Path
+) -> None:
+    data = open_data(name, str(synthetic_data_dir), dataclasses.replace(SIZES, cache=cache))
+    for start in ((0, 0), (1, 3)):
+        options: dict[str, Any] = {"global_batch_size": 12, "seed": 2, "epochs": 2, "start": start}
+        options["length_buckets"] = 3
+        arrays = records.make_arrays(data, "train", **options)
+        batches = records.make_dataset(data, "train", **options).as_numpy_iterator()
+        for ours, theirs in zip(arrays, batches, strict=True):
+            assert all(np.array_equal(a, b) for a, b in zip(ours, theirs, strict=True))
+
+
+def test_a_batch_is_not_overwritten_while_it_is_held(synthetic_data_dir: Path) -> None:
+    data = open_data("brain_tumor_mri/synthetic", str(synthetic_data_dir), InputConfig())
+    held = list(records.make_arrays(data, "train", global_batch_size=16, epochs=3))
+    copies = [x.copy() for x, *_ in records.make_arrays(data, "train", global_batch_size=16)]
+    assert held[0][0].nbytes > 2**17, "large enough to be recycled"
+    for (x, *_), copy in zip(held, copies):
+        assert np.array_equal(x, copy)
+
+
+def test_a_process_may_end_with_datasets_half_read(
+    synthetic_data_dir: Path, run_python: Callable[..., str]
+) -> None:
+    run_python(
+        """
+import sys, records
+kept = []
+for cache in ("memory", "none"):
+    for block in (None, 64):
+        for make in (records.make_dataset, records.make_arrays):
+            options = {"data_dir": sys.argv[1], "epochs": 1000, "shuffle_block": block}
+            config = records.InputConfig(cache=cache)
+            batches = iter(make("brain_tumor_mri/synthetic", config=config, **options))
+            next(batches), next(batches)
+            kept.append(batches)
+""",
+        str(synthetic_data_dir),
+    )
 
 
 def test_replicas_share_the_batches_of_one(data: Data) -> None:

@@ -128,15 +128,15 @@ def test_a_picture_that_cannot_be_decoded_is_named(
 ) -> None:
     data = _open("brain_tumor_mri/synthetic", synthetic_data_dir)
     examples = data.examples("train")
-    parse = Loader.parse
+    rows = Loader.rows
 
-    def damaged(self: Loader, payloads: np.ndarray) -> Any:
-        pictures = parse(self, payloads)
+    def damaged(self: Loader, numbers: np.ndarray, payloads: np.ndarray) -> Any:
+        pictures = rows(self, numbers, payloads)
         kinds = {"truncated": pictures[3][:-40], "text": b"no picture", "empty": b""}
         pictures[3] = kinds[damage]
         return pictures
 
-    monkeypatch.setattr(Loader, "parse", damaged)
+    monkeypatch.setattr(Loader, "rows", damaged)
     offset = examples.index.offset[7]
     with pytest.raises(ValueError, match=rf"record \d+ at byte {offset}.*'image'"):
         examples.loader.load(np.array([1, 2, 0, 7, 9]))
