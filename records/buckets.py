@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from typing import Any
 
 import numpy as np
 
@@ -60,6 +61,17 @@ class BucketOrder:
             slots = permute(slots, self.steps_per_epoch, round_keys(self.seed, epoch, _SLOTS))
         bucket = np.searchsorted(self._first_slots, slots, side="right") - 1
         return bucket, slots - self._first_slots[bucket]
+
+    @property
+    def state(self) -> dict[str, Any]:
+        """As `Order.state`."""
+        return {
+            "num_examples": self.num_examples,
+            "global_batch_size": self.global_batch_size,
+            "seed": self.seed,
+            "shuffle": self.shuffle,
+            "bounds": self.bounds.tolist(),
+        }
 
     def examples(self, epoch: int, step: int, steps: int = 1) -> tuple[np.ndarray, np.ndarray]:
         """As `Order.examples`; every batch is of one bucket."""

@@ -232,6 +232,11 @@ class Order:
         """Steps of one epoch; the last batch is padded with rows of weight 0."""
         return -(-self.num_examples // self.global_batch_size)
 
+    @property
+    def state(self) -> dict[str, Any]:
+        """What names the order, JSON-ready: with (epoch, step) the whole state of the input."""
+        return dataclasses.asdict(self)
+
     @functools.cached_property
     def block_size(self) -> int:
         """Examples of a block: a multiple of B at most `shuffle_block` (at least B), or N."""

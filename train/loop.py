@@ -218,7 +218,7 @@ class Loop:
         arrays = {name: local_values(group) for name, group in self._groups().items()}
         progress = self.progress
         number = progress.epoch * self.order.steps_per_epoch + progress.step
-        state = dataclasses.asdict(progress)
+        state = dataclasses.asdict(progress) | {"order": self.order.state}
         write_checkpoint(self.folder.checkpoints, number, arrays | {"best": self._best}, state)
 
     def _save_when_due(self) -> None:
@@ -233,6 +233,13 @@ class Loop:
         if found is None:
             return
         arrays, state = found
+        order = state.pop("order", None)
+        if order != self.order.state:
+            raise ValueError(
+                f"train/loop: {self.folder.checkpoints}: order of examples expected "
+                f"{self.order.state}, received a checkpoint of {order}. Continue it with the "
+                "settings it began with, or name another --run-dir"
+            )
         for name, group in self._groups().items():
             assign_values(group, arrays.get(name, []))
         self._best = arrays.get("best", [])
