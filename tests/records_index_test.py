@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from records.decode import parse_spec
 from records.index import RecordReader, build_index, read_index, scan_shard
 from records.schema import Schema, find_directory, read_schema
 
@@ -92,3 +93,16 @@ def test_reader_counts_the_bytes_it_reads(copied: Schema) -> None:
     reader = RecordReader(index)
     reader.read(np.array([0, 2]))
     assert reader.bytes_read == int(index.length[[0, 2]].sum()) + 2 * 16
+
+
+def test_pictures_are_cut_out_and_flagged_as_they_are(synthetic_data_dir: Path) -> None:
+    schema = read_schema(find_directory("brain_tumor_mri/synthetic", str(synthetic_data_dir)))
+    index = read_index(schema, "test")
+    payloads = RecordReader(index).read(np.arange(index.num_records))
+    rows = tf.io.parse_example(tf.constant(payloads.tolist(), tf.string), parse_spec(schema))
+    pictures = rows[schema.input_name].numpy()
+    for number, (payload, picture) in enumerate(zip(payloads, pictures, strict=True)):
+        first = int(index.input_start[number])
+        assert payload[first : first + int(index.input_bytes[number])] == picture
+        pixels = tf.io.decode_jpeg(picture, channels=3).numpy()
+        assert index.is_grey[number] == (pixels == pixels[..., :1]).all()
