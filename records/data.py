@@ -10,6 +10,7 @@ import dataclasses
 import functools
 import hashlib
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ import tensorflow as tf
 
 from records import cache, decode, disk_cache, subsets
 from records.examples import Examples
+from records.fingerprint import check_fingerprint, read_fingerprint
 from records.index import RecordIndex, read_index
 from records.load import Loader, ordered_map
 from records.memory import empty_inputs
@@ -330,8 +332,12 @@ def open_data(
 
     Raises:
       FileNotFoundError: there is no such set.
-      ValueError: it cannot be trained on; the message says why.
+      ValueError: it cannot be trained on, or its shards are not those that were built; the message
+        says why.
     """
     config = config or InputConfig()
-    schema = read_schema(find_directory(dataset, data_dir), config.feature)
+    directory = find_directory(dataset, data_dir)
+    if read_fingerprint(Path(directory)) is not None:  # a set of TFDS's own has none
+        check_fingerprint(directory)
+    schema = read_schema(directory, config.feature)
     return Data(schema, config, seed)

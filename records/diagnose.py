@@ -70,7 +70,7 @@ _REMEDIES = {
     "parse": "fewer features per record",
     "decode": "smaller pictures at build time, a smaller --image-size, more cores, or a cache",
     "order": "larger batches",
-    "gather": "a smaller --image-size; nothing else uses the memory bus",
+    "gather": "smaller inputs; nothing else that uses the memory bus",
     "consume": "nothing: the input waits for who takes it",
 }
 
@@ -117,7 +117,7 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
     add("--seconds", type=float, default=5.0, metavar="X", help="how long to run (default: 5)")
     add("--apply", action="store_true", help="run once more with the best setting, and compare")
     found = parser.parse_args(arguments)
-    if found.global_batch_size < 1 or found.image_size < 1 or found.seconds <= 0:
+    if found.global_batch_size < 1 or found.image_size < 1 or not 0 < found.seconds < 1e6:
         parser.error("--global-batch-size, --image-size and --seconds expected positive numbers")
     return found
 

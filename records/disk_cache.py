@@ -12,7 +12,9 @@ import contextlib
 import hashlib
 import mmap
 import os
+import secrets
 import shutil
+import socket
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -66,7 +68,9 @@ def write(
       OSError: the folder cannot be written, or the disk is full; nothing is left behind.
     """
     size = int(np.prod(shape)) * np.dtype(dtype).itemsize
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    # Folders may be shared by hosts and containers, and two threads may write the same file.
+    owner = f"{socket.gethostname()}.{secrets.token_hex(4)}.{os.getpid()}"
+    temporary = path.with_name(f".{path.name}.{owner}")
     try:
         path.parent.mkdir(exist_ok=True)
         _remove_unfinished(path.parent)
@@ -111,8 +115,8 @@ def has_space(directory: str, size: int) -> bool:
 
 
 def _remove_unfinished(folder: Path) -> None:
-    """Removes what killed processes of this machine left unfinished."""
-    for file in folder.glob(".*.npy.*"):
+    """Removes what killed processes of this host left unfinished."""
+    for file in folder.glob(f".*.npy.{socket.gethostname()}.*"):
         owner = file.name.rsplit(".", 1)[1]
         if not (owner.isdigit() and Path(f"/proc/{owner}").exists()):
             file.unlink(missing_ok=True)

@@ -352,5 +352,7 @@ def _read_stored(path: Path, schema: Schema, split: str) -> RecordIndex | None:
             arrays = {name: stored[name] for name in _ARRAYS}
     except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile):
         return None
+    per_record = {len(array) for name, array in arrays.items() if name != "shard_bytes"}
     fits = np.array_equal(arrays["shard_bytes"], _shard_bytes(schema, split))
+    fits = fits and len(per_record) == 1
     return RecordIndex(paths=schema.shards[split], **arrays) if fits else None

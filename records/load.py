@@ -12,6 +12,7 @@ import contextlib
 import dataclasses
 import functools
 import os
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -174,6 +175,7 @@ def ordered_map(
     At most `threads + 1` items are under way or waiting, so memory is bounded.
     """
     threads = threads or num_threads()
+    is_finalizing = sys.is_finalizing  # when the interpreter goes, so do its modules' names
     pool = ThreadPoolExecutor(threads, thread_name_prefix="records")
     window: collections.deque[Future[_Result]] = collections.deque()
     try:
@@ -184,4 +186,5 @@ def ordered_map(
         while window:
             yield window.popleft().result()
     finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+        if not is_finalizing():  # the pool's threads have ended by then
+            pool.shutdown(wait=True, cancel_futures=True)

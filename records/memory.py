@@ -17,8 +17,9 @@ import tensorflow as tf
 ALIGNMENT = 64
 # Smaller arrays come from memory that the C library keeps at hand anyway.
 _RECYCLED_BYTES = 2**17
-# Batches under way: some on the pool, some that the consumer holds.
-_MOST_FREE = 8
+# Batches under way: some on the pool, some that the consumer holds. Of few sizes: training,
+# validation, and what was before.
+_MOST_FREE, _MOST_SIZES = 8, 4
 
 _free: dict[int, collections.deque[np.ndarray]] = collections.defaultdict(
     lambda: collections.deque(maxlen=_MOST_FREE)
@@ -38,6 +39,8 @@ def recycled_inputs(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
     size = _size(shape, dtype)
     if size < _RECYCLED_BYTES:
         return empty_inputs(shape, dtype)
+    if size not in _free and len(_free) >= _MOST_SIZES:
+        _free.clear()
     free = _free[size]
     try:
         room = free.pop()

@@ -58,7 +58,9 @@ def make_batches(
         tensors = share(examples.cached), share(examples.labels)
         batches = _batches(first, _fill_in(examples.filling, _take_from(*tensors)), 1)
         if rest.start[0] < epochs:
-            following = _batches(rest, _take_from(*tensors), plan.gathered_together)
+            # A first epoch that began in its middle has left records out.
+            finish, together = examples.filling.finish, plan.gathered_together
+            following = _batches(rest, _take_from(*tensors), together, finish)
             batches = batches.concatenate(following)
     count = max(0, (epochs - start[0]) * order.steps_per_epoch - start[1])
     return batches.apply(tf.data.experimental.assert_cardinality(count)).prefetch(2)
@@ -122,13 +124,16 @@ def _gathered(plan: Plan) -> Iterator[tuple[np.ndarray, ...]]:
     yield from ordered_map(gather, plan.all_chunks())
 
 
-def _batches(plan: Plan, take_rows: TakeRows, together: int) -> tf.data.Dataset:
+def _batches(
+    plan: Plan, take_rows: TakeRows, together: int, prepare: Callable[[], None] = lambda: None
+) -> tf.data.Dataset:
     """The batches of a plan of single steps.
 
     Args:
       plan: which ones.
       take_rows: numbers int64 [..., B] of records -> (inputs [..., B, ...], labels [..., B]).
       together: batches that are taken in one call.
+      prepare: is called before steps are planned, for the first time when the first is asked for.
     """
 
     def fetch(numbers: tf.Tensor, weights: tf.Tensor, length: tf.Tensor) -> tuple[tf.Tensor, ...]:
@@ -138,8 +143,8 @@ def _batches(plan: Plan, take_rows: TakeRows, together: int) -> tf.data.Dataset:
     in_buckets = isinstance(plan.order, BucketOrder)
     # Not AUTOTUNE: more calls at once than cores only hold more memory.
     if in_buckets or together == 1:
-        return _planned(plan).unbatch().map(fetch, num_threads())
-    return _planned(plan).rebatch(together).map(fetch, num_threads()).unbatch()
+        return _planned(plan, prepare).unbatch().map(fetch, num_threads())
+    return _planned(plan, prepare).rebatch(together).map(fetch, num_threads()).unbatch()
 
 
 def _take_from(inputs: tf.Tensor, labels: tf.Tensor) -> TakeRows:
@@ -196,11 +201,12 @@ def _block_batches(plan: Plan) -> tf.data.Dataset:
     return callbacks.from_generator(batches, signature)
 
 
-def _planned(plan: Plan) -> tf.data.Dataset:
+def _planned(plan: Plan, prepare: Callable[[], None]) -> tf.data.Dataset:
     """(numbers int64 [n, B], weights float32 [n, B], lengths int64 [n]) of n steps at a time."""
 
     def call(begin: tf.Tensor) -> tuple[tf.Tensor, ...]:
         def steps(begin: np.ndarray) -> tuple[np.ndarray, ...]:
+            prepare()
             numbers, weights, _keys, _steps, lengths = plan.chunks(int(begin[0]), int(begin[1]))
             return numbers, weights[:, 0], lengths[:, 0]
 
@@ -221,8 +227,11 @@ def _planned(plan: Plan) -> tf.data.Dataset:
 def _loaded(plan: Plan) -> Iterator[tuple[np.ndarray, ...]]:
     """The chunks, read and decoded on a pool of threads; fills the cache, where there is one."""
     examples, filling = plan.examples, plan.examples.filling
-    planned, again = itertools.tee(plan.all_chunks())
-    payloads = _payloads(plan, (chunk[0] for chunk in again))
+    planned = plan.all_chunks()
+    payloads: Iterator[Any] = itertools.repeat(None)  # read by offset
+    if plan.has_blocks and filling is None and isinstance(plan.order, Order):
+        planned, again = itertools.tee(planned)
+        payloads = _payloads(plan, plan.order, (chunk[0] for chunk in again))
 
     def load(item: tuple[tuple[np.ndarray, ...], Any]) -> tuple[np.ndarray, ...]:
         (numbers, *rest), payload = item
@@ -239,11 +248,9 @@ def _loaded(plan: Plan) -> Iterator[tuple[np.ndarray, ...]]:
         filling.finish()
 
 
-def _payloads(plan: Plan, chunks: Iterator[np.ndarray]) -> Iterator[Any]:
-    """The records of each chunk where the order has blocks; None: they are read by offset."""
-    order, examples = plan.order, plan.examples
-    if not plan.has_blocks or examples.filling is not None or not isinstance(order, Order):
-        return itertools.repeat(None)
+def _payloads(plan: Plan, order: Order, chunks: Iterator[np.ndarray]) -> Iterator[Any]:
+    """The records of each chunk, read block by block."""
+    examples = plan.examples
     stride = order.block_size // order.global_batch_size
 
     def blocks() -> Iterator[np.ndarray]:

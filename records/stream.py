@@ -7,6 +7,7 @@ most. The first block after a start is not waited for: its first batches are rea
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 
@@ -31,6 +32,7 @@ def read_blocks(
     Raises:
       ValueError: a record is damaged; names shard, record and byte offset.
     """
+    is_finalizing = sys.is_finalizing  # when the interpreter goes, so do its modules' names
     ahead = ThreadPoolExecutor(1, thread_name_prefix="records-blocks")
     upcoming = iter(blocks)
 
@@ -52,7 +54,8 @@ def read_blocks(
                 following = read_next()
             yield _collect(loader, wanted, held, before)
     finally:
-        ahead.shutdown(wait=True, cancel_futures=True)
+        if not is_finalizing():
+            ahead.shutdown(wait=True, cancel_futures=True)
 
 
 def _read_block(loader: Loader, numbers: np.ndarray) -> _Block:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from records.data import open_data
 from records.decode import parse_spec
 from records.index import RecordReader, build_index, read_index, scan_shard
 from records.schema import Schema, find_directory, read_schema
@@ -106,3 +107,14 @@ def test_pictures_are_cut_out_and_flagged_as_they_are(synthetic_data_dir: Path) 
         assert payload[first : first + int(index.input_bytes[number])] == picture
         pixels = tf.io.decode_jpeg(picture, channels=3).numpy()
         assert index.is_grey[number] == (pixels == pixels[..., :1]).all()
+
+
+def test_other_records_of_the_same_size_are_refused(copied: Schema) -> None:
+    """The index would fit them: it holds their labels, so a set is checked when it is opened."""
+    path = Path(copied.shards["train"][0])
+    records = [bytes(r.numpy()) for r in tf.data.TFRecordDataset(str(path))]
+    with tf.io.TFRecordWriter(str(path)) as writer:
+        for record in reversed(records):
+            writer.write(record)
+    with pytest.raises(ValueError, match=path.name):
+        open_data(copied.directory)

@@ -72,12 +72,12 @@ def test_a_worker_reads_only_the_records_of_its_slices(
         chunks.close()  # type: ignore[attr-defined]
         read.append(examples.loader.reader.bytes_read)
     size = int(examples.index.length.sum()) + 16 * examples.num_examples
-    # More: rows of weight 0, what the window reads ahead of the last chunk, and the first
-    # batches, which are read by offset while the first block is still being read.
-    blocks_ahead = 2 * 160 / examples.num_examples / 2
+    # More: rows of weight 0, two blocks ahead of the last chunk, and the first block's batches,
+    # which are read by offset while it is still being read.
+    blocks = 3 * 160 / (2 * examples.num_examples)
     for bytes_read in read:
         share = bytes_read / (2 * size) * workers
-        assert 0.97 < share < 1.2 + blocks_ahead, share
+        assert 0.97 < share < 1.12 + blocks, share
 
 
 def test_at_most_two_blocks_are_held(

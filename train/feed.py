@@ -43,7 +43,7 @@ class Chunk:
       arrays: per replica (inputs [n, ...], labels int32 [n], rows int64 [K, b], weights
         float32 [K, b], keys int64 [K, b], replica int64 []): step i is made of `rows[i]`.
       counts: float32 [K], real examples of each global batch.
-      lengths: int64 [K], ids to which each batch of texts is cut; 0 for other inputs.
+      lengths: int64 [K], ids to which each batch of texts is cut; not used for other inputs.
       steps: how many of the K steps are real.
     """
 
