@@ -38,7 +38,10 @@ def _counted() -> Iterator[None]:
 
 
 def call(function: Callable[..., Any], arguments: list[tf.Tensor], types: Any) -> Any:
-    """`tf.numpy_function` of a function whose result depends on its arguments alone."""
+    """`tf.numpy_function` of a function whose result depends on its arguments alone.
+
+    What else it does (filling a cache) must bear being done twice.
+    """
     _wait_at_exit()
 
     def counted(*arrays: Any) -> Any:
