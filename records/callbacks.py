@@ -1,7 +1,7 @@
 """Python functions inside tf.data, and the end of the process.
 
 TensorFlow's threads call them. One that wants Python's lock while the interpreter is being taken
-down ends the whole process with an abort, so a script that leaves a dataset half read would fail
+down makes the whole process hang or abort, so a script that leaves a dataset half read would fail
 at its very end. An iterator that nobody reads comes to rest once its few buffers are full: the
 end of the process waits for that.
 """
