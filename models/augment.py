@@ -7,13 +7,16 @@ way whatever batch, replica or group of steps it falls into.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 
+import numpy as np
 import tensorflow as tf
 
 _LOW_32_BITS = 0xFFFFFFFF
 _GOLDEN_RATIO = 0x9E3779B9
 _DRAWS = 7
+_QUANTILES = 4097  # of the Beta distribution; between them it is taken as linear
 _ONE = 1 << 16  # One pixel in the fixed-point positions.
 
 
@@ -204,3 +207,38 @@ def augment_images(
     contrast = 1.0 + config.contrast * signed[:, 5][:, None, None, None]
     brightness = 1.0 + config.brightness * signed[:, 6][:, None, None, None]
     return tf.clip_by_value((mean + (warped - mean) * contrast) * brightness, 0.0, 255.0)
+
+
+@functools.cache
+def _beta_quantiles(alpha: float) -> np.ndarray:
+    """float32 [_QUANTILES]: quantiles of Beta(alpha, alpha) at evenly spaced probabilities."""
+    from scipy.stats import beta
+
+    return beta.ppf(np.linspace(0.0, 1.0, _QUANTILES), alpha, alpha).astype(np.float32)
+
+
+def mix_pairs(images: tf.Tensor, keys: tf.Tensor, alpha: float) -> tuple[tf.Tensor, tf.Tensor]:
+    """Mixup (Zhang et al. 2018) of rows 0 and 1, 2 and 3, ... of a batch.
+
+    The order of examples is a random permutation, so a row's neighbour is a random other example;
+    and a pair is never parted, so the result is the same for any number of replicas.
+
+    Args:
+        images: uint8 or float32 [B, H, W, C], B even.
+        keys: int64 [B], as for `augment_images`.
+        alpha: a row keeps the share max(s, 1 - s) of itself, s from Beta(alpha, alpha).
+
+    Returns:
+        (float32 [B, H, W, C], shares float32 [B] in [0.5, 1] of each row's own picture).
+    """
+    images = tf.cast(images, tf.float32)
+    # The draw after those of `augment_images`.
+    place = hash_uniform(keys, _DRAWS + 1)[:, _DRAWS] * (_QUANTILES - 1)
+    below = tf.floor(place)
+    table = tf.constant(_beta_quantiles(alpha))
+    low, high = (tf.gather(table, tf.cast(below, tf.int32) + i) for i in (0, 1))
+    share = low + (high - low) * (place - below)
+    share = tf.maximum(share, 1.0 - share)
+    own = share[:, None, None, None]
+    pairs = tf.reverse(tf.reshape(images, [-1, 2, *images.shape[1:]]), [1])
+    return images * own + tf.reshape(pairs, tf.shape(images)) * (1.0 - own), share

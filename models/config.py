@@ -18,6 +18,9 @@ class ModelConfig:
         embedding_dim: text models only: width of a token's vector; None is the model's default.
         units: text models only: width of the recurrent state (per direction); None is the
             model's default.
+        recurrent_dropout: text models only: rate in [0, 1) at which the recurrent state's numbers
+            are dropped, the same ones at every token of a text (Gal and Ghahramani 2016). The
+            fused cuDNN kernel cannot do that, so on GPUs the layer falls back to a loop.
     """
 
     name: str
@@ -26,6 +29,7 @@ class ModelConfig:
     vocab_size: int = 10_000
     embedding_dim: int | None = None
     units: int | None = None
+    recurrent_dropout: float = 0.0
 
     def __post_init__(self) -> None:
         if self.dropout is not None and not 0.0 <= self.dropout < 1.0:

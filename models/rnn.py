@@ -128,6 +128,7 @@ def build_rnn(
     recurrent = _CELLS[design.cell](
         config.units or design.units,
         return_sequences=design.pool,
+        recurrent_dropout=config.recurrent_dropout,
         use_cudnn=use_cudnn,
         name=design.cell,
     )

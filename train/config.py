@@ -7,6 +7,7 @@ import dataclasses
 import hashlib
 import json
 import types
+from collections.abc import Callable
 from typing import Any, get_args, get_type_hints
 
 STRATEGIES = ("auto", "one_device", "mirrored", "multi_worker")
@@ -55,6 +56,29 @@ MODALITY_DEFAULTS: dict[str, dict[str, Any]] = {
 
 # Settings that change no result: a run goes on with others.
 _PLACES = ("run_dir", "data_dir", "manual_dir", "checkpoint_minutes", "cache", "memory_budget")
+
+# Which numbers a field may hold: (fields, test, what an error says was expected).
+_RANGES: tuple[tuple[str, Callable[[float], bool], str], ...] = (
+    (
+        "image_size sequence_length epochs global_batch_size learning_rate clip_norm clip_value "
+        "cpu_devices memory_budget shuffle_block length_buckets accumulate_steps",
+        lambda x: 0 < x < float("inf"),
+        "a positive number",
+    ),
+    (
+        "weight_decay checkpoint_minutes early_stopping mixup warmup_epochs",
+        lambda x: 0 <= x < float("inf"),
+        "0 or more",
+    ),
+    (
+        "vocab_size",
+        lambda x: x >= 3,
+        "at least 3 (padding, out of vocabulary and one word)",
+    ),
+    ("dropout recurrent_dropout", lambda x: 0 <= x < 1, "a rate in [0, 1)"),
+    ("label_smoothing", lambda x: 0 <= x < 1, "a share in [0, 1)"),
+    ("ema", lambda x: 0 < x < 1, "a momentum in (0, 1)"),
+)
 
 
 def _flag(default: Any, group: str, text: str, choices: tuple[str, ...] | None = None) -> Any:
@@ -110,6 +134,9 @@ class TrainConfig:
     )
     augment: bool = _flag(True, "model", "augment pictures on the device (not with --freeze)")
     dropout: float | None = _flag(None, "model", "dropout rate; default by the model")
+    recurrent_dropout: float = _flag(
+        0.0, "model", "dropout rate of the recurrent state (texts; never with cuDNN's kernel)"
+    )
 
     epochs: int | None = _flag(None, "training", "the most epochs to train")
     global_batch_size: int | None = _flag(None, "training", "examples per step, all replicas")
@@ -120,6 +147,28 @@ class TrainConfig:
     )
     weight_decay: float | None = _flag(None, "training", "decoupled weight decay (adamw)")
     clip_norm: float | None = _flag(None, "training", "clip gradients to this global norm")
+    clip_value: float | None = _flag(
+        None, "training", "clip each number of the gradients to this absolute value"
+    )
+    accumulate_steps: int = _flag(
+        1,
+        "training",
+        "cut each replica's rows of a global batch into so many parts and add up their gradients: "
+        "the same update with less memory",
+    )
+    ema: float | None = _flag(
+        None,
+        "training",
+        "momentum, such as 0.999, of an exponential moving average of the weights, with which the "
+        "model is validated and saved",
+    )
+    label_smoothing: float = _flag(0.0, "training", "share of the target spread over all classes")
+    mixup: float = _flag(
+        0.0, "training", "mix pairs of pictures, shares drawn from Beta(X, X), such as 0.2"
+    )
+    warmup_epochs: float = _flag(
+        0.0, "training", "epochs in which the learning rate rises from 0 (--schedule cosine)"
+    )
     class_weights: str = _flag("none", "training", "weights of the classes", CLASS_WEIGHTS)
     early_stopping: int | None = _flag(
         None,
@@ -163,35 +212,15 @@ class TrainConfig:
         self._check_numbers()
 
     def _check_numbers(self) -> None:
-        positive: tuple[str, ...] = ("image_size", "sequence_length", "epochs")
-        positive += ("global_batch_size", "learning_rate")
-        positive += ("clip_norm", "cpu_devices", "memory_budget", "shuffle_block", "length_buckets")
-        for name in positive:
-            value = getattr(self, name)
-            if value is not None and not 0 < value < float("inf"):
-                raise ValueError(
-                    f"train/config: --{name.replace('_', '-')} expected a positive number, "
-                    f"received {value}"
-                )
-        for name in ("weight_decay", "checkpoint_minutes"):
-            value = getattr(self, name)
-            if value is not None and not 0 <= value < float("inf"):
-                raise ValueError(
-                    f"train/config: --{name.replace('_', '-')} expected 0 or more, received {value}"
-                )
-        if self.vocab_size < 3:
-            raise ValueError(
-                "train/config: --vocab-size expected at least 3 (padding, out of vocabulary and "
-                f"one word), received {self.vocab_size}"
-            )
-        if self.dropout is not None and not 0 <= self.dropout < 1:
-            raise ValueError(
-                f"train/config: --dropout expected a rate in [0, 1), received {self.dropout}"
-            )
-        if self.early_stopping is not None and self.early_stopping < 0:
-            raise ValueError(
-                f"train/config: --early-stopping expected 0 or more, received {self.early_stopping}"
-            )
+        """Raises ValueError for a number out of its range."""
+        for names, is_valid, expected in _RANGES:
+            for name in names.split():
+                value = getattr(self, name)
+                if value is not None and not is_valid(value):
+                    raise ValueError(
+                        f"train/config: --{name.replace('_', '-')} expected {expected}, "
+                        f"received {value}"
+                    )
         self.profile_steps()
 
     def profile_steps(self) -> tuple[int, int] | None:

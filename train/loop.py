@@ -25,6 +25,7 @@ from train.profile import Profile
 from train.setup import (
     Training,
     build_training,
+    check_rows,
     open_examples,
     resolve,
     resolve_hardware,
@@ -300,7 +301,7 @@ def train_and_evaluate(config: TrainConfig) -> dict[str, Any]:
     report.print_dataset_note(schema)
     config = resolve(config, schema)
     cluster = make_cluster(config.strategy, config.cpu_devices)
-    cluster.slices(int(config.global_batch_size or 0))
+    check_rows(config, cluster)
     folder = RunFolder(config.run_dir or config.default_run_dir(), config, fingerprint)
     finished = folder.finished_metrics()
     if finished is not None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -19,6 +21,7 @@ from records.schema import IMAGE, TABULAR, Schema
 from records.subsets import balanced_class_weights
 from train.config import MODALITY_DEFAULTS, TrainConfig
 from train.evaluate import Predictor
+from train.objective import Objective
 from train.precision import LossScale, choose_precision, set_precision
 from train.step import StepOptions, TrainStep
 from train.strategy import Cluster
@@ -46,25 +49,55 @@ def resolve(config: TrainConfig, schema: Schema) -> TrainConfig:
         raise ValueError(
             f"train/setup: --freeze expected with a picture model, received {config.model}"
         )
-    _check_ignored(asked, config)
     if freeze is None:
         freeze = modality == IMAGE and config.weights != "random"
-    return dataclasses.replace(
-        config, freeze=freeze, image_size=config.image_size or entry.image_size or 224
-    )
+    config = dataclasses.replace(config, freeze=freeze)
+    _check_ignored(asked, config, modality)
+    return dataclasses.replace(config, image_size=config.image_size or entry.image_size or 224)
 
 
-def _check_ignored(asked: TrainConfig, config: TrainConfig) -> None:
+def _check_ignored(asked: TrainConfig, config: TrainConfig, modality: str) -> None:
     """Raises ValueError for a setting that was asked for and would do nothing."""
     if asked.weight_decay and config.optimizer != "adamw":
         raise ValueError(
             f"train/setup: --weight-decay expected with --optimizer adamw, received "
             f"--optimizer {config.optimizer}"
         )
+    if config.warmup_epochs and config.schedule != "cosine":
+        raise ValueError(
+            f"train/setup: --warmup-epochs expected with --schedule cosine, received "
+            f"--schedule {config.schedule}"
+        )
+    if config.recurrent_dropout and modality != "text":
+        raise ValueError(
+            "train/setup: --recurrent-dropout expected with a text model, received "
+            f"--model {config.model}"
+        )
+    if config.mixup and (modality != IMAGE or config.freeze):
+        raise ValueError(
+            "train/setup: --mixup expected with a picture model whose backbone is trained "
+            f"(--no-freeze), received --model {config.model}"
+        )
     if asked.monitor and not config.early_stopping:
         raise ValueError(
             "train/setup: --monitor expected with --early-stopping N, the epochs to wait for "
             "a better one, received --early-stopping 0"
+        )
+
+
+def check_rows(config: TrainConfig, cluster: Cluster) -> None:
+    """Raises ValueError where a global batch cannot be cut as asked."""
+    size = int(config.global_batch_size or 0)
+    rows = len(range(size)[cluster.slices(size)[0]])
+    if rows % config.accumulate_steps:
+        raise ValueError(
+            f"train/setup: --accumulate-steps expected a divisor of the {rows} rows that each "
+            f"replica takes of --global-batch-size {size}, received {config.accumulate_steps}"
+        )
+    if config.mixup and rows // config.accumulate_steps % 2:
+        raise ValueError(
+            "train/setup: --mixup expected an even number of rows in each part of a batch, "
+            f"received {rows // config.accumulate_steps}"
         )
 
 
@@ -187,11 +220,16 @@ def build_training(
         optimizer.build(trained.trainable_variables)
         scale = LossScale() if hardware["precision"] == "mixed_float16" else None
         options = StepOptions(
-            class_weights=_class_weights(config, data, examples["train"]),
+            objective=Objective(
+                _class_weights(config, data, examples["train"]), config.label_smoothing
+            ),
             clip_norm=config.clip_norm,
+            clip_value=config.clip_value,
             xla=hardware["xla"],
             seed=config.seed,
             augment=augment_images if _augments(config, data) else None,
+            mixup=config.mixup,
+            pieces=config.accumulate_steps,
         )
         step = TrainStep(trained, optimizer, cluster, options, scale)
     return Training(model, trained, step, optimizer, scale, examples, level, order)
@@ -215,6 +253,7 @@ def _build_model(config: TrainConfig, xla: bool, data: Data) -> keras.Model:
     settings = models.ModelConfig(
         name=str(config.model),
         dropout=config.dropout,
+        recurrent_dropout=config.recurrent_dropout,
         weights=config.weights,
         vocab_size=data.vocab_size if text else config.vocab_size,
     )
@@ -234,17 +273,22 @@ def _make_optimizer(config: TrainConfig, steps_per_epoch: int) -> keras.optimize
     learning_rate: Any = float(config.learning_rate or 0)
     if config.schedule == "cosine":
         total = steps_per_epoch * int(config.epochs or 1)
-        learning_rate = keras.optimizers.schedules.CosineDecay(learning_rate, total)
-    makers: dict[str, Any] = {
+        warmup = min(total - 1, round(steps_per_epoch * config.warmup_epochs))
+        options = {"warmup_target": learning_rate, "warmup_steps": warmup} if warmup else {}
+        first = 0.0 if warmup else learning_rate
+        schedule = keras.optimizers.schedules.CosineDecay
+        learning_rate = schedule(first, total - warmup, **options)
+    average = {"use_ema": True, "ema_momentum": config.ema} if config.ema else {}
+    adamw, sgd = keras.optimizers.AdamW, keras.optimizers.SGD
+    decay = float(config.weight_decay or 0)
+    makers: dict[str, Callable[..., keras.optimizers.Optimizer]] = {
         "adam": keras.optimizers.Adam,
-        "adamw": lambda rate: keras.optimizers.AdamW(
-            rate, weight_decay=float(config.weight_decay or 0)
-        ),
-        "sgd": lambda rate: keras.optimizers.SGD(rate, momentum=0.9),
+        "adamw": functools.partial(adamw, weight_decay=decay),
+        "sgd": functools.partial(sgd, momentum=0.9),
         "rmsprop": keras.optimizers.RMSprop,
         "nadam": keras.optimizers.Nadam,
     }
-    return makers[config.optimizer](learning_rate)
+    return makers[config.optimizer](learning_rate, **average)
 
 
 def _extract(

@@ -23,8 +23,11 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from models.augment import mix_pairs
 from records.order import mix64
+from train.batch_norm import batch_norms, count_rows, row_weights
 from train.feed import Chunk
+from train.objective import Objective
 from train.precision import LossScale
 from train.strategy import Cluster
 
@@ -37,18 +40,24 @@ class StepOptions:
     """What shapes a step besides model and optimizer.
 
     Attributes:
-      class_weights: float32 [C].
+      objective: what is minimised.
       clip_norm: largest global norm of the mean gradient, or None.
+      clip_value: largest absolute value of each of its numbers, or None.
       xla: compile with XLA.
       seed: names the dropout masks.
       augment: (inputs [b, ...], keys int64 [b]) -> inputs, on the device, or None.
+      mixup: alpha of `mix_pairs`, pictures only; 0: none.
+      pieces: a replica's rows go through the model in so many parts, one after the other.
     """
 
-    class_weights: np.ndarray
+    objective: Objective
     clip_norm: float | None
+    clip_value: float | None
     xla: bool
     seed: int
     augment: Callable[[Any, Any], Any] | None = None
+    mixup: float = 0.0
+    pieces: int = 1
 
 
 class TrainStep:
@@ -67,15 +76,19 @@ class TrainStep:
         self._cluster, self._options = cluster, options
         self._variables = [v.value for v in model.trainable_variables]
         self._seeds = [v for v in model.variables if v.name.endswith("seed_generator_state")]
-        num_classes = len(options.class_weights)
+        num_classes = len(options.objective.class_weights)
         self.loss_sum = _replica_sum(())
         self.confusion = _replica_sum((num_classes, num_classes))
+        self._sums = [_replica_copy(v) for v in self._variables if options.pieces > 1]
+        count_rows(model, cluster.num_replicas)
         several = cluster.num_replicas > 1
         if several:
             # The gradients come reduced. Keras 3 has no flag to skip its own reduction
             # (keras#19308); the method is private, so Keras is pinned and this is tested.
             optimizer._all_reduce_sum_gradients = lambda pairs: list(pairs)
-            compiled = tf.function(self._forward_backward, jit_compile=options.xla)
+        if several and options.xla:
+            check_compilable(model, cluster)
+            compiled = tf.function(self._forward_backward, jit_compile=True)
             self._forward_backward = compiled  # type: ignore[method-assign]
         self._call = tf.function(self._run, jit_compile=options.xla and not several)
 
@@ -109,8 +122,17 @@ class TrainStep:
         tf.while_loop(lambda i: i < steps, body, [tf.constant(0, tf.int64)])
 
     def _step(self, arrays: Any, shared: Any, i: tf.Tensor, step: tf.Tensor) -> None:
-        strategy = self._cluster.strategy
-        gradients, finite = strategy.run(self._gradients, (arrays, *shared, i, step))
+        """Phase 1 in every replica, the decision, phase 2 in every replica."""
+        strategy, pieces = self._cluster.strategy, self._options.pieces
+        arguments = (arrays, *shared, i, step)
+        if pieces > 1:
+
+            def body(piece: tf.Tensor) -> tuple[tf.Tensor]:
+                strategy.run(self._add_piece, (*arguments, piece))
+                return (piece + 1,)
+
+            tf.while_loop(lambda piece: piece < pieces, body, [tf.constant(0, tf.int64)])
+        gradients, finite = strategy.run(self._gradients, arguments)
         if self.scale is None:
             strategy.run(self._apply, (gradients,))
             return
@@ -126,10 +148,12 @@ class TrainStep:
         self, arrays: Any, count: tf.Tensor, length: Any, i: tf.Tensor, step: tf.Tensor
     ) -> Any:
         """Phase 1, in a replica: (mean gradients of the global batch, whether all are finite)."""
-        inputs, labels, rows, weights, keys, replica = arrays
-        # Cut to the step before the compiled part, which would else compile for every length K.
-        rows = (rows[i], weights[i], keys[i])
-        gradients = self._forward_backward(inputs, labels, rows, length, replica, count, step)
+        if self._sums:
+            gradients = [v.read_value() for v in self._sums]
+            for v in self._sums:
+                v.assign(tf.zeros_like(v))
+        else:
+            gradients = self._piece(arrays, count, length, i, step, None)
         if self._cluster.num_replicas > 1:
             context = tf.distribute.get_replica_context()
             gradients = context.all_reduce(tf.distribute.ReduceOp.SUM, gradients)
@@ -138,23 +162,46 @@ class TrainStep:
         finite = tf.reduce_all([tf.reduce_all(tf.math.is_finite(g)) for g in gradients])
         if self._options.clip_norm is not None:
             gradients, _ = tf.clip_by_global_norm(gradients, self._options.clip_norm)
+        if self._options.clip_value is not None:
+            limit = self._options.clip_value
+            gradients = [tf.clip_by_value(g, -limit, limit) for g in gradients]
         return gradients, finite
+
+    def _add_piece(self, *arguments: Any) -> None:
+        """Adds one piece's gradient to the sums, in a replica."""
+        for v, gradient in zip(self._sums, self._piece(*arguments), strict=True):
+            v.assign_add(gradient)
+
+    def _piece(
+        self, arrays: Any, count: Any, length: Any, i: Any, step: Any, piece: Any
+    ) -> list[tf.Tensor]:
+        """The gradient of one piece of this replica's rows; of all where `piece` is None."""
+        inputs, labels, rows, weights, keys, replica = arrays
+        # Cut to the step before the compiled part, which would else compile for every length K.
+        rows, number = (rows[i], weights[i], keys[i]), step
+        if piece is not None:
+            pieces = self._options.pieces
+            rows = tuple(tf.reshape(x, [pieces, x.shape[0] // pieces])[piece] for x in rows)
+            number = step * pieces + piece
+        return self._forward_backward(inputs, labels, rows, length, replica, count, number)
 
     def _forward_backward(
         self, inputs: Any, labels: Any, rows: Any, length: Any, replica: Any, count: Any, step: Any
     ) -> list[tf.Tensor]:
-        """This replica's part of the gradient of the global batch's mean loss."""
+        """These rows' part of the gradient of the global batch's mean loss."""
+        options = self._options
         row, weight, keys = rows
-        x, y = take_rows(inputs, row, length), tf.gather(labels, row)
-        if self._options.augment is not None:
-            x = self._options.augment(x, keys)
+        x, y, share = take_rows(inputs, row, length), tf.gather(labels, row), None
+        if options.augment is not None:
+            x = options.augment(x, keys)
+        if options.mixup:
+            x, share = mix_pairs(x, keys, options.mixup)
         for n, state in enumerate(self._seeds):
-            base = tf.constant(mix64(self._options.seed, n) >> 2, tf.int64)
+            base = tf.constant(mix64(options.seed, n) >> 2, tf.int64)
             state.assign(tf.stack([base + replica, step * _DRAWS_PER_STEP]))
-        with tf.GradientTape() as tape:
+        with tf.GradientTape() as tape, row_weights(weight):
             logits = tf.cast(self.model(x, training=True), tf.float32)
-            losses = tf.nn.sparse_softmax_cross_entropy_with_logits(y, logits)
-            loss = tf.reduce_sum(losses * weight * tf.gather(self._options.class_weights, y))
+            loss = tf.reduce_sum(options.objective.losses(logits, y, share) * weight)
             mean = loss / count  # before the scale: a sum over many rows would leave float16
             scaled = mean if self.scale is None else mean * self.scale.scale
         self.loss_sum.assign_add(tf.cast(loss, tf.float64))
@@ -172,6 +219,27 @@ def take_rows(inputs: tf.Tensor, rows: tf.Tensor, length: Any) -> tf.Tensor:
     """Rows [b] of inputs [n, ...]; of texts int32 [n, T] only the first `length` ids."""
     taken = tf.gather(inputs, rows)
     return taken[:, :length] if inputs.dtype == tf.int32 else taken
+
+
+def check_compilable(model: keras.Model, cluster: Cluster) -> None:
+    """Raises ValueError where XLA cannot compile the step at several replicas."""
+    if cluster.num_replicas > 1 and batch_norms(model):
+        raise ValueError(
+            f"train/step: --xla expected with one replica or without BatchNorm in training, "
+            f"received {cluster.num_replicas} replicas of {model.name}: its statistics are summed "
+            "over the replicas in the middle of the forward pass, where tf.distribute leaves the "
+            "compiled part. Choose --no-xla, or --freeze"
+        )
+
+
+def _replica_copy(variable: tf.Variable) -> tf.Variable:
+    """A variable of zeros, of the same shape, that each replica changes for itself."""
+    return tf.Variable(
+        tf.zeros(variable.shape, variable.dtype),
+        trainable=False,
+        synchronization=tf.VariableSynchronization.ON_READ,
+        aggregation=tf.VariableAggregation.SUM,
+    )
 
 
 def _replica_sum(shape: tuple[int, ...]) -> tf.Variable:
