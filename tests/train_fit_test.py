@@ -15,6 +15,7 @@ _CASES = """
 import json, sys
 import keras
 import numpy as np
+from models.augment import mix_pairs
 from train.feed import Chunk
 from train.objective import Objective
 from train.precision import LossScale, set_precision
@@ -76,16 +77,19 @@ def chunk(x, y, size=B):
 
 def ours(build, x, y, optimizer=None, precision="float32", size=B, **options):
     set_precision(precision)
-    settings = {"clip_norm": None, "clip_value": None, "xla": False, "seed": 1} | options
+    settings = {"clip_norm": None, "clip_value": None, "xla": False, "seed": 1,
+                "objective": Objective(np.ones(C, np.float32))} | options
     with strategy.scope():
         model = build()
         optimizer = optimizer() if optimizer else SGD(1.0)
         optimizer.build(model.trainable_variables)
         scale = LossScale() if precision == "mixed_float16" else None
         step = TrainStep(model, optimizer, cluster,
-                         StepOptions(Objective(np.ones(C, np.float32)), **settings), scale)
+                         StepOptions(**settings), scale)
     step.run(chunk(x, y, size), 0)
     set_precision("float32")
+    if optimizer.use_ema:
+        return [np.array(v) for v in optimizer._model_variables_moving_average]
     return [np.array(w) for w in model.get_weights()]
 
 
@@ -102,16 +106,19 @@ def fit(build, x, y, optimizer=None, precision="float32", size=B, scope=True, **
     return [np.array(w) for w in model.get_weights() if w.dtype != np.uint32]
 
 
-def numpy_sgd(x, y, size=B, clip=lambda g: g):
+def numpy_sgd(x, y, size=B, clip=lambda g: g, targets=None, history=None):
     # Softmax regression by hand: float64, mean gradient of the whole global batch, then clipped.
     w, b = np.zeros((F, C)), np.zeros(C)
+    targets = np.eye(C)[y] if targets is None else targets
     for rows in batches(len(x), size):
         logits = x[rows].astype(np.float64) @ w + b
         p = np.exp(logits - logits.max(1, keepdims=True))
         p = p / p.sum(1, keepdims=True)
-        d = (p - np.eye(C)[y[rows]]) / len(rows)
+        d = (p - targets[rows]) / len(rows)
         gw, gb = clip([x[rows].T.astype(np.float64) @ d, d.sum(0)])
         w, b = w - gw, b - gb
+        if history is not None:
+            history.append([w, b])
     return [w, b]
 
 
@@ -190,6 +197,34 @@ found["pieces clipped"] = away(
 found["jit"] = error(fit, linear, x, y, jit_compile=True)
 found["many steps"] = error(fit, linear, x, y, steps_per_execution=2)
 found["ours, both"] = away(ours(linear, odd_x, odd_y, xla=True), expected)
+
+history = []
+numpy_sgd(x, y, history=history)
+expected = [0.75 * a + 0.25 * b for a, b in zip(*history)]
+found["ema"] = away(ours(linear, x, y, lambda: SGD(1.0, use_ema=True, ema_momentum=0.75)), expected)
+
+
+def picture():
+    inputs = keras.Input((2, 2, 1))
+    flat = keras.layers.Flatten()(inputs)
+    return keras.Model(inputs, keras.layers.Dense(C, kernel_initializer="zeros")(flat))
+
+
+# Pictures hold the numbers 0 and 1, so that their products stay small; the keys are the rows.
+images = rng.integers(0, 2, (16, 2, 2, 1)).astype(np.uint8)
+mixed, share = (t.numpy() for t in mix_pairs(images, np.arange(16), 0.4))
+assert 0.5 <= share.min() < share.max() <= 1 and len(np.unique(share)) == 16
+other = np.arange(16) ^ 1
+by_hand = (share[:, None] * images.reshape(16, 4)
+           + (1 - share[:, None]) * images[other].reshape(16, 4))
+assert np.abs(mixed.reshape(16, 4) - by_hand).max() < 1e-6
+targets = share[:, None] * np.eye(C)[y] + (1 - share[:, None]) * np.eye(C)[y[other]]
+expected = numpy_sgd(by_hand, y, targets=targets)
+found["mixup"] = [away(ours(picture, images, y, mixup=0.4, **options), expected)
+                  for options in ({}, {"pieces": 2}, {"xla": True})]
+smooth = 0.9 * np.eye(C)[y] + 0.1 / C
+found["smoothing"] = away(ours(linear, x, y, objective=Objective(np.ones(C, np.float32), 0.1)),
+                          numpy_sgd(x, y, targets=smooth))
 print("RESULT" + json.dumps(found))
 """
 
@@ -246,3 +281,10 @@ def test_gradients_are_accumulated(found: dict[str, Any]) -> None:
 def test_fit_refuses_what_ours_combines(found: dict[str, Any]) -> None:
     assert found["jit"] and found["many steps"]
     assert found["ours, both"] < 1e-5
+
+
+def test_options_of_the_step_on_two_replicas(found: dict[str, Any]) -> None:
+    """Against NumPy: moving average, mixup (with accumulation, with XLA), label smoothing."""
+    assert found["ema"] < 1e-5
+    assert max(found["mixup"]) < 1e-5
+    assert found["smoothing"] < 1e-5

@@ -74,7 +74,11 @@ def metrics_from_logits(logits: np.ndarray, labels: np.ndarray) -> Metrics:
 
 
 class Predictor:
-    """Outputs of a model for every example of a subset, each exactly once, in its order."""
+    """Outputs of a model for every example of a subset, each exactly once, in its order.
+
+    Attributes:
+      width: numbers of one output.
+    """
 
     def __init__(
         self,
@@ -97,6 +101,7 @@ class Predictor:
         with cluster.strategy.scope():
             self._step = PredictStep(model, cluster)
         self._examples, self._order = examples, order
+        self.width = int(model.output_shape[-1])
         self._pace = Pace()
         self._epoch = 0
 

@@ -20,7 +20,7 @@ from records.examples import AnyOrder, Examples
 from records.schema import IMAGE, TABULAR, Schema
 from records.subsets import balanced_class_weights
 from train.config import MODALITY_DEFAULTS, TrainConfig
-from train.evaluate import Predictor
+from train.features import extract_features
 from train.objective import Objective
 from train.precision import LossScale, choose_precision, set_precision
 from train.step import StepOptions, TrainStep
@@ -212,11 +212,11 @@ def build_training(
             features, trained = models.split_frozen(model)
     if config.freeze:
         batch = int(config.global_batch_size or 0)
-        examples = _extract(features, examples, cluster, level, batch)
+        examples = extract_features(features, examples, cluster, level, batch)
         level = "device"
     order = make_training_order(config, examples["train"], hardware.get("shuffle_block"))
     with cluster.strategy.scope():
-        optimizer = _make_optimizer(config, order.steps_per_epoch)
+        optimizer = make_optimizer(config, order.steps_per_epoch)
         optimizer.build(trained.trainable_variables)
         scale = LossScale() if hardware["precision"] == "mixed_float16" else None
         options = StepOptions(
@@ -269,7 +269,8 @@ def _build_model(config: TrainConfig, xla: bool, data: Data) -> keras.Model:
     )
 
 
-def _make_optimizer(config: TrainConfig, steps_per_epoch: int) -> keras.optimizers.Optimizer:
+def make_optimizer(config: TrainConfig, steps_per_epoch: int) -> keras.optimizers.Optimizer:
+    """The optimizer with its learning-rate schedule; call it in the strategy's scope."""
     learning_rate: Any = float(config.learning_rate or 0)
     if config.schedule == "cosine":
         total = steps_per_epoch * int(config.epochs or 1)
@@ -289,26 +290,3 @@ def _make_optimizer(config: TrainConfig, steps_per_epoch: int) -> keras.optimize
         "nadam": keras.optimizers.Nadam,
     }
     return makers[config.optimizer](learning_rate, **average)
-
-
-def _extract(
-    features: keras.Model,
-    examples: dict[str, Examples],
-    cluster: Cluster,
-    level: str,
-    global_batch_size: int,
-) -> dict[str, Examples]:
-    """Runs the frozen backbone once over every role's pictures and keeps the features."""
-    extracted = {}
-    for role, source in examples.items():
-        predictor = Predictor(features, source, cluster, level, global_batch_size)
-        outputs = predictor.outputs(f"features of {role}")
-        extracted[role] = dataclasses.replace(
-            source,
-            numbers=np.arange(source.num_examples),
-            labels=source.subset_labels,
-            spec=tf.TensorSpec(outputs.shape[1:], tf.float32),
-            cached=outputs,
-            filling=None,
-        )
-    return extracted
