@@ -13,7 +13,7 @@ import numpy as np
 from models import cnn, mlp, rnn
 from models.config import ModelConfig
 from models.seeding import seeded_initializers
-from models.stages import freeze_backbone, split_frozen
+from models.stages import find_layer, freeze_backbone, split_frozen, unfreeze_from
 
 __all__ = [
     "MODELS",
@@ -21,8 +21,10 @@ __all__ = [
     "ModelEntry",
     "build_model",
     "check_model",
+    "find_layer",
     "freeze_backbone",
     "split_frozen",
+    "unfreeze_from",
 ]
 
 

@@ -44,3 +44,44 @@ def freeze_backbone(model: keras.Model) -> None:
     for layer in backbone.layers:
         if isinstance(layer, keras.layers.Dropout):
             layer.rate = 0.0
+
+
+def unfreeze_from(model: keras.Model, layer_name: str) -> None:
+    """Makes the backbone trainable from one layer on, in place; the head stays trainable.
+
+    Its BatchNorm layers stay as they are, statistics included: a few thousand pictures would
+    undo what they learned from ImageNet (https://keras.io/guides/transfer_learning/).
+
+    Args:
+        model: an image model.
+        layer_name: of a layer of the backbone, or "all".
+
+    Raises:
+        ValueError: not an image model, or no such layer; lists some that there are.
+    """
+    first = find_layer(model, layer_name)
+    backbone = _stage(model, "backbone")
+    backbone.trainable = True
+    for number, layer in enumerate(backbone.layers):
+        is_norm = isinstance(layer, keras.layers.BatchNormalization)
+        layer.trainable = number >= first and not is_norm
+
+
+def find_layer(model: keras.Model, layer_name: str) -> int:
+    """Where a layer stands in the backbone of an image model; 0 for "all".
+
+    Raises:
+        ValueError: as `unfreeze_from`.
+    """
+    names = [layer.name for layer in _stage(model, "backbone").layers]
+    if layer_name == "all":
+        return 0
+    if layer_name not in names:
+        layers = _stage(model, "backbone").layers
+        with_weights = [layer.name for layer in layers if layer.weights]
+        some = ", ".join(with_weights[:: max(1, len(with_weights) // 12)])
+        raise ValueError(
+            f"models: --unfreeze-from expected all or a layer of {model.name}'s backbone, such as "
+            f"{some}; received {layer_name!r}"
+        )
+    return names.index(layer_name)

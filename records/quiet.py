@@ -30,6 +30,8 @@ def import_tensorflow_quietly() -> None:
             import tensorflow as tf
 
             _ = (keras.__version__, tf.__version__)  # both load their parts on first use
+            # It warns of functions traced for several shapes, which is what some here are for.
+            tf.get_logger().setLevel("ERROR")
             failed = False
         finally:
             os.dup2(kept, 2)

@@ -238,3 +238,23 @@ def test_unusable_shapes_are_refused() -> None:
     model = models.build_model(models.ModelConfig("mlp"), tf.TensorSpec([4]), 2, seed=0)
     with pytest.raises(ValueError, match="mlp has no stage 'preprocess'"):
         models.split_frozen(model)
+
+
+def test_unfreezing_leaves_batch_norm_and_the_layers_before() -> None:
+    model = _built("efficientnet_lite0", "random")
+    models.freeze_backbone(model)
+    backbone = model.get_layer("backbone")
+    norms = [x for x in backbone.layers if isinstance(x, keras.layers.BatchNormalization)]
+    others = [x for x in backbone.layers if x.weights and x not in norms]
+    models.unfreeze_from(model, "all")
+    assert not any(x.trainable_weights for x in norms)
+    assert all(x.trainable_weights for x in others)
+    models.freeze_backbone(model)
+    models.unfreeze_from(model, "blocks_10_depthwise_conv")
+    first = backbone.layers.index(backbone.get_layer("blocks_10_depthwise_conv"))
+    for layer in others:
+        is_behind = backbone.layers.index(layer) >= first
+        assert bool(layer.trainable_weights) == is_behind, layer.name
+    assert model.get_layer("head").trainable_weights
+    with pytest.raises(ValueError, match="expected all or a layer of .*blocks_.*received 'top'"):
+        models.unfreeze_from(model, "top")

@@ -40,6 +40,10 @@ def test_values_keep_their_underscores() -> None:
         (["--vocab-size", "2"], "--vocab-size expected at least 3"),
         (["--early-stopping", "-1"], "--early-stopping expected 0 or more"),
         (["--dropout", "1.5"], "--dropout expected"),
+        (["--ema", "1"], "--ema expected a momentum in (0, 1), received 1"),
+        (["--label-smoothing", "1"], "--label-smoothing expected a share in [0, 1)"),
+        (["--accumulate-steps", "0"], "--accumulate-steps expected a positive number"),
+        (["--warmup-epochs", "-1"], "--warmup-epochs expected 0 or more"),
     ],
 )
 def test_wrong_values_say_what_is_right(arguments: list[str], expected: str, capsys: Any) -> None:

@@ -29,7 +29,8 @@ found = {}
 for family in settings["families"]:
     data = open_data(family["dataset"], settings["data_dir"],
                      InputConfig(sequence_length=16, vocab_size=300, image_size=32), seed=3)
-    config = resolve(TrainConfig(model=family["model"], dropout=0.0, seed=3, learning_rate=1e-3,
+    config = resolve(TrainConfig(model=family["model"], dropout=0.0, seed=3,
+                                 learning_rate=family.get("rate", 1e-3),
                                  global_batch_size=family["batch"], clip_norm=1.0, epochs=50,
                                  freeze=family.get("freeze"), augment=True, image_size=32,
                                  length_buckets=1, weights=family.get("weights", "imagenet")),
@@ -87,6 +88,7 @@ UNFROZEN: dict[str, Any] = {
     "batch": 8,
     "freeze": False,
     "scale": 2.0**6,
+    "rate": 1e-4,
     "cells": [cell for cell in ALL if not cell[1]],
 }
 

@@ -61,7 +61,8 @@ _PLACES = ("run_dir", "data_dir", "manual_dir", "checkpoint_minutes", "cache", "
 _RANGES: tuple[tuple[str, Callable[[float], bool], str], ...] = (
     (
         "image_size sequence_length epochs global_batch_size learning_rate clip_norm clip_value "
-        "cpu_devices memory_budget shuffle_block length_buckets accumulate_steps",
+        "cpu_devices memory_budget shuffle_block length_buckets accumulate_steps "
+        "fine_tune_epochs fine_tune_learning_rate",
         lambda x: 0 < x < float("inf"),
         "a positive number",
     ),
@@ -132,7 +133,15 @@ class TrainConfig:
     freeze: bool | None = _flag(
         None, "model", "train only the head, on features computed once (pictures; default on)"
     )
-    augment: bool = _flag(True, "model", "augment pictures on the device (not with --freeze)")
+    unfreeze_from: str | None = _flag(
+        None,
+        "model",
+        "after the head, fine-tune on augmented pictures: all, or the first layer of the backbone "
+        "that is trained",
+    )
+    augment: bool = _flag(
+        True, "model", "augment pictures on the device (not where features are frozen)"
+    )
     dropout: float | None = _flag(None, "model", "dropout rate; default by the model")
     recurrent_dropout: float = _flag(
         0.0, "model", "dropout rate of the recurrent state (texts; never with cuDNN's kernel)"
@@ -140,6 +149,8 @@ class TrainConfig:
 
     epochs: int | None = _flag(None, "training", "the most epochs to train")
     global_batch_size: int | None = _flag(None, "training", "examples per step, all replicas")
+    fine_tune_epochs: int = _flag(5, "training", "epochs of --unfreeze-from")
+    fine_tune_learning_rate: float = _flag(1e-4, "training", "learning rate of --unfreeze-from")
     optimizer: str = _flag("adamw", "training", "the optimizer", OPTIMIZERS)
     learning_rate: float | None = _flag(None, "training", "the learning rate")
     schedule: str = _flag(

@@ -73,10 +73,15 @@ def _check_ignored(asked: TrainConfig, config: TrainConfig, modality: str) -> No
             "train/setup: --recurrent-dropout expected with a text model, received "
             f"--model {config.model}"
         )
-    if config.mixup and (modality != IMAGE or config.freeze):
+    if config.unfreeze_from and not config.freeze:
+        raise ValueError(
+            "train/setup: --unfreeze-from expected with a frozen picture model, whose head is "
+            f"trained first, received --model {config.model} without --freeze"
+        )
+    if config.mixup and (modality != IMAGE or (config.freeze and not config.unfreeze_from)):
         raise ValueError(
             "train/setup: --mixup expected with a picture model whose backbone is trained "
-            f"(--no-freeze), received --model {config.model}"
+            f"(--no-freeze or --unfreeze-from), received --model {config.model}"
         )
     if asked.monitor and not config.early_stopping:
         raise ValueError(
@@ -208,12 +213,56 @@ def build_training(
         model = _build_model(config, hardware["xla"], data)
         trained = model
         if config.freeze:
+            models.find_layer(model, config.unfreeze_from or "all")  # an error now, not later
             models.freeze_backbone(model)
             features, trained = models.split_frozen(model)
     if config.freeze:
         batch = int(config.global_batch_size or 0)
         examples = extract_features(features, examples, cluster, level, batch)
         level = "device"
+    return _assemble(config, hardware, data, level, examples, cluster, (model, trained))
+
+
+def build_fine_tuning(
+    config: TrainConfig,
+    hardware: dict[str, Any],
+    data: Data,
+    level: str,
+    examples: dict[str, Examples],
+    cluster: Cluster,
+    model: keras.Model,
+) -> tuple[TrainConfig, Training]:
+    """What `--unfreeze-from` trains after the head: (its settings, the same model on pictures).
+
+    Args:
+      config: resolved settings of the run.
+      hardware, data, level, examples, cluster: as `build_training`.
+      model: whose head was trained.
+
+    Raises:
+      ValueError: there is no such layer; lists some.
+    """
+    models.unfreeze_from(model, str(config.unfreeze_from))
+    config = dataclasses.replace(
+        config,
+        freeze=False,
+        epochs=config.fine_tune_epochs,
+        learning_rate=config.fine_tune_learning_rate,
+    )
+    return config, _assemble(config, hardware, data, level, examples, cluster, (model, model))
+
+
+def _assemble(
+    config: TrainConfig,
+    hardware: dict[str, Any],
+    data: Data,
+    level: str,
+    examples: dict[str, Examples],
+    cluster: Cluster,
+    built: tuple[keras.Model, keras.Model],
+) -> Training:
+    """Optimizer and step for (the whole model, the part of it that is trained)."""
+    model, trained = built
     order = make_training_order(config, examples["train"], hardware.get("shuffle_block"))
     with cluster.strategy.scope():
         optimizer = make_optimizer(config, order.steps_per_epoch)
@@ -228,7 +277,7 @@ def build_training(
             xla=hardware["xla"],
             seed=config.seed,
             augment=augment_images if _augments(config, data) else None,
-            mixup=config.mixup,
+            mixup=0.0 if config.freeze else config.mixup,
             pieces=config.accumulate_steps,
         )
         step = TrainStep(trained, optimizer, cluster, options, scale)
