@@ -54,7 +54,8 @@ MODALITY_DEFAULTS: dict[str, dict[str, Any]] = {
 }
 
 # Settings that change no result: a run goes on with others.
-_PLACES = ("run_dir", "data_dir", "manual_dir", "checkpoint_minutes", "cache", "memory_budget")
+_PLACES = ("run_dir", "data_dir", "manual_dir", "cache", "memory_budget")
+_PLACES += ("checkpoint_minutes", "checkpoint_steps", "keep_checkpoints")
 
 
 def _flag(default: Any, group: str, text: str, choices: tuple[str, ...] | None = None) -> Any:
@@ -151,6 +152,10 @@ class TrainConfig:
     checkpoint_minutes: float = _flag(
         5.0, "output", "minutes between checkpoints; the end of a run always writes one"
     )
+    checkpoint_steps: int | None = _flag(
+        None, "output", "a checkpoint also after every N steps of the run"
+    )
+    keep_checkpoints: int = _flag(2, "output", "how many of the newest checkpoints are kept")
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
@@ -165,6 +170,7 @@ class TrainConfig:
     def _check_numbers(self) -> None:
         positive: tuple[str, ...] = ("image_size", "sequence_length", "epochs")
         positive += ("global_batch_size", "learning_rate")
+        positive += ("checkpoint_steps", "keep_checkpoints")
         positive += ("clip_norm", "cpu_devices", "memory_budget", "shuffle_block", "length_buckets")
         for name in positive:
             value = getattr(self, name)
