@@ -15,60 +15,56 @@ from typing import Any
 
 import numpy as np
 
-_KEEP = 2
-
 
 class CheckpointError(ValueError):
     """A checkpoint that cannot be used."""
 
 
-def local_values(variables: list[Any]) -> list[np.ndarray]:
-    """The arrays of variables; of a variable with a value per replica, all local ones stacked."""
-    return [np.stack([p.numpy() for p in _parts(v)]) for v in variables]
+def write_checkpoint(
+    folder: Path, step: int, arrays: dict[str, list[np.ndarray]], state: Any, keep: int = 2
+) -> None:
+    """Writes `step-<step>.npz` atomically, then drops all but the newest `keep`.
 
-
-def assign_values(variables: list[Any], arrays: list[np.ndarray]) -> None:
-    """Puts the arrays of `local_values` back.
+    However this ends, the older checkpoints are as they were until the new one is whole and on
+    the disk.
 
     Raises:
-      CheckpointError: they are not as many as the variables, or of other shapes.
+      OSError: the folder cannot be written, or the disk is full.
     """
-    if len(arrays) != len(variables):
-        raise CheckpointError(f"expected {len(variables)} variables, received {len(arrays)}")
-    for variable, stacked in zip(variables, arrays, strict=True):
-        parts = _parts(variable)
-        if stacked.shape[1:] != tuple(parts[0].shape):
-            raise CheckpointError(
-                f"variable {parts[0].name} expected shape {tuple(parts[0].shape)}, received "
-                f"{stacked.shape[1:]}"
-            )
-        for i, part in enumerate(parts):
-            part.assign(stacked[min(i, len(stacked) - 1)])
-
-
-def _parts(variable: Any) -> list[Any]:
-    variable = getattr(variable, "value", variable) if hasattr(variable, "_value") else variable
-    return list(getattr(variable, "values", None) or [variable])
-
-
-def write_checkpoint(
-    folder: Path, step: int, arrays: dict[str, list[np.ndarray]], state: Any
-) -> None:
-    """Writes `step-<step>.npz` atomically and drops all but the newest two."""
     folder.mkdir(parents=True, exist_ok=True)
     named = {f"{k}/{i}": a for k, group in arrays.items() for i, a in enumerate(group)}
     buffer = io.BytesIO()
     named["state"] = np.array(json.dumps(state))
     np.savez(buffer, **named)  # type: ignore[arg-type]
     final = folder / f"step-{step:010d}.npz"
-    temporary = folder / f".{final.name}.tmp"
-    with open(temporary, "wb") as file:
-        file.write(buffer.getbuffer())
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, final)
-    for old in sorted(folder.glob("step-*.npz"))[:-_KEEP]:
-        old.unlink()
+    temporary = folder / ".unfinished"  # one name: what a killed process left is overwritten
+    try:
+        with open(temporary, "wb") as file:
+            file.write(buffer.getbuffer())
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, final)
+        _sync_folder(folder)
+    finally:
+        temporary.unlink(missing_ok=True)
+    # A checkpoint of a later step is one that was damaged: the run came from an earlier one.
+    older = sorted(p for p in _checkpoints(folder) if p.name < final.name)
+    kept = {final, *older[len(older) - (keep - 1) :]}
+    for path in set(_checkpoints(folder)) - kept:
+        path.unlink()
+
+
+def _sync_folder(folder: Path) -> None:
+    """The new name survives a crash of the machine."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _checkpoints(folder: Path) -> list[Path]:
+    return sorted(folder.glob("step-*.npz"))
 
 
 def read_checkpoint(folder: Path) -> tuple[dict[str, list[np.ndarray]], Any] | None:
@@ -76,15 +72,21 @@ def read_checkpoint(folder: Path) -> tuple[dict[str, list[np.ndarray]], Any] | N
 
     A damaged newest one is named, and the one before it is used.
     """
-    for path in sorted(folder.glob("step-*.npz"), reverse=True):
+    paths = _checkpoints(folder)
+    for number, path in reversed(list(enumerate(paths))):
         try:
             return _read(path)
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-            print(f"checkpoint {path} is damaged ({error}); trying the one before it")
+        except Exception as error:  # NumPy and zipfile raise some ten kinds for damaged bytes
+            following = f"going on from {paths[number - 1].name}" if number else "beginning anew"
+            reason = f"{type(error).__name__}: {error}"
+            print(f"checkpoint {path} is damaged ({reason}); {following}", flush=True)
     return None
 
 
 def _read(path: Path) -> tuple[dict[str, list[np.ndarray]], Any]:
+    with zipfile.ZipFile(path) as file:
+        if damaged := file.testzip():  # first: NumPy believes a damaged header before the sum
+            raise CheckpointError(f"bad checksum of {damaged}")
     arrays: dict[str, dict[int, np.ndarray]] = {}
     with np.load(path, allow_pickle=False) as stored:
         state = json.loads(str(stored["state"]))

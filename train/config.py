@@ -55,14 +55,15 @@ MODALITY_DEFAULTS: dict[str, dict[str, Any]] = {
 }
 
 # Settings that change no result: a run goes on with others.
-_PLACES = ("run_dir", "data_dir", "manual_dir", "checkpoint_minutes", "cache", "memory_budget")
+_PLACES: tuple[str, ...] = ("run_dir", "data_dir", "manual_dir", "cache", "memory_budget")
+_PLACES += ("checkpoint_minutes", "checkpoint_steps", "keep_checkpoints")
 
 # Which numbers a field may hold: (fields, test, what an error says was expected).
 _RANGES: tuple[tuple[str, Callable[[float], bool], str], ...] = (
     (
         "image_size sequence_length epochs global_batch_size learning_rate clip_norm clip_value "
         "cpu_devices memory_budget shuffle_block length_buckets accumulate_steps "
-        "fine_tune_epochs fine_tune_learning_rate",
+        "fine_tune_epochs fine_tune_learning_rate checkpoint_steps keep_checkpoints",
         lambda x: 0 < x < float("inf"),
         "a positive number",
     ),
@@ -211,6 +212,10 @@ class TrainConfig:
     checkpoint_minutes: float = _flag(
         5.0, "output", "minutes between checkpoints; the end of a run always writes one"
     )
+    checkpoint_steps: int | None = _flag(
+        None, "output", "a checkpoint also after every N steps of the run"
+    )
+    keep_checkpoints: int = _flag(2, "output", "how many of the newest checkpoints are kept")
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -73,11 +73,16 @@ def metrics_from_logits(logits: np.ndarray, labels: np.ndarray) -> Metrics:
     return metrics_from_confusion(confusion, loss)
 
 
+class Stopped(KeyboardInterrupt):
+    """A worker asked predictions to stop (`Predictor.stop`); all workers raise it together."""
+
+
 class Predictor:
     """Outputs of a model for every example of a subset, each exactly once, in its order.
 
     Attributes:
       width: numbers of one output.
+      stop: is asked after every call whether to raise `Stopped`.
     """
 
     def __init__(
@@ -103,13 +108,15 @@ class Predictor:
         self._examples, self._order = examples, order
         self.width = int(model.output_shape[-1])
         self._pace = Pace()
+        self._cluster = cluster
         self._epoch = 0
+        self.stop: Callable[[], bool] = bool
 
     def batches(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """(numbers int64 [rows] in the subset, outputs float32 [rows, ...]), each example once."""
         self._feed.start(self._epoch)
         pace, step = self._pace, 0
-        while (chunk := self._feed.take(pace.steps)) is not None:
+        while (chunk := self._feed.take(self._agreed_steps())) is not None:
             with pace.timed(chunk.steps):
                 outputs = self._step.run(chunk)
             numbers, weights = self._order.examples(self._epoch, step, chunk.steps)
@@ -117,6 +124,13 @@ class Predictor:
             real = weights > 0
             yield numbers[real], outputs[real]
         self._epoch += 1  # the same order again; the feed goes on without a new start
+
+    def _agreed_steps(self) -> int:
+        """Steps of the next call, by the chief's clock."""
+        said = self._cluster.exchange(self._pace.steps, self.stop())
+        if said[:, 1].any():
+            raise Stopped
+        return int(said[0, 0])
 
     def outputs(self, label: str = "predicting") -> np.ndarray:
         """The outputs float32 [n, ...] in the subset's order; `label` names the progress line."""

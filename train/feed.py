@@ -34,6 +34,9 @@ _SHARED_BYTES = 2**16  # below it a copy costs less than sharing the memory
 # progress, checkpoints and signals get their turn several times a second.
 _CALL_SECONDS = 0.25
 
+# (steps, counts [steps], lengths [steps], arrays of each local replica): see `Chunk`.
+_Steps = tuple[int, np.ndarray, np.ndarray, list[tuple[Any, ...]]]
+
 
 @dataclasses.dataclass
 class Chunk:
@@ -86,6 +89,7 @@ class Feed:
             self.chunk_steps = 1 if self._one_length else min(self.chunk_steps, fitting)
         self._position: tuple[int, int] | None = None
         self._planned: tuple[np.ndarray, ...] | None = None
+        self._held: _Steps | None = None
         self._rows = np.arange(self.chunk_steps * width).reshape(self.chunk_steps, width)
 
     def start(self, epoch: int, step: int = 0) -> None:
@@ -99,11 +103,12 @@ class Feed:
                     make_chunks(self.examples, self.order, (epoch, step), self.chunk_steps, rows)
                     for rows in self._slices
                 ]
+                self._held = None
         self._position = epoch, step
 
-    def take(self, limit: int) -> Chunk | None:
+    def take(self, limit: int, end: int | None = None) -> Chunk | None:
         """The next chunk: up to `limit` steps from the device cache, K steps from the host;
-        None at the end of the epoch.
+        at most `end` from either. None at the end of the epoch.
         """
         assert self._position is not None, "start() comes first"
         epoch, step = self._position
@@ -112,16 +117,37 @@ class Feed:
             self._position = epoch + 1, 0
             return None
         if self._level == "device":
-            steps, counts, lengths, replicas = self._take_planned(min(limit, self.chunk_steps))
+            limit = min(limit, self.chunk_steps, end or limit)
+            steps, counts, lengths, replicas = self._take_planned(limit)
         else:
-            steps = min(left, self.chunk_steps)
-            replicas = [self._next(i) for i in range(len(self._slices))]
-            counts = self.order.counts(epoch, step, steps)
-            lengths = self._lengths(epoch, step, steps)
+            held = self._held or self._next_steps(epoch, step, min(left, self.chunk_steps))
+            taken, self._held = self._cut(held, end or held[0])
+            steps, counts, lengths, replicas = taken
         self._position = epoch, step + steps
         arrays = self._distribute(replicas)
         counts = self._padded(counts.astype(np.float32))
         return Chunk(arrays, counts, self._padded(lengths), steps)
+
+    def _next_steps(self, epoch: int, step: int, steps: int) -> _Steps:
+        """The next K steps from the host."""
+        replicas = [self._next(i) for i in range(len(self._slices))]
+        counts = self.order.counts(epoch, step, steps)
+        return steps, counts, self._lengths(epoch, step, steps), replicas
+
+    def _cut(self, held: _Steps, end: int) -> tuple[_Steps, _Steps | None]:
+        """The first `end` steps, and the rest, which gathers from the same inputs."""
+        steps, counts, lengths, replicas = held
+        if end >= steps:
+            return held, None
+
+        def part(which: slice) -> _Steps:
+            cut = [
+                (inputs, labels, *(self._padded(a[:steps][which]) for a in rows), replica)
+                for inputs, labels, *rows, replica in replicas
+            ]
+            return len(counts[which]), counts[which], lengths[which], cut
+
+        return part(slice(end)), part(slice(end, None))
 
     def _lengths(self, epoch: int, step: int, steps: int) -> np.ndarray:
         lengths = self.order.lengths(epoch, step, steps)
@@ -145,8 +171,8 @@ class Feed:
         is_short = self.order.steps_per_epoch <= self.chunk_steps
         return map(plan, begins) if is_short else ordered_map(plan, begins, threads=1)
 
-    def _take_planned(self, limit: int) -> tuple[int, np.ndarray, np.ndarray, list[Any]]:
-        """(steps, counts, lengths, rows behind the copy of the split per local replica)."""
+    def _take_planned(self, limit: int) -> _Steps:
+        """The next steps; every replica's copy of the split stands before their rows."""
         if self._planned is None:
             self._planned = next(self._plan_ahead)
         lengths = self._planned[3]

@@ -15,16 +15,18 @@ from typing import Any
 
 from train.config import TrainConfig
 
+_REPLICAS = ("strategy", "cpu_devices")  # settings of how many there are
 _PACKAGES = ("tensorflow", "keras", "tensorflow-datasets", "tensorflow-text", "numpy")
 
 
 class RunFolder:
     """Reads and writes a run folder; every file appears whole under its final name.
 
-    One process at a time holds it; the system releases it however that process ends.
+    One process at a time holds it; the system releases it however that process ends. Of several
+    workers this is the chief; the others only read.
     """
 
-    def __init__(self, path: str, config: TrainConfig, fingerprint: str):
+    def __init__(self, path: str, config: TrainConfig, fingerprint: str, *, is_chief: bool = True):
         """Opens or makes the folder; nothing is written before `claim`.
 
         Raises:
@@ -32,7 +34,21 @@ class RunFolder:
             it cannot be made; or another process trains in it.
         """
         self.path = Path(path)
+        self._is_chief = is_chief
         self._check_folder(config, fingerprint)
+        if is_chief:
+            self._make()
+            self._lock()
+        self._config = self._read_config() or (
+            json.loads(config.to_json()) | {"data_fingerprint": fingerprint}
+        )
+
+    def claim(self) -> None:
+        """Writes `config.json`: from now on the folder belongs to this run's settings."""
+        if self._is_chief:
+            self._write_config()
+
+    def _make(self) -> None:
         try:
             self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -40,14 +56,6 @@ class RunFolder:
                 f"train/folder: --run-dir expected a folder that can be written, received "
                 f"{self.path} ({error.strerror}). Choose another --run-dir"
             ) from error
-        self._lock()
-        self._config = self._read_config() or (
-            json.loads(config.to_json()) | {"data_fingerprint": fingerprint}
-        )
-
-    def claim(self) -> None:
-        """Writes `config.json`: from now on the folder belongs to this run's settings."""
-        self._write_config()
 
     def _lock(self) -> None:
         """Locks the folder itself, so that no lock file stays behind; freed with this object."""
@@ -125,6 +133,9 @@ class RunFolder:
         stored.pop("resolved", None)
         asked = json.loads(config.to_json()) | {"data_fingerprint": fingerprint}
         differing = sorted(k for k in stored.keys() | asked if stored.get(k) != asked.get(k))
+        if not (self.path / "metrics.json").exists():
+            # An unfinished run goes on with other replicas: it sees the same examples.
+            differing = [k for k in differing if k not in _REPLICAS]
         if differing:
             lines = "; ".join(f"{k}: {stored.get(k)!r}, now {asked.get(k)!r}" for k in differing)
             raise ValueError(

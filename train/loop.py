@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import json
 import signal
 import time
 from collections.abc import Iterator
@@ -15,15 +16,15 @@ import numpy as np
 from records.fingerprint import check_fingerprint
 from records.schema import read_schema
 from train import report
-from train.checkpoint import assign_values, local_values, read_checkpoint, write_checkpoint
 from train.config import TrainConfig
-from train.evaluate import Metrics, Predictor, metrics_from_confusion
-from train.feed import Feed, Pace
+from train.evaluate import Metrics, Predictor, Stopped, metrics_from_confusion
+from train.feed import Chunk, Feed, Pace
 from train.folder import RunFolder
 from train.prepare import prepare
 from train.profile import Profile
 from train.setup import (
     Training,
+    build_fine_tuning,
     build_training,
     check_rows,
     open_examples,
@@ -31,6 +32,7 @@ from train.setup import (
     resolve_hardware,
     resolve_shuffle_block,
 )
+from train.state import State
 from train.strategy import Cluster, make_cluster, set_up_devices
 
 
@@ -38,37 +40,20 @@ class Interrupted(KeyboardInterrupt):
     """SIGINT or SIGTERM: a checkpoint was written, the same command goes on."""
 
 
-@dataclasses.dataclass
-class Progress:
-    """Where a run stands; all of it is in every checkpoint.
-
-    Attributes:
-      epoch, step: the next step, and its epoch.
-      finished: no epoch is left, or early stopping ended the run.
-      best: best value so far of the monitored metric, signed so that more is better.
-      waited: epochs since then.
-      history: one row per finished epoch.
-      seconds: time spent so far, by kind: input, step, rest.
-    """
-
-    epoch: int = 0
-    step: int = 0
-    finished: bool = False
-    best: float | None = None
-    waited: int = 0
-    history: list[dict[str, Any]] = dataclasses.field(default_factory=list)
-    seconds: dict[str, float] = dataclasses.field(
-        default_factory=lambda: {"input": 0.0, "step": 0.0, "rest": 0.0}
-    )
-
-
 class Loop:
     """Trains until the epochs are done or early stopping says so."""
 
     def __init__(
-        self, config: TrainConfig, training: Training, cluster: Cluster, folder: RunFolder
+        self,
+        config: TrainConfig,
+        training: Training,
+        cluster: Cluster,
+        folder: RunFolder,
+        before: State | None = None,
     ):
-        """Takes up the newest checkpoint of the run folder, if there is one."""
+        """Takes up the newest checkpoint of the run folder, if there is one; `before` is the state
+        of the stage before this one.
+        """
         self.config, self.training, self.folder, self._cluster = config, training, folder, cluster
         train = training.examples["train"]
         self._epochs = int(config.epochs or 0)
@@ -76,12 +61,14 @@ class Loop:
         one_length = training.step.compiled
         self._feed = Feed(train, self.order, cluster, training.level, one_length=one_length)
         self._validation = make_predictor(config, training, "validation", cluster)
-        self._best: list[np.ndarray] = []
+        self._validation.stop = lambda: self._signal is not None
         self._profile = Profile(config, folder.path)
         self._signal: int | None = None
         self._pace = Pace()
-        self.progress = Progress()
-        self._restore()
+        self._steps = self._pace.steps
+        self.state = State(training, cluster, folder, config.keep_checkpoints, before)
+        self._first_row = len(self.state.progress.history)
+        self.state.restore()
 
     def run(self) -> None:
         """Trains; leaves the best weights in the model, the last ones without early stopping.
@@ -91,14 +78,18 @@ class Loop:
         """
         self._saved = time.monotonic()
         with self._signals(), self._profile:
-            while not self.progress.finished:
+            if self._first_row and not self.state.number:
+                self._validate()  # what an earlier stage reached is the one to beat
+            while not self.state.progress.finished:
                 self._run_epoch()
             self._save()
         if self.config.early_stopping:
-            assign_values(self._weights(), self._best)
+            self.state.take_best()
+        else:
+            self.state.take_average()
 
     def _run_epoch(self) -> None:
-        progress, step = self.progress, self.training.step
+        progress, step = self.state.progress, self.training.step
         start, before = time.perf_counter(), dict(progress.seconds)
         first = progress.step
         if first == 0:
@@ -109,8 +100,7 @@ class Loop:
         confusion = step.confusion.numpy()
         train = metrics_from_confusion(confusion, step.loss_sum.numpy() / confusion.sum())
         self._check_finite(train)
-        validation = self._validation.metrics()
-        self._judge(validation)
+        validation = self._validate()
         examples = sum(self.order.counts(progress.epoch, first, self.order.steps_per_epoch - first))
         share = float(examples) / self.order.num_examples
         self._record(train, validation, share, middle - start, time.perf_counter() - start)
@@ -118,32 +108,34 @@ class Loop:
         progress.finished |= progress.epoch >= self._epochs
         spent = sum(progress.seconds[k] - before[k] for k in ("input", "step"))
         progress.seconds["rest"] += time.perf_counter() - start - spent
-        self._save_when_due()
+        self._agree()
 
     def _check_finite(self, train: Metrics) -> None:
         """Raises ValueError where the loss is no number any more: nothing better can follow."""
         if np.isfinite(train.loss):
             return
         raise ValueError(
-            f"train/loop: epoch {self.progress.epoch + 1}: the training loss is {train.loss}. "
+            f"train/loop: epoch {self.state.progress.epoch + 1}: the training loss is "
+            f"{train.loss}. "
             "Choose a smaller --learning-rate, or --clip-norm 1; then remove "
             f"{self.folder.path}, or choose another --run-dir"
         )
 
     def _run_steps(self) -> None:
         """Runs the rest of the epoch. While a chunk runs on a GPU, the next is being made."""
-        progress, seconds, pace = self.progress, self.progress.seconds, self._pace
+        progress, pace = self.state.progress, self._pace
+        seconds = progress.seconds
         t0 = time.perf_counter()
-        chunk = self._feed.take(self._limit(0))
+        chunk = self._take(0)
         seconds["input"] += time.perf_counter() - t0
         while chunk is not None:
             t1 = time.perf_counter()
-            number = progress.epoch * self.order.steps_per_epoch + progress.step
+            number = self.state.number
             with pace.timed(chunk.steps):
                 with self._profile.step(number, chunk.steps):
                     self.training.step.run(chunk, number)
                 t2 = time.perf_counter()
-                following = self._feed.take(self._limit(chunk.steps))
+                following = self._take(chunk.steps)
                 t3 = time.perf_counter()
                 self.training.step.loss_sum.numpy()  # waits for the device
             t4 = time.perf_counter()
@@ -154,23 +146,58 @@ class Loop:
             progress.step += chunk.steps
             chunk = following
             if chunk is not None:
-                self._save_when_due()
+                self._agree()
 
-    def _limit(self, running: int) -> int:
-        """The most steps of the next chunk, given that `running` steps are under way."""
-        number = self.progress.epoch * self.order.steps_per_epoch + self.progress.step + running
-        return self._profile.limit(number, self._pace.steps)
+    def _take(self, running: int) -> Chunk | None:
+        """The next chunk, given that `running` steps are under way; it ends where a checkpoint
+        is due.
+        """
+        number, every = self.state.number + running, self.config.checkpoint_steps
+        end = every - number % every if every else None
+        return self._feed.take(self._profile.limit(number, self._steps), end)
+
+    def _agree(self) -> None:
+        """Saves or ends where it is time, and sets the steps of the next call.
+
+        All workers decide alike, by the chief's clock, and end when one got a signal.
+        """
+        due = time.monotonic() - self._saved > 60 * self.config.checkpoint_minutes
+        said = self._cluster.exchange(self._pace.steps, due, self._signal is not None)
+        self._steps, due, stop = int(said[0, 0]), bool(said[0, 1]), bool(said[:, 2].any())
+        every = self.config.checkpoint_steps
+        if due or stop or (every and self.state.number % every == 0):
+            self._save()
+        if stop:
+            raise Interrupted
+
+    def _save(self) -> None:
+        self.state.save()
+        self._saved = time.monotonic()
+
+    def _validate(self) -> Metrics:
+        """Metrics of the validation examples; keeps the weights if they are the best so far.
+
+        A signal ends it, and a resume begins it anew.
+        """
+        try:
+            with self.state.averaged():
+                validation = self._validation.metrics()
+                self._judge(validation)
+        except Stopped:
+            self._save()
+            raise Interrupted from None
+        return validation
 
     def _judge(self, validation: Metrics) -> None:
         """Keeps the best weights and counts the epochs without a better metric."""
-        progress = self.progress
+        progress = self.state.progress
         if not self.config.early_stopping:
             return
         value = getattr(validation, str(self.config.monitor))
         signed = -value if self.config.monitor == "loss" else value
         if progress.best is None or signed > progress.best:
             progress.best, progress.waited = signed, 0
-            self._best = local_values(self._weights())
+            self.state.keep_best()
         else:
             progress.waited += 1
         progress.finished = progress.waited >= self.config.early_stopping
@@ -184,7 +211,8 @@ class Loop:
         seconds: float,
     ) -> None:
         """Adds a row to the history; `share` of the epoch was trained in `step_seconds`."""
-        row: dict[str, Any] = {"epoch": self.progress.epoch + 1}
+        progress = self.state.progress
+        row: dict[str, Any] = {"epoch": len(progress.history) + 1}
         for prefix, metrics in (("", train), ("val_", validation)):
             for name in ("loss", "accuracy", "weighted_f1"):
                 row[prefix + name] = getattr(metrics, name)
@@ -194,58 +222,12 @@ class Loop:
         lengths = self.training.examples["train"].subset_lengths
         if lengths is not None:
             row["tokens_per_s"] = rate * float(lengths.sum())
-        self.progress.history.append(row)
-        self.folder.write_history(self.progress.history)
-        report.print_epoch(row, self._epochs, self.progress.history)
-        report.write_scalars(self.folder.path, row)
-
-    def _weights(self) -> list[Any]:
-        return list(self.training.trained.variables)
-
-    def _groups(self) -> dict[str, list[Any]]:
-        """Every variable that shapes what comes next."""
-        step, scale = self.training.step, self.training.scale
-        return {
-            "model": self._weights(),
-            "optimizer": list(self.training.optimizer.variables),
-            "totals": [step.loss_sum, step.confusion],
-            "scale": [scale.scale, scale.finite_steps] if scale else [],
-        }
-
-    def _save(self) -> None:
-        self._saved = time.monotonic()
-        if not self._cluster.is_chief:
-            return
-        arrays = {name: local_values(group) for name, group in self._groups().items()}
-        progress = self.progress
-        number = progress.epoch * self.order.steps_per_epoch + progress.step
-        state = dataclasses.asdict(progress) | {"order": self.order.state}
-        write_checkpoint(self.folder.checkpoints, number, arrays | {"best": self._best}, state)
-
-    def _save_when_due(self) -> None:
-        due = time.monotonic() - self._saved > 60 * self.config.checkpoint_minutes
-        if due or self._signal is not None:
-            self._save()
-        if self._signal is not None:
-            raise Interrupted(signal.Signals(self._signal).name)
-
-    def _restore(self) -> None:
-        found = read_checkpoint(self.folder.checkpoints)
-        if found is None:
-            return
-        arrays, state = found
-        order = state.pop("order", None)
-        if order != self.order.state:
-            raise ValueError(
-                f"train/loop: {self.folder.checkpoints}: order of examples expected "
-                f"{self.order.state}, received a checkpoint of {order}. Continue it with the "
-                "settings it began with, or name another --run-dir"
-            )
-        for name, group in self._groups().items():
-            assign_values(group, arrays.get(name, []))
-        self._best = arrays.get("best", [])
-        self.progress = Progress(**state)
-        print(f"  going on at epoch {self.progress.epoch + 1}, step {self.progress.step}")
+        progress.history.append(row)
+        if self._cluster.is_chief:
+            self.folder.write_history(progress.history)
+            epochs = self._first_row + self._epochs
+            report.print_epoch(row, epochs, progress.history[self._first_row :])
+            report.write_scalars(self.folder.path, row)
 
     @contextlib.contextmanager
     def _signals(self) -> Iterator[None]:
@@ -292,37 +274,75 @@ def train_and_evaluate(config: TrainConfig) -> dict[str, Any]:
     Raises:
       FileNotFoundError: the set is not there and cannot be prepared.
       ValueError: settings that do not fit the data, the hardware or the run folder.
+      WorkerDied: another worker of the run is gone.
     """
     began = time.perf_counter()
     set_up_devices(config.cpu_devices, config.deterministic)
-    directory = prepare(config.dataset, config.data_dir, config.manual_dir)
+    cluster = make_cluster(config.strategy, config.cpu_devices)
+    with cluster.workers.watched() if cluster.workers else contextlib.nullcontext():
+        found = _train_and_evaluate(config, cluster, began)
+        cluster.exchange(0)  # a worker that ended while another works would be taken for dead
+    return found
+
+
+def _prepare(config: TrainConfig, cluster: Cluster) -> str:
+    """As `prepare`; one worker after the other, so that the first builds for those beside it."""
+    own = 0 if cluster.workers is None else cluster.workers.index
+    directory = ""
+    for turn in range(len(cluster.workers.addresses) if cluster.workers else 1):
+        if turn == own:
+            directory = prepare(config.dataset, config.data_dir, config.manual_dir)
+        cluster.exchange(0)
+    return directory
+
+
+def _train_and_evaluate(config: TrainConfig, cluster: Cluster, began: float) -> dict[str, Any]:
+    directory = _prepare(config, cluster)
     fingerprint = check_fingerprint(directory)
     schema = read_schema(directory, config.feature)
-    report.print_dataset_note(schema)
     config = resolve(config, schema)
     cluster = make_cluster(config.strategy, config.cpu_devices)
     check_rows(config, cluster)
     folder = RunFolder(config.run_dir or config.default_run_dir(), config, fingerprint)
+    cluster.check_same("settings", config.to_json())
+    cluster.check_same(f"the data of {schema.name}", fingerprint)
+    path = config.run_dir or config.default_run_dir()
+    folder = RunFolder(path, config, fingerprint, is_chief=cluster.is_chief)
     finished = folder.finished_metrics()
+    seen = json.dumps([finished is None, folder.keep_resolved({})], sort_keys=True)
+    cluster.check_same(f"--run-dir {path}, a folder they share,", seen)
     if finished is not None:
-        report.print_summary(finished, folder.path, again=True)
+        if cluster.is_chief:
+            report.print_summary(finished, folder.path, again=True)
         return finished
     hardware = folder.keep_resolved(resolve_hardware(config, cluster))
-    report.print_header(config, schema, cluster, hardware, folder.path)
+    if cluster.is_chief:
+        report.print_dataset_note(schema)
+        report.print_header(config, schema, cluster, hardware, folder.path)
     data, level, examples = open_examples(config, schema, cluster)
-    block = resolve_shuffle_block(config, level, examples["train"])
+    block = resolve_shuffle_block(config, level, examples["train"], cluster)
     hardware = folder.keep_resolved({"shuffle_block": block})
     training = build_training(config, hardware, data, level, examples, cluster)
-    loop = Loop(config, training, cluster, folder)
+    stage = dataclasses.replace(config, profile=None) if config.unfreeze_from else config
+    loop = Loop(stage, training, cluster, folder)
     folder.claim()
     setup_seconds = time.perf_counter() - began
     loop.run()
+    if config.unfreeze_from:
+        if cluster.is_chief:
+            print(f"  fine-tuning: the backbone is trained too, from {config.unfreeze_from} on")
+        stage, training = build_fine_tuning(
+            config, hardware, data, level, examples, cluster, training.model
+        )
+        loop = Loop(stage, training, cluster, folder, loop.state)
+        loop.run()
     results: dict[str, Metrics] = {}
     for role in ("validation", "test"):
         if role in training.examples:
             results[role] = make_predictor(config, training, role, cluster).metrics()
-    seconds = loop.progress.seconds | {"setup": setup_seconds}
+    progress = loop.state.progress
+    seconds = progress.seconds | {"setup": setup_seconds}
     found = report.RunResult(config, hardware, schema, cluster, fingerprint, results, seconds)
     if not cluster.is_chief:
         return found.to_dict()
-    return report.write_run(folder, found, training, data, loop.progress.history)
+    return report.write_run(folder, found, training, data, progress.history)

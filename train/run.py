@@ -7,6 +7,7 @@ python -m train.run --dataset fetal_health --manual-dir FOLDER
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 
 from records.quiet import import_tensorflow_quietly
@@ -31,23 +32,39 @@ def parse_config(arguments: list[str]) -> TrainConfig:
 def main(arguments: list[str] | None = None) -> int:
     """Runs the training that the flags describe; returns the exit code."""
     config = parse_config(sys.argv[1:] if arguments is None else arguments)
+    # A scheduler's SIGTERM ends a run as Ctrl-C does, with a message, also before its first step.
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        return _run(config)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _run(config: TrainConfig) -> int:
     try:
         import_tensorflow_quietly()
-        from train.loop import Interrupted, train_and_evaluate  # imports TensorFlow: not at the top
+        # They import TensorFlow: not at the top.
+        from train.loop import Interrupted, train_and_evaluate
+        from train.workers import WorkerDied, end_without_the_others
     except KeyboardInterrupt:
-        return 130
+        return _interrupted("starts again")
     try:
         train_and_evaluate(config)
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+    except WorkerDied as error:
+        end_without_the_others(str(error))
     except Interrupted:
-        print("interrupted; the same command goes on from the checkpoint", file=sys.stderr)
-        return 130
+        return _interrupted("goes on from the checkpoint")
     except KeyboardInterrupt:
-        print("interrupted; the same command starts again", file=sys.stderr)
-        return 130
+        return _interrupted("goes on from the last checkpoint, if there is one, or starts again")
     return 0
+
+
+def _interrupted(following: str) -> int:
+    print(f"interrupted; the same command {following}", file=sys.stderr)
+    return 130
 
 
 if __name__ == "__main__":

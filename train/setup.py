@@ -14,7 +14,7 @@ import tensorflow as tf
 import models
 from models.augment import augment_images
 from records.buckets import make_order
-from records.cache import choose_level, choose_shuffle_block, host_budget
+from records.cache import LEVELS, choose_level, choose_shuffle_block, host_budget
 from records.data import Data, InputConfig
 from records.examples import AnyOrder, Examples
 from records.schema import IMAGE, TABULAR, Schema
@@ -133,7 +133,9 @@ def open_examples(
         directory=schema.directory,
         memory_budget=_budget(config),
     )
-    print(f"  {reason}")
+    print(f"  {reason}") if cluster.is_chief else None
+    # Calls differ by level: all workers take the one that fits everywhere.
+    level = LEVELS[int(cluster.exchange(LEVELS.index(level)).max())]
     if level in ("disk", "none"):
         data = Data(schema, dataclasses.replace(data_config, cache=level), config.seed)
     return data, level, {role: data.examples(role) for role in data.roles()}
@@ -143,18 +145,22 @@ def _budget(config: TrainConfig) -> int | None:
     return None if config.memory_budget is None else int(config.memory_budget)
 
 
-def resolve_shuffle_block(config: TrainConfig, level: str, train: Examples) -> int | None:
-    """Examples permuted together: as asked, else all, or what the memory budget holds."""
+def resolve_shuffle_block(
+    config: TrainConfig, level: str, train: Examples, cluster: Cluster
+) -> int | None:
+    """Examples permuted together: as asked, else all, or what every worker's budget holds."""
     if config.shuffle_block is not None:
         return config.shuffle_block
     index = train.index
-    return choose_shuffle_block(
+    block = choose_shuffle_block(
         level,
         int(index.length.sum()),
         index.num_records,
         int(config.global_batch_size or 1),
         host_budget(_budget(config)),
     )
+    least = cluster.exchange(block or index.num_records).min()
+    return None if least == index.num_records else int(least)
 
 
 def make_training_order(config: TrainConfig, train: Examples, block: int | None) -> AnyOrder:

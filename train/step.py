@@ -272,10 +272,9 @@ class PredictStep:
         """The outputs [steps, B, ...] of the chunk's global batches, float32."""
         lengths, steps = tf.constant(chunk.lengths), tf.constant(chunk.steps, tf.int64)
         outputs = self._call(chunk.arrays, lengths, steps)
-        strategy = self._cluster.strategy
-        if self._cluster.name == "multi_worker":
-            return strategy.gather(outputs, axis=1).numpy()
-        local = strategy.experimental_local_results(outputs)
+        local = self._cluster.strategy.experimental_local_results(outputs)
+        if self._cluster.workers is not None:  # each replica holds those of all
+            return local[0].numpy()
         return np.concatenate([o.numpy() for o in local], 1)
 
     def _run(self, arrays: Any, lengths: tf.Tensor, steps: tf.Tensor) -> Any:
@@ -289,4 +288,7 @@ class PredictStep:
             return tf.cast(self._model(x, training=False), tf.float32)
 
         batches = (rows[:steps], lengths[:steps])
-        return tf.map_fn(one, batches, fn_output_signature=tf.float32, parallel_iterations=1)
+        own = tf.map_fn(one, batches, fn_output_signature=tf.float32, parallel_iterations=1)
+        if self._cluster.workers is None:
+            return own
+        return tf.distribute.get_replica_context().all_gather(own, axis=1)

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
+
+from train.workers import Workers, find_workers, make_exchange
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,6 +26,8 @@ class Cluster:
       num_replicas: replicas of all processes.
       accelerator: the devices are GPUs.
       note: a sentence for the user, or "".
+      workers: the processes of the run, where there are several.
+      exchanger: what `exchange` calls then.
     """
 
     strategy: Any
@@ -30,11 +37,40 @@ class Cluster:
     num_replicas: int
     accelerator: bool
     note: str = ""
+    workers: Workers | None = None
+    exchanger: Callable[[np.ndarray], np.ndarray] | None = None
 
     @property
     def is_chief(self) -> bool:
         """This process writes the run folder."""
         return self.first_replica == 0
+
+    def exchange(self, *values: float) -> np.ndarray:
+        """What every worker said: float64 [workers, n], the same on all of them.
+
+        Clocks, free memory and signals differ between workers, but all must make the same calls:
+        one that makes another call than the others waits for them for ever. So what depends on such
+        things is exchanged first, and every worker draws the same conclusion (`[0]` is the
+        chief's word, `.max(0)` or `.any()` that of all). Every worker must call it; with one
+        process it only gives the values back.
+        """
+        mine = np.array(values, np.float64)
+        return mine[None] if self.exchanger is None else self.exchanger(mine)
+
+    def check_same(self, what: str, text: str) -> None:
+        """Every worker must call it.
+
+        Raises:
+          ValueError: not all workers have the same text.
+        """
+        digest = int(hashlib.sha256(text.encode()).hexdigest()[:12], 16)  # exact in a float64
+        said = self.exchange(digest)[:, 0]
+        if (said != said[0]).any():
+            others = ", ".join(str(i) for i in np.flatnonzero(said != said[0]))
+            raise ValueError(
+                f"train/strategy: {what} expected the same on all workers, received something "
+                f"else on worker {others} than on worker 0"
+            )
 
     def slices(self, global_batch_size: int) -> list[slice]:
         """The rows of a global batch that each local replica takes.
@@ -85,13 +121,18 @@ def make_cluster(name: str, cpu_devices: int | None = None) -> Cluster:
         else `one_device`.
       cpu_devices: how many were asked for.
     """
+    if name == "multi_worker":  # before anything asks for the devices
+        if cpu_devices:
+            raise ValueError(
+                f"train/strategy: --cpu-devices expected with other strategies (a worker is one "
+                f"CPU device, or all its GPUs), received {cpu_devices} with multi_worker"
+            )
+        return _multi_worker()
     gpus = [d.name for d in tf.config.list_logical_devices("GPU")]
     devices = gpus or [d.name for d in tf.config.list_logical_devices("CPU")]
     if name == "auto":
         several = len(gpus) > 1 or (not gpus and (cpu_devices or 1) > 1)
         name = "mirrored" if several else "one_device"
-    if name == "multi_worker":
-        return _multi_worker(bool(gpus))
     if name == "mirrored" and len(devices) > 1:
         strategy = tf.distribute.MirroredStrategy(devices)
         return Cluster(strategy, name, tuple(devices), 0, len(devices), bool(gpus))
@@ -103,23 +144,23 @@ def make_cluster(name: str, cpu_devices: int | None = None) -> Cluster:
     return Cluster(default, name, (devices[0],), 0, 1, bool(gpus), note)
 
 
-def _multi_worker(accelerator: bool) -> Cluster:
-    """One process of several; see docs of TF_CONFIG or Slurm's variables."""
-    import os
-
-    if "TF_CONFIG" in os.environ:
-        resolver: Any = tf.distribute.cluster_resolver.TFConfigClusterResolver()
-    elif "SLURM_PROCID" in os.environ:
-        resolver = tf.distribute.cluster_resolver.SlurmClusterResolver()
-    else:
-        raise ValueError(
-            "train/strategy: --strategy multi_worker expected the cluster in TF_CONFIG or in "
-            'Slurm\'s variables, received neither. Example: TF_CONFIG=\'{"cluster": {"worker": '
-            '["host1:2222", "host2:2222"]}, "task": {"type": "worker", "index": 0}}\''
-        )
-    strategy = tf.distribute.MultiWorkerMirroredStrategy(cluster_resolver=resolver)
+def _multi_worker() -> Cluster:
+    """One process of several; waits for the others."""
+    workers = find_workers()
+    print(
+        f"worker {workers.index} of {len(workers.addresses)} at {workers.addresses[workers.index]}"
+        "; waiting for the others",
+        flush=True,
+    )
+    strategy = workers.connect()
     devices = tuple(strategy.extended.worker_devices)
-    first = int(resolver.task_id or 0) * len(devices)
     return Cluster(
-        strategy, "multi_worker", devices, first, strategy.num_replicas_in_sync, accelerator
+        strategy,
+        "multi_worker",
+        devices,
+        workers.index * len(devices),
+        strategy.num_replicas_in_sync,
+        "GPU" in devices[0],
+        workers=workers,
+        exchanger=make_exchange(strategy, workers),
     )
