@@ -90,6 +90,9 @@ class State:
     @contextlib.contextmanager
     def averaged(self) -> Iterator[None]:
         """The moving average of the weights in their place, with `--ema`."""
+        if not self._training.optimizer.use_ema:
+            yield
+            return
         kept = read_values(self._trainable())
         self.take_average()
         try:
