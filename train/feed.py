@@ -123,6 +123,12 @@ class Feed:
         counts = self._padded(counts.astype(np.float32))
         return Chunk(arrays, counts, self._padded(lengths), steps)
 
+    def most_steps(self, limit: int) -> int:
+        """The most steps that `take(limit)` can give now."""
+        assert self._position is not None, "start() comes first"
+        most = min(self.chunk_steps, self.order.steps_per_epoch - self._position[1])
+        return min(most, limit) if self._level == "device" else most
+
     def _lengths(self, epoch: int, step: int, steps: int) -> np.ndarray:
         lengths = self.order.lengths(epoch, step, steps)
         if lengths is None:

@@ -14,7 +14,7 @@ import numpy as np
 
 from records.fingerprint import check_fingerprint
 from records.schema import read_schema
-from train import report
+from train import board, report
 from train.checkpoint import assign_values, local_values, read_checkpoint, write_checkpoint
 from train.config import TrainConfig
 from train.evaluate import Metrics, Predictor, metrics_from_confusion
@@ -132,17 +132,21 @@ class Loop:
     def _run_steps(self) -> None:
         """Runs the rest of the epoch. While a chunk runs on a GPU, the next is being made."""
         progress, seconds, pace = self.progress, self.progress.seconds, self._pace
+        limit = self._limit(0)
+        self._profile.begin_step(self._number, self._feed.most_steps(limit))
         t0 = time.perf_counter()
-        chunk = self._feed.take(self._limit(0))
+        with self._profile.wait():
+            chunk = self._feed.take(limit)
         seconds["input"] += time.perf_counter() - t0
         while chunk is not None:
+            number = self._number
+            self._profile.begin_step(number, chunk.steps)
             t1 = time.perf_counter()
-            number = progress.epoch * self.order.steps_per_epoch + progress.step
             with pace.timed(chunk.steps):
-                with self._profile.step(number, chunk.steps):
-                    self.training.step.run(chunk, number)
+                self.training.step.run(chunk, number)
                 t2 = time.perf_counter()
-                following = self._feed.take(self._limit(chunk.steps))
+                with self._profile.wait():
+                    following = self._feed.take(self._limit(chunk.steps))
                 t3 = time.perf_counter()
                 self.training.step.loss_sum.numpy()  # waits for the device
             t4 = time.perf_counter()
@@ -154,11 +158,16 @@ class Loop:
             chunk = following
             if chunk is not None:
                 self._save_when_due()
+        self._profile.end_step()
+
+    @property
+    def _number(self) -> int:
+        """The next step, counted from the start of the run."""
+        return self.progress.epoch * self.order.steps_per_epoch + self.progress.step
 
     def _limit(self, running: int) -> int:
         """The most steps of the next chunk, given that `running` steps are under way."""
-        number = self.progress.epoch * self.order.steps_per_epoch + self.progress.step + running
-        return self._profile.limit(number, self._pace.steps)
+        return self._profile.limit(self._number + running, self._pace.steps)
 
     def _judge(self, validation: Metrics) -> None:
         """Keeps the best weights and counts the epochs without a better metric."""
@@ -196,7 +205,7 @@ class Loop:
         self.progress.history.append(row)
         self.folder.write_history(self.progress.history)
         report.print_epoch(row, self._epochs, self.progress.history)
-        report.write_scalars(self.folder.path, row)
+        board.write_scalars(self.folder.path, row)
 
     def _weights(self) -> list[Any]:
         return list(self.training.trained.variables)
