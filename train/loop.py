@@ -15,7 +15,7 @@ import numpy as np
 
 from records.fingerprint import check_fingerprint
 from records.schema import read_schema
-from train import report
+from train import board, report
 from train.config import TrainConfig
 from train.evaluate import Metrics, Predictor, Stopped, metrics_from_confusion
 from train.feed import Chunk, Feed, Pace
@@ -123,17 +123,19 @@ class Loop:
 
     def _run_steps(self) -> None:
         """Runs the rest of the epoch. While a chunk runs on a GPU, the next is being made."""
-        progress, pace = self.state.progress, self._pace
+        progress, profile = self.state.progress, self._profile
         seconds = progress.seconds
+        number = self.state.number
+        profile.begin_step(number, profile.limit(number, self._steps))
         t0 = time.perf_counter()
         chunk = self._take(0)
         seconds["input"] += time.perf_counter() - t0
         while chunk is not None:
-            t1 = time.perf_counter()
             number = self.state.number
-            with pace.timed(chunk.steps):
-                with self._profile.step(number, chunk.steps):
-                    self.training.step.run(chunk, number)
+            profile.begin_step(number, chunk.steps)
+            t1 = time.perf_counter()
+            with self._pace.timed(chunk.steps):
+                self.training.step.run(chunk, number)
                 t2 = time.perf_counter()
                 following = self._take(chunk.steps)
                 t3 = time.perf_counter()
@@ -147,14 +149,16 @@ class Loop:
             chunk = following
             if chunk is not None:
                 self._agree()
+        profile.end_step()
 
     def _take(self, running: int) -> Chunk | None:
         """The next chunk, given that `running` steps are under way; it ends where a checkpoint
         is due.
         """
         number, every = self.state.number + running, self.config.checkpoint_steps
-        end = every - number % every if every else None
-        return self._feed.take(self._profile.limit(number, self._steps), end)
+        limit = self._profile.limit(number, self._steps)
+        with self._profile.wait():
+            return self._feed.take(min(limit, every - number % every) if every else limit)
 
     def _agree(self) -> None:
         """Saves or ends where it is time, and sets the steps of the next call.
@@ -227,7 +231,7 @@ class Loop:
             self.folder.write_history(progress.history)
             epochs = self._first_row + self._epochs
             report.print_epoch(row, epochs, progress.history[self._first_row :])
-            report.write_scalars(self.folder.path, row)
+            board.write_scalars(self.folder.path, row)
 
     @contextlib.contextmanager
     def _signals(self) -> Iterator[None]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import io
 import json
 import platform
@@ -11,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
 
 from records.data import Data
-from records.schema import IMAGE, Schema
+from records.schema import Schema
+from train import board
 from train.config import TrainConfig
 from train.evaluate import Metrics
 from train.folder import RunFolder, versions
@@ -98,19 +97,6 @@ def _clock(seconds: float) -> str:
     return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
 
 
-@functools.lru_cache(maxsize=1)
-def _writer(folder: str) -> Any:
-    return tf.summary.create_file_writer(folder)
-
-
-def write_scalars(run_dir: Path, row: dict[str, Any]) -> None:
-    """Writes an epoch's figures to TensorBoard."""
-    with _writer(str(run_dir / "tensorboard")).as_default(step=row["epoch"]):
-        for name, value in row.items():
-            if name != "epoch":
-                tf.summary.scalar(name, value)
-
-
 def write_run(
     folder: RunFolder, result: RunResult, training: Any, data: Data, history: list[dict[str, Any]]
 ) -> dict[str, Any]:
@@ -123,21 +109,31 @@ def write_run(
     name, metrics = list(result.metrics.items())[-1]
     confusion = _confusion(metrics.confusion, result.schema.class_names, name)
     folder.write_bytes("confusion_matrix.png", confusion)
-    _write_tensorboard(folder.path, result, data, confusion)
-    profile = {"seconds": result.seconds, "input_share": _input_share(result.seconds)}
+    board.write_pages(folder.path, result.config, result.metrics, training.model, data, confusion)
+    share = _input_share(result.seconds)
+    profile: dict[str, Any] = {"seconds": result.seconds, "input_share": share}
     if result.config.profile:
-        profile["trace_conclusion"] = read_input_share(folder.path)
+        profile["trace"] = trace = read_input_share(folder.path)
+        profile["trace_conclusion"] = trace and trace["conclusion"]
     folder.write_text("profile.json", json.dumps(profile, indent=2) + "\n")
-    found["input_share"] = profile["input_share"]
+    found["input_share"] = share
     folder.write_text("metrics.json", json.dumps(found, indent=2) + "\n")
     print_summary(found, folder.path)
     if result.config.profile:
-        print(f"  profile: {profile['trace_conclusion'] or _no_trace(result)}")
+        print(f"profile: {_describe_trace(profile['trace'], result.config)}")
     return found
 
 
-def _no_trace(result: RunResult) -> str:
-    return f"no step of --profile {result.config.profile} was run: nothing was traced"
+def _describe_trace(trace: dict[str, Any] | None, config: TrainConfig) -> str:
+    if trace is None:
+        return f"no step of --profile {config.profile} was run: nothing was traced"
+    if trace["input_share"] is None:
+        return trace["conclusion"]
+    return (
+        f"{100 * trace['input_share']:.1f} % of the traced steps waited for input "
+        f"({trace['calls']} calls, {trace['call_ms']:.2f} ms each, {trace['input_ms']:.2f} ms of "
+        "it input)"
+    )
 
 
 def _input_share(seconds: dict[str, float]) -> float:
@@ -213,23 +209,3 @@ def _confusion(confusion: np.ndarray, names: tuple[str, ...], role: str) -> byte
     axis.set_yticks(ticks, names)
     axis.set(xlabel="predicted", ylabel="true", title=f"{role}: examples")
     return _png(figure)
-
-
-def _write_tensorboard(run_dir: Path, result: RunResult, data: Data, confusion: bytes) -> None:
-    """The confusion matrix, sample pictures and the hyperparameters."""
-    from tensorboard.plugins.hparams import api as hparams
-
-    settings = {
-        k: v if isinstance(v, (bool, int, float, str)) else str(v)
-        for k, v in dataclasses.asdict(result.config).items()
-    }
-    with _writer(str(run_dir / "tensorboard")).as_default(step=0):
-        tf.summary.image("confusion_matrix", tf.io.decode_png(confusion, channels=4)[None])
-        hparams.hparams(settings, trial_id=str(run_dir.name))
-        for role, metrics in result.metrics.items():
-            tf.summary.scalar(f"final/{role}_weighted_f1", metrics.weighted_f1)
-        if data.schema.modality == IMAGE and data.config.cache == "memory":
-            train = data.examples("train")
-            pictures = tf.gather(train.host_tensors[0], train.numbers[:8])
-            tf.summary.image("inputs", pictures, max_outputs=8)
-    _writer(str(run_dir / "tensorboard")).flush()
