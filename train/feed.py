@@ -21,16 +21,20 @@ import tensorflow as tf
 from records.buckets import BucketOrder
 from records.examples import PLAN_POSITIONS, AnyOrder, Examples, plan_steps
 from records.load import ordered_map
-from records.memory import share
+from records.memory import recycled_inputs, share
 from records.pipeline import make_chunks
 from train.strategy import Cluster
 
-# The most steps of one call. Longer calls gain nothing (host overhead is below 1 % at 64 even
-# for the smallest model) and would keep signals and checkpoints waiting.
-MAX_CHUNK_STEPS = 64
+# Room in a chunk: the most examples, and steps whatever the batch. How many of them one call runs
+# is `Pace`'s choice. A call costs about 1 ms whatever it does (mlp_small, batch 32, compiled): 64
+# steps of it took 8.6 ms, 135 us each, 1024 steps 60 ms, 63 us each; 2^17 examples are 4096 steps.
+# Measured on a busy machine; `benchmarks.run --suite train` measures it again ("overhead").
+_CHUNK_EXAMPLES, _CHUNK_STEPS = 2**17, 64
+# An epoch of fewer examples is planned in place, in about 1 ms: a thread would take longer.
+_PLANNED_IN_PLACE = 2**13
 _HOST_CHUNK_BYTES = 32 * 2**20
 _SHARED_BYTES = 2**16  # below it a copy costs less than sharing the memory
-# One call lasts about this long: host overhead (under 1 ms a call) stays below 1 %, and
+# One call lasts about this long: host overhead (about 1 ms a call) stays below 1 %, and
 # progress, checkpoints and signals get their turn several times a second.
 _CALL_SECONDS = 0.25
 
@@ -77,7 +81,8 @@ class Feed:
         self.examples, self.order, self._cluster, self._level = examples, order, cluster, level
         self._slices = cluster.slices(order.global_batch_size)
         width = order.global_batch_size // cluster.num_replicas
-        self.chunk_steps = min(MAX_CHUNK_STEPS, order.steps_per_epoch)
+        most = max(_CHUNK_STEPS, _CHUNK_EXAMPLES // order.global_batch_size)
+        self.chunk_steps = min(most, order.steps_per_epoch)
         if level == "device":
             inputs, labels = examples.host_tensors
             self._caches = [_copy_to(d, inputs, labels) for d in cluster.devices]
@@ -86,6 +91,8 @@ class Feed:
             self.chunk_steps = 1 if self._one_length else min(self.chunk_steps, fitting)
         self._position: tuple[int, int] | None = None
         self._planned: tuple[np.ndarray, ...] | None = None
+        self._gathered: list[tuple[Any, ...]] = []
+        self._left = range(0)
         self._rows = np.arange(self.chunk_steps * width).reshape(self.chunk_steps, width)
 
     def start(self, epoch: int, step: int = 0) -> None:
@@ -95,6 +102,7 @@ class Feed:
                 self._plan_ahead = self._plans(epoch, step)
                 self._planned = None
             else:
+                self._left = range(0)
                 self._iterators = [
                     make_chunks(self.examples, self.order, (epoch, step), self.chunk_steps, rows)
                     for rows in self._slices
@@ -102,9 +110,7 @@ class Feed:
         self._position = epoch, step
 
     def take(self, limit: int) -> Chunk | None:
-        """The next chunk: up to `limit` steps from the device cache, K steps from the host;
-        None at the end of the epoch.
-        """
+        """The next chunk, of at most `limit` steps; None at the end of the epoch."""
         assert self._position is not None, "start() comes first"
         epoch, step = self._position
         left = self.order.steps_per_epoch - step
@@ -114,8 +120,10 @@ class Feed:
         if self._level == "device":
             steps, counts, lengths, replicas = self._take_planned(min(limit, self.chunk_steps))
         else:
-            steps = min(left, self.chunk_steps)
-            replicas = [self._next(i) for i in range(len(self._slices))]
+            if not self._left:
+                self._left = range(min(left, self.chunk_steps))
+                self._gathered = [self._next(i) for i in range(len(self._slices))]
+            steps, replicas = self._take_gathered(limit)
             counts = self.order.counts(epoch, step, steps)
             lengths = self._lengths(epoch, step, steps)
         self._position = epoch, step + steps
@@ -141,8 +149,7 @@ class Feed:
             steps = min(stride, end - begin[1])
             return plan_steps(self.examples, self.order, *begin, steps, whole)
 
-        # Handing over an epoch of one chunk would take longer than planning it in place.
-        is_short = self.order.steps_per_epoch <= self.chunk_steps
+        is_short = end * self.order.global_batch_size <= _PLANNED_IN_PLACE
         return map(plan, begins) if is_short else ordered_map(plan, begins, threads=1)
 
     def _take_planned(self, limit: int) -> tuple[int, np.ndarray, np.ndarray, list[Any]]:
@@ -168,14 +175,37 @@ class Feed:
         return steps, weights.sum(1), lengths, replicas
 
     def _padded(self, array: np.ndarray) -> np.ndarray:
-        """[steps, ...] repeated to [K, ...]."""
-        if len(array) == self.chunk_steps:
+        """[steps, ...] in room for K steps, whose rest nobody reads and may hold anything.
+
+        A new shape would be compiled anew. Large rooms are used again and shared with TensorFlow:
+        2.6 MB of fresh zeros, copied twice on their way, took 4 ms a call.
+        """
+        if len(array) == self.chunk_steps and array.nbytes < _SHARED_BYTES:
             return array
-        return np.resize(array, (self.chunk_steps, *array.shape[1:]))
+        room = recycled_inputs((self.chunk_steps, *array.shape[1:]), array.dtype)
+        room[: len(array)] = array
+        return room
 
     def _next(self, local: int) -> tuple[Any, ...]:
+        """What the host gathered for K steps; the examples lie on the replica's device."""
         inputs, labels, weights, keys, *_ = next(self._iterators[local])
-        return inputs, labels, self._rows, weights, keys, self._replica(local)
+        device = self._cluster.devices[local]
+        return _place(inputs, device), _place(labels, device), self._rows, weights, keys
+
+    def _take_gathered(self, limit: int) -> tuple[int, list[Any]]:
+        """(steps, arrays per local replica): the next steps of what the host gathered last."""
+        steps = min(limit, len(self._left))
+        first = self._left.start
+        self._left = self._left[steps:]
+        replicas = [
+            (
+                *examples,
+                *(self._padded(a[first : first + steps]) for a in (rows, weights, keys)),
+                self._replica(local),
+            )
+            for local, (*examples, rows, weights, keys) in enumerate(self._gathered)
+        ]
+        return steps, replicas
 
     def _replica(self, local: int) -> np.int64:
         return np.int64(self._cluster.first_replica + local)
@@ -184,8 +214,7 @@ class Feed:
         """Puts each replica's arrays on its device and joins them to per-replica values."""
         placed = []
         for device, arrays in zip(self._cluster.devices, replicas, strict=True):
-            with tf.device(device):
-                placed.append(tuple(_place(a) for a in arrays))
+            placed.append(tuple(_place(a, device) for a in arrays))
         if self._cluster.num_replicas == 1:
             return placed[0]
         first = self._cluster.first_replica
@@ -198,7 +227,10 @@ class Feed:
 
 
 class Pace:
-    """How many steps the next call should run, from the time the last ones took."""
+    """How many steps the next call should run, from the time the last ones took.
+
+    A feed gives fewer where an epoch ends, or where a chunk has room for no more.
+    """
 
     def __init__(self) -> None:
         """Begins with single steps: the first call compiles, the second is measured."""
@@ -214,13 +246,19 @@ class Pace:
         if self._calls > 1:
             per_step = max((time.perf_counter() - start) / steps, 1e-9)
             fitting = int(_CALL_SECONDS / per_step)
-            self.steps = max(1, min(MAX_CHUNK_STEPS, fitting, 8 * self.steps))
+            self.steps = max(1, min(fitting, 8 * self.steps))
 
 
-def _place(array: Any) -> tf.Tensor:
-    """The array as a tensor on the device in scope; large ones are not copied on the host first."""
-    is_large = isinstance(array, np.ndarray) and array.nbytes >= _SHARED_BYTES
-    return tf.identity(share(array)) if is_large else tf.convert_to_tensor(array)
+def _place(array: Any, device: str) -> tf.Tensor:
+    """The array as a tensor on the device; large ones are not copied on the host first."""
+    if not (isinstance(array, np.ndarray) and array.nbytes >= _SHARED_BYTES):
+        with tf.device(device):
+            return tf.convert_to_tensor(array)
+    shared = share(array)
+    if shared.device.endswith(device):
+        return shared
+    with tf.device(device):
+        return tf.identity(shared)
 
 
 def _copy_to(device: str, inputs: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
