@@ -33,7 +33,7 @@ from records.buckets import make_order
 from records.examples import AnyOrder, Examples
 from records.pipeline import make_arrays, make_batches
 from records.schema import IMAGE, TABULAR, TOKENS
-from train.feed import MAX_CHUNK_STEPS, Feed
+from train.feed import Feed
 from train.step import take_rows
 from train.strategy import make_cluster
 
@@ -210,7 +210,7 @@ def looped_ours(work: Work) -> Callable[[int], None]:
         nonlocal epoch
         for _ in range(epochs):
             feed.start(epoch)
-            while (chunk := feed.take(MAX_CHUNK_STEPS)) is not None:
+            while (chunk := feed.take(feed.chunk_steps)) is not None:
                 steps = tf.constant(chunk.steps, tf.int64)
                 total = loop(chunk.arrays, tf.constant(chunk.lengths), steps)
             epoch += 1

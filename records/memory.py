@@ -17,9 +17,9 @@ import tensorflow as tf
 ALIGNMENT = 64
 # Smaller arrays come from memory that the C library keeps at hand anyway.
 _RECYCLED_BYTES = 2**17
-# Batches under way: some on the pool, some that the consumer holds. Of few sizes: training,
-# validation, and what was before.
-_MOST_FREE, _MOST_SIZES = 8, 4
+# Batches under way: some on the pool, some that the consumer holds. Of few sizes: inputs, row
+# numbers and weights, of training, of validation, and what was before.
+_MOST_FREE, _MOST_SIZES = 8, 8
 
 _free: dict[int, collections.deque[np.ndarray]] = collections.defaultdict(
     lambda: collections.deque(maxlen=_MOST_FREE)
