@@ -49,7 +49,7 @@ def tile_maps(maps: np.ndarray) -> np.ndarray:
     low, high = maps.min((0, 1)), maps.max((0, 1))
     shown = (255 * (maps - low) / np.where(high > low, high - low, 1)).round().astype(np.uint8)
     factor = -(-_TILE // max(maps.shape[:2]))
-    shown = shown.repeat(factor, 0).repeat(factor, 1)
+    shown = np.repeat(np.repeat(shown, factor, 0), factor, 1)
     height, width, count = shown.shape
     rows = -(-count // _COLUMNS)
     grid = np.full((rows * (height + _GAP), _COLUMNS * (width + _GAP), 1), 255, np.uint8)
