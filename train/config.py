@@ -54,7 +54,8 @@ MODALITY_DEFAULTS: dict[str, dict[str, Any]] = {
 }
 
 # Settings that change no result: a run goes on with others.
-_PLACES = ("run_dir", "data_dir", "manual_dir", "checkpoint_minutes", "cache", "memory_budget")
+_PLACES: tuple[str, ...] = ("run_dir", "data_dir", "manual_dir", "checkpoint_minutes")
+_PLACES += ("cache", "memory_budget", "data_service")
 
 
 def _flag(default: Any, group: str, text: str, choices: tuple[str, ...] | None = None) -> Any:
@@ -84,6 +85,11 @@ class TrainConfig:
     )
     memory_budget: float | None = _flag(
         None, "data", "bytes of host memory for examples, such as 2e9 (default: half of the free)"
+    )
+    data_service: str | None = _flag(
+        None,
+        "data",
+        "HOST:PORT of a records.service dispatcher that feeds training from other machines",
     )
     shuffle_block: int | None = _flag(
         None,

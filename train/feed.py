@@ -12,7 +12,7 @@ import contextlib
 import dataclasses
 import itertools
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -33,6 +33,11 @@ _SHARED_BYTES = 2**16  # below it a copy costs less than sharing the memory
 # One call lasts about this long: host overhead (under 1 ms a call) stays below 1 %, and
 # progress, checkpoints and signals get their turn several times a second.
 _CALL_SECONDS = 0.25
+
+# What gives the chunks: arguments and results as `make_chunks`.
+ChunkSource = Callable[
+    [Examples, AnyOrder, tuple[int, int], int, slice], Iterator[tuple[np.ndarray, ...]]
+]
 
 
 @dataclasses.dataclass
@@ -64,6 +69,7 @@ class Feed:
         level: str,
         *,
         one_length: bool = False,
+        source: ChunkSource = make_chunks,
     ):
         """Copies the split to the devices where `level` is "device".
 
@@ -72,7 +78,9 @@ class Feed:
           cluster: the replicas.
           level: "device", "memory", "disk" or "none".
           one_length: all steps of a chunk cut their texts to one length, as XLA needs it.
+          source: where chunks come from on the other levels.
         """
+        self._source = source
         self._one_length = one_length and isinstance(order, BucketOrder)
         self.examples, self.order, self._cluster, self._level = examples, order, cluster, level
         self._slices = cluster.slices(order.global_batch_size)
@@ -96,7 +104,7 @@ class Feed:
                 self._planned = None
             else:
                 self._iterators = [
-                    make_chunks(self.examples, self.order, (epoch, step), self.chunk_steps, rows)
+                    self._source(self.examples, self.order, (epoch, step), self.chunk_steps, rows)
                     for rows in self._slices
                 ]
         self._position = epoch, step

@@ -18,13 +18,14 @@ from train import report
 from train.checkpoint import assign_values, local_values, read_checkpoint, write_checkpoint
 from train.config import TrainConfig
 from train.evaluate import Metrics, Predictor, metrics_from_confusion
-from train.feed import Feed, Pace
+from train.feed import ChunkSource, Feed, Pace
 from train.folder import RunFolder
 from train.prepare import prepare
 from train.profile import Profile
 from train.setup import (
     Training,
     build_training,
+    make_source,
     open_examples,
     resolve,
     resolve_hardware,
@@ -65,7 +66,12 @@ class Loop:
     """Trains until the epochs are done or early stopping says so."""
 
     def __init__(
-        self, config: TrainConfig, training: Training, cluster: Cluster, folder: RunFolder
+        self,
+        config: TrainConfig,
+        training: Training,
+        cluster: Cluster,
+        folder: RunFolder,
+        source: ChunkSource,
     ):
         """Takes up the newest checkpoint of the run folder, if there is one."""
         self.config, self.training, self.folder, self._cluster = config, training, folder, cluster
@@ -73,7 +79,9 @@ class Loop:
         self._epochs = int(config.epochs or 0)
         self.order = training.order
         one_length = training.step.compiled
-        self._feed = Feed(train, self.order, cluster, training.level, one_length=one_length)
+        self._feed = Feed(
+            train, self.order, cluster, training.level, one_length=one_length, source=source
+        )
         self._validation = make_predictor(config, training, "validation", cluster)
         self._best: list[np.ndarray] = []
         self._profile = Profile(config, folder.path)
@@ -309,10 +317,11 @@ def train_and_evaluate(config: TrainConfig) -> dict[str, Any]:
     hardware = folder.keep_resolved(resolve_hardware(config, cluster))
     report.print_header(config, schema, cluster, hardware, folder.path)
     data, level, examples = open_examples(config, schema, cluster)
+    source = make_source(config, data, fingerprint)
     block = resolve_shuffle_block(config, level, examples["train"])
     hardware = folder.keep_resolved({"shuffle_block": block})
     training = build_training(config, hardware, data, level, examples, cluster)
-    loop = Loop(config, training, cluster, folder)
+    loop = Loop(config, training, cluster, folder, source)
     folder.claim()
     setup_seconds = time.perf_counter() - began
     loop.run()

@@ -15,10 +15,13 @@ from records.buckets import make_order
 from records.cache import choose_level, choose_shuffle_block, host_budget
 from records.data import Data, InputConfig
 from records.examples import AnyOrder, Examples
+from records.pipeline import make_chunks
+from records.remote import RemoteSource
 from records.schema import IMAGE, TABULAR, Schema
 from records.subsets import balanced_class_weights
 from train.config import MODALITY_DEFAULTS, TrainConfig
 from train.evaluate import Predictor
+from train.feed import ChunkSource
 from train.precision import LossScale, choose_precision, set_precision
 from train.step import StepOptions, TrainStep
 from train.strategy import Cluster
@@ -49,6 +52,7 @@ def resolve(config: TrainConfig, schema: Schema) -> TrainConfig:
     _check_ignored(asked, config)
     if freeze is None:
         freeze = modality == IMAGE and config.weights != "random"
+    _check_service(config, freeze)
     return dataclasses.replace(
         config, freeze=freeze, image_size=config.image_size or entry.image_size or 224
     )
@@ -65,6 +69,22 @@ def _check_ignored(asked: TrainConfig, config: TrainConfig) -> None:
         raise ValueError(
             "train/setup: --monitor expected with --early-stopping N, the epochs to wait for "
             "a better one, received --early-stopping 0"
+        )
+
+
+def _check_service(config: TrainConfig, freeze: bool) -> None:
+    """Raises ValueError where the chunks could not come from a data service."""
+    if config.data_service is None:
+        return
+    if freeze:
+        raise ValueError(
+            "train/setup: --data-service expected with --no-freeze, received a frozen backbone, "
+            "whose features are computed here once and need no more input"
+        )
+    if config.cache == "device":
+        raise ValueError(
+            "train/setup: --data-service expected with --cache memory, disk, none or auto, "
+            "received device, where training takes its batches from"
         )
 
 
@@ -95,10 +115,23 @@ def open_examples(
         directory=schema.directory,
         memory_budget=_budget(config),
     )
+    if config.data_service and level == "device":  # only the other levels take chunks
+        level, reason = "memory", f"cache memory, training from {config.data_service}"
     print(f"  {reason}")
     if level in ("disk", "none"):
         data = Data(schema, dataclasses.replace(data_config, cache=level), config.seed)
     return data, level, {role: data.examples(role) for role in data.roles()}
+
+
+def make_source(config: TrainConfig, data: Data, fingerprint: str) -> ChunkSource:
+    """Where the training chunks come from.
+
+    Raises:
+      ConnectionError: no data service answers.
+    """
+    if config.data_service is None:
+        return make_chunks
+    return RemoteSource(config.data_service, data, fingerprint, config.length_buckets)
 
 
 def _budget(config: TrainConfig) -> int | None:
