@@ -37,7 +37,7 @@ FIND_SECONDS = 60.0
 # A worker that can be reached may be busy with decoding a whole split first.
 SILENT_SECONDS = 600.0
 _AHEAD = 2  # chunks that wait here, besides those that TensorFlow's client holds
-_EXIT_SECONDS = 5.0
+_EXIT_SECONDS = 2.0
 _HINT = "Restart it; the same command goes on from the last checkpoint"
 
 

@@ -30,7 +30,7 @@ HELLO, COUNT, CHUNK = "records.service/hello", "records.service/count", "records
 ENDLESS = 2**62
 # Sets that stay open, each with its decoded examples: another trainer may use other settings.
 _OPEN_SETS = 2
-_OPEN_REQUESTS = 64
+_OPEN_REQUESTS = 32
 
 
 @dataclasses.dataclass(frozen=True)
