@@ -146,6 +146,17 @@ class Plan:
         weights = np.where(np.arange(k)[:, None] < real[:, None, None], weights, 0)
         return numbers.reshape(chunks, -1), weights.astype(np.float32), keys, real, lengths
 
+    def place(self, number: int) -> tuple[int, int, int]:
+        """(epoch, step, row): the chunk `number` of `all_chunks` is that row of `chunks` there."""
+        end, k = self.order.steps_per_epoch, self.chunk_steps
+        epoch, step = self.start
+        in_first = -(-(end - step) // k)
+        if number >= in_first:
+            later, number = divmod(number - in_first, -(-end // k))
+            epoch, step = epoch + 1 + later, 0
+        call, row = divmod(number, self.stride // k)
+        return epoch, step + call * self.stride, row
+
     def split(self) -> tuple[Plan, Plan]:
         """The rest of the first epoch, and what comes after it."""
         following = min(self.start[0] + 1, self.end_epoch)

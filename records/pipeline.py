@@ -185,6 +185,29 @@ def take(inputs: np.ndarray, numbers: np.ndarray) -> np.ndarray:
     return np.take(inputs, numbers, axis=0, out=taken, mode="clip")
 
 
+def load_chunk(examples: Examples, chunk: tuple[np.ndarray, ...]) -> tuple[np.ndarray, ...]:
+    """A planned chunk with its inputs and labels, by itself; any thread may call it.
+
+    Args:
+      examples: what is fed.
+      chunk: a row of `Plan.chunks`.
+
+    Returns:
+      As `make_chunks` yields.
+
+    Raises:
+      ValueError: a record is damaged; names shard, record and byte offset.
+    """
+    numbers, *rest = chunk
+    if examples.filling is not None:
+        inputs = take(examples.filling.inputs, examples.filling.ensure(numbers))
+    elif examples.cached is not None:
+        inputs = take(examples.cached, numbers)
+    else:
+        inputs = examples.loader.load(numbers)
+    return inputs, examples.labels[numbers], *rest
+
+
 def _block_batches(plan: Plan) -> tf.data.Dataset:
     """Batches whose records are read block by block."""
     spec = plan.examples.spec
@@ -234,14 +257,11 @@ def _loaded(plan: Plan) -> Iterator[tuple[np.ndarray, ...]]:
         payloads = _payloads(plan, plan.order, (chunk[0] for chunk in again))
 
     def load(item: tuple[tuple[np.ndarray, ...], Any]) -> tuple[np.ndarray, ...]:
-        (numbers, *rest), payload = item
-        if filling is not None:
-            inputs = take(filling.inputs, filling.ensure(numbers))
-        elif payload is None:
-            inputs = examples.loader.load(numbers)
-        else:
-            inputs = examples.loader.finish(numbers, payload)
-        return inputs, examples.labels[numbers], *rest
+        chunk, payload = item
+        if payload is None:
+            return load_chunk(examples, chunk)
+        numbers, *rest = chunk
+        return examples.loader.finish(numbers, payload), examples.labels[numbers], *rest
 
     yield from ordered_map(load, zip(planned, payloads))
     if filling is not None:

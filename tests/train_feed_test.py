@@ -18,7 +18,7 @@ from train.strategy import make_cluster
 
 def _batches(feed: Feed, epoch: int, limits: list[int]) -> list[tuple[np.ndarray, ...]]:
     """(inputs, labels, weights, count) of the epoch's steps, taken in calls of `limits` steps."""
-    found = []
+    found: list[tuple[np.ndarray, ...]] = []
     feed.start(epoch)
     calls = 0
     while (chunk := feed.take(limits[calls % len(limits)])) is not None:
@@ -26,7 +26,8 @@ def _batches(feed: Feed, epoch: int, limits: list[int]) -> list[tuple[np.ndarray
         inputs, labels, rows, weights, _, _ = (np.asarray(a) for a in chunk.arrays)
         assert len(rows) == len(weights) == len(chunk.counts) == feed.chunk_steps
         for i in range(chunk.steps):
-            found.append((inputs[rows[i]], labels[rows[i]], weights[i], chunk.counts[i]))
+            batch = inputs[rows[i]], labels[rows[i]], weights[i], np.asarray(chunk.counts[i])
+            found.append(batch)
         calls += 1
     return found
 

@@ -56,7 +56,7 @@ MODALITY_DEFAULTS: dict[str, dict[str, Any]] = {
 
 # Settings that change no result: a run goes on with others.
 _PLACES: tuple[str, ...] = ("run_dir", "data_dir", "manual_dir", "cache", "memory_budget")
-_PLACES += ("checkpoint_minutes", "checkpoint_steps", "keep_checkpoints")
+_PLACES += ("checkpoint_minutes", "checkpoint_steps", "keep_checkpoints", "data_service")
 
 # Which numbers a field may hold: (fields, test, what an error says was expected).
 _RANGES: tuple[tuple[str, Callable[[float], bool], str], ...] = (
@@ -110,6 +110,11 @@ class TrainConfig:
     )
     memory_budget: float | None = _flag(
         None, "data", "bytes of host memory for examples, such as 2e9 (default: half of the free)"
+    )
+    data_service: str | None = _flag(
+        None,
+        "data",
+        "HOST:PORT of a records.service dispatcher that feeds training from other machines",
     )
     shuffle_block: int | None = _flag(
         None,

@@ -12,7 +12,7 @@ import contextlib
 import dataclasses
 import itertools
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -37,6 +37,11 @@ _SHARED_BYTES = 2**16  # below it a copy costs less than sharing the memory
 # One call lasts about this long: host overhead (about 1 ms a call) stays below 1 %, and
 # progress, checkpoints and signals get their turn several times a second.
 _CALL_SECONDS = 0.25
+
+# What gives the chunks: arguments and results as `make_chunks`.
+ChunkSource = Callable[
+    [Examples, AnyOrder, tuple[int, int], int, slice], Iterator[tuple[np.ndarray, ...]]
+]
 
 
 @dataclasses.dataclass
@@ -68,6 +73,7 @@ class Feed:
         level: str,
         *,
         one_length: bool = False,
+        source: ChunkSource = make_chunks,
     ):
         """Copies the split to the devices where `level` is "device".
 
@@ -76,7 +82,9 @@ class Feed:
           cluster: the replicas.
           level: "device", "memory", "disk" or "none".
           one_length: all steps of a chunk cut their texts to one length, as XLA needs it.
+          source: where chunks come from on the other levels.
         """
+        self._source = source
         self._one_length = one_length and isinstance(order, BucketOrder)
         self.examples, self.order, self._cluster, self._level = examples, order, cluster, level
         self._slices = cluster.slices(order.global_batch_size)
@@ -104,7 +112,7 @@ class Feed:
             else:
                 self._left = range(0)
                 self._iterators = [
-                    make_chunks(self.examples, self.order, (epoch, step), self.chunk_steps, rows)
+                    self._source(self.examples, self.order, (epoch, step), self.chunk_steps, rows)
                     for rows in self._slices
                 ]
         self._position = epoch, step

@@ -43,6 +43,14 @@ class RunFolder:
             json.loads(config.to_json()) | {"data_fingerprint": fingerprint}
         )
 
+    def __enter__(self) -> RunFolder:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Lets other processes have the folder."""
+        if self._is_chief:
+            self._unlock()
+
     def claim(self) -> None:
         """Writes `config.json`: from now on the folder belongs to this run's settings."""
         if self._is_chief:
@@ -58,9 +66,9 @@ class RunFolder:
             ) from error
 
     def _lock(self) -> None:
-        """Locks the folder itself, so that no lock file stays behind; freed with this object."""
+        """Locks the folder itself, so that no lock file stays behind."""
         handle = os.open(self.path, os.O_RDONLY)
-        weakref.finalize(self, os.close, handle)
+        self._unlock = weakref.finalize(self, os.close, handle)
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

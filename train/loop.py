@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from records.fingerprint import check_fingerprint
-from records.schema import read_schema
+from records.schema import Schema, read_schema
 from train import board, report
 from train.config import TrainConfig
 from train.evaluate import Metrics, Predictor, Stopped, metrics_from_confusion
@@ -27,6 +27,7 @@ from train.setup import (
     build_fine_tuning,
     build_training,
     check_rows,
+    make_source,
     open_examples,
     resolve,
     resolve_hardware,
@@ -59,7 +60,14 @@ class Loop:
         self._epochs = int(config.epochs or 0)
         self.order = training.order
         one_length = training.step.compiled
-        self._feed = Feed(train, self.order, cluster, training.level, one_length=one_length)
+        self._feed = Feed(
+            train,
+            self.order,
+            cluster,
+            training.level,
+            one_length=one_length,
+            source=training.source,
+        )
         self._validation = make_predictor(config, training, "validation", cluster)
         self._validation.stop = lambda: self._signal is not None
         self._profile = Profile(config, folder.path)
@@ -309,10 +317,21 @@ def _train_and_evaluate(config: TrainConfig, cluster: Cluster, began: float) -> 
     cluster.check_same("settings", config.to_json())
     cluster.check_same(f"the data of {schema.name}", fingerprint)
     path = config.run_dir or config.default_run_dir()
-    folder = RunFolder(path, config, fingerprint, is_chief=cluster.is_chief)
+    with RunFolder(path, config, fingerprint, is_chief=cluster.is_chief) as folder:
+        return _train_in(folder, config, schema, cluster, fingerprint, began)
+
+
+def _train_in(
+    folder: RunFolder,
+    config: TrainConfig,
+    schema: Schema,
+    cluster: Cluster,
+    fingerprint: str,
+    began: float,
+) -> dict[str, Any]:
     finished = folder.finished_metrics()
     seen = json.dumps([finished is None, folder.keep_resolved({})], sort_keys=True)
-    cluster.check_same(f"--run-dir {path}, a folder they share,", seen)
+    cluster.check_same(f"--run-dir {folder.path}, a folder they share,", seen)
     if finished is not None:
         if cluster.is_chief:
             report.print_summary(finished, folder.path, again=True)
@@ -325,6 +344,7 @@ def _train_and_evaluate(config: TrainConfig, cluster: Cluster, began: float) -> 
     block = resolve_shuffle_block(config, level, examples["train"], cluster)
     hardware = folder.keep_resolved({"shuffle_block": block})
     training = build_training(config, hardware, data, level, examples, cluster)
+    training = dataclasses.replace(training, source=make_source(config, data, fingerprint))
     stage = dataclasses.replace(config, profile=None) if config.unfreeze_from else config
     loop = Loop(stage, training, cluster, folder)
     folder.claim()

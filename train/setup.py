@@ -17,10 +17,13 @@ from records.buckets import make_order
 from records.cache import LEVELS, choose_level, choose_shuffle_block, host_budget
 from records.data import Data, InputConfig
 from records.examples import AnyOrder, Examples
+from records.pipeline import make_chunks
+from records.remote import RemoteSource
 from records.schema import IMAGE, TABULAR, Schema
 from records.subsets import balanced_class_weights
 from train.config import MODALITY_DEFAULTS, TrainConfig
 from train.features import extract_features
+from train.feed import ChunkSource
 from train.objective import Objective
 from train.precision import LossScale, choose_precision, set_precision
 from train.step import StepOptions, TrainStep
@@ -53,6 +56,7 @@ def resolve(config: TrainConfig, schema: Schema) -> TrainConfig:
         freeze = modality == IMAGE and config.weights != "random"
     config = dataclasses.replace(config, freeze=freeze)
     _check_ignored(asked, config, modality)
+    _check_service(config, bool(freeze))
     return dataclasses.replace(config, image_size=config.image_size or entry.image_size or 224)
 
 
@@ -106,6 +110,22 @@ def check_rows(config: TrainConfig, cluster: Cluster) -> None:
         )
 
 
+def _check_service(config: TrainConfig, freeze: bool) -> None:
+    """Raises ValueError where the chunks could not come from a data service."""
+    if config.data_service is None:
+        return
+    if freeze:
+        raise ValueError(
+            "train/setup: --data-service expected with --no-freeze, received a frozen backbone, "
+            "whose features are computed here once and need no more input"
+        )
+    if config.cache == "device":
+        raise ValueError(
+            "train/setup: --data-service expected with --cache memory, disk, none or auto, "
+            "received device, where training takes its batches from"
+        )
+
+
 def resolve_hardware(config: TrainConfig, cluster: Cluster) -> dict[str, Any]:
     """What `auto` means here: {"precision", "xla"}; a resumed run keeps what it began with."""
     xla = config.xla
@@ -133,12 +153,25 @@ def open_examples(
         directory=schema.directory,
         memory_budget=_budget(config),
     )
+    if config.data_service and level == "device":  # only the other levels take chunks
+        level, reason = "memory", f"cache memory, training from {config.data_service}"
     print(f"  {reason}") if cluster.is_chief else None
     # Calls differ by level: all workers take the one that fits everywhere.
     level = LEVELS[int(cluster.exchange(LEVELS.index(level)).max())]
     if level in ("disk", "none"):
         data = Data(schema, dataclasses.replace(data_config, cache=level), config.seed)
     return data, level, {role: data.examples(role) for role in data.roles()}
+
+
+def make_source(config: TrainConfig, data: Data, fingerprint: str) -> ChunkSource:
+    """Where the training chunks come from.
+
+    Raises:
+      ConnectionError: no data service answers.
+    """
+    if config.data_service is None:
+        return make_chunks
+    return RemoteSource(config.data_service, data, fingerprint, config.length_buckets)
 
 
 def _budget(config: TrainConfig) -> int | None:
@@ -186,6 +219,7 @@ class Training:
       examples: by role; cached features where the backbone is frozen.
       level: cache level of the examples.
       order: of the training examples.
+      source: where their chunks come from on all levels but "device".
     """
 
     model: keras.Model
@@ -196,6 +230,7 @@ class Training:
     examples: dict[str, Examples]
     level: str
     order: AnyOrder
+    source: ChunkSource = make_chunks
 
 
 def build_training(
