@@ -17,13 +17,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from benchmarks.child import ChildError
 from records.quiet import import_tensorflow_quietly
 from train.config import normalise_flags
 
 if TYPE_CHECKING:
     from benchmarks.timing import Comparison
 
-SUITES = ("input", "engine", "peers", "train", "all")
+SUITES = ("input", "engine", "peers", "train", "step", "choices", "all")
 _DATASETS = "fetal_health brain_tumor_mri song_lyrics"
 _OUTPUT = Path(__file__).resolve().parent / "results" / "latest.json"
 
@@ -41,8 +42,9 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
         "--suite",
         choices=SUITES,
         default="all",
-        help="which questions; peers: pictures, beside the libraries that `make peers` installs "
-        "(default: all; with --quick without engine and peers)",
+        help="which questions; peers: pictures, beside the libraries that `make peers` installs; "
+        "choices: the table behind `auto`, only by name (default: all; with --quick input and "
+        "train)",
     )
     add("--quick", action="store_true", help="short repetitions, small parts of the large sets")
     add("--data-dir", metavar="FOLDER", help="where prepared sets lie (default: as tfds)")
@@ -73,7 +75,7 @@ def main(arguments: list[str] | None = None) -> int:
         check_output(options.output)
         import_tensorflow_quietly()
         run(options, given)
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, ChildError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
@@ -87,7 +89,7 @@ def run(options: argparse.Namespace, arguments: list[str]) -> list[Comparison]:
     # TFDS warns of its own deprecated attribute at every partial decoding.
     logging.getLogger("absl").setLevel(logging.ERROR)
     # Not at module top: they import TensorFlow, which `main` does first, and quietly.
-    from benchmarks import engine, pictures, table, timing, training, work
+    from benchmarks import choices, engine, pictures, steps, table, timing, training, work
     from benchmarks import input as input_questions
 
     started = time.perf_counter()
@@ -102,8 +104,12 @@ def run(options: argparse.Namespace, arguments: list[str]) -> list[Comparison]:
         "engine": engine.measure_engine,
         "peers": pictures.measure_pictures,
         "train": training.measure_training,
+        "step": steps.measure_steps,
+        "choices": choices.measure_choices,
     }
     asked = [s for s in measures if options.suite in (s, "all")]
+    if options.suite == "all":
+        asked.remove("choices")
     if options.quick and options.suite == "all":
         asked = ["input", "train"]
     for one in works:

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from benchmarks.timing import FIRST_BATCH, NOISY_SPREAD, RATE, Comparison
+from benchmarks.timing import FIRST_BATCH, NOISY_SPREAD, PAIRED, RATE, Comparison
 
 _TITLES = {
     "input": "Input",
     "engine": "Input engine",
     "peers": "Input, other libraries and limits",
     "train": "Training",
+    "step": "The training step",
+    "choices": "What auto chooses (ours), and the other choices",
 }
 _LEGEND = (
     "ratio: speed of ours / the best other one, median of the rounds (smallest - largest);",
     "       below 1 the other one is faster.",
+    "time x 95 % interval of the time of ours / the other one's, in pairs; its lower end counts.",
     f"~      noisy: repetitions differ by more than {NOISY_SPREAD:.0%}.",
 )
 
@@ -48,11 +51,17 @@ def _cells(comparison: Comparison, systems: Sequence[str]) -> list[str]:
     for name in systems:
         known = name in comparison.samples
         values.append(f"{comparison.median(name):,.0f}{unit}" if known else "-")
-    ratios = comparison.ratios()
-    reach = f"({ratios.min():.2f} - {ratios.max():.2f}){' ~' * comparison.noisy}"
+    if comparison.quantity == PAIRED:
+        low, high = comparison.time_interval()
+        reach = f"time x {low:.3f} - {high:.3f} (95 %)"
+    else:
+        ratios = comparison.ratios()
+        reach = f"({ratios.min():.2f} - {ratios.max():.2f})"
+    reach += " ~" * comparison.noisy
     if comparison.goal is not None:
-        met = "met" if comparison.ratio >= comparison.goal else "MISSED"
-        reach = f"{reach:20}  goal {comparison.goal:g}: {met}"
+        least = "at most " if comparison.quantity == PAIRED else ""
+        met = "met" if comparison.goal_met else "MISSED"
+        reach = f"{reach:20}  goal {least}{comparison.goal:g}: {met}"
     return [comparison.question, *values, f"{comparison.ratio:.2f}", reach]
 
 

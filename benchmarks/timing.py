@@ -16,9 +16,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy import stats
 
 OURS = "ours"
 RATE, FIRST_BATCH = "examples/s", "ms to first batch"
+# Rates of pairs: the goal is about the 95 % interval of the ratio of the times.
+PAIRED = "examples/s in pairs"
+_CONFIDENCE = 0.95
 # Repetitions on a quiet machine stay within about 10 % of their median.
 NOISY_SPREAD = 0.3
 # Load above this share of the processors before the start: someone else is computing.
@@ -78,14 +82,15 @@ class Comparison:
     """The answer to one question about one set.
 
     Attributes:
-      suite: `input` or `train`.
+      suite: the suite's name.
       dataset: `name/config/version`.
       question: what was measured.
       samples: per system, in the order of the rounds; `ours` is this system, the others peers.
-      quantity: `RATE`, or `FIRST_BATCH` for the samples' times to the first batch.
+      quantity: `RATE`, `FIRST_BATCH` for the samples' times to the first batch, or `PAIRED`.
       note: what a reader must know to judge the figures.
       details: settings, JSON-ready.
-      goal: the least ratio that this project promises itself, or None.
+      goal: the least ratio that this project promises itself, or None; of `PAIRED` the ratio of
+        the times that `time_interval` has to reach down to.
     """
 
     suite: str
@@ -99,7 +104,7 @@ class Comparison:
 
     def values(self, system: str) -> np.ndarray:
         """float64 [repetitions], examples per second, or milliseconds to the first batch."""
-        if self.quantity == RATE:
+        if self.quantity != FIRST_BATCH:
             return np.array([s.rate for s in self.samples[system]])
         seconds = [s.first_batch_seconds for s in self.samples[system]]
         return np.array(seconds, np.float64) * 1000
@@ -122,18 +127,39 @@ class Comparison:
     def reference(self) -> str:
         """The peer with the best median: the one that `ratios` compares with."""
         peers = [name for name in self.samples if name != OURS]
-        best = max if self.quantity == RATE else min
+        best = min if self.quantity == FIRST_BATCH else max
         return best(peers, key=self.median)
 
     def ratios(self) -> np.ndarray:
         """float64 [repetitions], speed of ours over the reference's, round by round."""
         ours, other = self.values(OURS), self.values(self.reference)
-        return ours / other if self.quantity == RATE else other / ours
+        return other / ours if self.quantity == FIRST_BATCH else ours / other
 
     @property
     def ratio(self) -> float:
         """The median of `ratios`: above 1 this system is the faster one."""
         return float(np.median(self.ratios()))
+
+    def time_interval(self) -> tuple[float, float]:
+        """The 95 % interval of the ratio of the times, ours over the reference's, in pairs.
+
+        Student's t on the logarithms of the ratios; a single pair says nothing: (0, inf).
+        """
+        logs = -np.log(self.ratios())
+        if len(logs) < 2:
+            return 0.0, float("inf")
+        error = logs.std(ddof=1) / np.sqrt(len(logs))
+        reach = stats.t.ppf((1 + _CONFIDENCE) / 2, len(logs) - 1) * error
+        return float(np.exp(logs.mean() - reach)), float(np.exp(logs.mean() + reach))
+
+    @property
+    def goal_met(self) -> bool | None:
+        """Whether the goal was reached; None without one."""
+        if self.goal is None:
+            return None
+        if self.quantity == PAIRED:
+            return self.time_interval()[0] <= self.goal
+        return self.ratio >= self.goal
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready, with every repetition."""
@@ -146,7 +172,9 @@ class Comparison:
             "reference": self.reference,
             "ratio": self.ratio,
             "goal": self.goal,
+            "goal_met": self.goal_met,
             "ratio_range": [float(ratios.min()), float(ratios.max())],
+            "time_interval": list(self.time_interval()) if self.quantity == PAIRED else None,
             "noisy": self.noisy,
             "note": self.note,
             "details": self.details,

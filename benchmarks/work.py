@@ -7,6 +7,7 @@ import dataclasses
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from records.data import Data, InputConfig
 from records.fingerprint import check_fingerprint
@@ -19,21 +20,40 @@ _BATCH_SIZES = {TABULAR: 256, IMAGE: 64, TOKENS: 64}
 
 
 @dataclasses.dataclass(frozen=True)
+class Question:
+    """One training that is measured.
+
+    Attributes:
+      model: its name.
+      goal: the least ratio to the best `fit` that this project promises itself, or None.
+      settings: fields of `TrainConfig` that differ from what a run takes by default.
+      examples: most examples taken; None takes all.
+      repeats: how often an epoch holds each of them.
+    """
+
+    model: str
+    goal: float | None = None
+    settings: dict[str, Any] = dataclasses.field(default_factory=dict)
+    examples: int | None = None
+    repeats: int = 1
+
+
+@dataclasses.dataclass(frozen=True)
 class Effort:
     """How long to measure.
 
     Attributes:
       repetitions: rounds of every question.
       seconds: least duration of a warm repetition; training repetitions last longer.
-      train_examples: most examples of a training question, by modality; None takes all.
-      models: models of the training questions, by modality.
+      train: trainings beside `fit` on one replica, by modality.
+      replicas: the same on two replicas.
       tune: all settings of the tuned peers instead of the most promising ones.
     """
 
     repetitions: int
     seconds: float
-    train_examples: dict[str, int | None]
-    models: dict[str, tuple[str, ...]]
+    train: dict[str, tuple[Question, ...]]
+    replicas: dict[str, tuple[Question, ...]]
     tune: bool
 
 
@@ -42,18 +62,47 @@ class Effort:
 QUICK = Effort(
     repetitions=3,
     seconds=0.1,
-    train_examples={TABULAR: None, IMAGE: 64, TOKENS: 256},
-    models={TABULAR: ("mlp",), IMAGE: ("efficientnet_lite0",), TOKENS: ("gru",)},
+    train={
+        TABULAR: (Question("mlp"),),
+        IMAGE: (Question("efficientnet_lite0", examples=64),),
+        TOKENS: (Question("gru", examples=256),),
+    },
+    replicas={TABULAR: (), IMAGE: (), TOKENS: ()},
     tune=False,
+)
+# 54 steps of the small MLP take 4 ms, and `fit` spends as much once an epoch: the set is repeated,
+# so that steps are compared, not ends of epochs.
+_LONG = 16
+_BATCH_32, _BATCH_256 = {"global_batch_size": 32}, {"global_batch_size": 256}
+# Compiling it takes a minute, a step of 64 whole pictures several seconds. No network: random
+# weights, whose arithmetic is the same. `fit` does not augment.
+_B0 = Question(
+    "efficientnet_b0",
+    1.0,
+    {"freeze": False, "weights": "random", "image_size": 64, "augment": False} | _BATCH_32,
+    examples=256,
 )
 FULL = Effort(
     repetitions=5,
     seconds=1.0,
-    train_examples={TABULAR: None, IMAGE: 1024, TOKENS: 2048},
-    models={
-        TABULAR: ("mlp", "mlp_report_best"),
-        IMAGE: ("efficientnet_lite0",),
-        TOKENS: ("gru", "lstm"),
+    train={
+        TABULAR: (
+            Question("mlp_small", 2.0, _BATCH_32, repeats=_LONG),
+            Question("mlp_small", 1.3, _BATCH_256, repeats=_LONG),
+            Question("mlp_report", 1.0, _BATCH_32),
+            Question("mlp_report_best", 1.0, _BATCH_32),
+            Question("mlp"),
+        ),
+        IMAGE: (_B0, Question("efficientnet_lite0", examples=1024)),
+        TOKENS: (Question("lstm", 1.0, examples=2048), Question("gru", examples=2048)),
+    },
+    replicas={
+        TABULAR: (
+            Question("mlp_small", 3.5, _BATCH_256, repeats=_LONG),
+            Question("mlp_report_best", 1.2, _BATCH_256, repeats=4),
+        ),
+        IMAGE: (),
+        TOKENS: (),
     },
     tune=True,
 )

@@ -147,7 +147,7 @@ def test_quick_run_end_to_end(synthetic_data_dir: Path, tmp_path: Path) -> None:
     assert "arning" not in done.stderr and "step loop" in done.stderr
     result = json.loads(file.read_text())
     assert result["environment"]["versions"]["tensorflow"] == tf.__version__
-    assert [c["question"] for c in result["comparisons"]] == [*INPUT_QUESTIONS, "mlp"]
+    assert [c["question"] for c in result["comparisons"]] == [*INPUT_QUESTIONS, "mlp, batch 32"]
     for comparison in result["comparisons"]:
         assert OURS in comparison["systems"] and len(comparison["systems"]) >= 2
         for system in comparison["systems"].values():

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from benchmarks import table, timing
 from benchmarks.run import check_output, parse_arguments, write_json
-from benchmarks.timing import FIRST_BATCH, OURS, Comparison, Sample
+from benchmarks.timing import FIRST_BATCH, OURS, PAIRED, Comparison, Sample
 
 
 def _samples(seconds: np.ndarray, examples: int = 1000) -> list[Sample]:
@@ -73,6 +74,43 @@ def test_less_time_to_the_first_batch_is_better(
     assert first.reference == "fast"
     assert first.median(OURS) == pytest.approx(np.median(seconds[OURS]) * 100)
     assert first.ratio == pytest.approx(np.median(seconds["fast"] / seconds[OURS]))
+
+
+def test_interval_is_scipys_paired_one() -> None:
+    rng = np.random.default_rng(0)
+    drift = rng.uniform(1.0, 3.0, 15)  # of the machine, the same for both of a pair
+    ours, constant = (drift * rng.lognormal(shift, 0.02, 15) for shift in (0.01, 0.0))
+    samples = {OURS: _samples(ours), "constant": _samples(constant)}
+    found = Comparison("step", "set", "real input", samples, PAIRED)
+    reference = stats.ttest_rel(np.log(ours), np.log(constant)).confidence_interval(0.95)
+    np.testing.assert_allclose(found.time_interval(), np.exp([reference.low, reference.high]))
+    low, high = found.time_interval()
+    assert 0.97 < low < 1.01 < high < 1.05, "drift must not widen it"
+
+
+@pytest.mark.parametrize(
+    ("slowdown", "met"), [(0.9, True), (1.0, True), (1.015, True), (1.05, False)]
+)
+def test_goal_of_pairs_is_met_where_the_interval_reaches_down_to_it(
+    slowdown: float, met: bool
+) -> None:
+    noise = 1 + 0.001 * np.arange(-2, 3)
+    samples = {OURS: _samples(slowdown * noise), "constant": _samples(np.ones(5))}
+    found = Comparison("step", "set/x/1", "real input", samples, PAIRED, goal=1.02)
+    assert found.goal_met is met
+    line = table.format_tables([found]).splitlines()[2]
+    low, high = found.time_interval()
+    assert f"time x {low:.3f} - {high:.3f} (95 %)" in line
+    assert line.endswith(f"goal at most 1.02: {'met' if met else 'MISSED'}")
+    # One pair says nothing, so it cannot miss the goal.
+    one = {name: s[:1] for name, s in samples.items()}
+    assert dataclasses.replace(found, samples=one).time_interval() == (0.0, float("inf"))
+
+
+def test_other_goals_are_about_the_median_ratio(comparison: Comparison) -> None:
+    assert comparison.goal_met is None
+    for goal, met in ((comparison.ratio - 0.01, True), (comparison.ratio + 0.01, False)):
+        assert dataclasses.replace(comparison, goal=goal).goal_met is met
 
 
 def test_a_slow_minute_leaves_the_ratio_alone() -> None:

@@ -63,7 +63,7 @@ def test_the_head_on_kept_features_trains_as_behind_the_backbone(
     head.set_weights(start)
     optimizer = make_optimizer(config, training.order.steps_per_epoch)
     optimizer.build(training.model.trainable_variables)
-    options = training.step._options
+    options = training.step.options
     whole = TrainStep(training.model, optimizer, cluster, options, None)
     pictures_feed = Feed(pictures["train"], training.order, cluster, "memory")
     assert found == pytest.approx(_train_epoch(whole, pictures_feed), rel=1e-4)

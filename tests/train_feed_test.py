@@ -16,9 +16,9 @@ from train.feed import Feed, Pace
 from train.strategy import make_cluster
 
 
-def _batches(feed: Feed, epoch: int, limits: list[int]) -> list[tuple[np.ndarray, ...]]:
+def _batches(feed: Feed, epoch: int, limits: list[int]) -> list[tuple[Any, ...]]:
     """(inputs, labels, weights, count) of the epoch's steps, taken in calls of `limits` steps."""
-    found: list[tuple[np.ndarray, ...]] = []
+    found: list[tuple[Any, ...]] = []
     feed.start(epoch)
     calls = 0
     while (chunk := feed.take(limits[calls % len(limits)])) is not None:

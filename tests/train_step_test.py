@@ -62,7 +62,7 @@ if settings.get("fit"):
         optimizer, keras.losses.SparseCategoricalCrossentropy(from_logits=True))
     numbers, weights = order.examples(0, first, settings["steps"])
     assert weights.min() == 1 or settings.get("last")
-    class_weights = np.asarray(training.step._options.objective.class_weights)
+    class_weights = np.asarray(training.step.options.objective.class_weights)
     rows = examples["train"].numbers[numbers]
     inputs, labels = examples["train"].inputs, examples["train"].labels
     for row, weight in zip(rows, weights):

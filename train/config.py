@@ -201,7 +201,7 @@ class TrainConfig:
     strategy: str = _flag("auto", "hardware", "distribution strategy", STRATEGIES)
     precision: str = _flag("auto", "hardware", "precision of the model's arithmetic", PRECISIONS)
     xla: bool | None = _flag(
-        None, "hardware", "compile with XLA (default: on for GPUs, and for mlp on one CPU device)"
+        None, "hardware", "compile with XLA (default: by device and model, see train/choices.py)"
     )
     cpu_devices: int | None = _flag(
         None, "hardware", "logical CPU devices, to try several replicas without a GPU"

@@ -9,19 +9,6 @@ _INITIAL_SCALE = 2.0**15
 _GROWTH_STEPS = 2000  # finite steps before the scale doubles, as in Keras's LossScaleOptimizer
 
 
-def choose_precision(wanted: str, accelerator: bool) -> str:
-    """Resolves `auto`: mixed_bfloat16 on GPUs of compute capability 8 (Ampere) or newer,
-    mixed_float16 on 7 (Volta, Turing: their tensor cores lack bfloat16), else float32.
-    """
-    if wanted != "auto":
-        return wanted
-    if not accelerator:
-        return "float32"
-    gpu = tf.config.list_physical_devices("GPU")[0]
-    major = tf.config.experimental.get_device_details(gpu).get("compute_capability", (0, 0))[0]
-    return "mixed_bfloat16" if major >= 8 else "mixed_float16" if major == 7 else "float32"
-
-
 def set_precision(precision: str) -> None:
     """Sets Keras's global dtype policy: variables float32, arithmetic as named."""
     keras.config.set_dtype_policy(precision)

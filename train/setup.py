@@ -21,19 +21,16 @@ from records.pipeline import make_chunks
 from records.remote import RemoteSource
 from records.schema import IMAGE, TABULAR, Schema
 from records.subsets import balanced_class_weights
+from train.choices import choose_hardware
 from train.config import MODALITY_DEFAULTS, TrainConfig
 from train.features import extract_features
 from train.feed import ChunkSource
 from train.objective import Objective
-from train.precision import LossScale, choose_precision, set_precision
+from train.precision import LossScale, set_precision
 from train.step import StepOptions, TrainStep
 from train.strategy import Cluster
 
 _MODEL_MODALITY = {"tokens": "text"}  # both are int32 ids for a model
-# Compiling pays on 2 CPU cores for small MLPs (a whole chunk of steps: 1.5 to 1.9 x the best
-# `fit`, wide ones 0.94 x); an EfficientNetB0 is 3.6 to 7 times slower, a GRU 0.8 x here. On GPUs
-# XLA fuses the element-wise work of all families.
-_XLA_ON_CPU = ("mlp",)
 
 
 def resolve(config: TrainConfig, schema: Schema) -> TrainConfig:
@@ -128,10 +125,7 @@ def _check_service(config: TrainConfig, freeze: bool) -> None:
 
 def resolve_hardware(config: TrainConfig, cluster: Cluster) -> dict[str, Any]:
     """What `auto` means here: {"precision", "xla"}; a resumed run keeps what it began with."""
-    xla = config.xla
-    if xla is None:
-        xla = cluster.accelerator or (config.model in _XLA_ON_CPU and cluster.num_replicas == 1)
-    return {"precision": choose_precision(config.precision, cluster.accelerator), "xla": xla}
+    return choose_hardware(config, cluster.accelerator, cluster.num_replicas)
 
 
 def open_examples(

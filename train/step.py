@@ -61,7 +61,12 @@ class StepOptions:
 
 
 class TrainStep:
-    """Trains a model chunk by chunk and sums loss and confusion matrix of the epoch."""
+    """Trains a model chunk by chunk and sums loss and confusion matrix of the epoch.
+
+    Attributes:
+      model, optimizer, scale, options: as given.
+      loss_sum, confusion: float64 [] and [C, C], of the epoch so far, over all replicas.
+    """
 
     def __init__(
         self,
@@ -73,7 +78,7 @@ class TrainStep:
     ):
         """Call it in the strategy's scope, with a built optimizer."""
         self.model, self.optimizer, self.scale = model, optimizer, scale
-        self._cluster, self._options = cluster, options
+        self._cluster, self.options = cluster, options
         self._variables = [v.value for v in model.trainable_variables]
         self._seeds = [v for v in model.variables if v.name.endswith("seed_generator_state")]
         num_classes = len(options.objective.class_weights)
@@ -95,14 +100,14 @@ class TrainStep:
     @property
     def compiled(self) -> bool:
         """Compiled with XLA: every step of a chunk must have the same shapes."""
-        return self._options.xla
+        return self.options.xla
 
     def run(self, chunk: Chunk, first_step: int) -> None:
         """Trains the chunk's steps; `first_step` counts from the start of the run."""
         steps = tf.constant(chunk.steps, tf.int64)
         first = tf.constant(first_step, tf.int64)
         # XLA compiles for each length; without it one graph serves all.
-        lengths = int(chunk.lengths[0]) if self._options.xla else tf.constant(chunk.lengths)
+        lengths = int(chunk.lengths[0]) if self.options.xla else tf.constant(chunk.lengths)
         self._call(chunk.arrays, chunk.counts, lengths, first, steps)
 
     def reset_totals(self) -> None:
@@ -123,7 +128,7 @@ class TrainStep:
 
     def _step(self, arrays: Any, shared: Any, i: tf.Tensor, step: tf.Tensor) -> None:
         """Phase 1 in every replica, the decision, phase 2 in every replica."""
-        strategy, pieces = self._cluster.strategy, self._options.pieces
+        strategy, pieces = self._cluster.strategy, self.options.pieces
         arguments = (arrays, *shared, i, step)
         if pieces > 1:
 
@@ -160,10 +165,10 @@ class TrainStep:
         if self.scale is not None:
             gradients = [g / self.scale.scale for g in gradients]
         finite = tf.reduce_all([tf.reduce_all(tf.math.is_finite(g)) for g in gradients])
-        if self._options.clip_norm is not None:
-            gradients, _ = tf.clip_by_global_norm(gradients, self._options.clip_norm)
-        if self._options.clip_value is not None:
-            limit = self._options.clip_value
+        if self.options.clip_norm is not None:
+            gradients, _ = tf.clip_by_global_norm(gradients, self.options.clip_norm)
+        if self.options.clip_value is not None:
+            limit = self.options.clip_value
             gradients = [tf.clip_by_value(g, -limit, limit) for g in gradients]
         return gradients, finite
 
@@ -180,7 +185,7 @@ class TrainStep:
         # Cut to the step before the compiled part, which would else compile for every length K.
         rows, number = (rows[i], weights[i], keys[i]), step
         if piece is not None:
-            pieces = self._options.pieces
+            pieces = self.options.pieces
             rows = tuple(tf.reshape(x, [pieces, x.shape[0] // pieces])[piece] for x in rows)
             number = step * pieces + piece
         return self._forward_backward(inputs, labels, rows, length, replica, count, number)
@@ -189,7 +194,7 @@ class TrainStep:
         self, inputs: Any, labels: Any, rows: Any, length: Any, replica: Any, count: Any, step: Any
     ) -> list[tf.Tensor]:
         """These rows' part of the gradient of the global batch's mean loss."""
-        options = self._options
+        options = self.options
         row, weight, keys = rows
         x, y, share = take_rows(inputs, row, length), tf.gather(labels, row), None
         if options.augment is not None:

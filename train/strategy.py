@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from train.choices import set_up_gpus
 from train.workers import Workers, find_workers, make_exchange
 
 
@@ -91,14 +92,12 @@ class Cluster:
 def set_up_devices(cpu_devices: int | None, deterministic: bool) -> None:
     """Configures the devices; must come before TensorFlow uses any.
 
-    GPUs grow their memory as needed (several processes and the profiler share a GPU), and TF32
-    stays on: it is the GPUs' default for float32 matmuls. Deterministic kernels make a resumed
-    run bitwise equal to an uninterrupted one.
+    `train.choices` holds the settings of GPUs and their reasons. Deterministic kernels make a
+    resumed run bitwise equal to an uninterrupted one.
     """
     tf.config.experimental.enable_op_determinism() if deterministic else None
     try:
-        for gpu in tf.config.list_physical_devices("GPU"):
-            tf.config.experimental.set_memory_growth(gpu, True)
+        set_up_gpus()
         if cpu_devices:
             cpu = tf.config.list_physical_devices("CPU")[0]
             configuration = [tf.config.LogicalDeviceConfiguration()] * cpu_devices

@@ -15,9 +15,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-# Steps per call: above 64 the host's share of a call is below 1 % (see train.feed).
-_MANY_STEPS = 64
-_TRIALS = (1, 8, _MANY_STEPS)
+# Steps per call that are tried, besides the whole epoch.
+_TRIALS = (1, 8, 64)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,6 +55,14 @@ def make_default(work: FitWork) -> Callable[[int], None]:
     return train
 
 
+def make_mirrored(work: FitWork, strategy: Any) -> Callable[[int], None]:
+    """`fit` under a strategy of several replicas: with more steps per call, or XLA, it fails."""
+    with strategy.scope():
+        train = _make_cached(work, 1, False)
+    train(1)  # traces
+    return train
+
+
 def make_tuned(
     work: FitWork, every_setting: bool, progress: Callable[[str], None]
 ) -> tuple[Callable[[int], None], dict[str, Any]]:
@@ -70,7 +77,8 @@ def make_tuned(
       (train, trials): `train(epochs)`; `trials` names the setting chosen and the seconds that
       an epoch took with each.
     """
-    steps = dict.fromkeys(min(n, work.steps_per_epoch) for n in _TRIALS)
+    wanted = (*_TRIALS, work.steps_per_epoch)
+    steps = dict.fromkeys(min(n, work.steps_per_epoch) for n in wanted)
     tried = list(steps) if every_setting else list(steps)[-1:]
     candidates = [(n, xla) for n in tried for xla in (False, True)]
     trained: dict[str, Callable[[int], None]] = {}
