@@ -19,7 +19,7 @@ from benchmarks.work import Effort, Question, Work, open_work
 from records.schema import IMAGE, TABULAR, TOKENS
 from train.choices import choose_hardware
 from train.config import TrainConfig
-from train.setup import resolve
+from train.resolve import resolve
 
 _BATCH_32 = {"global_batch_size": 32}
 _SMALL_B0 = {"freeze": False, "weights": "random", "image_size": 64, "augment": False}

@@ -18,7 +18,8 @@ from records.order import Order
 from records.schema import IMAGE
 from train.config import TrainConfig
 from train.feed import Feed, Pace
-from train.setup import Training, build_training, resolve, resolve_hardware
+from train.resolve import resolve, resolve_hardware
+from train.setup import Training, build_training
 from train.strategy import Cluster
 
 # The loop begins with calls of one step and finds its pace within the second epoch.

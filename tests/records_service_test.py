@@ -27,7 +27,7 @@ from records.pipeline import make_chunks
 from records.remote import RemoteChunks, RemoteSource
 from records.serving import Request
 from train.config import TrainConfig
-from train.setup import resolve
+from train.resolve import resolve
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 INPUTS = InputConfig(image_size=32, sequence_length=30)

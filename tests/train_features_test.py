@@ -13,7 +13,8 @@ from records.data import Data, InputConfig, open_data
 from train import features
 from train.config import TrainConfig
 from train.feed import Feed
-from train.setup import build_training, make_optimizer, resolve
+from train.resolve import resolve
+from train.setup import build_training, make_optimizer
 from train.step import TrainStep
 from train.strategy import make_cluster
 

@@ -20,7 +20,8 @@ import numpy as np
 from records.data import InputConfig, open_data
 from train.config import TrainConfig
 from train.feed import Feed
-from train.setup import build_training, resolve
+from train.resolve import resolve
+from train.setup import build_training
 from train.strategy import make_cluster
 
 settings = json.loads(sys.argv[1])

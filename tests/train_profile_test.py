@@ -33,7 +33,7 @@ SIZE = 32
 # Runs twice in one process, the second time with a feed that sleeps; times every call itself.
 SLOWED = """
 import json, sys, time
-from train import loop
+from train import loop, whole_run
 from train.config import TrainConfig
 from train.step import TrainStep
 
@@ -54,7 +54,7 @@ for slowed in (0, 1):
     config = TrainConfig(dataset="fetal_health/synthetic", data_dir=data_dir, epochs=1, xla=False,
                          model="mlp_report", global_batch_size=128, profile="3,8",
                          run_dir=f"{run_dir}/{slowed}")
-    loop.train_and_evaluate(config)
+    whole_run.train_and_evaluate(config)
     profile = json.load(open(f"{run_dir}/{slowed}/profile.json"))
     traced = [calls[n] for n in range(3, 8)]
     print("RESULT", json.dumps(profile | {"run_ms": sum(traced) / len(traced)}))

@@ -1,10 +1,8 @@
-"""The training loop: epochs of chunks, early stopping, checkpoints; and a whole run."""
+"""The training loop: epochs of chunks, validation, early stopping, checkpoints."""
 
 from __future__ import annotations
 
 import contextlib
-import dataclasses
-import json
 import signal
 import time
 from collections.abc import Iterator
@@ -13,28 +11,17 @@ from typing import Any
 
 import numpy as np
 
-from records.fingerprint import check_fingerprint
-from records.schema import Schema, read_schema
 from train import board, report
 from train.config import TrainConfig
 from train.evaluate import Metrics, Predictor, Stopped, metrics_from_confusion
 from train.feed import Chunk, Feed, Pace
 from train.folder import RunFolder
-from train.prepare import prepare
 from train.profile import Profile
 from train.setup import (
     Training,
-    build_fine_tuning,
-    build_training,
-    check_rows,
-    make_source,
-    open_examples,
-    resolve,
-    resolve_hardware,
-    resolve_shuffle_block,
 )
 from train.state import State
-from train.strategy import Cluster, make_cluster, set_up_devices
+from train.strategy import Cluster
 
 
 class Interrupted(KeyboardInterrupt):
@@ -273,98 +260,3 @@ def make_predictor(
         int(config.global_batch_size or 0),
         config.length_buckets,
     )
-
-
-def train_and_evaluate(config: TrainConfig) -> dict[str, Any]:
-    """Trains a model on a prepared set and writes the run folder.
-
-    The test split is read once, after training, with the weights that validation chose.
-
-    Returns:
-      What `metrics.json` holds.
-
-    Raises:
-      FileNotFoundError: the set is not there and cannot be prepared.
-      ValueError: settings that do not fit the data, the hardware or the run folder.
-      WorkerDied: another worker of the run is gone.
-    """
-    began = time.perf_counter()
-    set_up_devices(config.cpu_devices, config.deterministic)
-    cluster = make_cluster(config.strategy, config.cpu_devices)
-    with cluster.workers.watched() if cluster.workers else contextlib.nullcontext():
-        found = _train_and_evaluate(config, cluster, began)
-        cluster.exchange(0)  # a worker that ended while another works would be taken for dead
-    return found
-
-
-def _prepare(config: TrainConfig, cluster: Cluster) -> str:
-    """As `prepare`; one worker after the other, so that the first builds for those beside it."""
-    own = 0 if cluster.workers is None else cluster.workers.index
-    directory = ""
-    for turn in range(len(cluster.workers.addresses) if cluster.workers else 1):
-        if turn == own:
-            directory = prepare(config.dataset, config.data_dir, config.manual_dir)
-        cluster.exchange(0)
-    return directory
-
-
-def _train_and_evaluate(config: TrainConfig, cluster: Cluster, began: float) -> dict[str, Any]:
-    directory = _prepare(config, cluster)
-    fingerprint = check_fingerprint(directory)
-    schema = read_schema(directory, config.feature)
-    config = resolve(config, schema)
-    check_rows(config, cluster)
-    cluster.check_same("settings", config.to_json())
-    cluster.check_same(f"the data of {schema.name}", fingerprint)
-    path = config.run_dir or config.default_run_dir()
-    with RunFolder(path, config, fingerprint, is_chief=cluster.is_chief) as folder:
-        return _train_in(folder, config, schema, cluster, fingerprint, began)
-
-
-def _train_in(
-    folder: RunFolder,
-    config: TrainConfig,
-    schema: Schema,
-    cluster: Cluster,
-    fingerprint: str,
-    began: float,
-) -> dict[str, Any]:
-    finished = folder.finished_metrics()
-    seen = json.dumps([finished is None, folder.keep_resolved({})], sort_keys=True)
-    cluster.check_same(f"--run-dir {folder.path}, a folder they share,", seen)
-    if finished is not None:
-        if cluster.is_chief:
-            report.print_summary(finished, folder.path, again=True)
-        return finished
-    hardware = folder.keep_resolved(resolve_hardware(config, cluster))
-    if cluster.is_chief:
-        report.print_dataset_note(schema)
-        report.print_header(config, schema, cluster, hardware, folder.path)
-    data, level, examples = open_examples(config, schema, cluster)
-    block = resolve_shuffle_block(config, level, examples["train"], cluster)
-    hardware = folder.keep_resolved({"shuffle_block": block})
-    training = build_training(config, hardware, data, level, examples, cluster)
-    training = dataclasses.replace(training, source=make_source(config, data, fingerprint))
-    stage = dataclasses.replace(config, profile=None) if config.unfreeze_from else config
-    loop = Loop(stage, training, cluster, folder)
-    folder.claim()
-    setup_seconds = time.perf_counter() - began
-    loop.run()
-    if config.unfreeze_from:
-        if cluster.is_chief:
-            print(f"  fine-tuning: the backbone is trained too, from {config.unfreeze_from} on")
-        stage, training = build_fine_tuning(
-            config, hardware, data, level, examples, cluster, training.model
-        )
-        loop = Loop(stage, training, cluster, folder, loop.state)
-        loop.run()
-    results: dict[str, Metrics] = {}
-    for role in ("validation", "test"):
-        if role in training.examples:
-            results[role] = make_predictor(config, training, role, cluster).metrics()
-    progress = loop.state.progress
-    seconds = progress.seconds | {"setup": setup_seconds}
-    found = report.RunResult(config, hardware, schema, cluster, fingerprint, results, seconds)
-    if not cluster.is_chief:
-        return found.to_dict()
-    return report.write_run(folder, found, training, data, progress.history)

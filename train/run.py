@@ -44,7 +44,8 @@ def _run(config: TrainConfig) -> int:
     try:
         import_tensorflow_quietly()
         # They import TensorFlow: not at the top.
-        from train.loop import Interrupted, train_and_evaluate
+        from train.loop import Interrupted
+        from train.whole_run import train_and_evaluate
         from train.workers import WorkerDied, end_without_the_others
     except KeyboardInterrupt:
         return _interrupted("starts again")
