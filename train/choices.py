@@ -54,9 +54,9 @@ def _gpu(precision: str) -> dict[str, Choice]:
     }
 
 
-# Ratios: steps/s with XLA over those without, one replica / two, on 2 processors without AVX512
-# bfloat16 (bfloat16 is emulated there). To be measured again on a quiet machine: these are of
-# FACTS' first trials.
+# Ratios: steps/s with XLA over those without, float32, one replica, 2 processors; of first trials,
+# to be measured again by the suite. bfloat16 and two replicas with XLA: not measured yet, but for
+# the small MLP on a busy machine (0.7 x with bfloat16 at one replica, 0.8 x with XLA at two).
 CHOICES: dict[str, dict[str, Choice]] = {
     "cpu": {
         # 3.6 x at batch 32, 1.1 x at 256, one replica.
@@ -69,10 +69,10 @@ CHOICES: dict[str, dict[str, Choice]] = {
         # 0.8 x here; more for masked layers alone. One compilation per length.
         "recurrent": Choice(False, False, _FLOAT32),
     },
-    # Compute capability 8 and newer, Ampere on: bfloat16 runs on the tensor cores and needs no
-    # loss scale (NVIDIA, "Train With Mixed Precision"; tensorflow.org/guide/mixed_precision).
+    # Compute capability 8 and newer, Ampere on: bfloat16 runs on the tensor cores (vllm#1284 names
+    # the limit) and needs no loss scale.
     "gpu, capability 8 and newer": _gpu(_BFLOAT16),
-    # Volta and Turing: tensor cores for float16 only (the same sources).
+    # Volta and Turing: tensor cores for float16 only (tensorflow.org/guide/mixed_precision).
     "gpu, capability 7": _gpu(_FLOAT16),
     "gpu, older": _gpu(_FLOAT32),
 }
