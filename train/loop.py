@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-import signal
 import time
-from collections.abc import Iterator
-from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -29,6 +26,7 @@ from train.setup import (
     resolve_hardware,
     resolve_shuffle_block,
 )
+from train.signals import Signals
 from train.state import State
 from train.strategy import Cluster, make_cluster, set_up_devices
 
@@ -51,9 +49,9 @@ class Loop:
         one_length = training.step.compiled
         self._feed = Feed(train, self.order, cluster, training.level, one_length=one_length)
         self._validation = make_predictor(config, training, "validation", cluster)
-        self._validation.stop = lambda: self._signal is not None
+        self._signals = Signals()
+        self._validation.stop = self._signals.came
         self._profile = Profile(config, folder.path)
-        self._signal: int | None = None
         self._pace = Pace()
         self._steps = self._pace.steps
         self.state = State(training, cluster, folder, config.keep_checkpoints)
@@ -66,7 +64,7 @@ class Loop:
           Interrupted: a signal came; a checkpoint was written.
         """
         self._saved = time.monotonic()
-        with self._signals(), self._profile:
+        with self._signals, self._profile:
             while not self.state.progress.finished:
                 self._run_epoch()
             self._save()
@@ -148,7 +146,7 @@ class Loop:
         All workers decide alike, by the chief's clock, and end when one got a signal.
         """
         due = time.monotonic() - self._saved > 60 * self.config.checkpoint_minutes
-        said = self._cluster.exchange(self._pace.steps, due, self._signal is not None)
+        said = self._cluster.exchange(self._pace.steps, due, self._signals.came())
         self._steps, due, stop = int(said[0, 0]), bool(said[0, 1]), bool(said[:, 2].any())
         every = self.config.checkpoint_steps
         if due or stop or (every and self.state.number % every == 0):
@@ -207,25 +205,6 @@ class Loop:
             self.folder.write_history(progress.history)
             report.print_epoch(row, self._epochs, progress.history)
             report.write_scalars(self.folder.path, row)
-
-    @contextlib.contextmanager
-    def _signals(self) -> Iterator[None]:
-        """SIGINT and SIGTERM let the running chunk finish; a second one ends at once."""
-
-        def note(number: int, frame: FrameType | None) -> None:
-            if self._signal is not None:
-                raise KeyboardInterrupt
-            self._signal = number
-
-        try:
-            previous = {n: signal.signal(n, note) for n in (signal.SIGINT, signal.SIGTERM)}
-        except ValueError:  # not in the main thread: the caller's own handling stands
-            previous = {}
-        try:
-            yield
-        finally:
-            for number, handler in previous.items():
-                signal.signal(number, handler)
 
 
 def make_predictor(
