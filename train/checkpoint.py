@@ -49,7 +49,7 @@ def write_checkpoint(
         temporary.unlink(missing_ok=True)
     # A checkpoint of a later step is one that was damaged: the run came from an earlier one.
     older = sorted(p for p in _checkpoints(folder) if p.name < final.name)
-    kept = {final, *older[len(older) - (keep - 1) :]}
+    kept = {final, *older[max(0, len(older) - (keep - 1)) :]}
     for path in set(_checkpoints(folder)) - kept:
         path.unlink()
 

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-import signal
 import time
-from collections.abc import Iterator
-from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -20,6 +16,7 @@ from train.profile import Profile
 from train.setup import (
     Training,
 )
+from train.signals import Signals
 from train.state import State
 from train.strategy import Cluster
 
@@ -56,9 +53,9 @@ class Loop:
             source=training.source,
         )
         self._validation = make_predictor(config, training, "validation", cluster)
-        self._validation.stop = lambda: self._signal is not None
+        self._signals = Signals()
+        self._validation.stop = self._signals.came
         self._profile = Profile(config, folder.path)
-        self._signal: int | None = None
         self._pace = Pace()
         self._steps = self._pace.steps
         self.state = State(training, cluster, folder, config.keep_checkpoints, before)
@@ -72,7 +69,7 @@ class Loop:
           Interrupted: a signal came; a checkpoint was written.
         """
         self._saved = time.monotonic()
-        with self._signals(), self._profile:
+        with self._signals, self._profile:
             if self._first_row and not self.state.number:
                 self._validate()  # what an earlier stage reached is the one to beat
             while not self.state.progress.finished:
@@ -161,7 +158,7 @@ class Loop:
         All workers decide alike, by the chief's clock, and end when one got a signal.
         """
         due = time.monotonic() - self._saved > 60 * self.config.checkpoint_minutes
-        said = self._cluster.exchange(self._pace.steps, due, self._signal is not None)
+        said = self._cluster.exchange(self._pace.steps, due, self._signals.came())
         self._steps, due, stop = int(said[0, 0]), bool(said[0, 1]), bool(said[:, 2].any())
         every = self.config.checkpoint_steps
         if due or stop or (every and self.state.number % every == 0):
@@ -227,25 +224,6 @@ class Loop:
             epochs = self._first_row + self._epochs
             report.print_epoch(row, epochs, progress.history[self._first_row :])
             board.write_scalars(self.folder.path, row)
-
-    @contextlib.contextmanager
-    def _signals(self) -> Iterator[None]:
-        """SIGINT and SIGTERM let the running chunk finish; a second one ends at once."""
-
-        def note(number: int, frame: FrameType | None) -> None:
-            if self._signal is not None:
-                raise KeyboardInterrupt
-            self._signal = number
-
-        try:
-            previous = {n: signal.signal(n, note) for n in (signal.SIGINT, signal.SIGTERM)}
-        except ValueError:  # not in the main thread: the caller's own handling stands
-            previous = {}
-        try:
-            yield
-        finally:
-            for number, handler in previous.items():
-                signal.signal(number, handler)
 
 
 def make_predictor(
