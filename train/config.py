@@ -54,7 +54,7 @@ MODALITY_DEFAULTS: dict[str, dict[str, Any]] = {
 }
 
 # Settings that change no result: a run goes on with others.
-_PLACES = ("run_dir", "data_dir", "manual_dir", "cache", "memory_budget")
+_PLACES: tuple[str, ...] = ("run_dir", "data_dir", "manual_dir", "cache", "memory_budget")
 _PLACES += ("checkpoint_minutes", "checkpoint_steps", "keep_checkpoints")
 
 
