@@ -9,24 +9,27 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import faulthandler
 import json
 import os
 import re
 import signal
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
+from train.meeting import NotAllCame, meet
+
 # A worker that is silent for so long is taken for dead. One that ends, however it does, is noticed
 # at once by who waits for it; this is for a machine that stops or a cable that is cut.
 _HEARTBEAT_SECONDS = 15
 # How long the first worker waits for the last: machines of one job start minutes apart.
 _START_SECONDS = 600
+_CONNECT_SECONDS = 60  # when all are there; it takes one or two
 _EXAMPLE = (
     'Example: TF_CONFIG=\'{"cluster": {"worker": ["host1:2222", "host2:2222"]}, '
     '"task": {"type": "worker", "index": 0}}\''
@@ -68,33 +71,22 @@ class Workers:
         Raises:
           WorkerDied: not all came in time.
         """
-        made: list[Any] = []
-
-        def make() -> None:
-            try:
-                made.append(self._make_strategy())
-            except BaseException as error:
-                made.append(error)
-
-        # In a thread: TensorFlow waits without end, deaf to signals. It also takes SIGTERM for
-        # itself (to announce a preemption) and then does nothing: Python's handling is put back.
+        try:
+            meet(self.addresses, self.index, _START_SECONDS)
+        except NotAllCame as error:
+            raise WorkerDied(str(error)) from None
+        # TensorFlow takes SIGTERM for itself (to announce a preemption) and then does nothing.
         handler = signal.getsignal(signal.SIGTERM)
-        thread = threading.Thread(target=make, daemon=True)
-        deadline = time.monotonic() + _START_SECONDS
-        thread.start()
-        while thread.is_alive():
-            thread.join(0.1)
+        # A worker may die between the meeting and its own start. Only a watchdog that needs no
+        # Python can end the wait then (`train.meeting` says why); it shows where, and exits with 1.
+        faulthandler.dump_traceback_later(_CONNECT_SECONDS, exit=True)
+        try:
+            with self.watched():
+                return self._make_strategy()
+        finally:
+            faulthandler.cancel_dump_traceback_later()
             if threading.current_thread() is threading.main_thread():
                 signal.signal(signal.SIGTERM, handler)
-            if time.monotonic() > deadline:
-                raise WorkerDied(
-                    f"{len(self.addresses)} workers did not all start within {_START_SECONDS} s "
-                    f"({', '.join(self.addresses)}). Start all of them with the same command"
-                )
-        with self.watched():
-            if isinstance(made[0], BaseException):
-                raise made[0]
-        return made[0]
 
     def _make_strategy(self) -> Any:
         # The public API has no setting for the heartbeat (15 to 60 s by version): this module is

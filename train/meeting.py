@@ -1,0 +1,95 @@
+"""Workers meet before TensorFlow starts between them.
+
+TensorFlow waits for its peers inside C++, for ever, deaf to signals and with Python's lock in its
+hand: nothing in the process could end it. So the workers wait for each other here, in plain
+sockets on the address of the first one, and start TensorFlow when all are there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import select
+import socket
+import time
+
+_GO = b"go\n"
+
+
+class NotAllCame(RuntimeError):
+    """Some workers did not come in time."""
+
+
+def meet(addresses: tuple[str, ...], index: int, seconds: float) -> None:
+    """Returns when all workers are there.
+
+    Args:
+      addresses: `host:port` of each; the first listens.
+      index: this worker's place among them.
+      seconds: how long to wait.
+
+    Raises:
+      NotAllCame: says who, where that is known.
+      OSError: the first worker's port is taken.
+    """
+    deadline = time.monotonic() + seconds
+    # Of another run's worker, or of one with another list, nothing is taken.
+    name = hashlib.sha256(",".join(addresses).encode()).hexdigest()[:16]
+    host, _, port = addresses[0].rpartition(":")
+    if index == 0:
+        missing = _listen(int(port), name, set(range(1, len(addresses))), deadline)
+    else:
+        missing = _report(host, int(port), f"{name} {index}\n".encode(), deadline)
+    if missing:
+        who = ", ".join(f"{i} ({addresses[i]})" for i in sorted(missing))
+        raise NotAllCame(
+            f"worker {index} waited for {seconds:.0f} s, and worker {who} did not come or not all "
+            "others did. Start all workers with the same command"
+        )
+
+
+def _listen(port: int, name: str, expected: set[int], deadline: float) -> set[int]:
+    """Tells all workers to go once all have come; returns those that have not."""
+    dual = socket.has_dualstack_ipv6()
+    family = socket.AF_INET6 if dual else socket.AF_INET
+    came: dict[int, socket.socket] = {}
+    with (
+        contextlib.ExitStack() as stack,
+        socket.create_server(("", port), family=family, dualstack_ipv6=dual) as server,
+    ):
+        server.settimeout(0.2)
+        while came.keys() != expected:
+            if time.monotonic() > deadline:
+                return expected - came.keys()
+            for index in [i for i, connection in came.items() if _has_ended(connection)]:
+                del came[index]  # it may come again
+            with contextlib.suppress(OSError, ValueError):
+                connection = stack.enter_context(server.accept()[0])
+                connection.settimeout(5)
+                said, number = connection.recv(64).decode().split()
+                if said == name and int(number) in expected:
+                    came[int(number)] = connection
+        for connection in came.values():
+            connection.sendall(_GO)
+    return set()
+
+
+def _has_ended(connection: socket.socket) -> bool:
+    """A worker says nothing more after its name: what can be read is its end."""
+    return bool(select.select([connection], [], [], 0)[0])
+
+
+def _report(host: str, port: int, hello: bytes, deadline: float) -> set[int]:
+    """Waits until the first worker says go; returns it if it does not."""
+    while time.monotonic() < deadline:
+        with (
+            contextlib.suppress(OSError),
+            socket.create_connection((host, port), timeout=5) as connection,
+        ):
+            connection.sendall(hello)
+            connection.settimeout(max(0.1, deadline - time.monotonic()))
+            if connection.recv(64) == _GO:
+                return set()
+        # Not there yet, or still the server of a run that is about to end.
+        time.sleep(0.2)
+    return {0}
