@@ -139,7 +139,9 @@ def test_unusable_statistics_are_refused(
 
 
 def test_bad_settings_name_the_valid_ones() -> None:
-    with pytest.raises(ValueError, match="'mlpp' expected one of the models mlp, mlp_report"):
+    with pytest.raises(
+        ValueError, match="'mlpp' expected one of the models mlp, mlp_small, mlp_report"
+    ):
         models.build_model(models.ModelConfig("mlpp"), SPEC, 3, seed=0)
     with pytest.raises(ValueError, match="one of the text models lstm, bilstm, gru"):
         models.check_model("mlp", "text")

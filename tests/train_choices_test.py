@@ -43,7 +43,10 @@ def test_precision_follows_what_tensor_cores_can_do(
     experimental = tf.config.experimental
     monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: ["the GPU"])
     monkeypatch.setattr(experimental, "get_device_details", lambda gpu: details)
-    assert _auto("efficientnet_b0", 2, True) == {"precision": precision, "xla": True}
+    assert _auto("efficientnet_b0", 1, True) == {"precision": precision, "xla": True}
+    assert _auto("mlp", 2, True) == {"precision": precision, "xla": True}
+    # BatchNorm in training at several replicas cannot be compiled.
+    assert _auto("efficientnet_b0", 2, True) == {"precision": precision, "xla": False}
     # XLA has no kernel for cuDNN's recurrent layers.
     assert _auto("lstm", accelerator=True) == {"precision": precision, "xla": False}
 

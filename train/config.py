@@ -131,7 +131,7 @@ class TrainConfig:
     model: str | None = _flag(
         None,
         "model",
-        "the model (tables: mlp, mlp_report, "
+        "the model (tables: mlp, mlp_small, mlp_report, "
         "mlp_report_best; pictures: efficientnet_lite0, efficientnet_b0, resnet50, inception_v3; "
         "texts: gru, lstm, bilstm)",
     )
