@@ -107,7 +107,8 @@ class State:
         self.progress = Progress(**state)
         if not self._cluster.is_chief:
             return
-        print(f"  going on at epoch {self.progress.epoch + 1}, step {self.progress.step}")
+        where = f"epoch {self.progress.epoch + 1}, step {self.progress.step}"
+        print(f"  going on at {'the end of training' if self.progress.finished else where}")
         if replicas != self._cluster.num_replicas:
             print(
                 f"  began with {replicas} replica{'s' * (replicas > 1)}, goes on with "
