@@ -254,7 +254,7 @@ class Data:
     @functools.cache  # noqa: B019
     def _decoded(self, split: str) -> np.ndarray:
         """[N, ...]: all records of a split, decoded; mapped from a file with cache "disk"."""
-        path = disk_cache.cache_path(self.schema, split, self._content_key())
+        path = disk_cache.cache_path(self.schema, split, self.content_key())
         shape = (self._index(split).num_records, *self.spec.shape)
         dtype = self.spec.dtype.as_numpy_dtype
         stored = disk_cache.open_stored(path, shape, dtype, self.config.cache == "disk")
@@ -296,7 +296,7 @@ class Data:
     def _label(self, split: str) -> str:
         return f"decoding {self.schema.name} {split}"
 
-    def _content_key(self) -> str:
+    def content_key(self) -> str:
         """What shapes the decoded inputs, besides the shards."""
         key = f"{self.schema.input_name} {self.spec} opencv-{decode.opencv_version()}"
         if self.schema.modality in (TEXT, TOKENS):

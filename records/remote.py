@@ -226,7 +226,7 @@ def _read(stream: _Stream, service: str, request: Request) -> None:
         stream.put(
             ConnectionError(f"records/remote: {service}: {error.message.splitlines()[0]}. {_HINT}")
         )
-    except (ValueError, OSError) as error:
+    except Exception as error:  # whatever it is, the trainer must hear of it
         stream.put(error)
 
 

@@ -106,7 +106,9 @@ def test_a_folder_that_cannot_be_written_costs_nothing_but_time(
     model = models.build_model(config, data.spec, 4, seed=0)
     backbone, _ = models.split_frozen(model)
     cluster = make_cluster("one_device")
-    found = features.extract_features(backbone, {"test": part}, cluster, "memory", 8)
+    found = features.extract_features(
+        backbone, {"test": part}, data.content_key(), cluster, "memory", 8
+    )
     assert "not kept for the next run: read-only" in capsys.readouterr().out
     assert part.inputs is not None and found["test"].inputs is not None
     expected = np.asarray(backbone(part.inputs[:20], training=False))

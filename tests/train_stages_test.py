@@ -3,7 +3,9 @@
 import json
 import signal
 import time
+import types
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -12,6 +14,8 @@ from runs import check_same_run, finish, history, start
 
 from train.checkpoint import read_checkpoint
 from train.run import main
+from train.state import State
+from train.strategy import make_cluster
 
 
 def test_the_stored_model_is_the_moving_average(synthetic_data_dir: Path, tmp_path: Path) -> None:
@@ -25,6 +29,25 @@ def test_the_stored_model_is_the_moving_average(synthetic_data_dir: Path, tmp_pa
     trained = [np.asarray(v) for v in model.trainable_variables if v.shape.num_elements() > 8]
     assert len(trained) >= 6
     assert all(a.tobytes() in averages and a.tobytes() not in last for a in trained)
+
+
+def test_there_is_no_average_before_the_first_update(tmp_path: Path) -> None:
+    """Keras begins it with zeros: a stage's first validation must see the weights themselves."""
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
+    optimizer = keras.optimizers.SGD(1.0, use_ema=True, ema_momentum=0.5)
+    optimizer.build(model.trainable_variables)
+    training: Any = types.SimpleNamespace(trained=model, optimizer=optimizer)
+    folder: Any = types.SimpleNamespace(checkpoints=tmp_path)
+    state = State(training, make_cluster("one_device"), folder, 2)
+    start_weights = model.get_weights()
+    with state.averaged():
+        np.testing.assert_array_equal(model.get_weights()[0], start_weights[0])
+    for _ in range(2):
+        optimizer.apply([np.ones((3, 2)), np.ones(2)], model.trainable_variables)
+    last = model.get_weights()
+    with state.averaged():
+        np.testing.assert_allclose(model.get_weights()[0], last[0] + 0.5, rtol=1e-6)
+    np.testing.assert_array_equal(model.get_weights()[0], last[0])
 
 
 FINE_TUNE = [

@@ -55,7 +55,8 @@ def _moments(
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """(mean, variance) float32 [D] of inputs [b, ..., D] over all rows of weight 1.
 
-    The sums are taken of x - moving mean, so that one reduction gives both without cancellation.
+    The sums are taken of x - moving mean: one reduction gives both, and they cancel little once the
+    moving mean is near the mean.
     Without any real row (an empty last piece) the moving statistics are returned, and so kept.
     """
     axes = layer._reduction_axes

@@ -184,7 +184,9 @@ class TrainConfig:
         0.0, "training", "mix pairs of pictures, shares drawn from Beta(X, X), such as 0.2"
     )
     warmup_epochs: float = _flag(
-        0.0, "training", "epochs in which the learning rate rises from 0 (--schedule cosine)"
+        0.0,
+        "training",
+        "epochs in which the learning rate rises from 0 (--schedule cosine), in each stage",
     )
     class_weights: str = _flag("none", "training", "weights of the classes", CLASS_WEIGHTS)
     early_stopping: int | None = _flag(
@@ -212,7 +214,10 @@ class TrainConfig:
         None, "output", "the run folder (default: runs/<set>-<model>-<hash of the settings>)"
     )
     profile: str | None = _flag(
-        None, "output", "FROM,TO: write a TensorBoard profile of these steps of the run"
+        None,
+        "output",
+        "FROM,TO: write a TensorBoard profile of these steps of the run (with --unfreeze-from: of "
+        "the fine-tuning)",
     )
     checkpoint_minutes: float = _flag(
         5.0, "output", "minutes between checkpoints; the end of a run always writes one"

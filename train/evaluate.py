@@ -81,7 +81,6 @@ class Predictor:
     """Outputs of a model for every example of a subset, each exactly once, in its order.
 
     Attributes:
-      width: numbers of one output.
       stop: is asked after every call whether to raise `Stopped`.
     """
 
@@ -106,7 +105,6 @@ class Predictor:
         with cluster.strategy.scope():
             self._step = PredictStep(model, cluster)
         self._examples, self._order = examples, order
-        self.width = int(model.output_shape[-1])
         self._pace = Pace()
         self._cluster = cluster
         self._epoch = 0

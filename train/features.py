@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+from collections.abc import Callable
 from pathlib import Path
 
 import keras
@@ -26,6 +27,7 @@ from train.strategy import Cluster
 def extract_features(
     features: keras.Model,
     examples: dict[str, Examples],
+    decoded: str,
     cluster: Cluster,
     level: str,
     global_batch_size: int,
@@ -35,39 +37,52 @@ def extract_features(
     Args:
       features: [B, S, S, C] in 0..255 -> float32 [B, D].
       examples: pictures by role.
+      decoded: what shaped the decoded pictures, see `Data.content_key`.
       cluster, level: where they are run.
       global_batch_size: pictures of a batch, all replicas.
 
     Returns:
       The same roles with inputs float32 [N, D].
     """
-    shaped = f"{_backbone_key(features)} {cluster.num_replicas} {global_batch_size}"
+    key = f"{_backbone_key(features)} {decoded} {cluster.num_replicas} {global_batch_size}"
     extracted: dict[int, np.ndarray] = {}
     for role, source in examples.items():
         if id(source.index) in extracted:
             continue
         sharing = [e.numbers for e in examples.values() if e.index is source.index]
         split = dataclasses.replace(source, numbers=np.unique(np.concatenate(sharing)))
-        predictor = Predictor(features, split, cluster, level, global_batch_size)
-        extracted[id(source.index)] = _read_or_compute(role, split, predictor, shaped, cluster)
+
+        # Made where it is needed: it decodes, and copies to the devices.
+        def compute(split: Examples = split, role: str = role) -> np.ndarray:
+            predictor = Predictor(features, split, cluster, level, global_batch_size)
+            return predictor.outputs(f"features of {role}")
+
+        width = int(features.output_shape[-1])
+        found = _read_or_compute(f"features-{role}", split, width, compute, key, cluster)
+        extracted[id(source.index)] = found
     return {role: _with_inputs(source, extracted) for role, source in examples.items()}
 
 
 def _read_or_compute(
-    role: str, split: Examples, predictor: Predictor, shaped: str, cluster: Cluster
+    name: str,
+    split: Examples,
+    width: int,
+    compute: Callable[[], np.ndarray],
+    key: str,
+    cluster: Cluster,
 ) -> np.ndarray:
     """The features float32 [N, D] of a split; zeros for records that no role needs."""
     records = hashlib.sha256(split.numbers.tobytes()).hexdigest()
-    path = disk_cache.cache_path(split.schema, f"features-{role}", f"{shaped} {records}")
-    shape = (split.index.num_records, predictor.width)
+    path = disk_cache.cache_path(split.schema, name, f"{key} {records}")
+    shape = (split.index.num_records, width)
     # Several workers would have to agree on who has the file: they compute together instead.
     alone = cluster.name != "multi_worker"
     stored = disk_cache.open_stored(path, shape, np.float32, False) if alone else None
     if stored is not None:
-        print(f"  features of {role}: kept by an earlier run, {path.name}")
+        print(f"  {name}: kept by an earlier run, {path.name}")
         return stored
     found = np.zeros(shape, np.float32)
-    found[split.numbers] = predictor.outputs(f"features of {role}")
+    found[split.numbers] = compute()
     if alone:
         _keep(path, found)
     return found

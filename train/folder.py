@@ -39,9 +39,8 @@ class RunFolder:
         if is_chief:
             self._make()
             self._lock()
-        self._config = self._read_config() or (
-            json.loads(config.to_json()) | {"data_fingerprint": fingerprint}
-        )
+        asked = json.loads(config.to_json()) | {"data_fingerprint": fingerprint}
+        self._config = asked | (self._read_config() or {}) | {k: asked[k] for k in _REPLICAS}
 
     def __enter__(self) -> RunFolder:
         return self

@@ -55,7 +55,7 @@ class Loop:
         self._validation = make_predictor(config, training, "validation", cluster)
         self._signals = Signals()
         self._validation.stop = self._signals.came
-        self._profile = Profile(config, folder.path)
+        self._profile = Profile(config, folder.path, is_chief=cluster.is_chief)
         self._pace = Pace()
         self._steps = self._pace.steps
         self.state = State(training, cluster, folder, config.keep_checkpoints, before)
@@ -75,6 +75,8 @@ class Loop:
             while not self.state.progress.finished:
                 self._run_epoch()
             self._save()
+            if self._cluster.exchange(self._signals.came()).any():
+                raise Interrupted
         if self.config.early_stopping:
             self.state.take_best()
         else:
@@ -191,6 +193,7 @@ class Loop:
             return
         value = getattr(validation, str(self.config.monitor))
         signed = -value if self.config.monitor == "loss" else value
+        signed = signed if np.isfinite(signed) else -np.inf  # worse than any number
         if progress.best is None or signed > progress.best:
             progress.best, progress.waited = signed, 0
             self.state.keep_best()

@@ -32,11 +32,11 @@ class Profile:
     wait for the input of the one after it. The first of an epoch also has the wait for its own.
     """
 
-    def __init__(self, config: TrainConfig, run_dir: Path):
-        """Profiles nothing unless `config.profile` is set."""
+    def __init__(self, config: TrainConfig, run_dir: Path, *, is_chief: bool = True):
+        """Profiles nothing unless `config.profile` is set, and on the chief alone."""
         steps = config.profile_steps()
         self._first, self._last = steps if steps else (-1, -1)
-        self._folder = run_dir / "tensorboard"
+        self._folder, self._is_chief = run_dir / "tensorboard", is_chief
         self._written: str | None = None
         self._marker: tuple[int, Any] | None = None
 
@@ -70,7 +70,7 @@ class Profile:
         self.end_step()
         if number >= self._last:
             self._stop()
-        elif self._first < number + steps and self._written is None:
+        elif self._is_chief and self._first < number + steps and self._written is None:
             # Written elsewhere first: a run folder holds whole files only.
             self._written = tempfile.mkdtemp(prefix="profile-")
             tf.profiler.experimental.start(self._written)

@@ -55,6 +55,20 @@ def _check_ignored(asked: TrainConfig, config: TrainConfig, modality: str) -> No
             "train/resolve: --recurrent-dropout expected with a text model, received "
             f"--model {config.model}"
         )
+    for name in ("fine_tune_epochs", "fine_tune_learning_rate"):
+        if not config.unfreeze_from and getattr(config, name) != getattr(TrainConfig, name):
+            raise ValueError(
+                f"train/resolve: --{name.replace('_', '-')} expected with --unfreeze-from, "
+                "received it without"
+            )
+    fewest = min(
+        int(config.epochs or 1), config.fine_tune_epochs if config.unfreeze_from else 2**31
+    )
+    if config.warmup_epochs >= fewest:
+        raise ValueError(
+            f"train/resolve: --warmup-epochs expected fewer than the {fewest} epochs of a stage, "
+            f"received {config.warmup_epochs}"
+        )
     if config.unfreeze_from and not config.freeze:
         raise ValueError(
             "train/resolve: --unfreeze-from expected with a frozen picture model, whose head is "

@@ -155,7 +155,7 @@ def build_training(
             features, trained = models.split_frozen(model)
     if config.freeze:
         batch = int(config.global_batch_size or 0)
-        examples = extract_features(features, examples, cluster, level, batch)
+        examples = extract_features(features, examples, data.content_key(), cluster, level, batch)
         level = "device"
     return _assemble(config, hardware, data, level, examples, cluster, (model, trained))
 

@@ -90,7 +90,7 @@ class State:
     @contextlib.contextmanager
     def averaged(self) -> Iterator[None]:
         """The moving average of the weights in their place, with `--ema`."""
-        if not self._training.optimizer.use_ema:
+        if not self._has_average:
             yield
             return
         kept = read_values(self._trainable())
@@ -102,8 +102,16 @@ class State:
 
     def take_average(self) -> None:
         """Puts the moving average of the weights into the model; nothing without `--ema`."""
+        if not self._has_average:
+            return
         with self._cluster.strategy.scope():
             self._training.optimizer.finalize_variable_values(self._trainable())
+
+    @property
+    def _has_average(self) -> bool:
+        """Before the first update Keras's averages are zeros."""
+        optimizer = self._training.optimizer
+        return bool(optimizer.use_ema and int(optimizer.iterations.numpy()))
 
     def save(self) -> None:
         """Writes a checkpoint. Every worker must call it; the chief writes."""

@@ -88,7 +88,12 @@ def _train_in(
         if cluster.is_chief:
             report.print_summary(finished, folder.path, again=True)
         return finished
-    hardware = folder.keep_resolved(resolve_hardware(config, cluster))
+    here = resolve_hardware(config, cluster)
+    hardware = folder.keep_resolved(here)
+    if config.xla is None and cluster.num_replicas > 1 and not here["xla"]:
+        hardware["xla"] = False  # begun on one replica, where all can be compiled
+    said = json.dumps(hardware, sort_keys=True)
+    cluster.check_same("precision and XLA (name --precision and --xla)", said)
     if cluster.is_chief:
         report.print_dataset_note(schema)
         report.print_header(config, schema, cluster, hardware, folder.path)

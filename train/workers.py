@@ -128,7 +128,8 @@ class Workers:
         return (
             f"{who} ended or cannot be reached, so worker {self.index} "
             f"({self.addresses[self.index]}) ends too; its own output says why. Start all workers "
-            "again with the same command: the run goes on from the last checkpoint"
+            "again with the same command: the run goes on from the last checkpoint. TensorFlow "
+            f"said: {str(error).strip().splitlines()[0][:300]}"
         )
 
 
