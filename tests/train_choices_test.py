@@ -25,7 +25,8 @@ def test_every_model_has_a_row_for_every_device() -> None:
 
 
 def test_cpu_rows() -> None:
-    assert _auto("mlp_small") == _auto("mlp") == {"precision": "float32", "xla": True}
+    for model in ("mlp_small", "mlp", "mlp_report", "mlp_report_best"):
+        assert _auto(model) == {"precision": "float32", "xla": True}
     assert _auto("mlp", replicas=2) == {"precision": "float32", "xla": False}
     for model in ("gru", "lstm", "efficientnet_b0"):
         assert _auto(model) == {"precision": "float32", "xla": False}
