@@ -66,10 +66,10 @@ def test_small_batches_get_long_calls_and_large_ones_short(synthetic_data_dir: P
     for size in (32, 256, 10_000):
         order = Order(many.num_examples, size, 0)
         steps[size] = Feed(many, order, make_cluster("one_device"), "device").chunk_steps
-    assert steps == {32: 4096, 256: 512, 10_000: 40}
+    assert steps == {32: 8192, 256: 1024, 10_000: 40}
 
 
-def test_pace_fills_a_quarter_of_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pace_fills_half_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 0.0
     monkeypatch.setattr(time, "perf_counter", lambda: now)
     pace: Any = Pace()
@@ -80,7 +80,7 @@ def test_pace_fills_a_quarter_of_a_second(monkeypatch: pytest.MonkeyPatch) -> No
         with pace.timed(steps):
             now += per_call + steps * per_step + 2.0 * (call == 0)  # the first call compiles
         seconds.append(per_call + steps * per_step)
-    assert max(seconds) <= 0.26
+    assert max(seconds) <= 0.51
     assert per_call / seconds[-1] < 0.01
     per_step = 2.0
     for _ in range(3):
