@@ -26,16 +26,16 @@ from records.pipeline import make_chunks
 from train.strategy import Cluster
 
 # Room in a chunk: the most examples, and steps whatever the batch. How many of them one call runs
-# is `Pace`'s choice. A call costs about 1 ms whatever it does (mlp_small, batch 32, compiled): 64
-# steps of it took 8.6 ms, 135 us each, 1024 steps 60 ms, 63 us each; 2^17 examples are 4096 steps.
-# Measured on a busy machine; `benchmarks.run --suite train` measures it again ("overhead").
+# is `Pace`'s choice. A call costs 2 to 4 ms whatever it does (2 processors; `--suite step`, "host
+# overhead"): of half a second 0.5 % (gru) to 0.7 % (mlp); of mlp_small at batch 32, whose 5,738
+# steps of an epoch take 204 ms, 1.8 %.
 _CHUNK_EXAMPLES, _CHUNK_STEPS = 2**18, 64
 # An epoch of fewer examples is planned in place, in about 1 ms: a thread would take longer.
 _PLANNED_IN_PLACE = 2**13
 _HOST_CHUNK_BYTES = 32 * 2**20
 _SHARED_BYTES = 2**16  # below it a copy costs less than sharing the memory
-# One call lasts about this long: host overhead (about 1 ms a call) stays below 1 %, and
-# progress, checkpoints and signals get their turn several times a second.
+# One call lasts about this long: its fixed cost stays below 1 %, and progress, checkpoints and
+# signals get their turn twice a second.
 _CALL_SECONDS = 0.5
 
 # What gives the chunks: arguments and results as `make_chunks`.
