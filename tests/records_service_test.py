@@ -285,6 +285,7 @@ def test_a_reader_that_nobody_needs_stops(monkeypatch: pytest.MonkeyPatch) -> No
     stream.put(0)
     stream.stop.set()
     stream.put(1)  # full, and would wait for ever
+    assert stream.waiting.qsize() == 1 and stream.waiting.get() == 0
 
 
 def test_addresses_and_ports_are_checked(synthetic_data_dir: Path) -> None:
