@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import importlib
 import json
 import logging
 import os
@@ -24,7 +25,27 @@ from train.config import normalise_flags
 if TYPE_CHECKING:
     from benchmarks.timing import Comparison
 
-SUITES = ("input", "engine", "peers", "train", "step", "choices", "all")
+# The parts of each suite, in the order they run.
+SUITES = {
+    "input": ("readers", "peers", "engine", "accelerators", "growth"),
+    "train": ("fit", "step", "target", "scaling"),
+    "build": ("builders",),
+}
+# Module and function of each part: (work, effort, progress) -> comparisons. Imported when asked
+# for, because they import TensorFlow.
+PARTS = {
+    "readers": ("benchmarks.input", "measure_input"),
+    "peers": ("benchmarks.pictures", "measure_pictures"),
+    "engine": ("benchmarks.engine", "measure_engine"),
+    "accelerators": ("benchmarks.accelerators", "measure_accelerators"),
+    "growth": ("benchmarks.growth", "measure_growth"),
+    "fit": ("benchmarks.training", "measure_training"),
+    "step": ("benchmarks.steps", "measure_steps"),
+    "target": ("benchmarks.target", "measure_target"),
+    "scaling": ("benchmarks.scaling", "measure_scaling"),
+    "builders": ("benchmarks.builders", "measure_builders"),
+    "choices": ("benchmarks.choices", "measure_choices"),
+}
 _DATASETS = "fetal_health brain_tumor_mri song_lyrics"
 _OUTPUT = Path(__file__).resolve().parent / "results" / "latest.json"
 
@@ -40,11 +61,10 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
     add = parser.add_argument
     add(
         "--suite",
-        choices=SUITES,
+        choices=(*SUITES, "all", *PARTS),
         default="all",
-        help="which questions; peers: pictures, beside the libraries that `make peers` installs; "
-        "choices: the table behind `auto`, only by name (default: all; with --quick input and "
-        "train)",
+        help="which questions, or one part of a suite by its name; choices, the table behind "
+        "`auto`, belongs to no suite (default: all)",
     )
     add("--quick", action="store_true", help="short repetitions, small parts of the large sets")
     add("--data-dir", metavar="FOLDER", help="where prepared sets lie (default: as tfds)")
@@ -89,8 +109,7 @@ def run(options: argparse.Namespace, arguments: list[str]) -> list[Comparison]:
     # TFDS warns of its own deprecated attribute at every partial decoding.
     logging.getLogger("absl").setLevel(logging.ERROR)
     # Not at module top: they import TensorFlow, which `main` does first, and quietly.
-    from benchmarks import choices, engine, pictures, steps, table, timing, training, work
-    from benchmarks import input as input_questions
+    from benchmarks import table, timing, work
 
     started = time.perf_counter()
     environment = timing.describe_environment()
@@ -99,24 +118,12 @@ def run(options: argparse.Namespace, arguments: list[str]) -> list[Comparison]:
         effort = dataclasses.replace(effort, repetitions=options.repeats)
     works = [work.open_work(work.choose_set(n, options.data_dir)) for n in options.dataset]
     comparisons: list[Comparison] = []
-    measures = {
-        "input": input_questions.measure_input,
-        "engine": engine.measure_engine,
-        "peers": pictures.measure_pictures,
-        "train": training.measure_training,
-        "step": steps.measure_steps,
-        "choices": choices.measure_choices,
-    }
-    asked = [s for s in measures if options.suite in (s, "all")]
-    if options.suite == "all":
-        asked.remove("choices")
-    if options.quick and options.suite == "all":
-        asked = ["input", "train"]
+    measures = {part: _measure_function(part) for part in choose_parts(options.suite)}
     for one in works:
         progress = _progress(one.schema.name, started)
-        for suite in asked:
+        for measure in measures.values():
             with work.view(one) as fresh:
-                comparisons += measures[suite](fresh, effort, progress)
+                comparisons += measure(fresh, effort, progress)
     seconds = time.perf_counter() - started
     if sys.stderr.isatty():
         print("\r\033[K", end="", file=sys.stderr, flush=True)
@@ -134,6 +141,18 @@ def run(options: argparse.Namespace, arguments: list[str]) -> list[Comparison]:
     write_json(options.output, content)
     print(f"{seconds:.0f} s in all. Every repetition: {options.output}")
     return comparisons
+
+
+def choose_parts(suite: str) -> list[str]:
+    """The parts that a suite, `all` or the name of a part stands for."""
+    if suite in PARTS:
+        return [suite]
+    return [part for name in SUITES if suite in (name, "all") for part in SUITES[name]]
+
+
+def _measure_function(part: str) -> Callable[..., list[Comparison]]:
+    module, function = PARTS[part]
+    return getattr(importlib.import_module(module), function)
 
 
 def _notes(environment: dict[str, Any], works: list[Any], found: list[Comparison]) -> list[str]:

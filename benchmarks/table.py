@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from benchmarks.timing import FIRST_BATCH, NOISY_SPREAD, PAIRED, RATE, Comparison
+from benchmarks.timing import DURATION, FIRST_BATCH, NOISY_SPREAD, PAIRED, RATE, Comparison
 
 _TITLES = {
     "input": "Input",
@@ -46,11 +46,12 @@ def _format_suite(comparisons: Sequence[Comparison]) -> str:
 
 
 def _cells(comparison: Comparison, systems: Sequence[str]) -> list[str]:
-    unit = " ms" if comparison.quantity == FIRST_BATCH else ""
+    unit = {FIRST_BATCH: " ms", DURATION: " s"}.get(comparison.quantity, "")
     values = []
     for name in systems:
         known = name in comparison.samples
-        values.append(f"{comparison.median(name):,.0f}{unit}" if known else "-")
+        digits = 1 if comparison.quantity == DURATION else 0
+        values.append(f"{comparison.median(name):,.{digits}f}{unit}" if known else "-")
     if comparison.quantity == PAIRED:
         low, high = comparison.time_interval()
         reach = f"time x {low:.3f} - {high:.3f} (95 %)"

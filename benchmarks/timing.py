@@ -20,6 +20,8 @@ from scipy import stats
 
 OURS = "ours"
 RATE, FIRST_BATCH = "examples/s", "ms to first batch"
+# Seconds of whole repetitions: of runs to a target, starts, builds of one size.
+DURATION = "seconds"
 # Rates of pairs: the goal is about the 95 % interval of the ratio of the times.
 PAIRED = "examples/s in pairs"
 _CONFIDENCE = 0.95
@@ -86,7 +88,8 @@ class Comparison:
       dataset: `name/config/version`.
       question: what was measured.
       samples: per system, in the order of the rounds; `ours` is this system, the others peers.
-      quantity: `RATE`, `FIRST_BATCH` for the samples' times to the first batch, or `PAIRED`.
+      quantity: `RATE`, `FIRST_BATCH` for the samples' times to the first batch, `DURATION` for
+        their times, or `PAIRED`.
       note: what a reader must know to judge the figures.
       details: settings, JSON-ready.
       goal: the least ratio that this project promises itself, or None; of `PAIRED` the ratio of
@@ -103,7 +106,9 @@ class Comparison:
     goal: float | None = None
 
     def values(self, system: str) -> np.ndarray:
-        """float64 [repetitions], examples per second, or milliseconds to the first batch."""
+        """float64 [repetitions]: examples/s, or seconds, or milliseconds to the first batch."""
+        if self.quantity == DURATION:
+            return np.array([s.seconds for s in self.samples[system]])
         if self.quantity != FIRST_BATCH:
             return np.array([s.rate for s in self.samples[system]])
         seconds = [s.first_batch_seconds for s in self.samples[system]]
@@ -127,13 +132,13 @@ class Comparison:
     def reference(self) -> str:
         """The peer with the best median: the one that `ratios` compares with."""
         peers = [name for name in self.samples if name != OURS]
-        best = min if self.quantity == FIRST_BATCH else max
+        best = min if self.quantity in (FIRST_BATCH, DURATION) else max
         return best(peers, key=self.median)
 
     def ratios(self) -> np.ndarray:
         """float64 [repetitions], speed of ours over the reference's, round by round."""
         ours, other = self.values(OURS), self.values(self.reference)
-        return other / ours if self.quantity == FIRST_BATCH else ours / other
+        return other / ours if self.quantity in (FIRST_BATCH, DURATION) else ours / other
 
     @property
     def ratio(self) -> float:
