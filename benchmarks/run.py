@@ -1,4 +1,4 @@
-"""Command line: which questions, which sets, how long; a table and a JSON file come out.
+"""Command line: which questions, which sets, how long; tables, a JSON file and a report come out.
 
 python -m benchmarks.run --quick
 python -m benchmarks.run --suite input --dataset fetal_health --data-dir FOLDER
@@ -8,22 +8,15 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import importlib
-import json
 import logging
-import os
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from benchmarks.child import ChildError
+from benchmarks.result_file import check_output
 from records.quiet import import_tensorflow_quietly
 from train.config import normalise_flags
-
-if TYPE_CHECKING:
-    from benchmarks.timing import Comparison
 
 # The parts of each suite, in the order they run.
 SUITES = {
@@ -47,7 +40,9 @@ PARTS = {
     "choices": ("benchmarks.choices", "measure_choices"),
 }
 _DATASETS = "fetal_health brain_tumor_mri song_lyrics"
-_OUTPUT = Path(__file__).resolve().parent / "results" / "latest.json"
+_FOLDER = Path(__file__).resolve().parent
+_OUTPUT = _FOLDER / "results" / "latest.json"
+_REQUIREMENTS = _FOLDER / "peers" / "requirements"
 
 
 def parse_arguments(arguments: list[str]) -> argparse.Namespace:
@@ -66,6 +61,14 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
         help="which questions, or one part of a suite by its name; choices, the table behind "
         "`auto`, belongs to no suite (default: all)",
     )
+    add(
+        "--peers",
+        nargs="+",
+        metavar="NAME",
+        default=["all"],
+        help="which libraries of benchmarks/peers/requirements are started, by the file's name "
+        "without .txt: all that are installed, none, or some (default: all)",
+    )
     add("--quick", action="store_true", help="short repetitions, small parts of the large sets")
     add("--data-dir", metavar="FOLDER", help="where prepared sets lie (default: as tfds)")
     add(
@@ -77,11 +80,24 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
         "ours means kaggle where that is prepared, else synthetic (default: the three sets)",
     )
     add("--repeats", type=int, metavar="N", help="repetitions per system (default: 5; quick: 3)")
-    add("--output", metavar="FILE", type=Path, default=_OUTPUT, help=f"default: {_OUTPUT.name}")
+    add(
+        "--output",
+        metavar="FILE",
+        type=Path,
+        default=_OUTPUT,
+        help="the JSON file; the report lies beside it, with the ending .html; until the end the "
+        f"finished parts are in FILE.partial (default: {_OUTPUT.name} of benchmarks/results)",
+    )
     found = parser.parse_args(normalise_flags(arguments))
     found.dataset = [name for value in found.dataset for name in value.split(",") if name]
+    try:
+        found.peers = choose_peers([n for value in found.peers for n in value.split(",") if n])
+    except ValueError as error:
+        parser.error(str(error))
     if found.repeats is not None and found.repeats < 1:
         parser.error(f"--repeats expected 1 or more, received {found.repeats}")
+    if found.output.suffix == ".html":
+        parser.error(f"--output expected the JSON file, not the report's, received {found.output}")
     if not found.dataset:
         parser.error("--dataset expected at least one name")
     return found
@@ -91,56 +107,53 @@ def main(arguments: list[str] | None = None) -> int:
     """Runs what the flags ask for; returns the exit code."""
     given = sys.argv[1:] if arguments is None else arguments
     options = parse_arguments(given)
+    partial = options.output.with_name(f"{options.output.name}.partial")
     try:
         check_output(options.output)
+        partial.unlink(missing_ok=True)  # of an earlier run
         import_tensorflow_quietly()
-        run(options, given)
+        return run(options, given)
     except (ValueError, OSError, ChildError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("interrupted; nothing was written", file=sys.stderr)
+        kept = f"the finished parts are in {partial}" if partial.exists() else "nothing was written"
+        print(f"interrupted; {kept}", file=sys.stderr)
         return 130
-    return 0
 
 
-def run(options: argparse.Namespace, arguments: list[str]) -> list[Comparison]:
-    """Measures, prints the table and writes the JSON file."""
+def run(options: argparse.Namespace, arguments: list[str]) -> int:
+    """Measures, prints the tables, writes the JSON file and the report; 1 if a part failed."""
     # TFDS warns of its own deprecated attribute at every partial decoding.
     logging.getLogger("absl").setLevel(logging.ERROR)
     # Not at module top: they import TensorFlow, which `main` does first, and quietly.
-    from benchmarks import table, timing, work
+    from benchmarks import report, result_file, session, table, timing, work
 
-    started = time.perf_counter()
     environment = timing.describe_environment()
-    effort = work.QUICK if options.quick else work.FULL
+    effort = dataclasses.replace(
+        work.QUICK if options.quick else work.FULL, peers=options.peers, skipped=[]
+    )
     if options.repeats is not None:
         effort = dataclasses.replace(effort, repetitions=options.repeats)
     works = [work.open_work(work.choose_set(n, options.data_dir)) for n in options.dataset]
-    comparisons: list[Comparison] = []
-    measures = {part: _measure_function(part) for part in choose_parts(options.suite)}
+    parts = choose_parts(options.suite)
+    settings = dataclasses.asdict(effort)
+    settings.pop("skipped")  # has a place of its own, with the part that said so
+    header = {"arguments": arguments, "effort": settings, "environment": environment}
+    found = session.Session(options.output, header, units=len(works) * len(parts))
     for one in works:
-        progress = _progress(one.schema.name, started)
-        for measure in measures.values():
-            with work.view(one) as fresh:
-                comparisons += measure(fresh, effort, progress)
-    seconds = time.perf_counter() - started
-    if sys.stderr.isatty():
-        print("\r\033[K", end="", file=sys.stderr, flush=True)
-    print(f"\n{table.format_tables(comparisons)}")
-    for note in _notes(environment, works, comparisons):
+        for part in parts:
+            found.measure(part, PARTS[part], one, effort)
+    found.end_progress()
+    content = found.finish()
+    print(f"\n{table.format_tables(found.comparisons)}")
+    for note in [*_data_notes(works), *table.format_notes(found.comparisons, content)]:
         print(note)
-    content = {
-        "format": 1,
-        "arguments": arguments,
-        "effort": dataclasses.asdict(effort),
-        "environment": environment,
-        "seconds": seconds,
-        "comparisons": [c.to_dict() for c in comparisons],
-    }
-    write_json(options.output, content)
-    print(f"{seconds:.0f} s in all. Every repetition: {options.output}")
-    return comparisons
+    page = options.output.with_suffix(".html")
+    result = result_file.Result(options.output, found.comparisons, content)
+    result_file.write_text(page, report.format_page(result))
+    print(f"{found.seconds:.0f} s in all. Every repetition: {options.output}; plots: {page}")
+    return 1 if found.failures else 0
 
 
 def choose_parts(suite: str) -> list[str]:
@@ -150,62 +163,31 @@ def choose_parts(suite: str) -> list[str]:
     return [part for name in SUITES if suite in (name, "all") for part in SUITES[name]]
 
 
-def _measure_function(part: str) -> Callable[..., list[Comparison]]:
-    module, function = PARTS[part]
-    return getattr(importlib.import_module(module), function)
+def known_peers() -> list[str]:
+    """Names of the peers that have an environment of their own."""
+    return sorted(file.stem for file in _REQUIREMENTS.glob("*.txt"))
 
 
-def _notes(environment: dict[str, Any], works: list[Any], found: list[Comparison]) -> list[str]:
-    """What must be said beside the table."""
-    hardware = ", ".join(environment["gpus"]) or "no GPU"
-    versions = environment["versions"]
-    notes = [
-        f"{environment['processor']}, {environment['processors']} processors, {hardware}; "
-        f"TensorFlow {versions['tensorflow']}, Keras {versions['keras']}, TFDS "
-        f"{versions['tensorflow-datasets']}, commit {versions['commit']}"
-    ]
-    generated = [w.schema.name for w in works if w.schema.metadata.get("generated")]
-    if generated:
-        notes.append(f"Generated data: {', '.join(generated)}.")
-    noisy = sum(c.noisy for c in found)
-    if noisy:
-        notes.append(f"This run was noisy in {noisy} of {len(found)} questions.")
-    return notes + [note for note in (environment["busy"],) if note]
+def choose_peers(names: list[str]) -> tuple[str, ...] | None:
+    """What `--peers` stands for: None is every installed one, () is none.
 
-
-def _progress(name: str, started: float) -> Callable[[str], None]:
-    """Shows what runs now: a line that is rewritten on a terminal, else one per question."""
-    previous = ""
-
-    def show(text: str) -> None:
-        nonlocal previous
-        line = f"[{time.perf_counter() - started:4.0f} s] {name}: {text}"
-        if sys.stderr.isatty():
-            print(f"\r\033[K{line}", end="", file=sys.stderr, flush=True)
-            return
-        step = text.rpartition(":")[0] or text
-        if step != previous:  # one line per question, not one per repetition
-            print(line, file=sys.stderr, flush=True)
-        previous = step
-
-    return show
-
-
-def check_output(file: Path) -> None:
-    """Raises OSError, before minutes are spent, if the result could not be written."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    if file.is_dir() or not os.access(file.parent, os.W_OK):
-        raise OSError(
-            f"benchmarks/run: --output expected a file in a folder that can be written, received "
-            f"{file}"
+    Raises:
+      ValueError: a name that is not known, or `all` or `none` beside others.
+    """
+    if names in (["all"], ["none"]):
+        return None if names == ["all"] else ()
+    wrong = [name for name in names if name not in known_peers()]
+    if wrong or not names:
+        raise ValueError(
+            f"--peers expected all, none, or some of {', '.join(known_peers())}; received "
+            f"{', '.join(wrong) or 'nothing'}"
         )
+    return tuple(names)
 
 
-def write_json(file: Path, content: dict[str, Any]) -> None:
-    """Writes the file atomically."""
-    temporary = file.with_name(f".{file.name}.{os.getpid()}")
-    temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-    os.replace(temporary, file)
+def _data_notes(works: list[Any]) -> list[str]:
+    generated = [w.schema.name for w in works if w.schema.metadata.get("generated")]
+    return [f"Generated data: {', '.join(generated)}."] if generated else []
 
 
 if __name__ == "__main__":

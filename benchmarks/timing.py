@@ -19,11 +19,23 @@ import numpy as np
 from scipy import stats
 
 OURS = "ours"
+# The other system of a comparison whose question ends with its name.
+OTHER = "other"
 RATE, FIRST_BATCH = "examples/s", "ms to first batch"
 # Seconds of whole repetitions: of runs to a target, starts, builds of one size.
 DURATION = "seconds"
 # Rates of pairs: the goal is about the 95 % interval of the ratio of the times.
 PAIRED = "examples/s in pairs"
+# What a comparison is against: another library or way of doing the work; what the machine itself
+# could do at most; this system with something more, less or promised.
+PEER, LIMIT, OURSELVES = "peer", "limit", "ourselves"
+# A step without input or without the host's share, an accelerator that never waits: the most that
+# can be reached.
+_LIMIT_NAMES = ("limit", "accelerator alone", "constant batch", "steps alone")
+_OWN_SUITES = ("step", "growth", "scaling", "build", "choices")
+_OWN_NAMES = ("fresh start", "no budget", "decoding", "promise", "expected")
+# The time of these follows from a definition, not from the machine.
+_FIXED_NAMES = ("promise", "accelerator alone", "expected")
 _CONFIDENCE = 0.95
 # Repetitions on a quiet machine stay within about 10 % of their median.
 NOISY_SPREAD = 0.3
@@ -94,6 +106,7 @@ class Comparison:
       details: settings, JSON-ready.
       goal: the least ratio that this project promises itself, or None; of `PAIRED` the ratio of
         the times that `time_interval` has to reach down to.
+      against: `PEER`, `LIMIT` or `OURSELVES`; "" lets the names tell, as `kind` says.
     """
 
     suite: str
@@ -104,6 +117,7 @@ class Comparison:
     note: str = ""
     details: dict[str, Any] = dataclasses.field(default_factory=dict)
     goal: float | None = None
+    against: str = ""
 
     def values(self, system: str) -> np.ndarray:
         """float64 [repetitions]: examples/s, or seconds, or milliseconds to the first batch."""
@@ -130,14 +144,48 @@ class Comparison:
 
     @property
     def reference(self) -> str:
-        """The peer with the best median: the one that `ratios` compares with."""
-        peers = [name for name in self.samples if name != OURS]
-        best = min if self.quantity in (FIRST_BATCH, DURATION) else max
-        return best(peers, key=self.median)
+        """The system that `ratios` compares with: the other one of the best median.
 
-    def ratios(self) -> np.ndarray:
-        """float64 [repetitions], speed of ours over the reference's, round by round."""
-        ours, other = self.values(OURS), self.values(self.reference)
+        A limit is one only where nothing else was measured.
+        """
+        others = [name for name in self.samples if name != OURS]
+        peers = [name for name in others if not name.startswith(LIMIT)]
+        best = min if self.quantity in (FIRST_BATCH, DURATION) else max
+        return best(peers or others, key=self.median)
+
+    def label(self, system: str) -> str:
+        """A system's name; of `other`, the one that the question ends with."""
+        return self.question.partition(": ")[2] or system if system == OTHER else system
+
+    @property
+    def kind(self) -> str:
+        """What the reference is: `PEER`, `LIMIT` or `OURSELVES`."""
+        name = self.label(self.reference)
+        if self.against or name.startswith(_LIMIT_NAMES):
+            return self.against or LIMIT
+        own = self.suite in _OWN_SUITES or name.startswith(_OWN_NAMES)
+        return OURSELVES if own else PEER
+
+    @property
+    def is_fixed(self) -> bool:
+        """The reference takes as long on any machine: the ratio does not cancel its speed."""
+        return self.label(self.reference).startswith(_FIXED_NAMES)
+
+    @property
+    def peer_is_faster(self) -> bool:
+        """Another library or way is ahead, in the median of the rounds."""
+        return self.kind == PEER and self.ratio < 1
+
+    def shares(self) -> dict[str, float]:
+        """Speed of ours as a share of each limit's, median of the rounds, by the limit's name."""
+        limits = {name: name for name in self.samples if name.startswith(LIMIT)}
+        if self.kind == LIMIT:
+            limits[self.label(self.reference)] = self.reference
+        return {k: float(np.median(self.ratios(name))) for k, name in limits.items()}
+
+    def ratios(self, system: str | None = None) -> np.ndarray:
+        """float64 [repetitions], speed of ours over the reference's or `system`'s, by rounds."""
+        ours, other = self.values(OURS), self.values(system or self.reference)
         return other / ours if self.quantity in (FIRST_BATCH, DURATION) else ours / other
 
     @property
@@ -175,7 +223,9 @@ class Comparison:
             "question": self.question,
             "quantity": self.quantity,
             "reference": self.reference,
+            "against": self.kind,
             "ratio": self.ratio,
+            "shares_of_limits": self.shares(),
             "goal": self.goal,
             "goal_met": self.goal_met,
             "ratio_range": [float(ratios.min()), float(ratios.max())],

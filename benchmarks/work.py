@@ -48,6 +48,9 @@ class Effort:
       train: trainings beside `fit` on one replica, by modality.
       replicas: the same on two replicas.
       tune: all settings of the tuned peers instead of the most promising ones.
+      peers: files of `peers/requirements`, without their ending, that may be started; None for
+        every installed one.
+      skipped: where a part says, one sentence each, what it left out, and why.
     """
 
     repetitions: int
@@ -55,6 +58,8 @@ class Effort:
     train: dict[str, tuple[Question, ...]]
     replicas: dict[str, tuple[Question, ...]]
     tune: bool
+    peers: tuple[str, ...] | None = None
+    skipped: list[str] = dataclasses.field(default_factory=list)
 
 
 # A recurrent step takes about 50 ms and a frozen backbone 15 ms a picture on two processors:

@@ -6,18 +6,20 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from benchmarks import consume, engine
+from benchmarks import consume, engine, result_file
 from benchmarks import input as input_questions
+from benchmarks import run as run_module
 from benchmarks import work as work_module
 from benchmarks.peers import tfds_reader
-from benchmarks.timing import OURS
+from benchmarks.timing import OURS, Comparison, Sample
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 INPUT_QUESTIONS = [
@@ -132,7 +134,7 @@ def test_plain_text_is_refused(synthetic_data_dir: Path, monkeypatch: pytest.Mon
 
 def test_quick_run_end_to_end(synthetic_data_dir: Path, tmp_path: Path) -> None:
     file = tmp_path / "result.json"
-    command = [sys.executable, "-m", "benchmarks.run", "--quick", "--repeats=2"]
+    command = [sys.executable, "-m", "benchmarks.run", "--quick", "--repeats=2", "--suite=readers"]
     command += ["--dataset=fetal_health/synthetic", f"--data_dir={synthetic_data_dir}"]
     done = subprocess.run(
         [*command, f"--output={file}"],
@@ -142,17 +144,129 @@ def test_quick_run_end_to_end(synthetic_data_dir: Path, tmp_path: Path) -> None:
         text=True,
     )
     assert done.returncode == 0, done.stderr[-4000:]
-    for text in ("Input: examples/s", "Training: examples/s", "ratio", "Generated data", str(file)):
+    for text in ("Input: examples/s", "ratio", "Generated data", str(file)):
         assert text in done.stdout
-    assert "arning" not in done.stderr and "step loop" in done.stderr
+    assert "arning" not in done.stderr and "1 of 1] fetal_health" in done.stderr
+    assert sorted(f.name for f in tmp_path.iterdir()) == ["result.html", "result.json"]
     result = json.loads(file.read_text())
     assert result["environment"]["versions"]["tensorflow"] == tf.__version__
-    assert [c["question"] for c in result["comparisons"]] == [*INPUT_QUESTIONS, "mlp, batch 32"]
+    assert result["complete"] and not result["failures"] and not result["skipped"]
+    (part,) = result["parts"]
+    assert part["part"] == "readers" and 0 < part["seconds"] <= result["seconds"]
+    assert [c["question"] for c in result["comparisons"]] == INPUT_QUESTIONS
     for comparison in result["comparisons"]:
         assert OURS in comparison["systems"] and len(comparison["systems"]) >= 2
         for system in comparison["systems"].values():
             assert len(system["repetitions"]) == 2
             assert all(r["examples"] > 0 and r["seconds"] > 0 for r in system["repetitions"])
+
+
+class _Parts:
+    """Parts that need no time, under the name of a module."""
+
+    def __init__(self) -> None:
+        self.efforts: list[work_module.Effort] = []
+
+    def good(self, work: Any, effort: Any, progress: Any) -> list[Comparison]:
+        self.efforts.append(effort)
+        samples = {OURS: [Sample(1, 2.0)] * 2, "quick peer": [Sample(1, 1.0)] * 2}
+        return [Comparison("input", work.schema.name, "good", samples)]
+
+    def bad(self, work: Any, effort: Any, progress: Any) -> list[Comparison]:
+        raise ValueError("no such tokens")
+
+    def unreadable(self, work: Any, effort: Any, progress: Any) -> list[Comparison]:
+        return [Comparison("input", work.schema.name, "nothing beside ours", {OURS: []})]
+
+    def skipping(self, work: Any, effort: Any, progress: Any) -> list[Comparison]:
+        effort.skipped.append("grain: not installed (make peers)")
+        return []
+
+    def stopped(self, work: Any, effort: Any, progress: Any) -> list[Comparison]:
+        raise KeyboardInterrupt
+
+
+@pytest.fixture
+def run_parts(
+    synthetic_data_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., tuple[int, _Parts]]:
+    """`run_parts("good bad", *flags)` runs those parts on one set and returns the exit code."""
+
+    def run(names: str, *flags: str) -> tuple[int, _Parts]:
+        parts = _Parts()
+        monkeypatch.setitem(sys.modules, "fake_parts", cast(Any, parts))
+        monkeypatch.setattr(run_module, "PARTS", {n: ("fake_parts", n) for n in names.split()})
+        monkeypatch.setattr(run_module, "SUITES", {"input": tuple(names.split())})
+        dataset = ["--dataset", "fetal_health/synthetic", "--data-dir", str(synthetic_data_dir)]
+        return run_module.main([*dataset, "--output", str(tmp_path / "r.json"), *flags]), parts
+
+    return run
+
+
+def test_a_part_that_fails_does_not_lose_the_others(
+    run_parts: Callable[..., tuple[int, _Parts]],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    code, _ = run_parts("bad unreadable skipping good")
+    assert code == 1
+    printed = capsys.readouterr()
+    assert "FAILED: bad, fetal_health/synthetic/1.0.0: ValueError: no such tokens" in printed.out
+    assert "skipped: grain: not installed (make peers)" in printed.out
+    assert "good: quick peer is faster (2.00 x)" in printed.out
+    assert "4 of 4] fetal_health" in printed.err
+    result = json.loads((tmp_path / "r.json").read_text())
+    assert [f["part"] for f in result["failures"]] == ["bad", "unreadable"]
+    assert result["skipped"][0]["part"] == "skipping" and result["complete"]
+    assert [c["question"] for c in result["comparisons"]] == ["good"]
+    assert [p["part"] for p in result["parts"]] == ["bad", "unreadable", "skipping", "good"]
+    assert "no such tokens" in (tmp_path / "r.html").read_text()
+    assert not list(tmp_path.glob("*.partial"))
+
+
+def test_an_interrupted_run_keeps_its_parts_under_another_name(
+    run_parts: Callable[..., tuple[int, _Parts]],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "r.json").write_text("of an earlier run")
+    assert run_parts("good stopped")[0] == 130
+    assert "r.json.partial" in capsys.readouterr().err
+    assert (tmp_path / "r.json").read_text() == "of an earlier run"
+    kept = result_file.read_result(tmp_path / "r.json.partial")
+    assert not kept.complete and [c.question for c in kept.comparisons] == ["good"]
+    assert run_parts("stopped")[0] == 130
+    assert "nothing was written" in capsys.readouterr().err, "a partial file of an earlier run"
+    assert run_parts("good")[0] == 0
+    assert sorted(f.name for f in tmp_path.iterdir()) == ["r.html", "r.json"]
+
+
+@pytest.mark.parametrize(
+    ("flags", "peers"),
+    [
+        ([], None),
+        (["--peers", "all"], None),
+        (["--peers", "none"], ()),
+        (["--peers=libjpeg_limit"], ("libjpeg_limit",)),
+    ],
+)
+def test_peers_reach_the_parts(
+    run_parts: Callable[..., tuple[int, _Parts]], flags: list[str], peers: Any
+) -> None:
+    code, parts = run_parts("good", *flags)
+    assert code == 0
+    assert [effort.peers for effort in parts.efforts] == [peers]
+
+
+@pytest.mark.parametrize("wrong", ["no_such_library", "all,none", ","])
+def test_unknown_peers_are_an_error_that_names_the_known(
+    wrong: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as raised:
+        run_module.parse_arguments(["--peers", wrong])
+    assert raised.value.code == 2
+    error = " ".join(capsys.readouterr().err.split())
+    assert "libjpeg_limit" in error and "all, none, or some of" in error
 
 
 def test_a_missing_set_is_one_clear_error(tmp_path: Path) -> None:

@@ -9,8 +9,21 @@ import pytest
 from scipy import stats
 
 from benchmarks import table, timing
-from benchmarks.run import check_output, parse_arguments, write_json
-from benchmarks.timing import FIRST_BATCH, OURS, PAIRED, Comparison, Sample
+from benchmarks.result_file import check_output, write_json
+from benchmarks.run import parse_arguments
+from benchmarks.timing import (
+    FIRST_BATCH,
+    LIMIT,
+    OURS,
+    OURSELVES,
+    PAIRED,
+    PEER,
+    Comparison,
+    Sample,
+)
+
+_ENVIRONMENT = ("processor", "processors", "busy")
+_VERSIONS = dict.fromkeys(("tensorflow", "keras", "tensorflow-datasets", "commit"), "1")
 
 
 def _samples(seconds: np.ndarray, examples: int = 1000) -> list[Sample]:
@@ -101,7 +114,7 @@ def test_goal_of_pairs_is_met_where_the_interval_reaches_down_to_it(
     line = table.format_tables([found]).splitlines()[2]
     low, high = found.time_interval()
     assert f"time x {low:.3f} - {high:.3f} (95 %)" in line
-    assert line.endswith(f"goal at most 1.02: {'met' if met else 'MISSED'}")
+    assert f"goal at most 1.02: {'met' if met else 'MISSED'}" in line
     # One pair says nothing, so it cannot miss the goal.
     one = {name: s[:1] for name, s in samples.items()}
     assert dataclasses.replace(found, samples=one).time_interval() == (0.0, float("inf"))
@@ -111,6 +124,64 @@ def test_other_goals_are_about_the_median_ratio(comparison: Comparison) -> None:
     assert comparison.goal_met is None
     for goal, met in ((comparison.ratio - 0.01, True), (comparison.ratio + 0.01, False)):
         assert dataclasses.replace(comparison, goal=goal).goal_met is met
+
+
+def _kinds(question: str, *others: str, suite: str = "input", slower: float = 2.0) -> Comparison:
+    names = zip(others, (slower, slower / 4), strict=False)
+    samples = {OURS: _samples(np.ones(3))} | {n: _samples(f * np.ones(3)) for n, f in names}
+    return Comparison(suite, "set/x/1", question, samples)
+
+
+def test_limits_and_ourselves_are_told_from_peers() -> None:
+    for found, kind, label in (
+        (_kinds("cold", "tfds"), PEER, "tfds"),
+        (_kinds("cold: DALI, grey", "other"), PEER, "DALI, grey"),
+        (_kinds("cold: limit: memory copy", "other"), LIMIT, "limit: memory copy"),
+        (_kinds("warm, H100", "accelerator alone", suite="accelerators"), LIMIT, None),
+        (_kinds("second run: decoding", "other", suite="engine"), OURSELVES, "decoding"),
+        (_kinds("two devices", "one device", suite="scaling"), OURSELVES, "one device"),
+        (dataclasses.replace(_kinds("cold", "tfds"), against=LIMIT), LIMIT, "tfds"),
+    ):
+        assert found.kind == kind
+        assert label is None or found.label(found.reference) == label
+        assert bool(found.shares()) == (kind == LIMIT)
+
+
+def test_a_limit_beside_a_peer_is_no_reference() -> None:
+    found = _kinds("cold", "tfds", "limit: copy")  # the limit is twice as fast as ours
+    assert (found.reference, found.ratio, found.kind) == ("tfds", 2.0, PEER)
+    assert found.shares() == {"limit: copy": 0.5}
+    assert "50.0% of limit: copy" in table.format_tables([found])
+
+
+def test_a_faster_peer_is_named_in_words_and_a_limit_is_not() -> None:
+    peer, limit = _kinds("cold", "dali", slower=0.5), _kinds("warm", "limit: x", slower=0.5)
+    own = _kinds("resume", "fresh start", suite="engine", slower=0.5)
+    lines = table.format_tables([peer, limit, own]).splitlines()
+    assert lines[2].endswith("dali is faster (2.00 x)")
+    assert lines[3].endswith("50.0% of limit: x") and "faster" not in lines[3]
+    content = {"environment": dict.fromkeys(_ENVIRONMENT, "") | {"versions": _VERSIONS, "gpus": []}}
+    notes = table.format_notes([peer, limit, own], content)
+    assert notes[-2:] == [
+        "Another system is faster than ours in 1 rows:",
+        "  set/x, cold: dali is faster (2.00 x)",
+    ]
+
+
+def test_a_table_of_many_systems_shows_the_best_one() -> None:
+    many = {f"library {i}": _samples((2 + i) * np.ones(2)) for i in range(6)}
+    found = Comparison("peers", "set/x/1", "cold", {OURS: _samples(np.ones(2))} | many)
+    head, row = table.format_tables([found]).splitlines()[1:3]
+    assert head.split() == ["set", "question", "ours", "best", "other", "ratio"]
+    assert "library 0 500" in row and "library 1" not in row
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(1234567, "1,230,000"), (999.6, "1,000"), (54.321, "54.3"), (1.0, "1"), (0.04567, "0.0457")],
+)
+def test_numbers_have_three_digits(value: float, text: str) -> None:
+    assert table.format_number(value) == text
 
 
 def test_a_slow_minute_leaves_the_ratio_alone() -> None:
