@@ -3,7 +3,8 @@
 #
 #   make demo        build the three synthetic sets, train three models, benchmark, one summary
 #   make test        the tests (slow ones: make test-slow)
-#   make bench       the benchmarks
+#   make bench       the benchmarks, all of them (ARGS="--quick": some minutes); tables, a JSON file
+#                    and a page with plots in benchmarks/results
 #   make peers       other libraries, each in an environment of its own, for
 #                    make bench ARGS="--suite peers"
 #   make lint        ruff and mypy

@@ -90,6 +90,11 @@ def _environment(result: Result) -> str:
         "repetition out of memory",
         "load before": ", ".join(f"{load:.2f}" for load in found["load_average"]),
     }
+    times: dict[str, float] = {}
+    for part in result.content.get("parts", ()):
+        times[part["part"]] = times.get(part["part"], 0.0) + part["seconds"]
+    if times:
+        rows["time by part"] = ", ".join(f"{k} {v:.0f} s" for k, v in times.items())
     cells = "".join(f"<tr><th>{escape(k)}<td>{escape(v)}" for k, v in rows.items())
     return f"<table>{cells}</table>"
 

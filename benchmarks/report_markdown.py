@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import re
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -60,14 +61,14 @@ def format_section(result: Result, name: str) -> str:
     environment = result.environment
     gpus = ", ".join(environment["gpus"]) or "no GPU"
     rounds = result.content["effort"]["repetitions"]
-    lines = [
-        f"<!-- benchmarks: {name} -->",
+    intro = (
         f"{environment['processor']}, {environment['processors']} processors, {gpus}, "
         f"{environment['utc'][:10]}, commit {environment['versions']['commit']}: medians of "
-        f"{rounds} rounds, in examples/s unless a unit is named. *Ratio*: speed of ours "
-        "over the best other system, median of the rounds; bold where the other one is faster. "
-        "*Of the limit*: share of what the machine could do at most. `~`: noisy.",
-    ]
+        f"{rounds} rounds, in examples/s unless a unit is named. *Ratio*: speed of ours over the "
+        "best other system, median of the rounds; bold where the other one is faster. *Of the "
+        "limit*: share of what could be reached at most. `~`: noisy."
+    )
+    lines = [f"<!-- benchmarks: {name} -->", *textwrap.wrap(intro, 100)]
     for suite in dict.fromkeys(c.suite for c in result.comparisons):
         lines += ["", *_format_suite([c for c in result.comparisons if c.suite == suite])]
     return "\n".join([*lines, "", "<!-- end -->"])
@@ -101,7 +102,7 @@ def _cells(row: Row) -> tuple[str, ...]:
     other = ratio = ""
     if best is not None:
         other = f"{best.label(best.reference)}: {_value(best, best.reference)}"
-        ratio = format_number(best.ratio) if best.ratio < 10 else f"{best.ratio:.0f}"
+        ratio = f"{best.ratio:.{2 if best.ratio < 10 else 1 if best.ratio < 100 else 0}f}"
         ratio = f"**{ratio}**" if best.ratio < 1 else ratio
     ratio += " ~" if (best or first).noisy else ""
     shares = {name: share for c in row.answers for name, share in c.shares().items()}

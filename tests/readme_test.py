@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 from tensorflow_datasets.scripts.cli import main as tfds_cli
 
+from benchmarks import compare, report
 from benchmarks.run import parse_arguments as parse_benchmark
 from models import MODELS, check_model
 from records import diagnose
@@ -79,6 +80,21 @@ def check_benchmark(words: list[str]) -> None:
         check_dataset(dataset)
 
 
+def check_result(file: Path) -> None:
+    """A committed result, or the one that a run writes."""
+    assert file.name == "latest.json" or (REPOSITORY / file).is_file(), f"{file} is not there"
+
+
+def check_report(words: list[str]) -> None:
+    check_result(report.parse_arguments(words).file)
+
+
+def check_compare(words: list[str]) -> None:
+    found = compare.parse_arguments(words)
+    check_result(found.old)
+    check_result(found.new)
+
+
 def check_describe(words: list[str]) -> None:
     check_dataset(words[0])
     assert {word for word in words if word.startswith("--")} <= _DESCRIBE
@@ -91,6 +107,8 @@ MODULES: dict[str, Callable[[list[str]], object]] = {
     "train.demo": demo.parse_arguments,
     "train.gpu_check": gpu_check.parse_arguments,
     "benchmarks.run": check_benchmark,
+    "benchmarks.report": check_report,
+    "benchmarks.compare": check_compare,
     "records.describe": check_describe,
 }
 
