@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -151,48 +151,55 @@ def utilisation(comparisons: Sequence[Comparison]) -> bytes | None:
         above.set_xticks(list(kinds), plain(list(kinds.values())), rotation=50, ha="left")
         above.set_xticks([], minor=True)
         above.tick_params(labelsize=8)
-        for x in kinds:
-            axis.axvline(x, color="black", linewidth=0.5, alpha=0.25)
+        for step_ms in kinds:
+            axis.axvline(step_ms, color="black", linewidth=0.5, alpha=0.25)
         axis.legend(loc="upper left", bbox_to_anchor=(1, 1), fontsize=8)
 
     return draw(_WIDTH, 5.5, paint)
 
 
 def growth(comparisons: Sequence[Comparison]) -> bytes | None:
-    """Time per example, and time to the first batch, against the number of examples."""
-    found = [c for c in comparisons if c.suite == "growth" and "examples" in c.details]
-    if not found:
+    """Time per example, time to the first batch and memory, against the number of examples."""
+    panels: dict[str, dict[str, dict[int, float]]] = {}
+    for one in comparisons:
+        if one.suite == "growth":
+            for panel, size, value in _points(one):
+                name = f"{set_name(one)}, {_series(one.question)}"
+                panels.setdefault(panel, {}).setdefault(name, {})[size] = value
+    if not panels:
         return None
-    panels = [("µs per example", [c for c in found if c.quantity != FIRST_BATCH])]
-    panels.append(("ms to the first batch", [c for c in found if c.quantity == FIRST_BATCH]))
-    panels = [(title, some) for title, some in panels if some]
 
     def paint(figure: Any) -> None:
-        for axis, (title, some) in zip(
-            figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True
-        ):
-            series: dict[str, list[tuple[float, float]]] = {}
-            for one in some:
-                name = f"{set_name(one)}, {_series(one.question)}"
-                series.setdefault(name, []).append((one.details["examples"], _cost(one)))
-            for name, points in series.items():
-                x, y = zip(*sorted(points), strict=True)
+        axes = figure.subplots(1, len(panels), squeeze=False)[0]
+        for axis, (title, series) in zip(axes, panels.items(), strict=True):
+            for name, values in series.items():
+                x, y = zip(*sorted(values.items()), strict=True)
                 axis.plot(x, y, "o-", label=plain([name])[0])
             axis.set(xscale="log", yscale="log", xlabel="examples", ylabel=title)
             low, high = axis.get_ylim()
             axis.set_ylim(low / 3, high * 3)  # so that noise does not look like a slope
             _plain_ticks(axis.yaxis)
             axis.grid(which="both", alpha=0.25)
-            axis.legend(fontsize=8, loc="lower left", bbox_to_anchor=(0, 1), frameon=False)
+            axis.legend(fontsize=7, loc="lower left", bbox_to_anchor=(0, 1), frameon=False)
 
-    return draw(_WIDTH, 5.5, paint)
+    return draw(_WIDTH, 4.5, paint)
 
 
-def _cost(one: Comparison) -> float:
-    """µs per example, or milliseconds to the first batch."""
-    if one.quantity == FIRST_BATCH:
-        return one.median(OURS)
-    return 1e6 * float(np.median([s.seconds / s.examples for s in one.samples[OURS]]))
+def _points(one: Comparison) -> Iterator[tuple[str, int, float]]:
+    """(panel, examples, value) of both sizes: details describe ours and the other one."""
+    for system, key in ((OURS, "ours"), (one.reference, "other")):
+        described = one.details.get(key, {})
+        if "examples" not in described:
+            continue
+        size = described["examples"]
+        if one.quantity == FIRST_BATCH:
+            yield "ms to the first batch", size, one.median(system)
+            continue
+        seconds = [s.seconds / s.examples for s in one.samples[system]]
+        yield "µs per example", size, 1e6 * float(np.median(seconds))
+        if "peak_bytes" in described:
+            peak = float(np.median(described["peak_bytes"]))
+            yield "MiB above the idle process", size, peak / 2**20
 
 
 def _series(question: str) -> str:

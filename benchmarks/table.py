@@ -11,6 +11,7 @@ TITLES = {
     "input": "Input",
     "peers": "Input, other libraries and limits",
     "engine": "Input engine",
+    "limits": "Input, limits of the machine",
     "accelerators": "Input, emulated accelerators",
     "growth": "Input, growing sets",
     "train": "Training",

@@ -32,8 +32,8 @@ PEER, LIMIT, OURSELVES = "peer", "limit", "ourselves"
 # A step without input or without the host's share, an accelerator that never waits: the most that
 # can be reached.
 _LIMIT_NAMES = ("limit", "accelerator alone", "constant batch", "steps alone")
-_OWN_SUITES = ("step", "growth", "scaling", "build", "choices")
-_OWN_NAMES = ("fresh start", "no budget", "decoding", "promise", "expected")
+_OWN_SUITES = ("step", "growth", "scaling", "choices")
+_OWN_NAMES = ("fresh start", "no budget", "decoding", "promise", "expected", "one process")
 # The time of these follows from a definition, not from the machine.
 _FIXED_NAMES = ("promise", "accelerator alone", "expected")
 _CONFIDENCE = 0.95
@@ -154,14 +154,15 @@ class Comparison:
         return best(peers or others, key=self.median)
 
     def label(self, system: str) -> str:
-        """A system's name; of `other`, the one that the question ends with."""
-        return self.question.partition(": ")[2] or system if system == OTHER else system
+        """A system's name; of `other` and a bare `limit`, the one that the question ends with."""
+        named = system not in (OTHER, LIMIT)
+        return system if named else self.question.partition(": ")[2] or system
 
     @property
     def kind(self) -> str:
         """What the reference is: `PEER`, `LIMIT` or `OURSELVES`."""
         name = self.label(self.reference)
-        if self.against or name.startswith(_LIMIT_NAMES):
+        if self.against or any(n.startswith(_LIMIT_NAMES) for n in (self.reference, name)):
             return self.against or LIMIT
         own = self.suite in _OWN_SUITES or name.startswith(_OWN_NAMES)
         return OURSELVES if own else PEER

@@ -138,6 +138,7 @@ def test_limits_and_ourselves_are_told_from_peers() -> None:
         (_kinds("cold: DALI, grey", "other"), PEER, "DALI, grey"),
         (_kinds("cold: limit: memory copy", "other"), LIMIT, "limit: memory copy"),
         (_kinds("warm, H100", "accelerator alone", suite="accelerators"), LIMIT, None),
+        (_kinds("read: CRC32C", "limit", suite="limits"), LIMIT, "CRC32C"),
         (_kinds("second run: decoding", "other", suite="engine"), OURSELVES, "decoding"),
         (_kinds("two devices", "one device", suite="scaling"), OURSELVES, "one device"),
         (dataclasses.replace(_kinds("cold", "tfds"), against=LIMIT), LIMIT, "tfds"),
