@@ -39,7 +39,7 @@ COLD, WARM, LOOPED = "cold", "warm", "step loop"
 _ALL = (IMAGE, TABULAR, TOKENS)
 _KEEPS_NOTHING = "it keeps nothing: every epoch of it is as its cold one"
 # What quick runs take of the larger sets, examples.
-_QUICK_PARTS = {IMAGE: 512, TOKENS: 4096}
+_QUICK_PARTS = {IMAGE: 512, TOKENS: 8192}
 
 
 @dataclasses.dataclass(frozen=True, eq=False)  # each is its own, and hashable
