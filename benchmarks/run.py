@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 # The parts of each suite, in the order they run.
 SUITES = {
-    "input": ("readers", "peers", "engine", "accelerators", "growth"),
+    "input": ("readers", "peers", "engine", "limits", "accelerators", "growth"),
     "train": ("fit", "step", "target", "scaling"),
     "build": ("builders",),
 }
@@ -37,6 +37,7 @@ PARTS = {
     "readers": ("benchmarks.input", "measure_input"),
     "peers": ("benchmarks.pictures", "measure_pictures"),
     "engine": ("benchmarks.engine", "measure_engine"),
+    "limits": ("benchmarks.limits", "measure_limits"),
     "accelerators": ("benchmarks.accelerators", "measure_accelerators"),
     "growth": ("benchmarks.growth", "measure_growth"),
     "fit": ("benchmarks.training", "measure_training"),
@@ -77,11 +78,21 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
         "ours means kaggle where that is prepared, else synthetic (default: the three sets)",
     )
     add("--repeats", type=int, metavar="N", help="repetitions per system (default: 5; quick: 3)")
+    add(
+        "--step-ms",
+        nargs="+",
+        type=float,
+        metavar="MS",
+        default=[],
+        help="also emulate accelerators that take these milliseconds a batch of 256",
+    )
     add("--output", metavar="FILE", type=Path, default=_OUTPUT, help=f"default: {_OUTPUT.name}")
     found = parser.parse_args(normalise_flags(arguments))
     found.dataset = [name for value in found.dataset for name in value.split(",") if name]
     if found.repeats is not None and found.repeats < 1:
         parser.error(f"--repeats expected 1 or more, received {found.repeats}")
+    if not all(0 < ms < float("inf") for ms in found.step_ms):
+        parser.error(f"--step-ms expected milliseconds above 0, received {found.step_ms}")
     if not found.dataset:
         parser.error("--dataset expected at least one name")
     return found
@@ -116,6 +127,7 @@ def run(options: argparse.Namespace, arguments: list[str]) -> list[Comparison]:
     effort = work.QUICK if options.quick else work.FULL
     if options.repeats is not None:
         effort = dataclasses.replace(effort, repetitions=options.repeats)
+    effort = dataclasses.replace(effort, step_ms=tuple(options.step_ms))
     works = [work.open_work(work.choose_set(n, options.data_dir)) for n in options.dataset]
     comparisons: list[Comparison] = []
     measures = {part: _measure_function(part) for part in choose_parts(options.suite)}

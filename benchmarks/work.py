@@ -48,6 +48,7 @@ class Effort:
       train: trainings beside `fit` on one replica, by modality.
       replicas: the same on two replicas.
       tune: all settings of the tuned peers instead of the most promising ones.
+      step_ms: times of a step, ms, of further emulated accelerators.
     """
 
     repetitions: int
@@ -55,6 +56,7 @@ class Effort:
     train: dict[str, tuple[Question, ...]]
     replicas: dict[str, tuple[Question, ...]]
     tune: bool
+    step_ms: tuple[float, ...] = ()
 
 
 # A recurrent step takes about 50 ms and a frozen backbone 15 ms a picture on two processors:
