@@ -20,7 +20,7 @@ from train.config import normalise_flags
 
 # The parts of each suite, in the order they run.
 SUITES = {
-    "input": ("readers", "peers", "engine", "accelerators", "growth"),
+    "input": ("readers", "peers", "engine", "limits", "accelerators", "growth"),
     "train": ("fit", "step", "target", "scaling"),
     "build": ("builders",),
 }
@@ -30,6 +30,7 @@ PARTS = {
     "readers": ("benchmarks.input", "measure_input"),
     "peers": ("benchmarks.libraries", "measure_libraries"),
     "engine": ("benchmarks.engine", "measure_engine"),
+    "limits": ("benchmarks.limits", "measure_limits"),
     "accelerators": ("benchmarks.accelerators", "measure_accelerators"),
     "growth": ("benchmarks.growth", "measure_growth"),
     "fit": ("benchmarks.training", "measure_training"),
@@ -88,6 +89,14 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
         help="the JSON file; the report lies beside it, with the ending .html; until the end the "
         f"finished parts are in FILE.partial (default: {_OUTPUT.name} of benchmarks/results)",
     )
+    add(
+        "--step-ms",
+        nargs="+",
+        type=float,
+        metavar="MS",
+        default=[],
+        help="also emulate accelerators that take these milliseconds a batch of 256",
+    )
     found = parser.parse_args(normalise_flags(arguments))
     found.dataset = [name for value in found.dataset for name in value.split(",") if name]
     try:
@@ -98,6 +107,8 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
         parser.error(f"--repeats expected 1 or more, received {found.repeats}")
     if found.output.suffix == ".html":
         parser.error(f"--output expected the JSON file, not the report's, received {found.output}")
+    if not all(0 < ms < float("inf") for ms in found.step_ms):
+        parser.error(f"--step-ms expected milliseconds above 0, received {found.step_ms}")
     if not found.dataset:
         parser.error("--dataset expected at least one name")
     return found
@@ -135,6 +146,7 @@ def run(options: argparse.Namespace, arguments: list[str]) -> int:
     )
     if options.repeats is not None:
         effort = dataclasses.replace(effort, repetitions=options.repeats)
+    effort = dataclasses.replace(effort, step_ms=tuple(options.step_ms))
     works = [work.open_work(work.choose_set(n, options.data_dir)) for n in options.dataset]
     parts = choose_parts(options.suite)
     settings = dataclasses.asdict(effort)

@@ -51,6 +51,7 @@ class Effort:
       peers: files of `peers/requirements`, without their ending, that may be started; None for
         every installed one.
       skipped: where a part says, one sentence each, what it left out, and why.
+      step_ms: times of a step, ms, of further emulated accelerators.
     """
 
     repetitions: int
@@ -60,6 +61,7 @@ class Effort:
     tune: bool
     peers: tuple[str, ...] | None = None
     skipped: list[str] = dataclasses.field(default_factory=list)
+    step_ms: tuple[float, ...] = ()
 
 
 # A recurrent step takes about 50 ms and a frozen backbone 15 ms a picture on two processors:
