@@ -38,6 +38,7 @@ Progress = Callable[[str], None]
 COLD, WARM, LOOPED = "cold", "warm", "step loop"
 _ALL = (IMAGE, TABULAR, TOKENS)
 _KEEPS_NOTHING = "it keeps nothing: every epoch of it is as its cold one"
+_OPENED = "ours opens the set every time, the other one has it open"
 # What quick runs take of the larger sets, examples.
 _QUICK_PARTS = {IMAGE: 512, TOKENS: 8192}
 
@@ -236,7 +237,7 @@ def _answer(
     work: Work, question: str, library: Library, turn: _Turn, samples: dict[str, list[Sample]]
 ) -> Comparison:
     keeps_nothing = question == WARM and COLD in library.goals
-    notes = [library.note, _KEEPS_NOTHING if keeps_nothing else ""]
+    notes = [library.note, _KEEPS_NOTHING if keeps_nothing else _OPENED * (question == COLD)]
     return Comparison(
         "peers",
         work.schema.name,

@@ -86,7 +86,10 @@ def _write_texts(work: Work, folder: Path, column: list[list[int]]) -> None:
 def _write_shards(
     index: RecordIndex, reader: RecordReader, count: int, folder: Path
 ) -> tuple[list[str], list[str]]:
-    """(shards, their indexes) of the first `count` records; the shards of all are not copied."""
+    """(shards, their indexes) of the first `count` records; the shards of all are not copied.
+
+    Those of a part start with the same records, so the offsets stay.
+    """
     shards, indexes = [], []
     for shard, path in enumerate(index.paths):
         numbers = np.flatnonzero(index.shard[:count] == shard)
@@ -94,7 +97,6 @@ def _write_shards(
             continue
         offsets, sizes = index.offset[numbers], index.length[numbers] + 16
         if count < index.num_records:
-            offsets = np.cumsum(sizes) - sizes
             path = str(folder / Path(path).name)
             with tf.io.TFRecordWriter(path) as writer:
                 for payload in reader.read(numbers):

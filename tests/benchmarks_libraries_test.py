@@ -132,7 +132,7 @@ def test_a_peer_that_does_other_work_is_named_and_spoils_nothing(
     for comparison in found:
         _check_comparison(comparison, count)
     assert [c.goal for c in found] == [0.001, None, 0.5]
-    assert "keeps nothing" in found[1].note and not found[0].note
+    assert "keeps nothing" in found[1].note and "ours opens" in found[0].note
 
 
 def _check_comparison(comparison: Comparison, count: int) -> None:
@@ -181,10 +181,27 @@ def test_pictures_are_looked_for_in_both_directions() -> None:
     assert same == {"least_psnr": "equal"}
     colour = np.repeat(ours, 3, -1)
     assert equal_work.check_equal("x", colour, labels, (ours, labels), 40)["least_psnr"] == "equal"
+    with pytest.raises(ValueError, match="x expected pictures within 40 dB"):
+        equal_work.check_equal("x", ours, np.roll(labels, 1), (ours, labels), 40)
     doubled = ours[[0, 0, *range(2, 12)]]
     with pytest.raises(ValueError, match="x expected pictures within 40 dB"):
         equal_work.check_equal("x", doubled, labels, (ours, labels), 40)
     assert equal_work.check_equal("x", doubled, labels, (ours, labels), 0)["least_psnr"] < 20
+
+
+def test_rows_are_compared_with_their_labels() -> None:
+    ours = np.random.default_rng(0).normal(size=(6, 3)).astype(np.float32)
+    labels = np.array([0, 0, 0, 1, 1, 1])
+    mixed = np.array([5, 2, 1, 0, 3, 4])
+    same = equal_work.check_equal("x", ours[mixed], labels[mixed], (ours, labels))
+    assert same == {"share_equal": 1.0}
+    for rows, classes in (
+        (ours, labels[::-1]),
+        (ours[[0, 0, 2, 3, 4, 5]], labels),
+        (-ours, labels),
+    ):
+        with pytest.raises(ValueError, match="x expected all 6 examples with their labels"):
+            equal_work.check_equal("x", rows, classes, (ours, labels))
 
 
 def test_shards_of_a_part_hold_its_records(synthetic_data_dir: Path, tmp_path: Path) -> None:
