@@ -1,7 +1,7 @@
 """Peers in environments of their own: started once, then told to read one epoch after the other.
 
 `make peers` makes one environment per file of `peers/requirements`, in `.peers/<name>`, so that
-no peer's pins touch ours or another's. A peer without its environment is named as skipped.
+no peer's pins touch ours or another's.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import os
 import signal
 import subprocess
 import tempfile
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -19,31 +20,41 @@ import numpy as np
 
 from benchmarks.timing import Sample
 
-_PEERS = Path(__file__).resolve().parent / "peers"
-ENVIRONMENTS = _PEERS.parent.parent / ".peers"
-_START_SECONDS = 300  # FFCV compiles and writes its own file first
+PEERS = Path(__file__).resolve().parent / "peers"
+ENVIRONMENTS = PEERS.parent.parent / ".peers"
+# FFCV compiles and writes its own file first, while the others do the like.
+_START_SECONDS = 300.0
+_EPOCHS_SECONDS = 120.0
 
 
 class PeerError(RuntimeError):
-    """A peer that is not installed, or failed; the message says which and how to mend it."""
+    """A peer failed; the message says which, and its last words."""
+
+
+def is_installed(name: str) -> bool:
+    """Whether `make peers` has made its environment."""
+    return (ENVIRONMENTS / name / "bin" / "python").exists()
 
 
 class Peer:
-    """A running peer; a context manager, which ends it."""
+    """A running peer; a context manager, which ends it.
+
+    Attributes:
+      name: its file is `peers/<name>.py`.
+      versions: of the distributions that its requirements name; {} until it is ready.
+    """
 
     def __init__(self, name: str, request: dict[str, Any]):
-        """Starts `peers/<name>.py` and waits until it is ready.
-
-        Raises:
-          PeerError: it is not installed, or does not start.
-        """
+        """Starts an installed peer, which prepares itself; `wait` until it is ready."""
         self.name = name
-        python = ENVIRONMENTS / name / "bin" / "python"
-        if not python.exists():
-            raise PeerError(f"{name}: not installed (make peers)")
+        self.versions: dict[str, str] = {}
         self._log = tempfile.TemporaryFile("w+")  # noqa: SIM115 - closed in __exit__
         self._process = subprocess.Popen(
-            [str(python), str(_PEERS / f"{name}.py"), json.dumps(request)],
+            [
+                str(ENVIRONMENTS / name / "bin" / "python"),
+                str(PEERS / f"{name}.py"),
+                json.dumps(request),
+            ],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._log,
@@ -51,31 +62,29 @@ class Peer:
             env={k: v for k, v in os.environ.items() if k != "PYTHONPATH"},
             start_new_session=True,
         )
-        try:
-            self._answer()
-        except PeerError:
-            self.__exit__()
-            raise
 
     def __enter__(self) -> Peer:
         return self
 
     def __exit__(self, *error: object) -> None:
-        # The whole session: a peer's own workers would outlive it and hold the pipe open.
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self._process.pid, signal.SIGKILL)
-        self._process.wait()
+        self._end()
         for pipe in (self._process.stdin, self._process.stdout):
             if pipe is not None:
                 with contextlib.suppress(BrokenPipeError):
                     pipe.close()
         self._log.close()
 
-    def run(self) -> Sample:
-        """Reads one epoch."""
-        found = self._ask("run")
-        examples = sum(found["label_counts"])
-        return Sample(examples, found["seconds"], found["first_batch_seconds"])
+    def wait(self) -> None:
+        """Until it is ready.
+
+        Raises:
+          PeerError: it ended before, or was not ready in time; so do the methods below.
+        """
+        self.versions = self._answer(_START_SECONDS)["versions"]
+
+    def run(self, epochs: int = 1) -> Sample:
+        """Reads whole epochs, one after the other."""
+        return Sample(**self._ask(f"run {epochs}"))
 
     def deliver(self) -> tuple[np.ndarray, np.ndarray]:
         """(inputs, labels) of one epoch, to be compared with ours."""
@@ -87,16 +96,34 @@ class Peer:
 
     def _ask(self, command: str) -> dict[str, Any]:
         assert self._process.stdin is not None
-        self._process.stdin.write(command + "\n")
-        self._process.stdin.flush()
-        return self._answer()
+        with contextlib.suppress(BrokenPipeError):  # it has ended: the answer tells why
+            self._process.stdin.write(command + "\n")
+            self._process.stdin.flush()
+        return self._answer(_EPOCHS_SECONDS)
 
-    def _answer(self) -> dict[str, Any]:
+    def _answer(self, seconds: float) -> dict[str, Any]:
         """The next line of JSON; other lines are a library's talk."""
         assert self._process.stdout is not None
-        for line in self._process.stdout:
-            if line.startswith("{"):
-                return json.loads(line)
+        words: list[str] = []
+
+        def give_up() -> None:
+            words.append(f"no answer in {seconds:.0f} s")
+            self._end()
+
+        timer = threading.Timer(seconds, give_up)
+        timer.start()
+        try:
+            for line in self._process.stdout:
+                if line.startswith("{"):
+                    return json.loads(line)
+        finally:
+            timer.cancel()
         self._log.seek(0)
-        last = self._log.read().strip().splitlines()[-1:]
-        raise PeerError(f"{self.name}: failed: {' '.join(last) or 'no message'}")
+        words += self._log.read().strip().splitlines()[-1:]
+        raise PeerError(f"benchmarks/peers/{self.name}: {', '.join(words) or 'ended, no message'}")
+
+    def _end(self) -> None:
+        """Ends the whole session: a peer's own workers would outlive it and hold the pipe open."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()

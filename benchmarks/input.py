@@ -64,7 +64,7 @@ def open_examples(work: Work, **options: Any) -> tuple[Examples, AnyOrder]:
     """
     config = dataclasses.replace(work.input_config(), **options)
     examples = open_data(work.schema.directory, config=config).examples(work.split)
-    examples = dataclasses.replace(examples, numbers=np.arange(examples.index.num_records))
+    examples = dataclasses.replace(examples, numbers=np.arange(work.num_examples))
     lengths, size = examples.subset_lengths, work.global_batch_size
     return examples, make_order(
         examples.num_examples, size, lengths=lengths, length_buckets=_BUCKETS

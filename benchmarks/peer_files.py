@@ -13,17 +13,18 @@ import tensorflow as tf
 
 from benchmarks.work import Work
 from records.decode import parse_spec
-from records.index import RecordReader, read_index
+from records.index import RecordIndex, RecordReader, read_index
 from records.schema import IMAGE, TABULAR, TOKENS
 
 _CHUNK = 256  # records read at once
 
 
 def write_files(work: Work, folder: Path) -> dict[str, Any]:
-    """Writes the split's inputs and labels, in the order of the records.
+    """Writes the inputs and labels of the split, or the part of it, in the order of the records.
 
     | kind | files |
     |---|---|
+    | part of a split | `<shard>`, with the records of the part alone |
     | all | `labels.npy` int64 [N]; `<shard>.idx`, the shards' indexes as DALI reads them |
     | picture | `pictures/<label>/<number>.jpg`, the bytes of the records |
     | vector | `features.npy` float32 [N, F] |
@@ -35,25 +36,27 @@ def write_files(work: Work, folder: Path) -> dict[str, Any]:
       `input_shape`, `input_dtype`, `vocab_size`, `global_batch_size`.
     """
     index = read_index(work.schema, work.split)
-    np.save(folder / "labels.npy", index.label.astype(np.int64))
+    labels = index.label[: work.num_examples].astype(np.int64)
+    np.save(folder / "labels.npy", labels)
     reader, spec = RecordReader(index), parse_spec(work.schema)
     column: list[Any] = []
-    for start in range(0, index.num_records, _CHUNK):
-        numbers = np.arange(start, min(start + _CHUNK, index.num_records))
+    for start in range(0, work.num_examples, _CHUNK):
+        numbers = np.arange(start, min(start + _CHUNK, work.num_examples))
         payloads = tf.constant(reader.read(numbers).tolist(), tf.string)
         values = tf.io.parse_example(payloads, spec)[work.schema.input_name]
         column += values.to_list() if work.schema.modality == TOKENS else list(values.numpy())
     if work.schema.modality == IMAGE:
-        _write_pictures(folder, column, index.label)
+        _write_pictures(folder, column, labels)
     elif work.schema.modality == TABULAR:
         np.save(folder / "features.npy", np.stack(column).astype(np.float32))
     else:
         _write_texts(work, folder, column)
+    shards, indexes = _write_shards(index, reader, work.num_examples, folder)
     return {
         "modality": work.schema.modality,
         "folder": str(folder),
-        "shards": list(index.paths),
-        "indexes": _write_indexes(index, folder),
+        "shards": shards,
+        "indexes": indexes,
         "count": work.num_examples,
         "input_shape": list(work.input_shape),
         "input_dtype": work.input_dtype,
@@ -80,12 +83,25 @@ def _write_texts(work: Work, folder: Path, column: list[list[int]]) -> None:
     (folder / "words.txt").write_text("\n".join(words[2:limit]) + "\n", encoding="utf-8")
 
 
-def _write_indexes(index: Any, folder: Path) -> list[str]:
-    files = []
+def _write_shards(
+    index: RecordIndex, reader: RecordReader, count: int, folder: Path
+) -> tuple[list[str], list[str]]:
+    """(shards, their indexes) of the first `count` records; the shards of all are not copied."""
+    shards, indexes = [], []
     for shard, path in enumerate(index.paths):
-        here = index.shard == shard
-        rows = zip(index.offset[here].tolist(), (index.length[here] + 16).tolist(), strict=True)
+        numbers = np.flatnonzero(index.shard[:count] == shard)
+        if not len(numbers):
+            continue
+        offsets, sizes = index.offset[numbers], index.length[numbers] + 16
+        if count < index.num_records:
+            offsets = np.cumsum(sizes) - sizes
+            path = str(folder / Path(path).name)
+            with tf.io.TFRecordWriter(path) as writer:
+                for payload in reader.read(numbers):
+                    writer.write(payload)
+        rows = zip(offsets.tolist(), sizes.tolist(), strict=True)
         file = folder / f"{Path(path).name}.idx"
         file.write_text("".join(f"{offset} {size}\n" for offset, size in rows))
-        files.append(str(file))
-    return files
+        shards.append(str(path))
+        indexes.append(str(file))
+    return shards, indexes

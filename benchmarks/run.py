@@ -35,7 +35,7 @@ SUITES = {
 # for, because they import TensorFlow.
 PARTS = {
     "readers": ("benchmarks.input", "measure_input"),
-    "peers": ("benchmarks.pictures", "measure_pictures"),
+    "peers": ("benchmarks.libraries", "measure_libraries"),
     "engine": ("benchmarks.engine", "measure_engine"),
     "accelerators": ("benchmarks.accelerators", "measure_accelerators"),
     "growth": ("benchmarks.growth", "measure_growth"),

@@ -119,6 +119,7 @@ class Work:
       input_shape, input_dtype: one example's input: uint8 [S, S, C], int32 [T], float32 [F].
       vocab_size: ids at or above it become 1.
       global_batch_size: B; a system may leave the last batch smaller.
+      part: the first examples only, so many; None takes all.
     """
 
     schema: Schema
@@ -128,11 +129,12 @@ class Work:
     input_dtype: str
     vocab_size: int
     global_batch_size: int
+    part: int | None = None
 
     @property
     def num_examples(self) -> int:
-        """Examples of the split."""
-        return self.schema.split_counts[self.split]
+        """Examples of the split, or of the part of it."""
+        return min(self.schema.split_counts[self.split], self.part or 2**62)
 
     @property
     def steps_per_epoch(self) -> int:

@@ -17,7 +17,7 @@ from protocol import Batch, serve
 
 def prepare(request: dict[str, Any]) -> Callable[[], Iterator[Batch]]:
     """Builds the pipeline over the shards of the request."""
-    size, grey, count = request["image_size"], request["channels"] == 1, request["count"]
+    (size, _, channels), count = request["input_shape"], request["count"]
     batch = request["global_batch_size"]
     features = {
         "image": tfrec.FixedLenFeature((), tfrec.string, ""),
@@ -29,7 +29,7 @@ def prepare(request: dict[str, Any]) -> Callable[[], Iterator[Batch]]:
         row = fn.readers.tfrecord(
             path=request["shards"], index_path=request["indexes"], features=features, name="reader"
         )
-        colour = types.GRAY if grey else types.RGB
+        colour = types.GRAY if channels == 1 else types.RGB
         decoded = fn.decoders.image(row["image"], device="cpu", output_type=colour)
         resized = fn.resize(
             decoded,

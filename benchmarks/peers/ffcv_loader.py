@@ -24,8 +24,8 @@ class Pictures:
     """Files named `<label>/<number>.jpg`, resized where they are stored raw."""
 
     def __init__(self, request: dict[str, Any]):
-        self.files = sorted(Path(request["folder"]).glob("*/*.jpg"))
-        self.size = request["image_size"] if request["mode"] == "raw" else None
+        self.files = sorted(Path(request["folder"]).glob("pictures/*/*.jpg"))
+        self.size = request["input_shape"][0] if request["mode"] == "raw" else None
 
     def __len__(self) -> int:
         return len(self.files)
@@ -39,12 +39,11 @@ class Pictures:
 
 
 def prepare(request: dict[str, Any]) -> Callable[[], Iterator[Batch]]:
-    """Writes the file, unless it is there, and makes the loader."""
-    file = Path(request["folder"]).parent / f"{request['mode']}.beton"
-    if not file.exists():
-        fields = {"image": RGBImageField(write_mode=request["mode"]), "label": IntField()}
-        DatasetWriter(str(file), fields, num_workers=1).from_indexed_dataset(Pictures(request))
-    size = (request["image_size"], request["image_size"])
+    """Writes the file and makes the loader."""
+    file = Path(request["scratch"]) / "pictures.beton"
+    fields = {"image": RGBImageField(write_mode=request["mode"]), "label": IntField()}
+    DatasetWriter(str(file), fields, num_workers=1).from_indexed_dataset(Pictures(request))
+    size = tuple(request["input_shape"][:2])
     decoder = (
         SimpleRGBImageDecoder()
         if request["mode"] == "raw"

@@ -26,13 +26,13 @@ def _decode(rows: range) -> int:
 
     cv2.setNumThreads(0)
     total, request = 0, _STATE["request"]
-    grey, size = request["channels"] == 1, request["image_size"]
+    size, _, channels = request["input_shape"]
     buffer = np.empty(64 * 2**20, np.uint8)
-    small = np.empty((size, size, request["channels"]), np.uint8)
+    small = np.empty((size, size, channels), np.uint8)
     for row in rows:
         pixels = simplejpeg.decode_jpeg(
             _STATE["pictures"][row],
-            colorspace="GRAY" if grey else "RGB",
+            colorspace="GRAY" if channels == 1 else "RGB",
             fastdct=False,
             buffer=buffer,
         )
@@ -45,7 +45,7 @@ def _decode(rows: range) -> int:
 
 def prepare(request: dict[str, Any]) -> Callable[[], Iterator[Batch]]:
     """Reads the files, then starts the processes, which share them."""
-    files = sorted(Path(request["folder"]).glob("*/*.jpg"))
+    files = sorted(Path(request["folder"]).glob("pictures/*/*.jpg"))
     _STATE["pictures"] = [file.read_bytes() for file in files]
     _STATE["request"] = request
     labels = np.array([int(file.parent.name) for file in files])

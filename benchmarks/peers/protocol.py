@@ -1,23 +1,28 @@
 """How a peer in an environment of its own talks to the benchmark: lines of JSON on its pipes.
 
-The peer is started with one argument, a JSON object that says what to read. It prints a line
-when it is ready. For each line it then gets, `run` or `check FILE`, it reads one whole epoch,
-consumes every byte of it, and prints a line with what it saw; `check` also stores the epoch.
+The peer is started with one argument, a JSON object that says what to read
+(`benchmarks.peer_files`). It prints a line when it is ready. For each line it then gets,
+`run N` or `check FILE`, it reads N whole epochs, or one, consumes every byte of them, and prints
+a line with what it saw; `check` also stores the epoch.
 
 A peer's file imports nothing of this project but this module, which needs NumPy alone.
 """
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
+import re
 import sys
 import time
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 Batch = tuple[np.ndarray, np.ndarray]
+Epoch = Callable[[], Iterable[Batch]]
 
 
 def consume(array: np.ndarray) -> int:
@@ -27,33 +32,58 @@ def consume(array: np.ndarray) -> int:
     return int(flat[:whole].view(np.int64).sum()) + int(flat[whole:].sum())
 
 
-def serve(prepare: Callable[[dict[str, Any]], Callable[[], Iterable[Batch]]]) -> None:
+def serve(prepare: Callable[[dict[str, Any]], Epoch]) -> None:
     """Serves epochs until the benchmark closes the pipe.
 
     Args:
-      prepare: takes the request; returns what gives the batches (inputs uint8 [b, S, S, C],
-        labels int [b]) of one epoch. Its own time is not counted.
+      prepare: takes the request; returns what gives the batches of one epoch: (inputs, labels
+        int [b]), inputs uint8 [b, S, S, C], float32 [b, F], or int32 [b, T] or, padded to the
+        longest of the batch, [b, t]. Its own time is not counted.
     """
-    epoch = prepare(json.loads(sys.argv[1]))
-    _say({"ready": True})
+    request = json.loads(sys.argv[1])
+    epoch = prepare(request)
+    _say({"versions": _versions(Path(sys.argv[0]))})
     for line in sys.stdin:
-        command, _, file = line.strip().partition(" ")
-        kept: list[Batch] = []
-        labels: list[int] = []
-        start = time.perf_counter()
-        first = 0.0
-        for inputs, classes in epoch():
+        command, _, argument = line.strip().partition(" ")
+        if command == "check":
+            _store(epoch(), request, argument)
+            _say({"stored": argument})
+        else:
+            _say(_read(epoch, int(argument)))
+
+
+def _read(epoch: Epoch, epochs: int) -> dict[str, Any]:
+    examples, first = 0, None
+    start = time.perf_counter()
+    for _ in range(epochs):
+        for inputs, labels in epoch():
             first = first or time.perf_counter() - start
             consume(inputs)
-            labels += np.asarray(classes).reshape(-1).tolist()
-            if command == "check":
-                kept.append((np.array(inputs), np.array(classes).reshape(-1)))
-        seconds = time.perf_counter() - start
-        if command == "check":
-            inputs, classes = (np.concatenate(column) for column in zip(*kept))
-            np.savez(file, inputs=inputs, labels=classes)
-        counts = np.bincount(np.array(labels, np.int64)).tolist()
-        _say({"seconds": seconds, "first_batch_seconds": first, "label_counts": counts})
+            consume(labels)
+            examples += len(labels)
+    seconds = time.perf_counter() - start
+    return {"seconds": seconds, "first_batch_seconds": first, "examples": examples}
+
+
+def _store(batches: Iterable[Batch], request: dict[str, Any], file: str) -> None:
+    """Texts are stored padded to T."""
+    kept, classes = [], []
+    for inputs, labels in batches:
+        inputs = np.array(inputs)  # a library may use the batch's memory again
+        if request["modality"] == "tokens" and inputs.ndim == 2:
+            missing = max(0, request["input_shape"][0] - inputs.shape[1])
+            inputs = np.pad(inputs, [(0, 0), (0, missing)])
+        kept.append(inputs)
+        classes.append(np.array(labels).reshape(-1))
+    np.savez(file, inputs=np.concatenate(kept), labels=np.concatenate(classes))
+
+
+def _versions(script: Path) -> dict[str, str]:
+    """The versions of the distributions that the peer's requirements name."""
+    file = script.parent / "requirements" / f"{script.stem}.txt"
+    lines = file.read_text(encoding="utf-8").splitlines() if file.exists() else []
+    names = [re.split(r"[^\w.-]", line)[0] for line in lines if line and line[0] != "#"]
+    return {name: importlib.metadata.version(name) for name in names}
 
 
 def _say(what: dict[str, Any]) -> None:

@@ -20,8 +20,9 @@ class Pictures(torch.utils.data.Dataset):
     """Files named `<label>/<number>.jpg`."""
 
     def __init__(self, request: dict[str, Any]):
-        self.files = sorted(Path(request["folder"]).glob("*/*.jpg"))
-        self.size, self.mode = request["image_size"], "L" if request["channels"] == 1 else "RGB"
+        self.files = sorted(Path(request["folder"]).glob("pictures/*/*.jpg"))
+        self.size, _, channels = request["input_shape"]
+        self.mode = "L" if channels == 1 else "RGB"
 
     def __len__(self) -> int:
         return len(self.files)
