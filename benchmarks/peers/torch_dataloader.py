@@ -1,6 +1,9 @@
-"""torch DataLoader with Pillow and two worker processes, over files in a folder per class.
+"""torch `DataLoader`, as https://docs.pytorch.org/docs/stable/data.html sets it up.
 
-Workers stay alive between epochs (`persistent_workers`), as the guide advises.
+Pictures: a map-style dataset of files, a worker per processor that stays alive between epochs
+(`persistent_workers`), decoded by Pillow, as torch's own guides do, or by OpenCV, as we do. Tables
+and texts lie in memory: whole batches are indexed (a `BatchSampler` as the sampler, `batch_size=
+None`) in this process, which the page prefers for small data in memory.
 """
 
 from __future__ import annotations
@@ -12,45 +15,69 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 from protocol import Batch, serve
+from rows import make_finish, picture_files, read_rows, stack
+from torch.utils.data import BatchSampler, DataLoader, Dataset, RandomSampler
 
 
-class Pictures(torch.utils.data.Dataset):
-    """Files named `<label>/<number>.jpg`."""
+class Pictures(Dataset):
+    """Files that are read and decoded when they are asked for."""
 
     def __init__(self, request: dict[str, Any]):
-        self.files = sorted(Path(request["folder"]).glob("pictures/*/*.jpg"))
-        self.size, _, channels = request["input_shape"]
-        self.mode = "L" if channels == 1 else "RGB"
+        self.files, self.finish = picture_files(request), make_finish(request)
 
     def __len__(self) -> int:
         return len(self.files)
 
     def __getitem__(self, number: int) -> tuple[torch.Tensor, int]:
-        file = self.files[number]
-        with Image.open(file) as picture:
-            size = (self.size, self.size)
-            box = picture.convert(self.mode)
-            # Bilinear without antialiasing, as the others do it.
-            data = (box.width / self.size, 0, 0, 0, box.height / self.size, 0)
-            small = box.transform(size, Image.Transform.AFFINE, data, Image.Resampling.BILINEAR)
-        pixels = np.asarray(small).reshape(self.size, self.size, -1)
-        return torch.from_numpy(pixels.copy()), int(file.parent.name)
+        file: Path = self.files[number]
+        picture = self.finish(file.read_bytes())
+        return torch.from_numpy(np.array(picture)), int(file.parent.name)
 
 
-def prepare(request: dict[str, Any]) -> Callable[[], Iterator[Batch]]:
-    """Makes the loader."""
-    loader = torch.utils.data.DataLoader(
+class Batches(Dataset):
+    """Vectors or texts in memory, a batch at a time."""
+
+    def __init__(self, request: dict[str, Any]):
+        self.inputs, labels = read_rows(request)
+        self.labels = torch.from_numpy(labels)
+        self.table = None
+        if request["modality"] == "tabular":
+            self.table = torch.from_numpy(np.stack(self.inputs))
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, numbers: list[int]) -> tuple[torch.Tensor, torch.Tensor]:
+        labels = self.labels[numbers]
+        if self.table is not None:
+            return self.table[numbers], labels
+        return torch.from_numpy(stack([self.inputs[number] for number in numbers])), labels
+
+
+def make_loader(request: dict[str, Any]) -> DataLoader:
+    """The loader of shuffled batches."""
+    size = request["global_batch_size"]
+    if request["modality"] != "image":
+        data = Batches(request)
+        sampler = BatchSampler(RandomSampler(data), size, drop_last=False)
+        return DataLoader(data, sampler=sampler, batch_size=None)
+    return DataLoader(
         Pictures(request),
-        batch_size=request["global_batch_size"],
+        batch_size=size,
         shuffle=True,
         num_workers=os.cpu_count() or 1,
         persistent_workers=True,
     )
 
+
+def prepare(request: dict[str, Any]) -> Callable[[], Iterator[Batch]]:
+    """Makes the loader; where nothing is kept (`keep`), every epoch reads tables and texts anew."""
+    anew = request["modality"] != "image" and not request["keep"]
+    kept = make_loader(request)
+
     def epoch() -> Iterator[Batch]:
-        for inputs, labels in loader:
+        for inputs, labels in make_loader(request) if anew else kept:
             yield inputs.numpy(), labels.numpy()
 
     return epoch
