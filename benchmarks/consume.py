@@ -37,7 +37,7 @@ def check_same(work: Work, systems: Mapping[str, Maker]) -> dict[str, float]:
     Raises:
       ValueError: it delivers anything else; says which system and what.
     """
-    delivered = {name: _deliver(name, make, work) for name, make in systems.items()}
+    delivered = {name: deliver(name, make, work) for name, make in systems.items()}
     found = {}
     for name, (inputs, labels) in delivered.items():
         expected = np.sort(delivered[OURS][1])
@@ -82,8 +82,12 @@ def least_psnr(pictures: np.ndarray, reference: np.ndarray) -> float:
     return float(least)
 
 
-def _deliver(name: str, make: Maker, work: Work) -> tuple[np.ndarray, np.ndarray]:
-    """(inputs, labels) of one epoch of a system."""
+def deliver(name: str, make: Maker, work: Work) -> tuple[np.ndarray, np.ndarray]:
+    """(inputs, labels) of one epoch of a system; texts padded to T.
+
+    Raises:
+      ValueError: batches of another shape or dtype.
+    """
     inputs, labels = [], []
     for x, y in real_rows(make(work)):
         if work.schema.modality == TOKENS and x.ndim == 2:

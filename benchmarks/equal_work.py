@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import collections
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from benchmarks.consume import least_psnr
+from benchmarks.consume import Maker, deliver, least_psnr
+from benchmarks.timing import OURS
 from benchmarks.work import Work
 from records.schema import IMAGE, TABULAR
 
@@ -19,28 +19,28 @@ _PICTURES = 256
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601, as JPEG has it
 
 
-def read_expected(work: Work, folder: Path, ours: Iterable[Any]) -> tuple[np.ndarray, np.ndarray]:
+def read_expected(work: Work, folder: Path, ours: Maker) -> tuple[np.ndarray, np.ndarray]:
     """(inputs, labels) that every peer has to deliver, in any order.
 
     Args:
       work: what is done.
       folder: of `peer_files.write_files`: vectors and texts, int32 [N, T] padded with 0.
-      ours: (inputs, labels) of batches of ours: pictures, which are in no file.
+      ours: makes our batches: pictures, as they are to be, are in no file.
 
     Raises:
       ValueError: ours differ from the files.
     """
-    inputs, labels = (np.concatenate(column) for column in zip(*ours, strict=True))
+    inputs, labels = deliver(OURS, ours, work)
     stored = np.load(folder / "labels.npy")
     if work.schema.modality == IMAGE:
-        check_labels("ours", labels, stored)
+        check_labels(OURS, labels, stored)
         return inputs, labels
     if work.schema.modality == TABULAR:
         expected = np.load(folder / "features.npy")
-        check_equal("ours", inputs, labels, (expected, stored))
+        check_equal(OURS, inputs, labels, (expected, stored))
         return expected, stored
     # Our ids are ranked by their frequency in the subset: the same texts under other numbers.
-    check_labels("ours", labels, stored)
+    check_labels(OURS, labels, stored)
     ids, offsets = np.load(folder / "ids.npy"), np.load(folder / "offsets.npy")
     expected = np.zeros((len(stored), work.input_shape[0]), np.int32)
     lengths = np.diff(offsets)

@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.consume import LEAST_PSNR, read_on_host, real_rows
+from benchmarks.consume import LEAST_PSNR, read_on_host
 from benchmarks.equal_work import check_equal, check_labels, read_expected
 from benchmarks.external import Peer, PeerError, is_installed
 from benchmarks.input import looped_ours, make_ours, open_examples, read_epoch
@@ -97,6 +97,11 @@ LIBRARIES: tuple[Library, ...] = (
         0.0,
         _FFCV,
     ),
+    _keeps_nothing("WebDataset", "webdataset_loader", modalities=_ALL),
+    _keeps_nothing("Grain, ArrayRecord", "grain_loader", modalities=_ALL),
+    _keeps_nothing("SPDL", "spdl_loader", modalities=_ALL),
+    Library("Hugging Face datasets", "hf_datasets", _ALL, {COLD: None}, {"keep": False}),
+    Library("Hugging Face datasets, mapped", "hf_datasets", _ALL, {WARM: None}, {"keep": True}),
     Library(
         "limit: libjpeg-turbo alone", "libjpeg_limit", (IMAGE,), {COLD: 0.6}, {"resize": False}
     ),
@@ -124,7 +129,7 @@ def measure_libraries(work: Work, effort: Effort, progress: Progress) -> list[Co
         request = write_files(work, Path(folder))
         running = _start(installed, request, Path(folder), stack)
         progress("peers: checking that all deliver the same")
-        expected = read_expected(work, Path(folder), real_rows(make_ours(work)))
+        expected = read_expected(work, Path(folder), make_ours)
         peers = {}
         for library, peer in running.items():
             progress(f"peers, starting and checking: {library.name}")

@@ -5,12 +5,14 @@ The peer is started with one argument, a JSON object that says what to read
 `run N` or `check FILE`, it reads N whole epochs, or one, consumes every byte of them, and prints
 a line with what it saw; `check` also stores the epoch.
 
-A peer's file imports nothing of this project but this module, which needs NumPy alone.
+A peer's file imports nothing of this project but this module, `source_files`, which need NumPy
+alone, and `pillow_picture`.
 """
 
 from __future__ import annotations
 
 import importlib.metadata
+import itertools
 import json
 import re
 import sys
@@ -32,13 +34,15 @@ def consume(array: np.ndarray) -> int:
     return int(flat[:whole].view(np.int64).sum()) + int(flat[whole:].sum())
 
 
-def serve(prepare: Callable[[dict[str, Any]], Epoch]) -> None:
+def serve(prepare: Callable[[dict[str, Any]], Epoch], read_ahead: int = 0) -> None:
     """Serves epochs until the benchmark closes the pipe.
 
     Args:
       prepare: takes the request; returns what gives the batches of one epoch: (inputs, labels
         int [b]), inputs uint8 [b, S, S, C], float32 [b, F], or int32 [b, T] or, padded to the
         longest of the batch, [b, t]. Its own time is not counted.
+      read_ahead: batches that it may hold ready between two calls, where its epochs are parts of
+        one stream: so many are taken before the clock starts.
     """
     request = json.loads(sys.argv[1])
     epoch = prepare(request)
@@ -49,10 +53,12 @@ def serve(prepare: Callable[[dict[str, Any]], Epoch]) -> None:
             _store(epoch(), request, argument)
             _say({"stored": argument})
         else:
-            _say(_read(epoch, int(argument)))
+            _say(_read(epoch, int(argument), read_ahead))
 
 
-def _read(epoch: Epoch, epochs: int) -> dict[str, Any]:
+def _read(epoch: Epoch, epochs: int, read_ahead: int) -> dict[str, Any]:
+    for _ in itertools.islice(epoch(), read_ahead):
+        pass
     examples, first = 0, None
     start = time.perf_counter()
     for _ in range(epochs):

@@ -1,0 +1,31 @@
+"""The files that every library starts from (`benchmarks.peer_files`), read one example each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+
+def read_examples(request: dict[str, Any]) -> Iterator[tuple[Any, int]]:
+    """(input, label) of each example: a JPEG's bytes, float32 [F], or int32 ids, not padded."""
+    folder = Path(request["folder"])
+    labels = np.load(folder / "labels.npy").tolist()
+    if request["modality"] == "image":
+        for number, label in enumerate(labels):
+            yield (folder / "pictures" / str(label) / f"{number:06d}.jpg").read_bytes(), label
+    elif request["modality"] == "tabular":
+        yield from zip(np.load(folder / "features.npy"), labels, strict=True)
+    else:
+        ids, offsets = np.load(folder / "ids.npy"), np.load(folder / "offsets.npy")
+        yield from zip(np.split(ids, offsets[1:-1]), labels, strict=True)
+
+
+def pad(texts: list[np.ndarray]) -> np.ndarray:
+    """int32 [b, t], padded with 0 to the longest text of the batch."""
+    lengths = np.array([len(ids) for ids in texts])
+    batch = np.zeros((len(texts), lengths.max(initial=0)), np.int32)
+    batch[np.arange(batch.shape[1]) < lengths[:, None]] = np.concatenate(texts)
+    return batch
