@@ -1,7 +1,8 @@
 """LitData: chunks written by its `optimize`, read by its streaming dataset and data loader.
 
 As https://github.com/Lightning-AI/litData#speed-up-model-training sets it up: chunks of 64 MB,
-JPEG bytes kept, `shuffle=True`, a worker per processor, which stays alive between epochs.
+JPEG bytes kept, decoded in `transform` (by OpenCV: its own decoder is torchvision's, whose wheel
+wants CUDA's torch), `shuffle=True`, a worker per processor, which stays alive between epochs.
 """
 
 from __future__ import annotations
@@ -12,21 +13,17 @@ from pathlib import Path
 from typing import Any
 
 import litdata
-import numpy as np
+import opencv_picture
 import torch
 from protocol import Batch, serve
-from rows import make_finish, read_rows, stack
+from source_files import pad, read_examples
 
 
-class Collate:
-    """Turns samples into one batch: decodes pictures, pads ids to the longest."""
-
-    def __init__(self, request: dict[str, Any]):
-        self.finish = make_finish(request)
-
-    def __call__(self, samples: list[dict[str, Any]]) -> tuple[torch.Tensor, torch.Tensor]:
-        inputs = stack([self.finish(sample["input"]) for sample in samples])
-        return torch.from_numpy(inputs), torch.tensor([sample["label"] for sample in samples])
+def collate_texts(samples: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
+    """One batch, padded to the longest of it."""
+    texts = pad([sample["input"] for sample in samples])
+    labels = torch.tensor([sample["label"] for sample in samples])
+    return {"input": torch.from_numpy(texts), "label": labels}
 
 
 def _make_sample(row: tuple[Any, int]) -> dict[str, Any]:
@@ -36,27 +33,34 @@ def _make_sample(row: tuple[Any, int]) -> dict[str, Any]:
 def prepare(request: dict[str, Any]) -> Callable[[], Iterator[Batch]]:
     """Writes the chunks and makes the loader."""
     folder = str(Path(request["scratch"], "chunks"))
-    inputs, labels = read_rows(request)
     litdata.optimize(
         fn=_make_sample,
-        inputs=list(zip(inputs, labels.tolist(), strict=True)),
+        inputs=list(read_examples(request)),
         output_dir=folder,
         chunk_bytes="64MB",
         num_workers=1,
         start_method="fork",
         verbose=False,
     )
+
+    def decode(sample: dict[str, Any]) -> dict[str, Any]:
+        return sample | {"input": opencv_picture.decode(sample["input"], request["input_shape"])}
+
+    pictures = request["modality"] == "image"
+    dataset = litdata.StreamingDataset(
+        folder, shuffle=True, drop_last=False, transform=decode if pictures else None
+    )
     loader = litdata.StreamingDataLoader(
-        litdata.StreamingDataset(folder, shuffle=True, drop_last=False),
+        dataset,
         batch_size=request["global_batch_size"],
         num_workers=os.cpu_count() or 1,
         persistent_workers=True,
-        collate_fn=Collate(request),
+        collate_fn=collate_texts if request["modality"] == "tokens" else None,
     )
 
     def epoch() -> Iterator[Batch]:
-        for inputs, labels in loader:
-            yield inputs.numpy(), labels.numpy()
+        for batch in loader:
+            yield batch["input"].numpy(), batch["label"].numpy()
 
     return epoch
 

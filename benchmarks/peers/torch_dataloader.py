@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
+import opencv_picture
+import pillow_picture
 import torch
 from protocol import Batch, serve
-from rows import make_finish, picture_files, read_rows, stack
+from source_files import pad, picture_file, read_examples
 from torch.utils.data import BatchSampler, DataLoader, Dataset, RandomSampler
 
 
@@ -24,35 +25,38 @@ class Pictures(Dataset):
     """Files that are read and decoded when they are asked for."""
 
     def __init__(self, request: dict[str, Any]):
-        self.files, self.finish = picture_files(request), make_finish(request)
+        self.request, self.shape = request, request["input_shape"]
+        self.labels = np.load(f"{request['folder']}/labels.npy").tolist()
+        by = {"opencv": opencv_picture, "pillow": pillow_picture}
+        self.decode = by[request["decoder"]].decode
 
     def __len__(self) -> int:
-        return len(self.files)
+        return len(self.labels)
 
-    def __getitem__(self, number: int) -> tuple[torch.Tensor, int]:
-        file: Path = self.files[number]
-        picture = self.finish(file.read_bytes())
-        return torch.from_numpy(np.array(picture)), int(file.parent.name)
+    def __getitem__(self, number: int) -> tuple[np.ndarray, int]:
+        label = self.labels[number]
+        file = picture_file(self.request, number, label)
+        return self.decode(file.read_bytes(), self.shape), label
 
 
 class Batches(Dataset):
     """Vectors or texts in memory, a batch at a time."""
 
     def __init__(self, request: dict[str, Any]):
-        self.inputs, labels = read_rows(request)
-        self.labels = torch.from_numpy(labels)
-        self.table = None
-        if request["modality"] == "tabular":
-            self.table = torch.from_numpy(np.stack(self.inputs))
+        inputs, labels = zip(*read_examples(request), strict=True)
+        self.texts = inputs if request["modality"] == "tokens" else None
+        self.table = None if self.texts else torch.from_numpy(np.stack(inputs))
+        self.labels = torch.tensor(labels)
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def __getitem__(self, numbers: list[int]) -> tuple[torch.Tensor, torch.Tensor]:
-        labels = self.labels[numbers]
         if self.table is not None:
-            return self.table[numbers], labels
-        return torch.from_numpy(stack([self.inputs[number] for number in numbers])), labels
+            return self.table[numbers], self.labels[numbers]
+        assert self.texts is not None
+        padded = pad([self.texts[number] for number in numbers])
+        return torch.from_numpy(padded), self.labels[numbers]
 
 
 def make_loader(request: dict[str, Any]) -> DataLoader:
