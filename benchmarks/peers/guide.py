@@ -39,7 +39,9 @@ def _make_parse(request: dict[str, Any]) -> Callable[[tf.Tensor], Any]:
         row = tf.io.parse_example(records, spec)
         inputs = row[name]
         if kind == "tokens":
-            inputs = inputs.to_tensor(shape=[None, None])[:, : shape[0]]
+            # In the cache all are as long as T; else as the longest of their batch.
+            longest = [None, shape[0] if request["keep"] else None]
+            inputs = inputs.to_tensor(shape=longest)[:, : shape[0]]
             inputs = tf.cast(tf.where(inputs < request["vocab_size"], inputs, _OOV_ID), tf.int32)
         return inputs, row[label]
 
