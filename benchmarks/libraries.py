@@ -37,6 +37,7 @@ Progress = Callable[[str], None]
 
 COLD, WARM, LOOPED = "cold", "warm", "step loop"
 _ALL = (IMAGE, TABULAR, TOKENS)
+_ROWS = (TABULAR, TOKENS)
 _KEEPS_NOTHING = "it keeps nothing: every epoch of it is as its cold one"
 _OPENED = "ours opens the set every time, the other one has it open"
 # What quick runs take of the larger sets, examples.
@@ -81,22 +82,39 @@ def _keeps_nothing(name: str, file: str, goal: float | None = None, **more: Any)
     return Library(name, file, goals={COLD: goal, WARM: None}, **more)
 
 
+def _torch_pictures(name: str, decoder: str, goal: float | None = None) -> Library:
+    changes = {"decoder": decoder, "keep": False}
+    return _keeps_nothing(name, "torch_dataloader", goal, modalities=(IMAGE,), changes=changes)
+
+
+_NAIVE = "pictures and texts as in every later epoch of it: it keeps nothing of them"
+_UNSHUFFLED = "not shuffled: its default"
 _FFCV = "FFCV stores pictures anew (another JPEG, or resized with antialiasing), in colour: its "
 _FFCV += "pictures differ from ours, its work does not"
 LIBRARIES: tuple[Library, ...] = (
-    _keeps_nothing("DALI, grey", "dali_pictures", 1.25, modalities=(IMAGE,)),
-    _keeps_nothing("DALI, RGB", "dali_pictures", 2.2, modalities=(IMAGE,), channels=3),
-    _keeps_nothing("torch DataLoader, Pillow", "torch_pictures", 3.5, modalities=(IMAGE,)),
-    Library("FFCV, jpg", "ffcv_pictures", (IMAGE,), {COLD: 3.0}, {"mode": "jpg"}, 3, 0.0, _FFCV),
+    Library("tf.data, naive", "naive", _ALL, {COLD: None}, {"keep": False}, note=_NAIVE),
+    Library("tf.data, naive", "naive", (TABULAR,), {WARM: None}, {"keep": True}),
+    Library("tf.data, guide", "guide", _ALL, {COLD: None}, {"keep": False}),
+    Library("tf.data, guide, cached", "guide", _ALL, {WARM: None}, {"keep": True}),
+    Library("TFDS", "tfds", _ALL, {COLD: None}, {"keep": False}, note=_UNSHUFFLED),
+    Library("TFDS, autocached", "tfds", _ALL, {WARM: None}, {"keep": True}, note=_UNSHUFFLED),
+    _keeps_nothing("DALI, grey", "dali", 1.25, modalities=(IMAGE,)),
+    _keeps_nothing("DALI, RGB", "dali", 2.2, modalities=(IMAGE,), channels=3),
+    _torch_pictures("torch DataLoader, Pillow", "pillow", 3.5),
+    _torch_pictures("torch DataLoader, OpenCV", "opencv"),
+    Library("torch DataLoader", "torch_dataloader", _ROWS, {COLD: None}, {"keep": False}),
+    Library("torch DataLoader, in memory", "torch_dataloader", _ROWS, {WARM: None}, {"keep": True}),
+    _keeps_nothing("MosaicML Streaming", "mosaicml_streaming", modalities=_ALL),
+    _keeps_nothing("LitData", "litdata_loader", modalities=_ALL),
+    Library("FFCV, jpg", "ffcv_loader", (IMAGE,), {COLD: 3.0}, {"mode": "jpg"}, 3, 0.0, _FFCV),
     Library(
         "FFCV, raw",
-        "ffcv_pictures",
+        "ffcv_loader",
         (IMAGE,),
         {WARM: 2.5, LOOPED: 5.0},
         {"mode": "raw"},
         3,
-        0.0,
-        _FFCV,
+        note=_FFCV,
     ),
     _keeps_nothing("WebDataset", "webdataset_loader", modalities=_ALL),
     _keeps_nothing("Grain, ArrayRecord", "grain_loader", modalities=_ALL),

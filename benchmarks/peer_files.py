@@ -32,7 +32,8 @@ def write_files(work: Work, folder: Path) -> dict[str, Any]:
     | | [N + 1]; `texts.txt`, one a line, the words of these ids; `words.txt`, those of id 2 on |
 
     Returns:
-      What a peer is asked for, JSON-ready: `modality`, `folder`, `shards`, `indexes`, `count`,
+      What a peer is asked for, JSON-ready: `modality`, `directory` of the set, `split`, `input_name`
+      and `label_name` of the records' features, `folder`, `shards`, `indexes`, `count`,
       `input_shape`, `input_dtype`, `vocab_size`, `global_batch_size`.
     """
     index = read_index(work.schema, work.split)
@@ -54,6 +55,10 @@ def write_files(work: Work, folder: Path) -> dict[str, Any]:
     shards, indexes = _write_shards(index, reader, work.num_examples, folder)
     return {
         "modality": work.schema.modality,
+        "directory": work.schema.directory,
+        "split": work.split,
+        "input_name": work.schema.input_name,
+        "label_name": work.schema.label_name,
         "folder": str(folder),
         "shards": shards,
         "indexes": indexes,

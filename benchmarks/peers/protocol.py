@@ -6,7 +6,7 @@ The peer is started with one argument, a JSON object that says what to read
 a line with what it saw; `check` also stores the epoch.
 
 A peer's file imports nothing of this project but this module, `source_files`, which need NumPy
-alone, and `pillow_picture`.
+alone, `pillow_picture` and `opencv_picture`.
 """
 
 from __future__ import annotations

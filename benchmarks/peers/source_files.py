@@ -15,12 +15,17 @@ def read_examples(request: dict[str, Any]) -> Iterator[tuple[Any, int]]:
     labels = np.load(folder / "labels.npy").tolist()
     if request["modality"] == "image":
         for number, label in enumerate(labels):
-            yield (folder / "pictures" / str(label) / f"{number:06d}.jpg").read_bytes(), label
+            yield picture_file(request, number, label).read_bytes(), label
     elif request["modality"] == "tabular":
         yield from zip(np.load(folder / "features.npy"), labels, strict=True)
     else:
         ids, offsets = np.load(folder / "ids.npy"), np.load(folder / "offsets.npy")
         yield from zip(np.split(ids, offsets[1:-1]), labels, strict=True)
+
+
+def picture_file(request: dict[str, Any], number: int, label: int) -> Path:
+    """The JPEG of the example of that number."""
+    return Path(request["folder"], "pictures", str(label), f"{number:06d}.jpg")
 
 
 def pad(texts: list[np.ndarray]) -> np.ndarray:

@@ -1,7 +1,9 @@
-"""NVIDIA DALI on the CPU: its own TFRecord reader, decoder and resize, as its guide sets them up.
+"""NVIDIA DALI on the CPU: its own TFRecord reader, decoder and resize.
 
-Two threads per the machine's cores; the pipeline is built before the clock starts and decodes
-ahead as it does by default.
+As https://docs.nvidia.com/deeplearning/dali/user-guide/docs/examples/general/data_loading/
+dataloading_tfrecord.html sets them up, shuffled in the reader's buffer at its default, a thread
+per processor; the pipeline is built before the clock starts and decodes ahead as it does by
+default. DALI reads shards of TFRecords, so it starts from the same files as we do.
 """
 
 from __future__ import annotations
@@ -20,17 +22,22 @@ def prepare(request: dict[str, Any]) -> Callable[[], Iterator[Batch]]:
     (size, _, channels), count = request["input_shape"], request["count"]
     batch = request["global_batch_size"]
     features = {
-        "image": tfrec.FixedLenFeature((), tfrec.string, ""),
-        "label": tfrec.FixedLenFeature([1], tfrec.int64, -1),
+        request["input_name"]: tfrec.FixedLenFeature((), tfrec.string, ""),
+        request["label_name"]: tfrec.FixedLenFeature([1], tfrec.int64, -1),
     }
 
     @pipeline_def(batch_size=batch, num_threads=os.cpu_count(), device_id=None)
     def pictures() -> Any:
         row = fn.readers.tfrecord(
-            path=request["shards"], index_path=request["indexes"], features=features, name="reader"
+            path=request["shards"],
+            index_path=request["indexes"],
+            features=features,
+            random_shuffle=True,
+            pad_last_batch=True,
+            name="reader",
         )
         colour = types.GRAY if channels == 1 else types.RGB
-        decoded = fn.decoders.image(row["image"], device="cpu", output_type=colour)
+        decoded = fn.decoders.image(row[request["input_name"]], device="cpu", output_type=colour)
         resized = fn.resize(
             decoded,
             resize_x=size,
@@ -38,13 +45,13 @@ def prepare(request: dict[str, Any]) -> Callable[[], Iterator[Batch]]:
             interp_type=types.INTERP_LINEAR,
             antialias=False,
         )
-        return resized, row["label"]
+        return resized, row[request["label_name"]]
 
     pipe = pictures()
     pipe.build()
 
     def epoch() -> Iterator[Batch]:
-        # The reader starts anew after its last batch and pads that one with the next epoch's.
+        # The reader pads its last batch by repeating an example, then starts anew.
         left = count
         while left > 0:
             inputs, labels = (output.as_array() for output in pipe.run())
