@@ -103,17 +103,19 @@ def _measure_kinds(
     repetitions = max(1, host.effort.repetitions * 3 // 5)
     samples = alternate(systems, repetitions, lambda text: progress(f"{cache}: {text}"))
     most = Most(host, cache, samples, progress)
+    used = {
+        k: _utilisations(samples[k.name], k, epochs[k] * host.work.steps_per_epoch) for k in kinds
+    }
+    # The fastest first: its trials are short, and show the others where to begin.
+    fed = {k: most.fed(k, used[k]) for k in sorted(kinds, key=lambda k: -k.rate)}
     found = []
     for kind in kinds:
-        steps = epochs[kind] * host.work.steps_per_epoch
-        used = _utilisations(samples[kind.name], kind, steps)
-        fed = most.fed(kind, used)
-        one = _answer(host.work, kind, cache, samples[kind.name], used, fed)
+        one = _answer(host.work, kind, cache, samples[kind.name], used[kind], fed[kind])
         if _is_promise(host, kind, cache):
             one = dataclasses.replace(one, question=f"{one.question}, {_EPOCHS} epochs", goal=_GOAL)
         found.append(one)
         if kind == H100_B0 and _TUNED in samples:
-            found.append(_answer_tuned(one, samples[_TUNED], kind, steps))
+            found.append(_answer_tuned(one, samples[_TUNED], kind, used[kind][0].steps))
     return found
 
 

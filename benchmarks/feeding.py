@@ -57,8 +57,8 @@ class Host:
         used = run_steps(make, steps, kind.step_seconds, _read)
         return Sample(epochs * self.work.num_examples, used.seconds, used.first_seconds)
 
-    def trial_steps(self, cache: str, step_seconds: float) -> int:
-        """Steps of a trial: after the first one as many as last a while, or cold an epoch.
+    def trial_steps(self, cache: str, step_seconds: float, accelerators: int) -> int:
+        """Steps of a trial: after the first one as many as last a while, or cold take an epoch.
 
         Threads that decode a batch each give their batches in bursts. Whole bursts are measured:
         the rest of one, begun before the first step's end, would count as done in no time.
@@ -66,7 +66,8 @@ class Host:
         least, seconds = (3, 0.4) if self.effort.tune else (2, 0.1)
         measured = max(least, math.ceil(seconds / step_seconds))
         if cache == "cold":
-            measured = self.work.steps_per_epoch if self.effort.tune else 2 * least
+            batches = self.work.steps_per_epoch if self.effort.tune else 2 * least
+            measured = max(least, -(-batches // accelerators))
         bursts = -(-measured // usable_processors())
         return 1 + bursts * usable_processors()
 
@@ -120,7 +121,8 @@ class Most:
     def _trial(self, step_seconds: float, accelerators: int = 1) -> float:
         """AU without the first step, of so many accelerators."""
         host, cache = self._host, self._cache
-        steps, make = host.trial_steps(cache, step_seconds), functools.partial(host.make, cache)
+        steps = host.trial_steps(cache, step_seconds, accelerators)
+        make = functools.partial(host.make, cache)
         return run_steps(make, steps, step_seconds, _read, accelerators).au_excluding_first
 
 
