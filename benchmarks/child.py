@@ -90,8 +90,8 @@ class Child:
           ChildError: it failed.
         """
         assert self._process.stdout is not None
-        for line in self._process.stdout:  # `yield from` would close the pipe with the generator
-            yield line
+        # Not from the pipe itself: that would be closed with this generator, between two answers.
+        yield from iter(self._process.stdout.readline, "")
         if self._process.wait():
             raise ChildError(f"{self._name}: failed: {self._last_words()}")
 

@@ -121,14 +121,21 @@ def _answer(
         question=f"{found['name']}, {layout.name}",
         samples=pair,
         note=(
-            f"{_NOTE}; steps/s: {steps[OURS]:,.1f}, one device {steps[ONE]:,.1f}: "
-            f"{lost:.2f} ms more a step"
+            f"{found['note']}; {_NOTE}; steps/s: ours {steps[OURS]:,.1f}, one device "
+            f"{steps[ONE]:,.1f}, {lost:.2f} ms more a step{_xla_note(details, one['details'])}"
         ),
         details=details
         | dataclasses.asdict(layout)
         | {"steps_per_second": steps, "more_ms_per_step": lost, "one_device": one["details"]}
         | {"fingerprint": work.fingerprint},
     )
+
+
+def _xla_note(several: dict[str, Any], one: dict[str, Any]) -> str:
+    """What `auto` compiles may differ; then the loss is not all of distributing."""
+    if several["xla"] == one["xla"]:
+        return ""
+    return f" (auto: one device {'with' if one['xla'] else 'without'} XLA, ours the other way)"
 
 
 class _Group:
@@ -188,7 +195,8 @@ def main() -> None:
     loop = OurLoop(built, cluster)
     loop.warm_up()
     loop.train(1)  # at the pace found
-    print(json.dumps({"name": built.name, "details": built.details}), flush=True)
+    facts = {"name": built.name, "note": built.note, "details": built.details}
+    print(json.dumps(facts), flush=True)
     for line in sys.stdin:
         before, examples, start = loop.steps_trained, 0, time.perf_counter()
         for _ in range(int(line)):
