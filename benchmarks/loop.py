@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -136,6 +136,7 @@ class OurLoop:
         self._step, self._optimizer = training.step, training.optimizer
         self.pace = Pace()
         self._epoch = 0
+        self._cluster = cluster
 
     def train(self, epochs: int) -> None:
         """Trains whole epochs and reads loss and confusion matrix after each."""
@@ -148,14 +149,31 @@ class OurLoop:
 
     def _run_steps(self) -> None:
         number = self._epoch * self.order.steps_per_epoch
-        chunk = self._feed.take(self.pace.steps)
+        steps = self._agreed_steps()
+        chunk = self._feed.take(steps)
         while chunk is not None:
             with self.pace.timed(chunk.steps):
                 self._step.run(chunk, number)
-                following = self._feed.take(self.pace.steps)
+                following = self._feed.take(steps)
                 self._step.loss_sum.numpy()  # waits for the device
             number += chunk.steps
             chunk = following
+            if chunk is not None:
+                steps = self._agreed_steps()
+
+    def _agreed_steps(self) -> int:
+        """Steps of a call: all workers make the same ones, by the chief's clock."""
+        return int(self._cluster.exchange(self.pace.steps)[0, 0])
+
+    @property
+    def steps_trained(self) -> int:
+        """Updates of the optimizer since it was made."""
+        return int(self._optimizer.iterations.numpy())
+
+    @property
+    def examples_counted(self) -> int:
+        """Examples in the confusion matrix of the last epoch, of all replicas."""
+        return int(self._step.confusion.numpy().sum())
 
     def warm_up(self) -> None:
         """Compiles, finds the pace, and checks that every example was trained once an epoch.
@@ -164,14 +182,24 @@ class OurLoop:
           ValueError: it was not.
         """
         self.train(WARM_UP_EPOCHS)
-        steps = int(self._optimizer.iterations.numpy())
-        counted = int(self._step.confusion.numpy().sum())
+        steps, counted = self.steps_trained, self.examples_counted
         expected = (WARM_UP_EPOCHS * self.order.steps_per_epoch, self.order.num_examples)
         if (steps, counted) != expected:
             raise ValueError(
                 f"benchmarks/loop: steps and examples per epoch expected {expected}, received "
                 f"{(steps, counted)}"
             )
+
+
+def steps_per_second(
+    samples: Mapping[str, Sequence[Sample]], global_batch_size: int, num_examples: int
+) -> dict[str, float]:
+    """Median steps/s of each system whose epochs of `num_examples` end in a smaller batch."""
+    per_example = -(-num_examples // global_batch_size) / num_examples
+    return {
+        name: float(np.median([s.rate for s in of_one])) * per_example
+        for name, of_one in samples.items()
+    }
 
 
 def timed_epochs(

@@ -17,7 +17,7 @@ def main() -> None:
     """Measures and prints the samples of both, as JSON."""
     request = take_request()
     import_tensorflow_quietly()
-    from benchmarks.loop import OurLoop, build, timed_epochs
+    from benchmarks.loop import OurLoop, build, steps_per_second, timed_epochs
     from benchmarks.peers import keras_fit
     from benchmarks.timing import OURS, alternate
     from benchmarks.training import check_fit, make_fit_work
@@ -36,10 +36,12 @@ def main() -> None:
     trains = {OURS: loop.train, "fit": train}
     systems = timed_epochs(trains, len(fit_work.labels), request["seconds"])
     samples = alternate(systems, request["repetitions"])
+    size = fit_work.global_batch_size
     found = {
         "name": built.name,
         "note": built.note,
         "details": built.details,
+        "steps_per_second": steps_per_second(samples, size, len(fit_work.labels)),
         "samples": {name: [dataclasses.asdict(s) for s in samples[name]] for name in samples},
     }
     print(json.dumps(found))

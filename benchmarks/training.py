@@ -4,6 +4,9 @@ Both train copies of one model with one optimizer, on the same examples, decoded
 with one precision; nothing is validated, saved or plotted meanwhile. Of a frozen picture model
 the head alone is trained, by both, on the same features, computed once. Ours gets what `auto`
 chooses; `fit` the fastest of its settings. Two replicas are measured in a process of their own.
+
+"report" is the report's own way, with its models and its batch of 32: `fit(x, y)` on NumPy arrays
+at Keras's defaults, a frozen backbone in every step.
 """
 
 from __future__ import annotations
@@ -14,11 +17,22 @@ import keras
 import numpy as np
 
 from benchmarks.child import run_child
-from benchmarks.loop import Build, OurLoop, Progress, Train, build, timed_epochs
+from benchmarks.loop import (
+    Build,
+    OurLoop,
+    Progress,
+    Train,
+    build,
+    steps_per_second,
+    timed_epochs,
+)
 from benchmarks.peers import keras_fit
 from benchmarks.timing import OURS, Comparison, Sample, alternate
 from benchmarks.work import Effort, Question, Work
 from train.strategy import make_cluster
+
+REPORT = "report"
+_REPORT_NOTE = "report: fit(x, y) on NumPy arrays at Keras's defaults, the report's own way"
 
 
 def measure_training(work: Work, effort: Effort, progress: Progress) -> list[Comparison]:
@@ -43,22 +57,46 @@ def _measure_model(work: Work, question: Question, effort: Effort, show: Progres
     fit_work = make_fit_work(built)
     check_fit(fit_work, work)
     progress("fit at its defaults, warming up")
-    trains: dict[str, Train] = {"fit": keras_fit.make_default(fit_work)}
+    own_way = question.report and not built.config.freeze  # else it is measured beside it
+    trains: dict[str, Train] = {REPORT if own_way else "fit": keras_fit.make_default(fit_work)}
     trains["fit tuned"], trials = keras_fit.make_tuned(fit_work, effort.tune, progress)
     progress("ours, warming up")
     loop = OurLoop(built, cluster)
     loop.warm_up()
     systems = timed_epochs({OURS: loop.train} | trains, len(fit_work.labels), effort.seconds)
+    notes = [built.note]
+    if own_way:
+        notes.append(_REPORT_NOTE)
+    elif question.report:
+        progress("the report's way, warming up")
+        pictures = make_report_work(built)
+        train = keras_fit.make_report(pictures)
+        systems |= timed_epochs({REPORT: train}, len(pictures.labels), effort.seconds / 4)
+        notes.append(
+            f"{_REPORT_NOTE}, without XLA, the backbone every step: epochs of "
+            f"{len(pictures.labels)} pictures, {built.config.weights} weights"
+        )
     samples = alternate(systems, effort.repetitions, progress)
+    steps, told = _tell_steps(built, samples)
     return Comparison(
         suite="train",
         dataset=work.schema.name,
         question=built.name,
         samples=samples,
-        note=built.note,
-        details=built.details | {"fit_tuned": trials, "fingerprint": work.fingerprint},
+        note="; ".join([*notes, told]),
+        details=built.details | {"fit_tuned": trials, "fingerprint": work.fingerprint} | steps,
         goal=question.goal,
     )
+
+
+def _tell_steps(
+    built: Build, samples: dict[str, list[Sample]]
+) -> tuple[dict[str, dict[str, float]], str]:
+    """(Steps/s of each system for the details, the same as text)."""
+    size = int(built.config.global_batch_size or 0)
+    found = steps_per_second(samples, size, built.examples.num_examples)
+    told = ", ".join(f"{name} {rate:,.1f}" for name, rate in found.items())
+    return {"steps_per_second": found}, f"steps/s: {told}"
 
 
 def _measure_replicas(work: Work, question: Question, effort: Effort, show: Progress) -> Comparison:
@@ -78,7 +116,9 @@ def _measure_replicas(work: Work, question: Question, effort: Effort, show: Prog
         question=f"{found['name']}, 2 replicas",
         samples=samples,
         note=f"{found['note']}; global batch; fit can only run one step a call, without XLA",
-        details=found["details"] | {"fingerprint": work.fingerprint, "replicas": 2},
+        details=found["details"]
+        | {"fingerprint": work.fingerprint, "replicas": 2}
+        | {"steps_per_second": found["steps_per_second"]},
         goal=question.goal,
     )
 
@@ -92,6 +132,19 @@ def make_fit_work(built: Build) -> keras_fit.FitWork:
         optimizer=built.training.optimizer,
         inputs=train.inputs[train.numbers],
         labels=train.subset_labels,
+        global_batch_size=int(built.config.global_batch_size or 0),
+    )
+
+
+def make_report_work(built: Build) -> keras_fit.FitWork:
+    """The same head for `fit` behind its frozen backbone: the whole model, on pictures."""
+    pictures = built.pictures
+    assert pictures.inputs is not None  # `build` asks for decoded examples
+    return keras_fit.FitWork(
+        model=built.training.model,
+        optimizer=built.training.optimizer,
+        inputs=pictures.inputs[pictures.numbers],
+        labels=pictures.subset_labels,
         global_batch_size=int(built.config.global_batch_size or 0),
     )
 

@@ -29,6 +29,7 @@ class Question:
       settings: fields of `TrainConfig` that differ from what a run takes by default.
       examples: most examples taken; None takes all.
       repeats: how often an epoch holds each of them.
+      report: the model is one of the report's own, at its batch size: its own way is measured, too.
     """
 
     model: str
@@ -36,6 +37,7 @@ class Question:
     settings: dict[str, Any] = dataclasses.field(default_factory=dict)
     examples: int | None = None
     repeats: int = 1
+    report: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,6 +91,10 @@ _B0 = Question(
     {"freeze": False, "weights": "random", "image_size": 64, "augment": False} | _BATCH_32,
     examples=256,
 )
+# The report's transfer learning, whose backbone `fit` runs in every step: few pictures, as above.
+_RESNET = Question(
+    "resnet50", settings={"freeze": True, "weights": "random"} | _BATCH_32, examples=64, report=True
+)
 FULL = Effort(
     repetitions=5,
     seconds=1.0,
@@ -96,12 +102,16 @@ FULL = Effort(
         TABULAR: (
             Question("mlp_small", 2.0, _BATCH_32, repeats=_LONG),
             Question("mlp_small", 1.3, _BATCH_256, repeats=_LONG),
-            Question("mlp_report", 1.0, _BATCH_32),
-            Question("mlp_report_best", 1.0, _BATCH_32),
+            Question("mlp_report", 1.0, _BATCH_32, report=True),
+            Question("mlp_report_best", 1.0, _BATCH_32, report=True),
             Question("mlp"),
         ),
-        IMAGE: (_B0, Question("efficientnet_lite0", examples=1024)),
-        TOKENS: (Question("lstm", 1.0, examples=2048), Question("gru", examples=2048)),
+        IMAGE: (_B0, Question("efficientnet_lite0", examples=1024), _RESNET),
+        TOKENS: (
+            Question("lstm", 1.0, examples=2048),
+            Question("lstm", settings=_BATCH_32, examples=1024, report=True),
+            Question("gru", examples=2048),
+        ),
     },
     replicas={
         TABULAR: (

@@ -1,0 +1,142 @@
+"""Keras `fit` until a target: what a run of ours trains, told after each epoch.
+
+Model, initial weights, optimizer, examples and validation examples are those of the run; the
+pictures and texts are decoded by this project's fast reader, so that the ways to train are what
+differs.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+import models
+from records.data import Data
+from records.fingerprint import check_fingerprint
+from records.schema import IMAGE, read_schema
+from train.config import TrainConfig
+from train.resolve import resolve
+from train.setup import build_training, make_optimizer, open_examples
+from train.strategy import make_cluster
+
+# More steps a call gain nothing more.
+_MOST_STEPS_PER_EXECUTION = 64
+
+# What is told after each epoch: the validation accuracy.
+Tell = Callable[[float], None]
+Arrays = tuple[np.ndarray, np.ndarray]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Parts:
+    """The run as Keras sees it: a model that is not compiled, and (inputs, labels) by role."""
+
+    config: TrainConfig
+    model: keras.Model
+    train: Arrays
+    validation: Arrays
+    is_picture: bool
+
+
+def train_cached(config: TrainConfig, tell: Tell) -> None:
+    """`fit` as its guides recommend: `tf.data` from memory, several steps a call.
+
+    The features of a frozen backbone are computed once, and the head is trained on them
+    (keras.io/guides/transfer_learning, "typical transfer-learning workflow", its second one).
+    """
+    parts = _open(config)
+    if parts.config.freeze:
+        features, head = models.split_frozen(parts.model)
+        parts = dataclasses.replace(
+            parts,
+            model=head,
+            train=(_predict(features, parts.train[0], parts.config), parts.train[1]),
+            validation=(_predict(features, parts.validation[0], parts.config), parts.validation[1]),
+        )
+    size = int(parts.config.global_batch_size or 0)
+    count = len(parts.train[1])
+    _compile(parts, steps_per_execution=min(_MOST_STEPS_PER_EXECUTION, -(-count // size)))
+    train = tf.data.Dataset.from_tensor_slices(parts.train).shuffle(count, seed=parts.config.seed)
+    validation = tf.data.Dataset.from_tensor_slices(parts.validation)
+    train, validation = (d.batch(size).prefetch(tf.data.AUTOTUNE) for d in (train, validation))
+    parts.model.fit(
+        train,
+        validation_data=validation,
+        epochs=parts.config.epochs,
+        shuffle=False,  # the dataset does it
+        verbose=0,
+        callbacks=[_Teller(tell)],
+    )
+
+
+def train_arrays(config: TrainConfig, tell: Tell) -> None:
+    """The report's own way: `fit(x, y)` on NumPy arrays at Keras's defaults.
+
+    A frozen backbone is run in every step.
+    """
+    parts = _open(config)
+    _compile(parts)
+    parts.model.fit(
+        *parts.train,
+        validation_data=parts.validation,
+        batch_size=parts.config.global_batch_size,
+        epochs=parts.config.epochs,
+        verbose=0,
+        callbacks=[_Teller(tell)],
+    )
+
+
+class _Teller(keras.callbacks.Callback):
+    def __init__(self, tell: Tell):
+        super().__init__()
+        self._tell = tell
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        assert logs is not None
+        self._tell(logs["val_accuracy"])
+
+
+def _open(config: TrainConfig) -> _Parts:
+    """Opens the set as a run does, which checks its files first, and builds the run's model."""
+    check_fingerprint(config.dataset)
+    schema = read_schema(config.dataset)
+    config = resolve(config, schema)
+    cluster = make_cluster("one_device")
+    data, level, examples = open_examples(config, schema, cluster)
+    model = _build(dataclasses.replace(config, freeze=False), data, level, examples, cluster)
+    if config.freeze:
+        models.freeze_backbone(model)
+    roles = {name: examples[name] for name in ("train", "validation")}
+    arrays = {n: (np.asarray(e.inputs)[e.numbers], e.subset_labels) for n, e in roles.items()}
+    is_picture = schema.modality == IMAGE
+    return _Parts(config, model, arrays["train"], arrays["validation"], is_picture)
+
+
+def _build(config: TrainConfig, data: Data, level: str, examples: Any, cluster: Any) -> Any:
+    # Compiled models read texts without cuDNN, as `fit` will compile it.
+    hardware = {"precision": "float32", "xla": True}
+    return build_training(config, hardware, data, level, examples, cluster).model
+
+
+def _predict(features: keras.Model, pictures: np.ndarray, config: TrainConfig) -> np.ndarray:
+    """float32 [N, D] of uint8 [N, S, S, C]."""
+    features.compile(jit_compile=False)
+    return features.predict(pictures, batch_size=config.global_batch_size, verbose=0)
+
+
+def _compile(parts: _Parts, **options: Any) -> None:
+    steps = -(-len(parts.train[1]) // int(parts.config.global_batch_size or 1))
+    parts.model.compile(
+        optimizer=make_optimizer(parts.config, steps),
+        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        metrics=["accuracy"],
+        # "auto" compiles with XLA wherever it can. On CPUs that makes convolutions and the head
+        # on features slower (`train.choices`): there `fit` does without, as its user would.
+        jit_compile=False if parts.is_picture else "auto",
+        **options,
+    )
