@@ -189,9 +189,17 @@ def _not_basic() -> re.Pattern[str]:
 
 
 @functools.cache
+def _categories() -> str:
+    """The first letter of the category of every character."""
+    return "".join(
+        name[0] for name in map(unicodedata.category, map(chr, range(sys.maxunicode + 1)))
+    )
+
+
+@functools.cache
 def _category(major: str) -> re.Pattern[str]:
     """A character class of one Unicode major category: Python's `re` has no `\\p{M}`."""
-    codes = [c for c in range(sys.maxunicode + 1) if unicodedata.category(chr(c))[0] == major]
+    codes = [c for c, name in enumerate(_categories()) if name == major]
     ranges = []
     for _, group in itertools.groupby(enumerate(codes), lambda pair: pair[1] - pair[0]):
         run = [code for _, code in group]

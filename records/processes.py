@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import multiprocessing
 import os
@@ -84,6 +85,7 @@ def _pool_map(
 def _inherit(function: Callable[[Any], Any]) -> None:
     global _function
     _function = function
+    gc.freeze()  # else a collection would write to, and so copy, all that was inherited
 
 
 def _run_chunk(chunk: list[Any]) -> list[Any]:

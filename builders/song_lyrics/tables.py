@@ -82,12 +82,18 @@ def read_artists(path: Path) -> dict[str, Artist]:
     table = table.apply(lambda column: column.str.strip())
     # A newer layout has only `Genres`, an older one only `Genre`.
     table = table.reindex(columns=["Artist", "Link", "Genre", "Genres"], fill_value="")
+    names: dict[str, str] = {}
+    genres: dict[str, list[str]] = {}  # of each link: first those of `Genre`, then of `Genres`
+    for name, link in zip(table["Artist"].tolist(), table["Link"].tolist()):
+        names[link] = names.get(link) or name
+        genres[link] = []
+    for column in ("Genre", "Genres"):
+        for link, cell in zip(table["Link"].tolist(), table[column].tolist()):
+            genres[link] += [cell] if column == "Genre" else cell.split(";")
     artists = {}
-    for link, rows in table.groupby("Link", sort=False):
-        named = [*rows["Genre"], *(g for cell in rows["Genres"] for g in cell.split(";"))]
-        genres = tuple(dict.fromkeys(" ".join(g.split()) for g in named if g.strip()))
-        name = next((n for n in rows["Artist"] if n), str(link))
-        artists[str(link)] = Artist(name, genres[0] if genres else "", genres)
+    for link, named in genres.items():
+        found = tuple(dict.fromkeys(" ".join(genre.split()) for genre in named if genre.strip()))
+        artists[link] = Artist(names[link], found[0] if found else "", found)
     return artists
 
 
