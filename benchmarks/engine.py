@@ -77,7 +77,7 @@ def _against(
 
 def _measure_rows(work: Work, folder: str, effort: Effort, progress: Progress) -> list[Comparison]:
     progress("10^6 rows, writing them")
-    directory = repeat_set(work.schema, work.split, -(-_ROWS // work.num_examples), folder)
+    directory = repeat_set(work.schema, work.split, _ROWS, folder)
     many = dataclasses.replace(open_work(directory), global_batch_size=_ROW_BATCH)
     makers: dict[str, Maker] = {OURS: make_ours, "tfds.load": _tfds_batches, "bare": _bare_batches}
     systems = {name: lambda make=make: read_epoch(many, make) for name, make in makers.items()}
@@ -190,8 +190,8 @@ def _measure_streaming(work: Work, folder: str, effort: Effort, progress: Progre
     """Blocks under the budget against a cold epoch without one, each in a process of its own."""
     progress("streaming, writing pictures")
     example = int(np.prod(work.input_shape))
-    repeats = -(-_STREAMED_BYTES // (example * work.num_examples))
-    directory = repeat_set(work.schema, work.split, repeats, folder)
+    count = -(-_STREAMED_BYTES // (example * work.num_examples)) * work.num_examples
+    directory = repeat_set(work.schema, work.split, count, folder)
 
     def run(budget: int) -> Sample:
         request = {"directory": directory, "budget": budget, "image_size": work.input_shape[0]}

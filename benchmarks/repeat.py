@@ -1,4 +1,4 @@
-"""A set whose records are those of another one, many times over: sizes that real sets lack."""
+"""Sets whose records are those of another one, over and over: sizes that real sets lack."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import json
 import os
 import re
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -16,16 +17,23 @@ from records.fingerprint import write_fingerprint
 from records.index import RecordReader, read_index, write_indexes
 from records.schema import Schema
 
-_SHARDS = 8
+SHARDS = 8
 
 
-def repeat_set(schema: Schema, split: str, repeats: int, folder: str) -> str:
-    """Writes the records of a split `repeats` times, as the only split of a set.
+def repeat_set(
+    schema: Schema,
+    split: str,
+    count: int,
+    folder: str,
+    change: Callable[[bytes], bytes] = lambda record: record,
+) -> str:
+    """Writes `count` records, those of a split one after the other, as the only split of a set.
 
     Args:
       schema, split: what is repeated.
-      repeats: how often.
+      count: records of the new set.
       folder: where the set goes, into a folder of the same name.
+      change: called once for each record of the split.
 
     Returns:
       The directory of the new set, which TFDS opens, too.
@@ -36,20 +44,22 @@ def repeat_set(schema: Schema, split: str, repeats: int, folder: str) -> str:
         if file.is_file() and not re.search(r"tfrecord|index\.npz|fingerprint", file.name):
             shutil.copy(file, target)
     index = read_index(schema, split)
-    records = RecordReader(index).read(np.arange(index.num_records)).tolist()
-    total = repeats * len(records)
-    bounds = [total * i // _SHARDS for i in range(_SHARDS + 1)]
-    stream = itertools.chain.from_iterable(itertools.repeat(records, repeats))
+    used = np.arange(min(count, index.num_records))
+    records = list(map(change, RecordReader(index).read(used)))
+    bounds = [count * i // SHARDS for i in range(SHARDS + 1)]
+    stream = itertools.cycle(records)
     name = Path(index.paths[0]).name.partition("-")[0]
     for i, (first, last) in enumerate(itertools.pairwise(bounds)):
-        path = target / f"{name}-{split}.tfrecord-{i:05d}-of-{_SHARDS:05d}"
+        path = target / f"{name}-{split}.tfrecord-{i:05d}-of-{SHARDS:05d}"
         with tf.io.TFRecordWriter(os.fspath(path)) as writer:
             for record in itertools.islice(stream, last - first):
                 writer.write(record)
     info = json.loads((target / "dataset_info.json").read_text(encoding="utf-8"))
     kept = next(s for s in info["splits"] if s["name"] == split)
     kept["shardLengths"] = [str(b - a) for a, b in itertools.pairwise(bounds)]
-    kept["numBytes"] = str(repeats * sum(map(len, records)))
+    whole, rest = divmod(count, len(records))
+    sizes = list(map(len, records))
+    kept["numBytes"] = str(whole * sum(sizes) + sum(sizes[:rest]))
     info["splits"] = [kept]
     (target / "dataset_info.json").write_text(json.dumps(info), encoding="utf-8")
     write_indexes(str(target))

@@ -228,6 +228,11 @@ class RecordsBuilder(  # type: ignore[call-arg]
                     f"{self.place}: {field}={received} was asked for, which TFDS ignores. "
                     f"Set the number of shards instead: --num_shards={self.NUM_SHARDS}"
                 )
+        if request.nondeterministic_order:
+            raise ValueError(
+                f"{self.place}: nondeterministic_order was asked for, but a build writes the same "
+                "bytes every time. Leave --nondeterministic_order out"
+            )
         if request.num_shards is not None and request.num_shards < 1:
             raise ValueError(
                 f"{self.place}: num_shards expected 1 or more, received {request.num_shards}"
@@ -285,8 +290,23 @@ class RecordsBuilder(  # type: ignore[call-arg]
 
         index.write_indexes(os.path.normpath(self.data_dir))
 
-    def _example_writer(self) -> writing.StableExampleWriter:
-        return writing.StableExampleWriter(file_format=self.info.file_format)
+    def _generate_splits(
+        self, dl_manager: Any, download_config: tfds.download.DownloadConfig
+    ) -> list[tfds.core.SplitInfo]:
+        """As TFDS, without Beam: `writing.write_split` for each split of `_split_generators`."""
+        splits = self._split_generators(dl_manager).items()
+        return [
+            writing.write_split(
+                name,
+                examples,
+                self.info.features,
+                self._get_filename_template(name),
+                download_config,
+            )
+            for name, examples in tfds.core.utils.tqdm(
+                splits, desc="Generating splits...", unit=" splits", leave=False
+            )
+        ]
 
     def _check_metadata(self) -> None:
         metadata = self.info.metadata

@@ -56,7 +56,7 @@ class BucketOrder:
 
     def _slots(self, epoch: int, step: int, steps: int) -> tuple[np.ndarray, np.ndarray]:
         """(bucket int64 [steps], number of the batch in its bucket int64 [steps])."""
-        slots = step_positions(self, step, steps)[:, 0] // self.global_batch_size
+        slots = step_positions(self, step, steps, slice(1))[:, 0] // self.global_batch_size
         if self.shuffle:
             slots = permute(slots, self.steps_per_epoch, round_keys(self.seed, epoch, _SLOTS))
         bucket = np.searchsorted(self._first_slots, slots, side="right") - 1
@@ -73,12 +73,14 @@ class BucketOrder:
             "bounds": self.bounds.tolist(),
         }
 
-    def examples(self, epoch: int, step: int, steps: int = 1) -> tuple[np.ndarray, np.ndarray]:
+    def examples(
+        self, epoch: int, step: int, steps: int = 1, rows: slice = slice(None)
+    ) -> tuple[np.ndarray, np.ndarray]:
         """As `Order.examples`; every batch is of one bucket."""
         buckets, batches = self._slots(epoch, step, steps)
         size = self.global_batch_size
         sizes = np.array([len(members) for members in self.members], np.int64)[buckets]
-        positions = batches[:, None] * size + np.arange(size)
+        positions = batches[:, None] * size + np.arange(*rows.indices(size))
         places = self._starts[buckets][:, None] + positions % sizes[:, None]
         weights = (positions < sizes[:, None]).astype(np.float32)
         return self._members_in_order(epoch)[places], weights
@@ -103,9 +105,9 @@ class BucketOrder:
             orders.append(members[permute(np.arange(len(members)), len(members), keys)])
         return np.concatenate(orders)
 
-    def keys(self, epoch: int, step: int, steps: int = 1) -> np.ndarray:
+    def keys(self, epoch: int, step: int, steps: int = 1, rows: slice = slice(None)) -> np.ndarray:
         """As `Order.keys`."""
-        return position_keys(self.seed, epoch, step_positions(self, step, steps))
+        return position_keys(self.seed, epoch, step_positions(self, step, steps, rows))
 
     def counts(self, epoch: int, step: int, steps: int = 1) -> np.ndarray:
         """As `Order.counts`."""

@@ -30,21 +30,14 @@ from __future__ import annotations
 
 import functools
 import itertools
-import multiprocessing
-import os
 import re
 import sys
 import unicodedata
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from typing import Any
 
-# One task: large enough that sending it (about 1 ms) is small beside the work (some 50 ms).
-_CHUNK_TEXTS = 512
-# Tasks waiting per worker. More would only hold more texts in memory.
-_WINDOW_PER_PROCESS = 3
+from records.processes import map_in_order
+
 # Words whose marks are remembered; beyond it the least recently used one is asked for again.
 _REMEMBERED_WORDS = 1 << 18
 
@@ -196,9 +189,17 @@ def _not_basic() -> re.Pattern[str]:
 
 
 @functools.cache
+def _categories() -> str:
+    """The first letter of the category of every character."""
+    return "".join(
+        name[0] for name in map(unicodedata.category, map(chr, range(sys.maxunicode + 1)))
+    )
+
+
+@functools.cache
 def _category(major: str) -> re.Pattern[str]:
     """A character class of one Unicode major category: Python's `re` has no `\\p{M}`."""
-    codes = [c for c in range(sys.maxunicode + 1) if unicodedata.category(chr(c))[0] == major]
+    codes = [c for c, name in enumerate(_categories()) if name == major]
     ranges = []
     for _, group in itertools.groupby(enumerate(codes), lambda pair: pair[1] - pair[0]):
         run = [code for _, code in group]
@@ -218,50 +219,5 @@ def _both_joined(text: str, language: str) -> tuple[str, str]:
 def _map(
     function: Callable[[str], Any], texts: Iterable[str], num_processes: int | None
 ) -> Iterator[Any]:
-    """Yields `function(text)` in order, from a pool where that pays, else from this process."""
-    if num_processes is not None and num_processes < 1:
-        raise ValueError(
-            f"records/cleaning: num_processes expected 1 or more, received {num_processes}"
-        )
-    count = num_processes or len(os.sched_getaffinity(0))
-    chunks = _chunks(texts)
-    head = list(itertools.islice(chunks, 2))
-    chunks = itertools.chain(head, chunks)
-    # Daemonic processes may not have children. A single chunk is done before a pool has started.
-    if count == 1 or len(head) < 2 or multiprocessing.current_process().daemon:
-        return (function(text) for chunk in chunks for text in chunk)
-    return _pool_map(function, chunks, count)
-
-
-def _pool_map(
-    function: Callable[[str], Any], chunks: Iterator[list[str]], num_processes: int
-) -> Iterator[Any]:
     # What a worker needs is imported and built before the fork, hence once and not per worker.
-    function("warm up: don’t")
-    pool = ProcessPoolExecutor(num_processes, mp_context=multiprocessing.get_context("fork"))
-    # `pool.map` would queue the whole input at once.
-    window: deque[Future[list[Any]]] = deque()
-    try:
-        for chunk in chunks:
-            window.append(pool.submit(_run_chunk, function, chunk))
-            if len(window) >= num_processes * _WINDOW_PER_PROCESS:
-                yield from window.popleft().result()
-        while window:
-            yield from window.popleft().result()
-    except BrokenProcessPool as error:
-        raise RuntimeError(
-            f"records/cleaning: expected {num_processes} worker processes to stay alive, one was "
-            "killed (memory may have run out). Use fewer: num_processes=1"
-        ) from error
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-def _run_chunk(function: Callable[[str], Any], chunk: list[str]) -> list[Any]:
-    return [function(text) for text in chunk]
-
-
-def _chunks(texts: Iterable[str]) -> Iterator[list[str]]:
-    iterator = iter(texts)
-    while chunk := list(itertools.islice(iterator, _CHUNK_TEXTS)):
-        yield chunk
+    return map_in_order(function, texts, num_processes, lambda: function("warm up: don’t"))

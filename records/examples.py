@@ -186,12 +186,12 @@ def plan_steps(
       keys int64 [steps, b] for the augmentation of pictures, 0 for other inputs, lengths int64
       [steps] to which texts are cut, 0 for other inputs).
     """
-    positions, weights = order.examples(epoch, step, steps)
+    positions, weights = order.examples(epoch, step, steps, rows)
     keys = np.zeros_like(positions)
     if examples.schema.modality == IMAGE:
-        keys = order.keys(epoch, step, steps)
+        keys = order.keys(epoch, step, steps, rows)
     lengths = order.lengths(epoch, step, steps)
     if lengths is None:
         width = examples.spec.shape[0] if examples.lengths is not None else 0
         lengths = np.full(steps, width, np.int64)
-    return examples.numbers[positions[:, rows]], weights[:, rows], keys[:, rows], lengths
+    return examples.numbers[positions], weights, keys, lengths

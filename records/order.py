@@ -251,17 +251,23 @@ class Order:
         count = min(PIECES, batches)
         return batches // count * self.global_batch_size, count
 
-    def examples(self, epoch: int, step: int, steps: int = 1) -> tuple[np.ndarray, np.ndarray]:
-        """The examples of `steps` consecutive global batches of one epoch.
+    def examples(
+        self, epoch: int, step: int, steps: int = 1, rows: slice = slice(None)
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """The examples of `steps` consecutive global batches of one epoch, or of parts of them.
+
+        Args:
+          epoch, step, steps: which batches.
+          rows: a replica's part of each, b rows; no other row is computed.
 
         Returns:
-          (numbers int64 [steps, B] in [0, N), weights float32 [steps, B]): weight 1 for the
+          (numbers int64 [steps, b] in [0, N), weights float32 [steps, b]): weight 1 for the
           examples of the epoch, 0 for the real rows that pad its last batch.
 
         Raises:
           IndexError: the steps do not lie in `[0, steps_per_epoch)`.
         """
-        positions = self._positions(step, steps)
+        positions = step_positions(self, step, steps, rows)
         weights = (positions < self.num_examples).astype(np.float32)
         wrapped = positions % self.num_examples
         return self.numbers(epoch, wrapped), weights
@@ -294,17 +300,17 @@ class Order:
         rotation = mix64(self.seed, epoch, _ROTATE) % self.num_examples
         return (number * piece + offset + rotation) % self.num_examples
 
-    def keys(self, epoch: int, step: int, steps: int = 1) -> np.ndarray:
-        """Random keys, int64 [steps, B], a function of (seed, epoch, global position) only.
+    def keys(self, epoch: int, step: int, steps: int = 1, rows: slice = slice(None)) -> np.ndarray:
+        """Random keys, int64 [steps, b], a function of (seed, epoch, global position) only.
 
         They feed augmentation, which is therefore the same for any number of replicas.
         """
-        return position_keys(self.seed, epoch, self._positions(step, steps))
+        return position_keys(self.seed, epoch, step_positions(self, step, steps, rows))
 
     def counts(self, epoch: int, step: int, steps: int = 1) -> np.ndarray:
         """Examples int64 [steps] of weight 1 in each batch: B, fewer in the last one."""
         del epoch
-        first = self._positions(step, steps)[:, 0]
+        first = step_positions(self, step, steps, slice(1))[:, 0]
         return np.minimum(self.num_examples - first, self.global_batch_size)
 
     def lengths(self, epoch: int, step: int, steps: int = 1) -> np.ndarray | None:
@@ -312,12 +318,9 @@ class Order:
         del epoch, step, steps
         return None
 
-    def _positions(self, step: int, steps: int) -> np.ndarray:
-        return step_positions(self, step, steps)
 
-
-def step_positions(order: Any, step: int, steps: int) -> np.ndarray:
-    """Global positions int64 [steps, B] of consecutive steps of an order.
+def step_positions(order: Any, step: int, steps: int, rows: slice = slice(None)) -> np.ndarray:
+    """Global positions int64 [steps, b] of rows of consecutive steps of an order; default B rows.
 
     Raises:
       IndexError: the steps do not lie in `[0, steps_per_epoch)`.
@@ -327,8 +330,9 @@ def step_positions(order: Any, step: int, steps: int) -> np.ndarray:
             f"records/order: steps {step} to {step + steps} expected within "
             f"0 to {order.steps_per_epoch}, the steps of one epoch"
         )
-    first, size = step * order.global_batch_size, order.global_batch_size
-    return np.arange(first, first + steps * size, dtype=np.int64).reshape(steps, size)
+    size = order.global_batch_size
+    firsts = np.arange(step, step + steps, dtype=np.int64) * size
+    return firsts[:, None] + np.arange(*rows.indices(size))
 
 
 def position_keys(seed: int, epoch: int, positions: np.ndarray) -> np.ndarray:

@@ -138,7 +138,7 @@ def test_killed_worker_is_named() -> None:
     assert victim is not None
     os.kill(victim, signal.SIGKILL)
     with pytest.raises(
-        RuntimeError, match=r"records/cleaning: .*worker processes.*num_processes=1"
+        RuntimeError, match=r"records/processes: .*worker processes.*num_processes=1"
     ):
         list(tokens)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from builders.base import SYNTHETIC, RecordsBuilder
+from builders.writing import NumberedExamples
 from records import cleaning
 
 from . import songs, synthetic, tables
@@ -88,7 +89,7 @@ class Builder(RecordsBuilder):
         """Writes the two generated CSV files."""
         synthetic.write_tables(directory)
 
-    def _split_generators(self, dl_manager: Any) -> dict[str, Iterator[tuple[str, Any]]]:
+    def _split_generators(self, dl_manager: Any) -> dict[str, NumberedExamples]:
         language = self.builder_config.language
         written_as = (language, cleaning.check_language(language))
         files = (tables.ARTISTS_FILE, tables.LYRICS_FILE)
@@ -105,17 +106,19 @@ class Builder(RecordsBuilder):
             {reason: n for reason, n in sorted(table.drops.reasons.items()) if n},
         )
         splits = [songs.split_of(song, self.builder_config.split_by) for song in table.songs]
-        rows = self._rank(table, splits)
+        final_ids = self._rank(table, splits)
         return {
-            split: self._generate_examples(table, rows, genre_names, splits, split)
+            split: self._generate_examples(
+                [i for i, its_split in enumerate(splits) if its_split == split],
+                lambda i: self._example(table.songs[i], final_ids, genre_names),
+            )
             for split in songs.SPLITS
             if split in splits
         }
 
-    def _progress(self, iterator: Iterator[Any], total: int) -> Iterator[Any]:
+    def _progress(self, iterator: Iterator[Any]) -> Iterator[Any]:
         return tfds.core.utils.tqdm(
             iterator,
-            total=total,
             unit=" songs",
             desc="Cleaning lyrics...",
             leave=False,
@@ -139,24 +142,23 @@ class Builder(RecordsBuilder):
         return final_ids
 
     def _generate_examples(
-        self,
-        table: songs.SongTable,
-        final_ids: dict[str, np.ndarray],
-        genre_names: list[str],
-        splits: list[str],
-        split: str,
-    ) -> Iterator[tuple[str, dict[str, Any]]]:
-        for song, its_split in zip(table.songs, splits, strict=True):
-            if its_split == split:
-                genres = [genre in song.artist.genres for genre in genre_names]
-                yield (
-                    song.id,
-                    {
-                        "text": song.text,
-                        **{name: final_ids[name][ids] for name, ids in song.ids.items()},
-                        "label": song.artist.label,
-                        "genres": np.asarray(genres, np.uint8),
-                        "artist": song.artist.name,
-                        "id": song.id,
-                    },
-                )
+        self, numbers: list[int], make: Callable[[int], tuple[str, dict[str, Any]]]
+    ) -> NumberedExamples:
+        """Songs by number: they are encoded on all cores."""
+        return NumberedExamples(numbers, make)
+
+    def _example(
+        self, song: songs.Song, final_ids: dict[str, np.ndarray], genre_names: list[str]
+    ) -> tuple[str, dict[str, Any]]:
+        genres = [genre in song.artist.genres for genre in genre_names]
+        return (
+            song.id,
+            {
+                "text": song.text,
+                **{name: final_ids[name][ids] for name, ids in song.ids.items()},
+                "label": song.artist.label,
+                "genres": np.asarray(genres, np.uint8),
+                "artist": song.artist.name,
+                "id": song.id,
+            },
+        )

@@ -48,7 +48,7 @@ def _build(data_dir: Path, source: Path | None, config: Any = "kaggle") -> Any:
 
 
 def _read(source: Path) -> songs.SongTable:
-    return songs.read(source, "en", ("en", "english"), lambda items, _: items)
+    return songs.read(source, "en", ("en", "english"), lambda items: items)
 
 
 def _rows(builder: Any, split: str) -> list[dict[str, Any]]:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from records import cleaning
 
@@ -52,7 +52,7 @@ def read(
     source: Path,
     language: str,
     written_as: Sequence[str],
-    progress: Callable[[Iterator[Any], int], Iterator[Any]],
+    progress: Callable[[Iterator[Any]], Iterator[Any]],
     num_processes: int | None = None,
 ) -> SongTable:
     """Reads the two files of `source` and returns every usable song once.
@@ -65,7 +65,7 @@ def read(
       source: directory of `artists-data.csv` and `lyrics-data.csv`.
       language: spaCy language code.
       written_as: the ways the files write that language, in lower case.
-      progress: wraps an iterator over so many items to show how far it is.
+      progress: wraps an iterator to show how far it is.
       num_processes: worker processes for cleaning; default one per core.
 
     Raises:
@@ -76,14 +76,17 @@ def read(
     lyrics = source / tables.LYRICS_FILE
     rows = tables.read_songs(lyrics, artists, written_as, drops)
     vocabularies = {"token_ids": Vocabulary(), "token_ids_basic": Vocabulary()}
-    tokens = progress(cleaning.both_tokens(rows["Lyric"], num_processes, language), len(rows))
+    # Read a little ahead, so that the cores that clean do not wait for the file.
+    rows, ahead = itertools.tee(rows)
+    texts = (text for _, _, text in ahead)
+    tokens = progress(cleaning.both_tokens(texts, num_processes, language))
     songs = _unique_songs(rows, tokens, artists, vocabularies, drops)
     tables.check_enough(len(songs), drops, lyrics)
     return SongTable(songs, vocabularies, drops)
 
 
 def _unique_songs(
-    rows: pd.DataFrame,
+    rows: Iterable[tuple[str, str, str]],
     tokens: Iterator[tuple[list[str], list[str]]],
     artists: dict[str, tables.Artist],
     vocabularies: dict[str, Vocabulary],
@@ -92,8 +95,7 @@ def _unique_songs(
     songs: list[Song] = []
     by_link: dict[str, int] = {}
     by_content: dict[bytes, int] = {}
-    columns = (rows["ALink"], rows["SLink"], rows["Lyric"], tokens)
-    for artist_link, link, text, (clean, basic) in zip(*columns, strict=True):
+    for (artist_link, link, text), (clean, basic) in zip(rows, tokens, strict=True):
         if not clean:
             drops.reasons[tables.NO_WORDS] += 1
             continue

@@ -25,8 +25,8 @@ NO_GENRE = "artist without genre"
 NO_WORDS = "lyric empty after cleaning"
 REPEATED = "song repeated"
 
-# Rows per step of reading: the rows of other languages are dropped before the next step.
-_CHUNK_ROWS = 50_000
+# Rows per step of reading: what is read is cleaned on other cores while the next step is read.
+_CHUNK_ROWS = 4096
 
 # keep_default_na=False: artists and songs are called NA, None and Null.
 # index_col=False: else rows that are all too wide would shift their cells without a word.
@@ -82,19 +82,25 @@ def read_artists(path: Path) -> dict[str, Artist]:
     table = table.apply(lambda column: column.str.strip())
     # A newer layout has only `Genres`, an older one only `Genre`.
     table = table.reindex(columns=["Artist", "Link", "Genre", "Genres"], fill_value="")
+    names: dict[str, str] = {}
+    genres: dict[str, list[str]] = {}  # of each link: first those of `Genre`, then of `Genres`
+    for name, link in zip(table["Artist"].tolist(), table["Link"].tolist()):
+        names[link] = names.get(link) or name
+        genres[link] = []
+    for column in ("Genre", "Genres"):
+        for link, cell in zip(table["Link"].tolist(), table[column].tolist()):
+            genres[link] += [cell] if column == "Genre" else cell.split(";")
     artists = {}
-    for link, rows in table.groupby("Link", sort=False):
-        named = [*rows["Genre"], *(g for cell in rows["Genres"] for g in cell.split(";"))]
-        genres = tuple(dict.fromkeys(" ".join(g.split()) for g in named if g.strip()))
-        name = next((n for n in rows["Artist"] if n), str(link))
-        artists[str(link)] = Artist(name, genres[0] if genres else "", genres)
+    for link, named in genres.items():
+        found = tuple(dict.fromkeys(" ".join(genre.split()) for genre in named if genre.strip()))
+        artists[link] = Artist(names[link], found[0] if found else "", found)
     return artists
 
 
 def read_songs(
     path: Path, artists: dict[str, Artist], language: Sequence[str], drops: Drops
-) -> pd.DataFrame:
-    """Returns the rows of the lyrics file that have words and a genre, in file order.
+) -> Iterator[tuple[str, str, str]]:
+    """Yields the rows of the lyrics file that have words and a genre, in file order.
 
     Args:
       path: the lyrics file.
@@ -102,8 +108,8 @@ def read_songs(
       language: the ways the wanted language is written, in lower case, such as `en`, `english`.
       drops: counts of rows, which this adds to.
 
-    Returns:
-      Columns `ALink`, `SLink` and `Lyric` (strings; the lyric as it came).
+    Yields:
+      `ALink`, `SLink` and `Lyric` (the lyric as it came).
 
     Raises:
       ValueError: a column is missing, the file is not a CSV table, or it holds no row of the
@@ -112,19 +118,18 @@ def read_songs(
     needed = ("ALink", "SLink", "Lyric")
     columns = _check_columns(path, needed, ("Idiom", "language"))
     column = "language" if "language" in columns else "Idiom"
-    parts = []
     # Reading with `usecols` would accept rows that are too wide.
     with _table_errors(path), pd.read_csv(path, chunksize=_CHUNK_ROWS, **_CSV) as chunks:
         for chunk in chunks:
             rows = chunk[[*needed, column]].fillna("").rename(columns={column: "language"})
-            parts.append(_usable_rows(rows, artists, language, drops))
+            usable = _usable_rows(rows, artists, language, drops)[list(needed)]
+            yield from zip(*(usable[name].tolist() for name in needed), strict=True)
     if not drops.language_rows:
         found = ", ".join(f"{name or '(none)'} {n}" for name, n in drops.languages.most_common(8))
         raise ValueError(
             f"{PLACE}: {path}: column '{column}' expected rows in {' or '.join(language)}, "
             f"received: {found or 'an empty table'}. Set the language in the builder's config"
         )
-    return pd.concat(parts, ignore_index=True)[list(needed)]
 
 
 def _usable_rows(

@@ -63,7 +63,7 @@ def _new(folder: Path) -> Path:
 
 
 def _read(source: Path, language: str = "en", name: str = "english") -> songs.SongTable:
-    return songs.read(source, language, (language, name), lambda items, _: items)
+    return songs.read(source, language, (language, name), lambda items: items)
 
 
 @pytest.mark.parametrize("write", [_old, _new])
@@ -154,7 +154,7 @@ def test_damaged_files_are_named(tmp_path: Path) -> None:
 def test_processes_do_not_change_the_songs(tmp_path: Path) -> None:
     synthetic.write_tables(tmp_path, songs=1100, artists=50)
     one, two = (
-        songs.read(tmp_path, "en", ("english",), lambda items, _: items, processes).songs
+        songs.read(tmp_path, "en", ("english",), lambda items: items, processes).songs
         for processes in (1, 2)
     )
     assert [s.id for s in one] == [s.id for s in two]
