@@ -13,6 +13,7 @@ size is more than twice that of 10^4, the note says so.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import json
 import shutil
@@ -124,12 +125,13 @@ def _measure_sizes(
             continue
         pair = {OURS: samples[_name(size)], _name(_BASE): samples[_name(_BASE)]}
         question = f"{kind}, {_name(size)}"
-        more: dict[str, Any] = {"details": {"ours": details[size], "other": details[_BASE]}}
+        both = {"ours": details[size], "other": details[_BASE]}
         # Smaller sets only show that the base is past its own start.
         goal = _GOAL if size > _BASE else None
-        ask = functools.partial(Comparison, "growth", work.schema.name, **more)
-        found.append(ask(question, pair, goal=goal, note=note))
-        found.append(ask(f"{question}: start", pair, quantity=FIRST_BATCH))
+        one = Comparison("growth", work.schema.name, question, pair, details=both, note=note)
+        start = f"{question}: start"
+        found.append(dataclasses.replace(one, goal=goal))
+        found.append(dataclasses.replace(one, question=start, quantity=FIRST_BATCH, note=""))
     return found
 
 

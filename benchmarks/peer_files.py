@@ -32,9 +32,9 @@ def write_files(work: Work, folder: Path) -> dict[str, Any]:
     | | [N + 1]; `texts.txt`, one a line, the words of these ids; `words.txt`, those of id 2 on |
 
     Returns:
-      What a peer is asked for, JSON-ready: `modality`, `directory` of the set, `split`, `input_name`
-      and `label_name` of the records' features, `folder`, `shards`, `indexes`, `count`,
-      `input_shape`, `input_dtype`, `vocab_size`, `global_batch_size`.
+      What a peer is asked for, JSON-ready: `modality`, `directory` of the set, `split`,
+      `input_name` and `label_name` of the records' features, `folder`, `shards`, `indexes`,
+      `count`, `input_shape`, `input_dtype`, `vocab_size`, `global_batch_size`.
     """
     index = read_index(work.schema, work.split)
     labels = index.label[: work.num_examples].astype(np.int64)

@@ -46,8 +46,7 @@ _OUTPUT = _FOLDER / "results" / "latest.json"
 _REQUIREMENTS = _FOLDER / "peers" / "requirements"
 
 
-def parse_arguments(arguments: list[str]) -> argparse.Namespace:
-    """Parses command-line flags; prints usage and exits with 2 where they are wrong."""
+def _make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.run",
         description="Measures this system beside tfds.load and Keras fit on the same data in the "
@@ -97,6 +96,12 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
         default=[],
         help="also emulate accelerators that take these milliseconds a batch of 256",
     )
+    return parser
+
+
+def parse_arguments(arguments: list[str]) -> argparse.Namespace:
+    """Parses command-line flags; prints usage and exits with 2 where they are wrong."""
+    parser = _make_parser()
     found = parser.parse_args(normalise_flags(arguments))
     found.dataset = [name for value in found.dataset for name in value.split(",") if name]
     try:

@@ -33,7 +33,7 @@ def test_devices_and_processes_train_the_same(synthetic_data_dir: Path) -> None:
     ]
     assert [(c.details["devices"], c.details["processes"]) for c in answers] == [(2, 1), (1, 2)]
     trained = {s.examples for c in answers for samples in c.samples.values() for s in samples}
-    assert len(trained) == 1 and trained.pop() % work.num_examples == 0
+    assert len(trained) == 1 and trained.pop() % answers[0].details["examples"] == 0
     for comparison in answers:
         assert set(comparison.samples) == {OURS, ONE}
         assert "overhead, not of speed" in comparison.note
@@ -54,7 +54,7 @@ class _Lazy:
 
     def __init__(self, module: str, request: dict[str, Any], variables: Any):
         details = {"examples": 100, "global_batch_size": 32}
-        self._answers = [
+        self._answers: list[dict[str, Any]] = [
             {"details": details},
             {"seconds": 1.0, "examples": 200, "steps": 8},
             {"seconds": 1.0, "examples": 200, "steps": 7},
@@ -98,14 +98,14 @@ def test_quick_runs_and_other_sets(synthetic_data_dir: Path, monkeypatch: Any) -
 def test_a_child_that_fails_says_why() -> None:
     with Child("json.tool", {"no": "file"}) as child, pytest.raises(ChildError, match="No such"):
         child.answer()
-    with Child("json.tool", {"no": "file"}) as child:
-        with pytest.raises(ChildError, match="json.tool: failed: .*No such file"):
-            list(child.lines())
+    message = "json.tool: failed: .*No such file"
+    with Child("json.tool", {"no": "file"}) as child, pytest.raises(ChildError, match=message):
+        list(child.lines())
 
 
 def test_a_child_answers_several_times_and_ends_with_its_children(tmp_path: Path) -> None:
     (tmp_path / "echo.py").write_text(
-        "import sys\nprint('talk')\nfor line in sys.stdin: print('{\"n\": %s}' % line, flush=True)"
+        "import sys\nprint('talk')\nfor line in sys.stdin: print('{\"n\": %d}' % int(line), flush=True)"
     )
     with Child("echo", {}, {"PYTHONPATH": str(tmp_path)}) as child:
         process: subprocess.Popen[str] = child._process

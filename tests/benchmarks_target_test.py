@@ -140,9 +140,12 @@ def test_both_fits_train_the_head_alone_and_tell(
     )
     opened: list[Any] = []
     original = keras_target._open
-    monkeypatch.setattr(
-        keras_target, "_open", lambda config: opened.append(original(config)) or opened[-1]
-    )
+
+    def open_and_keep(config: TrainConfig) -> Any:
+        opened.append(original(config))
+        return opened[-1]
+
+    monkeypatch.setattr(keras_target, "_open", open_and_keep)
     told: dict[str, list[float]] = {}
     for train in (keras_target.train_cached, keras_target.train_arrays):
         told[train.__name__] = []

@@ -25,7 +25,7 @@ def _open(data_dir: Path, name: str) -> work_module.Work:
 
 
 def _measure(work: work_module.Work, question: Question) -> Any:
-    questions = {work.schema.modality: (question,)}
+    questions: dict[str, tuple[Question, ...]] = {work.schema.modality: (question,)}
     nothing: dict[str, tuple[Question, ...]] = {work.schema.modality: ()}
     effort = work_module.Effort(1, _TINY, questions, nothing, tune=False)
     (found,) = training.measure_training(work, effort, lambda text: None)
@@ -38,9 +38,10 @@ def test_the_reports_way_with_its_own_table_model(synthetic_data_dir: Path) -> N
     found = _measure(work, Question("mlp_small", settings=settings, report=True))
     assert set(found.samples) == {OURS, "report", "fit tuned"}, "fit at its defaults is that way"
     steps = found.details["steps_per_second"]
-    per_epoch = -(-work.num_examples // 32)
+    examples = found.details["examples"]
+    per_epoch = -(-examples // 32)
     for name, (sample,) in found.samples.items():
-        epochs = sample.examples / work.num_examples
+        epochs = sample.examples / examples
         assert steps[name] == pytest.approx(epochs * per_epoch / sample.seconds)
         assert f"{name} {steps[name]:,.1f}" in found.note
     assert "report's own way" in found.note
@@ -66,11 +67,12 @@ def test_the_frozen_backbone_stays_frozen_in_its_copy(
     assert fit_work.inputs.shape == (32, 32, 32, built.pictures.spec.shape[-1])
     compiled: list[Any] = []
     original = keras_fit._compile
-    monkeypatch.setattr(
-        keras_fit,
-        "_compile",
-        lambda *args, **options: compiled.append(original(*args, **options)) or compiled[-1],
-    )
+
+    def compile_and_keep(*args: Any, **options: Any) -> Any:
+        compiled.append(original(*args, **options))
+        return compiled[-1]
+
+    monkeypatch.setattr(keras_fit, "_compile", compile_and_keep)
     keras_fit.make_report(fit_work)(1)
     (copy,) = compiled
     assert not copy.jit_compile

@@ -3,8 +3,8 @@
 As https://docs.mosaicml.com/projects/streaming/en/stable/getting_started/quick_start.html and
 .../distributed_training/performance_tuning.html set it up: `MDSWriter`, a subclass that turns a
 sample into tensors, `shuffle=True`, `batch_size` given to the dataset and to the loader, a
-worker per processor; no compression, since nothing is downloaded. Pictures keep their JPEG bytes and are
-decoded by OpenCV: faster than the column `jpeg`, which Pillow decodes.
+worker per processor; no compression, since nothing is downloaded. Pictures keep their JPEG bytes
+and are decoded by OpenCV: faster than the column `jpeg`, which Pillow decodes.
 """
 
 from __future__ import annotations
@@ -36,9 +36,10 @@ def _import_streaming() -> Any:
 
 
 streaming = _import_streaming()
+_Dataset: Any = streaming.StreamingDataset
 
 
-class Rows(streaming.StreamingDataset):
+class Rows(_Dataset):
     """Samples as NumPy arrays, pictures decoded."""
 
     def __init__(self, request: dict[str, Any], local: str):

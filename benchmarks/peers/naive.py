@@ -36,7 +36,7 @@ def _tables(request: dict[str, Any]) -> tf.data.Dataset:
 def _pictures(request: dict[str, Any]) -> tf.data.Dataset:
     size, _, channels = request["input_shape"]
     folder = Path(request["folder"], "pictures")
-    classes = sorted((int(entry.name) for entry in folder.iterdir()))
+    classes = sorted(int(entry.name) for entry in folder.iterdir())
     dataset = keras.utils.image_dataset_from_directory(
         folder,
         class_names=[str(label) for label in classes],

@@ -89,7 +89,7 @@ class PlainSongLyrics(tfds.core.GeneratorBasedBuilder, skip_registration=True): 
             yield number, {"text": text, "label": genre}
 
 
-_BUILDERS = {
+_BUILDERS: dict[str, Any] = {
     "fetal_health": PlainFetalHealth,
     "brain_tumor_mri": PlainBrainTumorMri,
     "song_lyrics": PlainSongLyrics,
