@@ -105,7 +105,10 @@ def test_a_child_that_fails_says_why() -> None:
 
 def test_a_child_answers_several_times_and_ends_with_its_children(tmp_path: Path) -> None:
     (tmp_path / "echo.py").write_text(
-        "import sys\nprint('talk')\nfor line in sys.stdin: print('{\"n\": %d}' % int(line), flush=True)"
+        "import sys\n"
+        "print('talk')\n"
+        "for line in sys.stdin:\n"
+        "    print('{\"n\": %d}' % int(line), flush=True)\n"
     )
     with Child("echo", {}, {"PYTHONPATH": str(tmp_path)}) as child:
         process: subprocess.Popen[str] = child._process
