@@ -36,8 +36,9 @@ from records.order import Order
 from records.pipeline import make_arrays
 from records.schema import IMAGE, TABULAR
 
-_ROWS, _ROW_BATCH = 10**6, 1024
+_ROWS, _QUICK_ROWS, _ROW_BATCH = 10**6, 10**5, 1024
 _STREAMED_BYTES, _BUDGET_BYTES = 2 * 10**9, 512 * 2**20
+_QUICK_SHARE = 8  # of both, in quick runs
 _HUGE, _HUGE_BATCHES, _HUGE_SIZE = 10**11, 1000, 1024
 
 
@@ -76,16 +77,17 @@ def _against(
 
 
 def _measure_rows(work: Work, folder: str, effort: Effort, progress: Progress) -> list[Comparison]:
-    progress("10^6 rows, writing them")
-    directory = repeat_set(work.schema, work.split, _ROWS, folder)
+    rows, shown = (_ROWS, "10^6 rows") if effort.tune else (_QUICK_ROWS, "10^5 rows")
+    progress(f"{shown}, writing them")
+    directory = repeat_set(work.schema, work.split, rows, folder)
     many = dataclasses.replace(open_work(directory), global_batch_size=_ROW_BATCH)
     makers: dict[str, Maker] = {OURS: make_ours, "tfds.load": _tfds_batches, "bare": _bare_batches}
     systems = {name: lambda make=make: read_epoch(many, make) for name, make in makers.items()}
     for run in systems.values():
         run()
-    samples = alternate(systems, effort.repetitions, lambda text: progress(f"10^6 rows: {text}"))
+    samples = alternate(systems, effort.repetitions, lambda text: progress(f"{shown}: {text}"))
     goals = {"tfds.load": 7.0, "bare": 0.8}
-    return _against(work, "cold, 10^6 rows", samples, goals)
+    return _against(work, f"cold, {shown}", samples, goals)
 
 
 def _tfds_batches(work: Work) -> Iterator[tuple[Any, Any]]:
@@ -189,8 +191,9 @@ def _measure_order(work: Work, effort: Effort, progress: Progress) -> Comparison
 def _measure_streaming(work: Work, folder: str, effort: Effort, progress: Progress) -> Comparison:
     """Blocks under the budget against a cold epoch without one, each in a process of its own."""
     progress("streaming, writing pictures")
-    example = int(np.prod(work.input_shape))
-    count = -(-_STREAMED_BYTES // (example * work.num_examples)) * work.num_examples
+    share = 1 if effort.tune else _QUICK_SHARE
+    total, budget = _STREAMED_BYTES // share, _BUDGET_BYTES // share
+    count = -(-total // int(np.prod(work.input_shape)))
     directory = repeat_set(work.schema, work.split, count, folder)
 
     def run(budget: int) -> Sample:
@@ -208,8 +211,9 @@ def _measure_streaming(work: Work, folder: str, effort: Effort, progress: Progre
         return Sample(found["examples"], found["seconds"])
 
     memory: list[dict[str, Any]] = []
-    systems = {OURS: lambda: run(_BUDGET_BYTES), "no budget": lambda: run(0)}
+    systems = {OURS: lambda: run(budget), "no budget": lambda: run(0)}
     samples = alternate(systems, effort.repetitions, lambda text: progress(f"streaming: {text}"))
     peaks = [m["peak_bytes"] - m["idle_bytes"] for m in memory if m["budget"]]
-    note = f"at most {max(peaks) / 2**20:,.0f} MiB above the idle process, budget 512 MiB"
-    return _answer(work, "streaming, 2 GB", samples, 0.8, note=note, details={"processes": memory})
+    note = f"at most {max(peaks) >> 20:,} MiB above the idle process, budget {budget >> 20} MiB"
+    question, details = f"streaming, {total / 10**9:g} GB", {"processes": memory}
+    return _answer(work, question, samples, 0.8, note=note, details=details)

@@ -47,8 +47,9 @@ _WORKERS, _PER_WORKER, _HUGE = 1024, 64, 10**9
 
 
 def measure_growth(work: Work, effort: Effort, progress: Progress) -> list[Comparison]:
-    """The questions for a set of rows or of pictures; none for texts."""
-    if work.schema.modality not in (TABULAR, IMAGE):
+    """The questions for a set of rows or, in full runs, of pictures; none for texts."""
+    # Quick runs grow rows alone: each size starts a process of some seconds.
+    if work.schema.modality not in ((TABULAR, IMAGE) if effort.tune else (TABULAR,)):
         return []
     sizes = _SIZES if effort.tune else _QUICK_SIZES
     with tempfile.TemporaryDirectory(prefix="growth") as folder:

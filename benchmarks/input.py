@@ -96,6 +96,7 @@ def measure_input(work: Work, effort: Effort, progress: Progress) -> list[Compar
     Raises:
       ValueError: the systems do not deliver the same examples.
     """
+    work = dataclasses.replace(work, part=effort.parts.get(work.schema.modality))
     progress("input: checking that all systems deliver the same")
     details = {
         "global_batch_size": work.global_batch_size,

@@ -2,8 +2,8 @@
 
 | question | what is timed |
 |---|---|
-| cold | an epoch with decoding, parsing or tokenising, nothing kept: ours from opening the set, |
-| | theirs from a loader that is ready; its own format is written before |
+| cold | an epoch with decoding, parsing or tokenising, nothing kept, from a loader that is ready: |
+| | set or files are open, its own format was written before |
 | warm | a later epoch, with what the library itself keeps; one that keeps nothing: as cold |
 | step loop | as warm; ours inside one compiled loop, from its device cache |
 
@@ -39,9 +39,6 @@ COLD, WARM, LOOPED = "cold", "warm", "step loop"
 _ALL = (IMAGE, TABULAR, TOKENS)
 _ROWS = (TABULAR, TOKENS)
 _KEEPS_NOTHING = "it keeps nothing: every epoch of it is as its cold one"
-_OPENED = "ours opens the set every time, the other one has it open"
-# What quick runs take of the larger sets, examples.
-_QUICK_PARTS = {IMAGE: 512, TOKENS: 8192}
 
 
 @dataclasses.dataclass(frozen=True, eq=False)  # each is its own, and hashable
@@ -138,9 +135,8 @@ def measure_libraries(work: Work, effort: Effort, progress: Progress) -> list[Co
     Raises:
       ValueError: ours deliver other examples than the set holds.
     """
-    if not effort.tune:
-        work = dataclasses.replace(work, part=_QUICK_PARTS.get(work.schema.modality))
-    installed = _choose(work.schema.modality, getattr(effort, "peers", None))
+    work = dataclasses.replace(work, part=effort.parts.get(work.schema.modality))
+    installed = _choose(work.schema.modality, effort)
     if not installed:
         return []
     with tempfile.TemporaryDirectory(prefix="peers") as folder, contextlib.ExitStack() as stack:
@@ -152,20 +148,22 @@ def measure_libraries(work: Work, effort: Effort, progress: Progress) -> list[Co
         peers = {}
         for library, peer in running.items():
             progress(f"peers, starting and checking: {library.name}")
-            with _named_failure(library):
+            with _named_failure(library, effort):
                 peer.wait()
-                peers[library] = _Turn(work, library, peer, expected, effort.seconds / 2)
+                peers[library] = _Turn(work, library, peer, expected, effort)
         return _compare(work, peers, effort, progress)
 
 
-def _choose(modality: str, wanted: tuple[str, ...] | None) -> list[Library]:
-    """The installed ones; `wanted` are files or names, None is all."""
+def _choose(modality: str, effort: Effort) -> list[Library]:
+    """The wanted and installed ones; of quick runs one way of each library."""
     found = [x for x in LIBRARIES if modality in x.modalities]
-    if wanted is not None:
-        found = [x for x in found if x.name in wanted or x.file in wanted]
+    if effort.peers is not None:
+        found = [x for x in found if x.file in effort.peers]
+    if not effort.tune:
+        found = list({x.file: x for x in reversed(found)}.values())[::-1]
     for library in found:
         if not is_installed(library.file):
-            print(f"skipped: {library.name}: not installed (make peers)")
+            effort.skipped.append(f"{library.name}: not installed (make peers)")
     return [x for x in found if is_installed(x.file)]
 
 
@@ -181,11 +179,11 @@ def _start(
 
 
 @contextlib.contextmanager
-def _named_failure(library: Library) -> Iterator[None]:
+def _named_failure(library: Library, effort: Effort) -> Iterator[None]:
     try:
         yield
     except (PeerError, ValueError) as error:
-        print(f"failed: {library.name}: {error}")
+        effort.skipped.append(f"{library.name}: failed: {error}")
 
 
 class _Turn:
@@ -203,23 +201,24 @@ class _Turn:
         library: Library,
         peer: Peer,
         expected: tuple[np.ndarray, np.ndarray],
-        seconds: float,
+        effort: Effort,
     ):
         """Checks it, which warms it up, and measures how many epochs last some seconds."""
         self.library, self.peer, self.failed = library, peer, False
+        self._effort = effort
         inputs, labels = peer.deliver()
         self.found: dict[str, Any] = {}
         if library.name.startswith("limit"):
             check_labels(library.name, labels, expected[1])
         else:
             self.found = check_equal(library.name, inputs, labels, expected, library.psnr)
-        self.epochs = fitting_count(peer.run().seconds, seconds)
+        self.epochs = fitting_count(peer.run().seconds, effort.seconds / 2)
 
     def __call__(self) -> Sample:
         sample = Sample(1, 1.0)  # of a failed one; `_compare` leaves it out
         if not self.failed:
             self.failed = True
-            with _named_failure(self.library):
+            with _named_failure(self.library, self._effort):
                 sample = self.peer.run(self.epochs)
                 self.failed = False
         return sample
@@ -235,7 +234,7 @@ def _compare(
     for question in asked:
         progress(f"peers, warming up: {OURS}, {question}")
         if question == COLD:
-            ours[question] = _opened_each_time(work, seconds)
+            ours[question] = _decoded_each_time(work, seconds)
         else:
             consume = looped_ours(work) if question == LOOPED else _iterated(work)
             ours[question] = _kept_open(work, consume, seconds)
@@ -255,7 +254,7 @@ def _answer(
     work: Work, question: str, library: Library, turn: _Turn, samples: dict[str, list[Sample]]
 ) -> Comparison:
     keeps_nothing = question == WARM and COLD in library.goals
-    notes = [library.note, _KEEPS_NOTHING if keeps_nothing else _OPENED * (question == COLD)]
+    notes = [library.note, _KEEPS_NOTHING * keeps_nothing]
     return Comparison(
         "peers",
         work.schema.name,
@@ -278,11 +277,12 @@ def _answer(
     )
 
 
-def _opened_each_time(work: Work, seconds: float) -> Callable[[], Sample]:
+def _decoded_each_time(work: Work, seconds: float) -> Callable[[], Sample]:
     """Ours, cold: without a cache, because the others keep nothing of this epoch, either."""
+    opened = open_examples(work, cache="none")
 
     def epoch() -> Sample:
-        return read_epoch(work, lambda w: make_arrays(*open_examples(w, cache="none")))
+        return read_epoch(work, lambda _: make_arrays(*opened))
 
     epoch()  # traces
     count = fitting_count(epoch().seconds, seconds)

@@ -79,7 +79,7 @@ def _make_parser() -> argparse.ArgumentParser:
         help="name[/config] or prepared directory, several with spaces or commas; a bare name of "
         "ours means kaggle where that is prepared, else synthetic (default: the three sets)",
     )
-    add("--repeats", type=int, metavar="N", help="repetitions per system (default: 5; quick: 3)")
+    add("--repeats", type=int, metavar="N", help="repetitions per system (default: 5; quick: 2)")
     add(
         "--output",
         metavar="FILE",

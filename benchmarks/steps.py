@@ -52,14 +52,17 @@ _FROZEN_PICTURES, _FROZEN_GOAL = 64, 50.0
 
 
 def measure_steps(work: Work, effort: Effort, progress: Progress) -> list[Comparison]:
-    """Answers the questions that fit the set's kind of input."""
+    """Answers the questions that fit the set's kind of input; in quick runs some of tables."""
     modality = work.schema.modality
+    if not effort.tune and modality != TABULAR:
+        return []
     cluster = make_cluster("one_device")
     found = [
         _measure_real_input(work, _MODELS[modality], level, cluster, effort, progress)
         for level in ("device", "memory")
     ]
-    found += [_measure_overhead(work, q, cluster, progress) for q in _LONG_MODELS[modality]]
+    models = _LONG_MODELS[modality] if effort.tune else _LONG_MODELS[modality][:1]
+    found += [_measure_overhead(work, q, cluster, progress) for q in models]
     if modality == IMAGE:
         found.append(_measure_frozen(work, cluster, effort, progress))
     return found

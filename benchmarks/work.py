@@ -54,6 +54,7 @@ class Effort:
         every installed one.
       skipped: where a part says, one sentence each, what it left out, and why.
       step_ms: times of a step, ms, of further emulated accelerators.
+      parts: by modality, how many examples input questions take at most.
     """
 
     repetitions: int
@@ -64,12 +65,13 @@ class Effort:
     peers: tuple[str, ...] | None = None
     skipped: list[str] = dataclasses.field(default_factory=list)
     step_ms: tuple[float, ...] = ()
+    parts: dict[str, int] = dataclasses.field(default_factory=dict)
 
 
 # A recurrent step takes about 50 ms and a frozen backbone 15 ms a picture on two processors:
 # a part of those sets gives the same rates in seconds.
 QUICK = Effort(
-    repetitions=3,
+    repetitions=2,
     seconds=0.1,
     train={
         TABULAR: (Question("mlp"),),
@@ -78,6 +80,7 @@ QUICK = Effort(
     },
     replicas={TABULAR: (), IMAGE: (), TOKENS: ()},
     tune=False,
+    parts={IMAGE: 512, TOKENS: 8192},
 )
 # 54 steps of the small MLP take 4 ms, and `fit` spends as much once an epoch: the set is repeated,
 # so that steps are compared, not ends of epochs.
@@ -152,6 +155,11 @@ class Work:
     def num_examples(self) -> int:
         """Examples of the split, or of the part of it."""
         return min(self.schema.split_counts[self.split], self.part or 2**62)
+
+    @property
+    def tfds_split(self) -> str:
+        """The same examples as TFDS names them."""
+        return self.split if self.part is None else f"{self.split}[:{self.num_examples}]"
 
     @property
     def steps_per_epoch(self) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ from benchmarks.work import QUICK, choose_set, open_work
 from records.index import RecordReader, read_index
 from records.schema import read_schema
 
+_FULL = dataclasses.replace(QUICK, tune=True)
+
 
 def _work(data_dir: Path, name: str) -> Any:
     return open_work(choose_set(f"{name}/synthetic", str(data_dir)))
@@ -23,11 +26,13 @@ def _work(data_dir: Path, name: str) -> Any:
 def test_sizes_are_compared_with_the_base(
     synthetic_data_dir: Path, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(growth, "_QUICK_SIZES", (100, 1000, 10_000))
+    monkeypatch.setattr(growth, "_SIZES", (100, 1000, 10_000))
+    monkeypatch.setattr(growth, "_ROUNDS", 1)
+    monkeypatch.setattr(growth, "_SECONDS", 0.5)
     monkeypatch.setattr(growth, "_BASE", 1000)
     monkeypatch.setattr(growth, "_BLOCK", 256)
     work = _work(synthetic_data_dir, name)
-    found = {c.question: c for c in growth.measure_growth(work, QUICK, lambda text: None)}
+    found = {c.question: c for c in growth.measure_growth(work, _FULL, lambda text: None)}
     kind = "rows" if name == "fetal_health" else "picture bytes"
     expected = {f"{kind}, 10^{n}{more}" for n in (2, 4) for more in ("", ": start")}
     assert set(found) == expected | ({"a worker's part of a step"} if kind == "rows" else set())
@@ -44,9 +49,12 @@ def test_sizes_are_compared_with_the_base(
         assert min(details["seconds_to_first_batch"]) > 0 and min(details["peak_bytes"]) > 0
 
 
-def test_texts_have_no_such_question(synthetic_data_dir: Path) -> None:
-    work = _work(synthetic_data_dir, "song_lyrics")
-    assert growth.measure_growth(work, QUICK, lambda text: None) == []
+def test_texts_have_no_such_question_and_pictures_none_in_quick_runs(
+    synthetic_data_dir: Path,
+) -> None:
+    for name, effort in (("song_lyrics", _FULL), ("brain_tumor_mri", QUICK)):
+        work = _work(synthetic_data_dir, name)
+        assert growth.measure_growth(work, effort, lambda text: None) == []
 
 
 def test_a_set_too_large_for_the_disk_is_left_out(

@@ -79,7 +79,7 @@ _EQUAL = {
     "tabular": "expected all {n} examples with their labels, received",
     "tokens": "expected all {n} examples with their labels, received",
 }
-_SHORT = dataclasses.replace(work.QUICK, repetitions=2, seconds=0.05)
+_SHORT = dataclasses.replace(work.QUICK, seconds=0.05, tune=True)
 
 
 @pytest.fixture
@@ -106,13 +106,14 @@ def _open(data_dir: Path, name: str) -> work.Work:
 
 
 def _measure(one: work.Work, effort: Any = _SHORT) -> list[Comparison]:
+    effort.skipped.clear()
     with work.view(one) as fresh:
         return libraries.measure_libraries(fresh, effort, lambda text: None)
 
 
 @pytest.mark.parametrize("name", work.DATASETS)
 def test_a_peer_that_does_other_work_is_named_and_spoils_nothing(
-    synthetic_data_dir: Path, name: str, fake: Any, monkeypatch: Any, capsys: Any
+    synthetic_data_dir: Path, name: str, fake: Any, monkeypatch: Any
 ) -> None:
     one = _open(synthetic_data_dir, name)
     # Pictures and texts differ in the comparison of inputs alone.
@@ -121,18 +122,18 @@ def test_a_peer_that_does_other_work_is_named_and_spoils_nothing(
     absent = fake("absent", file="absent")
     monkeypatch.setattr(libraries, "LIBRARIES", (*map(fake, faults), right, absent))
     found = _measure(one)
-    count = min(libraries._QUICK_PARTS.get(one.schema.modality, one.num_examples), one.num_examples)
-    said = capsys.readouterr().out
-    assert "skipped: absent: not installed (make peers)" in said
+    count = min(_SHORT.parts.get(one.schema.modality, one.num_examples), one.num_examples)
+    said = "\n".join(_SHORT.skipped)
+    assert "absent: not installed (make peers)" in _SHORT.skipped
     for fault, words in faults.items():
         words = words or _EQUAL[one.schema.modality]
         pattern = words.format(n=count, less=count - 1, dtype=one.input_dtype)
-        assert re.search(rf"failed: {fault}: .*{pattern}", said), (fault, said)
+        assert re.search(rf"{fault}: failed: .*{pattern}", said), (fault, said)
     assert [c.question for c in found] == ["cold: right", "warm: right", "step loop: right"]
     for comparison in found:
         _check_comparison(comparison, count)
     assert [c.goal for c in found] == [0.001, None, 0.5]
-    assert "keeps nothing" in found[1].note and "ours opens" in found[0].note
+    assert "keeps nothing" in found[1].note and "keeps nothing" not in found[0].note
 
 
 def _check_comparison(comparison: Comparison, count: int) -> None:
@@ -148,29 +149,34 @@ def _check_comparison(comparison: Comparison, count: int) -> None:
 
 
 def test_one_that_does_not_answer_is_ended(
-    synthetic_data_dir: Path, fake: Any, monkeypatch: Any, capsys: Any
+    synthetic_data_dir: Path, fake: Any, monkeypatch: Any
 ) -> None:
     monkeypatch.setattr(external, "_EPOCHS_SECONDS", 1.0)
     monkeypatch.setattr(libraries, "LIBRARIES", (fake("hangs"),))
     assert _measure(_open(synthetic_data_dir, "fetal_health")) == []
-    assert "failed: hangs: benchmarks/peers/fake: no answer in 1 s" in capsys.readouterr().out
+    assert "hangs: failed: benchmarks/peers/fake: no answer in 1 s" in _SHORT.skipped[0]
 
 
 def test_only_the_peers_asked_for_run(
-    synthetic_data_dir: Path, fake: Any, monkeypatch: Any, capsys: Any
+    synthetic_data_dir: Path, fake: Any, monkeypatch: Any
 ) -> None:
-    monkeypatch.setattr(libraries, "LIBRARIES", (fake("starts"), fake("right")))
-    values = {f.name: getattr(_SHORT, f.name) for f in dataclasses.fields(_SHORT)}
-
-    class Asked:
-        peers = ("right",)
-
-    for name, value in values.items():
-        if name != "peers":
-            setattr(Asked, name, value)
-    found = _measure(_open(synthetic_data_dir, "fetal_health"), Asked)
+    other = fake("starts", file="other")
+    monkeypatch.setattr(libraries, "LIBRARIES", (other, fake("right")))
+    asked = dataclasses.replace(_SHORT, peers=("fake",), skipped=[])
+    found = _measure(_open(synthetic_data_dir, "fetal_health"), asked)
     assert [c.question for c in found] == ["cold: right", "warm: right"]
-    assert not capsys.readouterr().out
+    assert not asked.skipped
+
+
+def test_quick_runs_take_one_way_of_each_library(
+    synthetic_data_dir: Path, fake: Any, monkeypatch: Any
+) -> None:
+    ways = (fake("right"), fake("doubled"), fake("absent", file="absent"))
+    monkeypatch.setattr(libraries, "LIBRARIES", ways)
+    quick = dataclasses.replace(_SHORT, tune=False, skipped=[])
+    found = _measure(_open(synthetic_data_dir, "fetal_health"), quick)
+    assert [c.question for c in found] == ["cold: right", "warm: right"]
+    assert quick.skipped == ["absent: not installed (make peers)"]
 
 
 def test_pictures_are_looked_for_in_both_directions() -> None:
