@@ -38,7 +38,7 @@ from records.schema import find_directory
 _ROOT = Path(__file__).resolve().parent.parent
 _ROUNDS = 2  # at most
 # Cleaning has to outweigh what happens once: 4 s until TensorFlow is loaded.
-_SONGS, _QUICK_SONGS, _ARTISTS = 110_000, 4_000, 4_000
+_SONGS, _ARTISTS = 110_000, 4_000
 _JOINED = 2  # generated lyrics in a text
 _MOST_CORES = 4
 _GOALS = {2: 1.7}  # of full texts
@@ -134,17 +134,17 @@ def measure_builders(work: Work, effort: Effort, progress: Progress) -> list[Com
         found = [builds.compare(work, "tfds build", (every, False), (every, True))]
         for n in more:
             found.append(builds.compare(work, f"tfds build, {n} cores", (n, False), (1, False)))
-    if name == "song_lyrics" and counts:
+    if name == "song_lyrics" and more:
         with tempfile.TemporaryDirectory(prefix="sources") as folder:
             progress("build: writing full texts")
-            words = _write_full_texts(Path(folder), _SONGS if effort.tune else _QUICK_SONGS)
+            words = _write_full_texts(Path(folder), _SONGS)
             note = f"generated lyrics of {words:.0f} words on average"
             builds = _Builds(name, Path(folder), note)
-            builds.run(_on_cores(counts), rounds, lambda text: progress(f"full texts: {text}"))
-            for n in counts:
-                goal = _GOALS.get(n) if effort.tune else None
+            builds.run(_on_cores(more), rounds, lambda text: progress(f"full texts: {text}"))
+            for n in more:
                 ways_of_n = ((n, False), (1, False))
-                found.append(builds.compare(work, f"full texts, {n} cores", *ways_of_n, goal))
+                question = f"full texts, {n} cores"
+                found.append(builds.compare(work, question, *ways_of_n, _GOALS.get(n)))
     return found
 
 

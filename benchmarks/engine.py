@@ -212,7 +212,8 @@ def _measure_streaming(work: Work, folder: str, effort: Effort, progress: Progre
 
     memory: list[dict[str, Any]] = []
     systems = {OURS: lambda: run(budget), "no budget": lambda: run(0)}
-    samples = alternate(systems, effort.repetitions, lambda text: progress(f"streaming: {text}"))
+    rounds = effort.repetitions if effort.tune else 1
+    samples = alternate(systems, rounds, lambda text: progress(f"streaming: {text}"))
     peaks = [m["peak_bytes"] - m["idle_bytes"] for m in memory if m["budget"]]
     note = f"at most {max(peaks) >> 20:,} MiB above the idle process, budget {budget >> 20} MiB"
     question, details = f"streaming, {total / 10**9:g} GB", {"processes": memory}

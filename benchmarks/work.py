@@ -80,7 +80,7 @@ QUICK = Effort(
     },
     replicas={TABULAR: (), IMAGE: (), TOKENS: ()},
     tune=False,
-    parts={IMAGE: 512, TOKENS: 8192},
+    parts={IMAGE: 256, TOKENS: 4096},
 )
 # 54 steps of the small MLP take 4 ms, and `fit` spends as much once an epoch: the set is repeated,
 # so that steps are compared, not ends of epochs.
