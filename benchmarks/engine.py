@@ -39,6 +39,7 @@ from records.schema import IMAGE, TABULAR
 _ROWS, _QUICK_ROWS, _ROW_BATCH = 10**6, 10**5, 1024
 _STREAMED_BYTES, _BUDGET_BYTES = 2 * 10**9, 512 * 2**20
 _QUICK_SHARE = 8  # of both, in quick runs
+_MOST_ROUNDS = 3  # of what takes a minute
 _HUGE, _HUGE_BATCHES, _HUGE_SIZE = 10**11, 1000, 1024
 
 
@@ -85,7 +86,8 @@ def _measure_rows(work: Work, folder: str, effort: Effort, progress: Progress) -
     systems = {name: lambda make=make: read_epoch(many, make) for name, make in makers.items()}
     for run in systems.values():
         run()
-    samples = alternate(systems, effort.repetitions, lambda text: progress(f"{shown}: {text}"))
+    rounds = min(_MOST_ROUNDS, effort.repetitions)
+    samples = alternate(systems, rounds, lambda text: progress(f"{shown}: {text}"))
     goals = {"tfds.load": 7.0, "bare": 0.8}
     return _against(work, f"cold, {shown}", samples, goals)
 
@@ -212,7 +214,7 @@ def _measure_streaming(work: Work, folder: str, effort: Effort, progress: Progre
 
     memory: list[dict[str, Any]] = []
     systems = {OURS: lambda: run(budget), "no budget": lambda: run(0)}
-    rounds = effort.repetitions if effort.tune else 1
+    rounds = min(_MOST_ROUNDS, effort.repetitions) if effort.tune else 1
     samples = alternate(systems, rounds, lambda text: progress(f"streaming: {text}"))
     peaks = [m["peak_bytes"] - m["idle_bytes"] for m in memory if m["budget"]]
     note = f"at most {max(peaks) >> 20:,} MiB above the idle process, budget {budget >> 20} MiB"

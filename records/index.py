@@ -18,6 +18,7 @@ import os
 import struct
 import threading
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,9 @@ from records.schema import IMAGE, TEXT, TOKENS, Schema, read_schema
 
 HEADER_BYTES, FOOTER_BYTES = 12, 4
 _RUN_BYTES = 8 * 2**20  # read at once
+# Records that stand apart are put together before they are cut and checked, up to so many bytes:
+# batches of 256 vectors load 1.8 times as fast as with checks one by one.
+_JOINED_BYTES = 2**20
 _PARSE_BATCH = 1024  # batch-first parsing: 155k to 215k rows/s from 128 to 1024 rows
 
 
@@ -199,17 +203,22 @@ class RecordReader:
         offsets = self._index.offset[ordered]
         ends = offsets + self._index.length[ordered] + HEADER_BYTES + FOOTER_BYTES
         shards = self._index.shard[ordered]
-        total = 0
-        for run in _contiguous_runs(offsets, ends, shards):
-            first, size = int(offsets[run.start]), int(ends[run.stop - 1] - offsets[run.start])
-            data = os.pread(self._file(int(shards[run.start])), size, first)
-            found = _cut_payloads(data, offsets[run] - first, ends[run] - first)
+        for runs in _held_together(_contiguous_runs(offsets, ends, shards), ends - offsets):
+            part = slice(runs[0].start, runs[-1].stop)
+            data = []
+            for run in runs:
+                first, last = int(offsets[run.start]), int(ends[run.stop - 1])
+                data.append(os.pread(self._file(int(shards[run.start])), last - first, first))
+                if len(data[-1]) < last - first:  # the shard ends here
+                    data[-1] = data[-1].ljust(last - first, b"\0")
+            stops = np.cumsum(ends[part] - offsets[part])
+            starts = stops - (ends[part] - offsets[part])
+            found = _cut_payloads(b"".join(data), starts, stops)
             if isinstance(found, int):
-                raise self._damage(int(ordered[run.start + found]))
-            payloads[in_file[run]] = found
-            total += size
+                raise self._damage(int(ordered[part.start + found]))
+            payloads[in_file[part]] = found
         with self._lock:
-            self.bytes_read += total
+            self.bytes_read += int((ends - offsets).sum())
         return payloads
 
     def _damage(self, number: int) -> ValueError:
@@ -236,21 +245,25 @@ def _contiguous_runs(offsets: np.ndarray, ends: np.ndarray, shards: np.ndarray) 
     return [slice(a, b) for a, b in zip(starts, [*starts[1:], len(offsets)])]
 
 
+def _held_together(runs: list[slice], sizes: np.ndarray) -> Iterator[list[slice]]:
+    """Lists of runs with up to `_JOINED_BYTES` together; larger runs by themselves."""
+    held: list[slice] = []
+    total = 0
+    for run in runs:
+        size = int(sizes[run].sum())
+        if held and total + size > _JOINED_BYTES:
+            yield held
+            held, total = [], 0
+        held.append(run)
+        total += size
+    if held:
+        yield held
+
+
 def _cut_payloads(data: bytes, starts: np.ndarray, ends: np.ndarray) -> list[bytes] | int:
     """The payloads of records at `starts` to `ends` of `data`, or the number of a damaged one."""
-    if len(starts) == 1:  # NumPy's calls would take ten times as long as the read
-        if data[:HEADER_BYTES] != _header(int(ends[0]) - HEADER_BYTES - FOOTER_BYTES):
-            return 0
-        payload = data[HEADER_BYTES:-FOOTER_BYTES]
-        stored = data[-FOOTER_BYTES:]
-        whole = len(data) == int(ends[0]) and masked_crc(payload) == int.from_bytes(
-            stored, "little"
-        )
-        return [payload] if whole else 0
     spans = zip((starts + HEADER_BYTES).tolist(), (ends - FOOTER_BYTES).tolist())
     payloads = [data[a:b] for a, b in spans]
-    if len(data) != int(ends[-1]):
-        return int(np.searchsorted(ends, len(data), "right"))
     crcs = np.fromiter(map(google_crc32c.value, payloads), np.uint32, len(payloads))
     footers = np.frombuffer(data, np.uint8)[ends[:, None] - FOOTER_BYTES + np.arange(FOOTER_BYTES)]
     headers = np.frombuffer(data, np.uint8)[starts[:, None] + np.arange(HEADER_BYTES)]

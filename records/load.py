@@ -131,9 +131,14 @@ class Loader:
             return inputs.flat_values.numpy().astype(np.int32), inputs.row_splits.numpy()
         return inputs.numpy().tolist() if self.schema.modality == TEXT else inputs.numpy()
 
+    @property
+    def unit(self) -> int:
+        """Records of one unit of work."""
+        return _UNIT_PICTURES if self.schema.modality == IMAGE else _UNIT_ROWS
+
     def units(self) -> Iterator[np.ndarray]:
         """The numbers of the whole split in units of work, in record order."""
-        size = _UNIT_PICTURES if self.schema.modality == IMAGE else _UNIT_ROWS
+        size = self.unit
         for start in range(0, self.index.num_records, size):
             yield np.arange(start, min(start + size, self.index.num_records))
 

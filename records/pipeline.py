@@ -18,6 +18,7 @@ No other module calls shuffle, repeat, batch, cache or prefetch.
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -251,21 +252,38 @@ def _loaded(plan: Plan) -> Iterator[tuple[np.ndarray, ...]]:
     """The chunks, read and decoded on a pool of threads; fills the cache, where there is one."""
     examples, filling = plan.examples, plan.examples.filling
     planned = plan.all_chunks()
+    if filling is not None:
+        yield from ordered_map(functools.partial(load_chunk, examples), planned)
+        filling.finish()
+        return
     payloads: Iterator[Any] = itertools.repeat(None)  # read by offset
-    if plan.has_blocks and filling is None and isinstance(plan.order, Order):
+    if plan.has_blocks and isinstance(plan.order, Order):
         planned, again = itertools.tee(planned)
         payloads = _payloads(plan, plan.order, (chunk[0] for chunk in again))
 
-    def load(item: tuple[tuple[np.ndarray, ...], Any]) -> tuple[np.ndarray, ...]:
-        chunk, payload = item
-        if payload is None:
-            return load_chunk(examples, chunk)
-        numbers, *rest = chunk
-        return examples.loader.finish(numbers, payload), examples.labels[numbers], *rest
+    def load(items: list[tuple[tuple[np.ndarray, ...], Any]]) -> list[tuple[np.ndarray, ...]]:
+        numbers = np.concatenate([chunk[0] for chunk, _ in items])
+        given = items[0][1] is not None
+        read = np.concatenate([p for _, p in items]) if given else examples.loader.read(numbers)
+        inputs, labels = examples.loader.finish(numbers, read), examples.labels[numbers]
+        size = len(numbers) // len(items)
+        parts = [slice(i * size, (i + 1) * size) for i in range(len(items))]
+        return [(inputs[p], labels[p], *c[1:]) for p, (c, _) in zip(parts, items, strict=True)]
 
-    yield from ordered_map(load, zip(planned, payloads))
-    if filling is not None:
-        filling.finish()
+    # In units, because a call has a cost of its own (epochs of texts in batches of 64 and of
+    # vectors in batches of 256 are 3.4 times as fast); the first chunk is not kept waiting, and
+    # blocks are not used up faster than they are read.
+    rows = plan.chunk_steps * plan.width
+    together = 1 if plan.has_blocks else max(1, examples.loader.unit // rows)
+    items = zip(planned, payloads)
+    units = itertools.chain([list(itertools.islice(items, 1))], _grouped(items, together))
+    for loaded in ordered_map(load, filter(None, units)):
+        yield from loaded
+
+
+def _grouped(items: Iterator[Any], size: int) -> Iterator[list[Any]]:
+    """Lists of `size` items, the last one shorter."""
+    return iter(lambda: list(itertools.islice(items, size)), [])
 
 
 def _payloads(plan: Plan, order: Order, chunks: Iterator[np.ndarray]) -> Iterator[Any]:
