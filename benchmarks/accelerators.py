@@ -153,7 +153,7 @@ def _answer(
         f"AU without the first step {median_of(used, 'au_excluding_first'):.1%}; feeds {many[0.9]} "
     )
     note += f"at AU >= 90 %, {many[0.99]} at AU >= 99 %"
-    if fed[0.9] < 1:
+    if fed[0.9] < 1 or cache == "cold":
         note += f"; {fed[0.9] / cores:.2f} per core at AU >= 90 %"
     details = dataclasses.asdict(kind) | {
         "step_ms": 1000 * kind.step_seconds,

@@ -99,7 +99,8 @@ class Most:
         fed, count = {}, max(1.0, self._together // kind.rate)
         for least in _LEAST:
             if one < least:
-                fed[least] = min(1.0, self.images[least] / kind.rate)
+                # Never more than whole epochs showed: they may have met a slower minute.
+                fed[least] = min(one / least, self.images[least] / kind.rate)
                 continue
             self._progress(f"{self._cache}, {kind.name}: how many at AU {least:.0%}")
             passes = passing(lambda n: self._trial(kind.step_seconds, int(n)), least, tried)

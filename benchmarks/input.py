@@ -27,7 +27,7 @@ import tensorflow as tf
 from benchmarks.consume import Maker, check_same, read_on_device, read_on_host
 from benchmarks.peers import text_vectorization, tfds_reader
 from benchmarks.timing import FIRST_BATCH, OURS, Comparison, Sample, alternate, fitting_count
-from benchmarks.work import Effort, Work
+from benchmarks.work import Effort, Work, shortened
 from records import open_data
 from records.buckets import make_order
 from records.examples import AnyOrder, Examples
@@ -96,7 +96,11 @@ def measure_input(work: Work, effort: Effort, progress: Progress) -> list[Compar
     Raises:
       ValueError: the systems do not deliver the same examples.
     """
-    work = dataclasses.replace(work, part=effort.parts.get(work.schema.modality))
+    with shortened(work, effort) as short:
+        return _measure_all(short, effort, progress)
+
+
+def _measure_all(work: Work, effort: Effort, progress: Progress) -> list[Comparison]:
     progress("input: checking that all systems deliver the same")
     details = {
         "global_batch_size": work.global_batch_size,

@@ -29,7 +29,7 @@ from benchmarks.external import Peer, PeerError, is_installed
 from benchmarks.input import looped_ours, make_ours, open_examples, read_epoch
 from benchmarks.peer_files import write_files
 from benchmarks.timing import OURS, Comparison, Sample, alternate, fitting_count
-from benchmarks.work import Effort, Work
+from benchmarks.work import Effort, Work, shortened
 from records.pipeline import make_arrays
 from records.schema import IMAGE, TABULAR, TOKENS
 
@@ -135,16 +135,17 @@ def measure_libraries(work: Work, effort: Effort, progress: Progress) -> list[Co
     Raises:
       ValueError: ours deliver other examples than the set holds.
     """
-    work = dataclasses.replace(work, part=effort.parts.get(work.schema.modality))
     installed = _choose(work.schema.modality, effort)
     if not installed:
         return []
-    with tempfile.TemporaryDirectory(prefix="peers") as folder, contextlib.ExitStack() as stack:
+    with contextlib.ExitStack() as stack:
+        work = stack.enter_context(shortened(work, effort))
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="peers")))
         progress("peers: writing files for them")
-        request = write_files(work, Path(folder))
-        running = _start(installed, request, Path(folder), stack)
+        request = write_files(work, folder)
+        running = _start(installed, request, folder, stack)
         progress("peers: checking that all deliver the same")
-        expected = read_expected(work, Path(folder), make_ours)
+        expected = read_expected(work, folder, make_ours)
         peers = {}
         for library, peer in running.items():
             progress(f"peers, starting and checking: {library.name}")

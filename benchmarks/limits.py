@@ -7,7 +7,7 @@
 
 Shards are in the page cache. The limits know nothing of records: reading copies every shard into
 the same memory in large pieces, CRC32C runs over whole shards in memory. libjpeg-turbo and memory
-copies are limits beside their own questions (`benchmarks.pictures`, `benchmarks.input`).
+copies are limits beside their own questions (`benchmarks.libraries`, `benchmarks.input`).
 """
 
 from __future__ import annotations

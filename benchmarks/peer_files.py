@@ -20,11 +20,10 @@ _CHUNK = 256  # records read at once
 
 
 def write_files(work: Work, folder: Path) -> dict[str, Any]:
-    """Writes the inputs and labels of the split, or the part of it, in the order of the records.
+    """Writes the inputs and labels of the split, in the order of the records.
 
     | kind | files |
     |---|---|
-    | part of a split | `<shard>`, with the records of the part alone |
     | all | `labels.npy` int64 [N]; `<shard>.idx`, the shards' indexes as DALI reads them |
     | picture | `pictures/<label>/<number>.jpg`, the bytes of the records |
     | vector | `features.npy` float32 [N, F] |
@@ -37,7 +36,7 @@ def write_files(work: Work, folder: Path) -> dict[str, Any]:
       `count`, `input_shape`, `input_dtype`, `vocab_size`, `global_batch_size`.
     """
     index = read_index(work.schema, work.split)
-    labels = index.label[: work.num_examples].astype(np.int64)
+    labels = index.label.astype(np.int64)
     np.save(folder / "labels.npy", labels)
     reader, spec = RecordReader(index), parse_spec(work.schema)
     column: list[Any] = []
@@ -52,7 +51,7 @@ def write_files(work: Work, folder: Path) -> dict[str, Any]:
         np.save(folder / "features.npy", np.stack(column).astype(np.float32))
     else:
         _write_texts(work, folder, column)
-    shards, indexes = _write_shards(index, reader, work.num_examples, folder)
+    indexes = _write_shard_indexes(index, folder)
     return {
         "modality": work.schema.modality,
         "directory": work.schema.directory,
@@ -60,7 +59,7 @@ def write_files(work: Work, folder: Path) -> dict[str, Any]:
         "input_name": work.schema.input_name,
         "label_name": work.schema.label_name,
         "folder": str(folder),
-        "shards": shards,
+        "shards": list(index.paths),
         "indexes": indexes,
         "count": work.num_examples,
         "input_shape": list(work.input_shape),
@@ -88,27 +87,14 @@ def _write_texts(work: Work, folder: Path, column: list[list[int]]) -> None:
     (folder / "words.txt").write_text("\n".join(words[2:limit]) + "\n", encoding="utf-8")
 
 
-def _write_shards(
-    index: RecordIndex, reader: RecordReader, count: int, folder: Path
-) -> tuple[list[str], list[str]]:
-    """(shards, their indexes) of the first `count` records; the shards of all are not copied.
-
-    Those of a part start with the same records, so the offsets stay.
-    """
-    shards, indexes = [], []
+def _write_shard_indexes(index: RecordIndex, folder: Path) -> list[str]:
+    """The files, one per shard: a line of offset and size for each record, framing included."""
+    indexes = []
     for shard, path in enumerate(index.paths):
-        numbers = np.flatnonzero(index.shard[:count] == shard)
-        if not len(numbers):
-            continue
+        numbers = np.flatnonzero(index.shard == shard)
         offsets, sizes = index.offset[numbers], index.length[numbers] + 16
-        if count < index.num_records:
-            path = str(folder / Path(path).name)
-            with tf.io.TFRecordWriter(path) as writer:
-                for payload in reader.read(numbers):
-                    writer.write(payload)
         rows = zip(offsets.tolist(), sizes.tolist(), strict=True)
         file = folder / f"{Path(path).name}.idx"
         file.write_text("".join(f"{offset} {size}\n" for offset, size in rows))
-        shards.append(str(path))
         indexes.append(str(file))
-    return shards, indexes
+    return indexes

@@ -19,6 +19,7 @@ from benchmarks.timing import LIMIT, OURS, PAIRED, Comparison
 _SECTION = re.compile(r"<!-- benchmarks: (?P<file>\S+) -->\n.*?<!-- end -->", re.DOTALL)
 # Longer tables are folded: a reader sees the line that sums them up, and opens what he needs.
 _MOST_ROWS = 12
+_LIBRARIES = "peers"
 _HEAD = ("set", "question", "ours", "best other", "ratio", "of the limit", "goal")
 
 
@@ -70,8 +71,30 @@ def format_section(result: Result, name: str) -> str:
     )
     lines = [f"<!-- benchmarks: {name} -->", *textwrap.wrap(intro, 100)]
     for suite in dict.fromkeys(c.suite for c in result.comparisons):
-        lines += ["", *_format_suite([c for c in result.comparisons if c.suite == suite])]
+        table = _format_libraries if suite == _LIBRARIES else _format_suite
+        lines += ["", *table([c for c in result.comparisons if c.suite == suite])]
     return "\n".join([*lines, "", "<!-- end -->"])
+
+
+def _format_libraries(comparisons: Sequence[Comparison]) -> list[str]:
+    """All that one work of ours was compared with: a row per library, a column per question."""
+    columns = {(row.answers[0].dataset, row.question): row.answers for row in group(comparisons)}
+    heads = [f"{set_name(c[0]).removesuffix('/kaggle')}, {q}" for (_, q), c in columns.items()]
+    cells = [["ours, examples/s", *(_value(c[0], OURS) for c in columns.values())]]
+    for name in dict.fromkeys(c.label(c.reference) for c in comparisons):
+        found = [[c for c in a if c.label(c.reference) == name] for a in columns.values()]
+        cells.append([name, *(_to_library(c[0]) if c else "" for c in found)])
+    lines = ["| " + " | ".join(map(_escape, row)) + " |" for row in [["", *heads], *cells]]
+    lines.insert(1, "|" + "---|" * (1 + len(heads)))
+    missed = [f"{set_name(c)}, {c.question} {_goal(c)}" for c in comparisons if c.goal_met is False]
+    more = [f"Goals missed: {'; '.join(missed)}."] if missed else []
+    title = f"**{TITLES.get(_LIBRARIES, _LIBRARIES)}**: {_summary(comparisons)}; the ratios to each"
+    return [title, "", *lines, *(["", *textwrap.wrap(more[0], 100)] if more else [])]
+
+
+def _to_library(one: Comparison) -> str:
+    """Its ratio; of a limit the share that ours reaches."""
+    return ", ".join(map(_percent, one.shares().values())) if one.kind == LIMIT else _ratio(one)
 
 
 def _format_suite(comparisons: Sequence[Comparison]) -> list[str]:
@@ -102,9 +125,9 @@ def _cells(row: Row) -> tuple[str, ...]:
     other = ratio = ""
     if best is not None:
         other = f"{best.label(best.reference)}: {_value(best, best.reference)}"
-        ratio = f"{best.ratio:.{2 if best.ratio < 10 else 1 if best.ratio < 100 else 0}f}"
-        ratio = f"**{ratio}**" if best.ratio < 1 else ratio
-    ratio += " ~" if (best or first).noisy else ""
+        ratio = _ratio(best)
+    elif first.noisy:
+        ratio = "~"
     shares = {name: share for c in row.answers for name, share in c.shares().items()}
     limits = [f"{_percent(s)} ({name.removeprefix('limit: ')})" for name, s in shares.items()]
     return (
@@ -112,10 +135,16 @@ def _cells(row: Row) -> tuple[str, ...]:
         _escape(row.question),
         _value(best or first, OURS),
         _escape(other),
-        ratio.strip(),
+        ratio,
         _escape(", ".join(limits)),
         _escape(_goals(row)),
     )
+
+
+def _ratio(one: Comparison) -> str:
+    ratio = f"{one.ratio:.{2 if one.ratio < 10 else 1 if one.ratio < 100 else 0}f}"
+    ratio = f"**{ratio}**" if one.ratio < 1 else ratio
+    return f"{ratio} ~" if one.noisy else ratio
 
 
 def _percent(share: float) -> str:

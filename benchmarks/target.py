@@ -111,15 +111,15 @@ class Race:
 def measure_target(work: Work, effort: Effort, progress: Progress) -> list[Comparison]:
     """Times all systems on one set; [] for a set without a target of its own.
 
-    `--quick` runs one seed of the tables only.
+    Quick runs leave it out: the report's way takes half a minute even on a table.
 
     Raises:
       ChildError: a run failed.
     """
     goal = GOALS.get(work.schema.name.rpartition("/")[0])
-    if goal is None or (not effort.tune and goal.settings is not _TABLE):
+    if goal is None or not effort.tune:
         return []
-    seeds = min(effort.repetitions, goal.seeds) if effort.tune else 1
+    seeds = min(effort.repetitions, goal.seeds)
     return [measure_goal(work, goal, seeds, lambda text: progress(f"target, {text}"))]
 
 

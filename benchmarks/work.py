@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from benchmarks.repeat import repeat_set
 from records.data import Data, InputConfig
 from records.fingerprint import check_fingerprint
 from records.schema import IMAGE, TABULAR, TEXT, TOKENS, Schema, find_directory, read_schema
@@ -54,7 +55,7 @@ class Effort:
         every installed one.
       skipped: where a part says, one sentence each, what it left out, and why.
       step_ms: times of a step, ms, of further emulated accelerators.
-      parts: by modality, how many examples input questions take at most.
+      most: by modality, how many examples input questions take.
     """
 
     repetitions: int
@@ -65,7 +66,7 @@ class Effort:
     peers: tuple[str, ...] | None = None
     skipped: list[str] = dataclasses.field(default_factory=list)
     step_ms: tuple[float, ...] = ()
-    parts: dict[str, int] = dataclasses.field(default_factory=dict)
+    most: dict[str, int] = dataclasses.field(default_factory=dict)
 
 
 # A recurrent step takes about 50 ms and a frozen backbone 15 ms a picture on two processors:
@@ -80,7 +81,7 @@ QUICK = Effort(
     },
     replicas={TABULAR: (), IMAGE: (), TOKENS: ()},
     tune=False,
-    parts={IMAGE: 256, TOKENS: 4096},
+    most={IMAGE: 256, TOKENS: 4096},
 )
 # 54 steps of the small MLP take 4 ms, and `fit` spends as much once an epoch: the set is repeated,
 # so that steps are compared, not ends of epochs.
@@ -139,7 +140,6 @@ class Work:
       input_shape, input_dtype: one example's input: uint8 [S, S, C], int32 [T], float32 [F].
       vocab_size: ids at or above it become 1.
       global_batch_size: B; a system may leave the last batch smaller.
-      part: the first examples only, so many; None takes all.
     """
 
     schema: Schema
@@ -149,17 +149,11 @@ class Work:
     input_dtype: str
     vocab_size: int
     global_batch_size: int
-    part: int | None = None
 
     @property
     def num_examples(self) -> int:
-        """Examples of the split, or of the part of it."""
-        return min(self.schema.split_counts[self.split], self.part or 2**62)
-
-    @property
-    def tfds_split(self) -> str:
-        """The same examples as TFDS names them."""
-        return self.split if self.part is None else f"{self.split}[:{self.num_examples}]"
+        """Examples of the split."""
+        return self.schema.split_counts[self.split]
 
     @property
     def steps_per_epoch(self) -> int:
@@ -232,3 +226,14 @@ def view(work: Work) -> Iterator[Work]:
             if file.is_file():
                 (target / file.name).symlink_to(file.resolve())
         yield open_work(str(target))
+
+
+@contextlib.contextmanager
+def shortened(work: Work, effort: Effort) -> Iterator[Work]:
+    """The same work on a set of the split's first examples alone, where the effort says so."""
+    count = effort.most.get(work.schema.modality, work.num_examples)
+    if count >= work.num_examples:
+        yield work
+        return
+    with tempfile.TemporaryDirectory(prefix="benchmark") as folder:
+        yield open_work(repeat_set(work.schema, work.split, count, folder))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import re
 import sys
@@ -16,7 +17,9 @@ import tensorflow as tf
 
 from benchmarks import equal_work, external, libraries, peer_files, work
 from benchmarks.libraries import COLD, LOOPED, WARM, Library
+from benchmarks.peers import protocol
 from benchmarks.timing import OURS, Comparison
+from records.index import RecordReader, read_index
 
 # Does the work, or does it wrong in the way that `fault` names.
 _PEER = f"""
@@ -122,7 +125,7 @@ def test_a_peer_that_does_other_work_is_named_and_spoils_nothing(
     absent = fake("absent", file="absent")
     monkeypatch.setattr(libraries, "LIBRARIES", (*map(fake, faults), right, absent))
     found = _measure(one)
-    count = min(_SHORT.parts.get(one.schema.modality, one.num_examples), one.num_examples)
+    count = min(_SHORT.most.get(one.schema.modality, one.num_examples), one.num_examples)
     said = "\n".join(_SHORT.skipped)
     assert "absent: not installed (make peers)" in _SHORT.skipped
     for fault, words in faults.items():
@@ -210,21 +213,40 @@ def test_rows_are_compared_with_their_labels() -> None:
             equal_work.check_equal("x", rows, classes, (ours, labels))
 
 
-def test_shards_of_a_part_hold_its_records(synthetic_data_dir: Path, tmp_path: Path) -> None:
+def test_what_was_read_ahead_is_dropped_over_several_epochs() -> None:
+    batch = (np.zeros(2), np.zeros(2))
+    stream = iter([batch] * 10)
+    protocol._drop(lambda: itertools.islice(stream, 3), 8)
+    assert len(list(stream)) == 2
+    with pytest.raises(ValueError, match="at least one batch, received none"):
+        protocol._drop(lambda: iter(()), 1)
+
+
+def test_a_short_set_holds_the_first_records(synthetic_data_dir: Path, tmp_path: Path) -> None:
     whole = _open(synthetic_data_dir, "fetal_health")
-    part = dataclasses.replace(whole, part=whole.num_examples // 2)
-    assert part.num_examples == whole.num_examples // 2
-    for one in (whole, part):
-        folder = tmp_path / str(one.num_examples)
-        folder.mkdir()
-        request = peer_files.write_files(one, folder)
-        found = list(tf.data.TFRecordDataset(request["shards"]).as_numpy_iterator())
-        assert len(found) == request["count"] == one.num_examples
-        assert len(np.load(folder / "labels.npy")) == len(np.load(folder / "features.npy"))
-        cut = []
-        for shard, index in zip(request["shards"], request["indexes"], strict=True):
-            data = Path(shard).read_bytes()
-            for line in Path(index).read_text().splitlines():
-                offset, size = map(int, line.split())
-                cut.append(data[offset + 12 : offset + size - 4])
-        assert cut == found
+    half = whole.num_examples // 2
+    short = dataclasses.replace(_SHORT, most={"tabular": half})
+    with work.shortened(whole, short) as part:
+        assert part.num_examples == half
+        for one in (whole, part):
+            folder = tmp_path / str(one.num_examples)
+            folder.mkdir()
+            request = peer_files.write_files(one, folder)
+            found = list(tf.data.TFRecordDataset(request["shards"]).as_numpy_iterator())
+            assert len(found) == request["count"] == one.num_examples
+            assert len(np.load(folder / "labels.npy")) == len(np.load(folder / "features.npy"))
+            cut = []
+            for shard, index in zip(request["shards"], request["indexes"], strict=True):
+                data = Path(shard).read_bytes()
+                for line in Path(index).read_text().splitlines():
+                    offset, size = map(int, line.split())
+                    cut.append(data[offset + 12 : offset + size - 4])
+            assert cut == found
+        assert cut == _read_records(whole)[:half]
+    with work.shortened(whole, _SHORT) as same:
+        assert same is whole
+
+
+def _read_records(one: work.Work) -> list[bytes]:
+    index = read_index(one.schema, one.split)
+    return RecordReader(index).read(np.arange(index.num_records)).tolist()

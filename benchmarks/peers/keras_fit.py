@@ -72,20 +72,18 @@ def make_tuned(
 
     Args:
       work: what is trained.
-      every_setting: try all numbers of steps per call, not only the largest, and longer.
+      every_setting: with the better compiler setting of whole epochs try fewer steps a call,
+        too, and all of them longer.
       progress: told what runs next.
 
     Returns:
       (train, trials): `train(epochs)`; `trials` names the setting chosen and the seconds that
       an epoch took with each.
     """
-    wanted = (*_TRIALS, work.steps_per_epoch)
-    steps = dict.fromkeys(min(n, work.steps_per_epoch) for n in wanted)
-    tried = list(steps) if every_setting else list(steps)[-1:]
-    candidates = [(n, xla) for n in tried for xla in (False, True)]
     trained: dict[str, Callable[[int], None]] = {}
     seconds: dict[str, float] = {}
-    for steps_per_execution, xla in candidates:
+
+    def attempt(steps_per_execution: int, xla: bool) -> float:
         name = f"steps_per_execution={steps_per_execution}, jit_compile={xla}"
         progress(f"trying {name}")
         train = _make_cached(work, steps_per_execution, xla)
@@ -93,6 +91,13 @@ def make_tuned(
         # The better of two epochs, where there is time: one hiccup must not rule a setting out.
         seconds[name] = min(_time_epoch(train) for _ in range(2 if every_setting else 1))
         trained[name] = train
+        return seconds[name]
+
+    whole = work.steps_per_epoch
+    plain, compiled = (attempt(whole, xla) for xla in (False, True))
+    if every_setting:
+        for steps in dict.fromkeys(n for n in _TRIALS if n < whole):
+            attempt(steps, compiled < plain)
     best = min(seconds, key=lambda name: seconds[name])
     return trained[best], {"chosen": best, "epoch_seconds": seconds}
 

@@ -57,8 +57,7 @@ def serve(prepare: Callable[[dict[str, Any]], Epoch], read_ahead: int = 0) -> No
 
 
 def _read(epoch: Epoch, epochs: int, read_ahead: int) -> dict[str, Any]:
-    for _ in itertools.islice(epoch(), read_ahead):
-        pass
+    _drop(epoch, read_ahead)
     examples, first = 0, None
     start = time.perf_counter()
     for _ in range(epochs):
@@ -69,6 +68,15 @@ def _read(epoch: Epoch, epochs: int, read_ahead: int) -> dict[str, Any]:
             examples += len(labels)
     seconds = time.perf_counter() - start
     return {"seconds": seconds, "first_batch_seconds": first, "examples": examples}
+
+
+def _drop(epoch: Epoch, count: int) -> None:
+    """Takes `count` batches, of several epochs where one holds fewer."""
+    while count > 0:
+        taken = sum(1 for _ in itertools.islice(epoch(), count))
+        if not taken:
+            raise ValueError("an epoch expected at least one batch, received none")
+        count -= taken
 
 
 def _store(batches: Iterable[Batch], request: dict[str, Any], file: str) -> None:

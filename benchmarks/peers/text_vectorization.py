@@ -36,8 +36,8 @@ def _read_texts(work: Work) -> tuple[list[str], np.ndarray, list[str]]:
     """(texts, labels int64 [N], words by id)."""
     schema = work.schema
     index = read_index(schema, work.split)
-    payloads = RecordReader(index).read(np.arange(work.num_examples))
+    payloads = RecordReader(index).read(np.arange(index.num_records))
     rows = tf.io.parse_example(tf.constant(payloads.tolist(), tf.string), parse_spec(schema))
     words = list(schema.vocabulary() or ())
     texts = [" ".join(words[i] for i in ids) for ids in rows[schema.input_name].to_list()]
-    return texts, index.label[: work.num_examples], words
+    return texts, index.label, words

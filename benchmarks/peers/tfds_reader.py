@@ -28,7 +28,7 @@ def make_plain(work: Work, endless: bool = False) -> tf.data.Dataset:
     TFDS caches the decoded examples of a small set by itself, since no files are shuffled.
     """
     builder = tfds.builder_from_directory(work.schema.directory)
-    dataset = builder.as_dataset(split=work.tfds_split)
+    dataset = builder.as_dataset(split=work.split)
     dataset = dataset.map(_finish_plain(work), tf.data.AUTOTUNE).batch(work.global_batch_size)
     dataset = dataset.repeat() if endless else dataset
     return dataset.prefetch(_PREFETCH_BATCHES)
@@ -46,7 +46,7 @@ def make_tuned(work: Work, endless: bool = False) -> tf.data.Dataset:
     skip = {schema.input_name: tfds.decode.SkipDecoding()} if schema.modality == IMAGE else None
     wanted = {schema.input_name, schema.label_name}
     dataset = builder.as_dataset(
-        split=work.tfds_split,
+        split=work.split,
         shuffle_files=True,
         decoders=tfds.decode.PartialDecoding(wanted, decoders=skip),
         read_config=tfds.ReadConfig(try_autocache=False),
