@@ -69,6 +69,8 @@ def format_section(result: Result, name: str) -> str:
         "best other system, median of the rounds; bold where the other one is faster. *Of the "
         "limit*: share of what could be reached at most. `~`: noisy."
     )
+    if not result.content.get("complete", True):
+        intro += " The run did not come to its end: later parts are missing."
     lines = [f"<!-- benchmarks: {name} -->", *textwrap.wrap(intro, 100)]
     for suite in dict.fromkeys(c.suite for c in result.comparisons):
         table = _format_libraries if suite == _LIBRARIES else _format_suite
@@ -79,17 +81,21 @@ def format_section(result: Result, name: str) -> str:
 def _format_libraries(comparisons: Sequence[Comparison]) -> list[str]:
     """All that one work of ours was compared with: a row per library, a column per question."""
     columns = {(row.answers[0].dataset, row.question): row.answers for row in group(comparisons)}
-    heads = [f"{set_name(c[0]).removesuffix('/kaggle')}, {q}" for (_, q), c in columns.items()]
+    heads = [f"{_set(c[0])}, {q}" for (_, q), c in columns.items()]
     cells = [["ours, examples/s", *(_value(c[0], OURS) for c in columns.values())]]
     for name in dict.fromkeys(c.label(c.reference) for c in comparisons):
         found = [[c for c in a if c.label(c.reference) == name] for a in columns.values()]
         cells.append([name, *(_to_library(c[0]) if c else "" for c in found)])
     lines = ["| " + " | ".join(map(_escape, row)) + " |" for row in [["", *heads], *cells]]
     lines.insert(1, "|" + "---|" * (1 + len(heads)))
-    missed = [f"{set_name(c)}, {c.question} {_goal(c)}" for c in comparisons if c.goal_met is False]
+    missed = [f"{_set(c)}, {c.question} {_goal(c)}" for c in comparisons if c.goal_met is False]
     more = [f"Goals missed: {'; '.join(missed)}."] if missed else []
     title = f"**{TITLES.get(_LIBRARIES, _LIBRARIES)}**: {_summary(comparisons)}; the ratios to each"
     return [title, "", *lines, *(["", *textwrap.wrap(more[0], 100)] if more else [])]
+
+
+def _set(one: Comparison) -> str:
+    return set_name(one).removesuffix("/kaggle")
 
 
 def _to_library(one: Comparison) -> str:
@@ -131,7 +137,7 @@ def _cells(row: Row) -> tuple[str, ...]:
     shares = {name: share for c in row.answers for name, share in c.shares().items()}
     limits = [f"{_percent(s)} ({name.removeprefix('limit: ')})" for name, s in shares.items()]
     return (
-        _escape(set_name(first).removesuffix("/kaggle")),
+        _escape(_set(first)),
         _escape(row.question),
         _value(best or first, OURS),
         _escape(other),

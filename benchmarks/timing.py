@@ -179,7 +179,7 @@ class Comparison:
 
     def shares(self) -> dict[str, float]:
         """Speed of ours as a share of each limit's, median of the rounds, by the limit's name."""
-        limits = {name: name for name in self.samples if name.startswith(LIMIT)}
+        limits = {self.label(name): name for name in self.samples if name.startswith(LIMIT)}
         if self.kind == LIMIT:
             limits[self.label(self.reference)] = self.reference
         return {k: float(np.median(self.ratios(name))) for k, name in limits.items()}

@@ -223,6 +223,10 @@ def test_markdown_has_one_row_per_question_or_library() -> None:
     assert "| set | real input | 980 | 99.0% (constant batch) | time ≤ 1.02: met |" in table
     assert len(rows) == len(_everything()) - 2  # DALI and its limit stand there
     assert "**Input**: ours faster in 1 of 2 comparisons" in table
+    assert "did not come to its end" not in text
+    broken = _result(_everything(), complete=False)
+    found = " ".join(report_markdown.format_section(broken, "x/run.json").split())
+    assert "The run did not come to its end: later parts are missing." in found
 
 
 def test_long_tables_are_folded() -> None:
