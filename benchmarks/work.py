@@ -93,7 +93,7 @@ _B0 = Question(
     "efficientnet_b0",
     1.0,
     {"freeze": False, "weights": "random", "image_size": 64, "augment": False} | _BATCH_32,
-    examples=256,
+    examples=128,
 )
 # The report's transfer learning, whose backbone `fit` runs in every step: few pictures, as above.
 _RESNET = Question(
@@ -112,9 +112,9 @@ FULL = Effort(
         ),
         IMAGE: (_B0, Question("efficientnet_lite0", examples=1024), _RESNET),
         TOKENS: (
-            Question("lstm", 1.0, examples=2048),
-            Question("lstm", settings=_BATCH_32, examples=1024, report=True),
-            Question("gru", examples=2048),
+            Question("lstm", 1.0, examples=1024),
+            Question("lstm", settings=_BATCH_32, examples=512, report=True),
+            Question("gru", examples=1024),
         ),
     },
     replicas={
