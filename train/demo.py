@@ -95,12 +95,17 @@ def _train(name: str, options: argparse.Namespace, logs: Path) -> None:
     run_command(f"training {SETS[name]} on {name}/synthetic", command, logs / f"{name}.log")
 
 
+# Beside `tfds.load` and Keras `fit` alone: all suites take minutes.
+_SUITES = {"readers": "benchmarks.json", "fit": "benchmarks-fit.json"}
+
+
 def _benchmark(options: argparse.Namespace, logs: Path) -> None:
     sets = [f"{name}/synthetic" for name in SETS]
     flags = ["--quick", "--repeats", "1", "--data-dir", str(options.data_dir), "--dataset", *sets]
-    flags += ["--output", str(options.run_dir / "benchmarks.json")]
-    command = python_command("benchmarks.run", *flags)
-    run_command("benchmarking briefly", command, logs / "benchmarks.log")
+    for suite, file in _SUITES.items():
+        more = ["--suite", suite, "--output", str(options.run_dir / file)]
+        command = python_command("benchmarks.run", *flags, *more)
+        run_command(f"benchmarking briefly, {suite}", command, logs / f"benchmarks-{suite}.log")
 
 
 def summary_lines(options: argparse.Namespace) -> list[str]:
@@ -152,7 +157,9 @@ def _read_run(folder: Path) -> tuple[dict[str, Any], float]:
 
 def _benchmark_lines(file: Path) -> list[str]:
     """Each comparison: ours, the best other system, the ratio."""
-    comparisons = json.loads(file.read_text(encoding="utf-8"))["comparisons"]
+    files = [file.with_name(name) for name in _SUITES.values()]
+    texts = [f.read_text(encoding="utf-8") for f in files if f.exists()]
+    comparisons = [one for text in texts for one in json.loads(text)["comparisons"]]
     lines = ["", "benchmark, one short repetition (for figures: make bench)"]
     lines += [f"  {'set':16}{'question':34}{'ours':>12}{'best other':>12}{'ratio':>8}"]
     for one in comparisons:
