@@ -25,7 +25,7 @@ from train.strategy import Cluster
 # The loop begins with calls of one step and finds its pace within the second epoch.
 WARM_UP_EPOCHS = 2
 # A call of `fit` costs about 30 ms besides its epochs: repetitions long enough to hide that.
-_SECONDS_FACTOR = 4
+_SECONDS_FACTOR = 3
 _HEAD_NOTE = "the head alone, on the features of the frozen backbone"
 
 Progress = Callable[[str], None]

@@ -29,8 +29,10 @@ from benchmarks.loop import (
 from benchmarks.peers import keras_fit
 from benchmarks.timing import OURS, Comparison, Sample, alternate
 from benchmarks.work import Effort, Question, Work
+from records.schema import TABULAR
 from train.strategy import make_cluster
 
+_MOST_ROUNDS = 3  # of pictures and texts, whose epochs take longer than a repetition should
 REPORT = "report"
 _REPORT_NOTE = "report: fit(x, y) on NumPy arrays at Keras's defaults, the report's own way"
 
@@ -76,7 +78,10 @@ def _measure_model(work: Work, question: Question, effort: Effort, show: Progres
             f"{_REPORT_NOTE}, without XLA, the backbone every step: epochs of "
             f"{len(pictures.labels)} pictures, {built.config.weights} weights"
         )
-    samples = alternate(systems, effort.repetitions, progress)
+    rounds = effort.repetitions
+    if work.schema.modality != TABULAR:
+        rounds = min(rounds, _MOST_ROUNDS)
+    samples = alternate(systems, rounds, progress)
     steps, told = _tell_steps(built, samples)
     return Comparison(
         suite="train",
