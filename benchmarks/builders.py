@@ -38,7 +38,7 @@ from records.schema import find_directory
 _ROOT = Path(__file__).resolve().parent.parent
 _ROUNDS = 2  # at most
 # Cleaning has to outweigh what happens once: 4 s until TensorFlow is loaded.
-_SONGS, _ARTISTS = 110_000, 4_000
+_SONGS, _ARTISTS = 150_000, 4_000
 _JOINED = 2  # generated lyrics in a text
 _MOST_CORES = 4
 _GOALS = {2: 1.7}  # of full texts
