@@ -33,7 +33,7 @@ from benchmarks.timing import OURS, Comparison, Sample, alternate
 from benchmarks.work import DATASETS, Effort, Work
 from builders.song_lyrics import synthetic, tables
 from records.fingerprint import read_fingerprint
-from records.schema import find_directory
+from records.schema import TABULAR, find_directory
 
 _ROOT = Path(__file__).resolve().parent.parent
 _ROUNDS = 2  # at most
@@ -116,12 +116,14 @@ class _Builds:
 def measure_builders(work: Work, effort: Effort, progress: Progress) -> list[Comparison]:
     """The questions about one set; none for a set that is not this project's.
 
+    `--quick` builds tables only: loading TensorFlow takes most of it.
+
     Raises:
       ValueError: builds of the same files differ in their bytes.
       benchmarks.child.ChildError: a build failed.
     """
     name, config = work.schema.name.split("/")[:2]
-    if name not in DATASETS:
+    if name not in DATASETS or (not effort.tune and work.schema.modality != TABULAR):
         return []
     rounds = min(_ROUNDS, effort.repetitions) if effort.tune else 1
     every = len(os.sched_getaffinity(0))
