@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn import metrics as reference
 
-from train.evaluate import metrics_from_confusion, metrics_from_logits
+from train.metrics import metrics_from_confusion, metrics_from_logits
 
 
 @pytest.mark.parametrize("seed", range(5))
