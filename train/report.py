@@ -14,6 +14,7 @@ from train import board, figures
 from train.config import TrainConfig
 from train.folder import RunFolder, versions
 from train.metrics import Metrics
+from train.model_input import ModelInput
 from train.profile import read_input_share
 from train.strategy import Cluster
 
@@ -102,6 +103,7 @@ def write_run(
     temporary = folder.path / ".model.keras"
     training.model.save(temporary)
     temporary.replace(folder.path / "model.keras")
+    ModelInput.of(data).write(folder)
     folder.write_bytes("curves.png", figures.draw_curves(history))
     name, metrics = list(result.metrics.items())[-1]
     confusion = figures.draw_confusion(metrics.confusion, result.schema.class_names, name)

@@ -1,0 +1,279 @@
+"""Command line: every figure of a finished run on one split, with intervals and what went wrong.
+
+    python -m train.evaluate RUN
+    python -m train.evaluate RUN --split test
+
+Reading the test split is a deliberate act: without --split it is the validation examples.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import io
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from records.quiet import import_tensorflow_quietly
+from train.writing import write_atomically
+
+if TYPE_CHECKING:
+    from records.data import Data
+    from records.examples import Examples
+    from train.finished import FinishedRun
+    from train.scores import Bootstrap
+
+# Of the text of an error: enough to see what it is about; a lyric is its author's.
+_TEXT_CHARACTERS = 200
+
+
+def parse_arguments(arguments: list[str]) -> argparse.Namespace:
+    """Parses command-line flags; prints usage and exits with 2 where they are wrong."""
+    parser = argparse.ArgumentParser(
+        prog="python -m train.evaluate",
+        description="Measures a finished run on a split of the set that it was trained on, and "
+        "writes RUN/evaluation-<split>/.",
+        allow_abbrev=False,
+    )
+    add = parser.add_argument
+    add("run", metavar="RUN", help="a run folder")
+    add(
+        "--split",
+        default="validation",
+        help="validation (default), train, test, or another split of the set; settings are chosen "
+        "by validation, and test is read once, when they are",
+    )
+    add("--data-dir", help="where prepared sets lie (default: as train.run)")
+    add("--resamples", type=int, default=2000, metavar="N", help="of the bootstrap (default: 2000)")
+    add("--seed", type=int, default=0, metavar="N", help="of the bootstrap (default: 0)")
+    add("--percent", type=float, default=95.0, metavar="X", help="of an interval (default: 95)")
+    add("--errors", type=int, default=25, metavar="N", help="worst errors shown (default: 25)")
+    options = parser.parse_args(arguments)
+    if options.resamples < 1 or not 0 < options.percent < 100 or options.errors < 0:
+        parser.error("expected --resamples >= 1, 0 < --percent < 100 and --errors >= 0")
+    return options
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Evaluates and writes; returns the exit code."""
+    options = parse_arguments(sys.argv[1:] if arguments is None else arguments)
+    import_tensorflow_quietly()
+    from train.scores import Bootstrap
+
+    bootstrap = Bootstrap(options.resamples, options.seed, options.percent)
+    try:
+        evaluate(options.run, options.split, options.data_dir, bootstrap, options.errors)
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def evaluate(
+    path: str | Path, split: str, data_dir: str | None, bootstrap: Bootstrap, num_errors: int
+) -> dict[str, Any]:
+    """Measures a run on a split, prints a summary and writes `evaluation-<split>` in its folder.
+
+    Returns:
+      What `evaluation.json` holds.
+
+    Raises:
+      ValueError: no finished run, no such split, or other data than the run's.
+      FileNotFoundError: the set is not there.
+    """
+    from train.finished import open_run
+
+    run = open_run(path)
+    print(f"{run.config.model} of {run.path} on {run.input.dataset}, split {split}", flush=True)
+    data, examples, probability = predict_split(run, split, data_dir)
+    found = _measure(run, split, data, examples, probability, bootstrap)
+    folder = run.path / f"evaluation-{split}"
+    folder.mkdir(exist_ok=True)
+    _write(folder, split, run.input.class_names, examples, probability, num_errors)
+    write_atomically(folder / "evaluation.json", (json.dumps(found, indent=2) + "\n").encode())
+    _print_summary(found, folder)
+    return found
+
+
+def predict_split(
+    run: FinishedRun, split: str, data_dir: str | None = None
+) -> tuple[Data, Examples, np.ndarray]:
+    """The data, the examples of a split, and the run's probabilities float64 [n, C] of them.
+
+    Raises: as `evaluate`.
+    """
+    from records.fingerprint import check_fingerprint
+    from records.schema import find_directory, read_schema
+    from train.finished import probabilities
+    from train.predictor import Predictor
+    from train.setup import open_examples
+    from train.strategy import make_cluster, set_up_devices
+
+    set_up_devices(None, run.config.deterministic)
+    directory = find_directory(run.config.dataset, data_dir)
+    fingerprint = check_fingerprint(directory)
+    if fingerprint != run.fingerprint:
+        raise ValueError(
+            f"train/evaluate: {directory} expected the data that {run.path} was trained on "
+            f"(fingerprint {run.fingerprint[:12]}), received others ({fingerprint[:12]}). Name "
+            "theirs with --data-dir, or train again on these"
+        )
+    schema = read_schema(directory, run.config.feature)
+    if split != "validation":  # which may be a part of train
+        schema.check_split(split)
+    cluster = make_cluster("one_device")
+    data, level, roles = open_examples(run.config, schema, cluster)
+    examples = roles[split] if split in roles else data.examples(split)
+    rows, buckets = int(run.config.global_batch_size or 1), run.config.length_buckets
+    predictor = Predictor(run.load_model(), examples, cluster, level, rows, buckets)
+    return data, examples, probabilities(predictor.outputs(f"predicting {split}"))
+
+
+def _measure(
+    run: FinishedRun,
+    split: str,
+    data: Data,
+    examples: Examples,
+    probability: np.ndarray,
+    bootstrap: Bootstrap,
+) -> dict[str, Any]:
+    """What `evaluation.json` holds."""
+    from sklearn.metrics import confusion_matrix
+
+    from train import scores
+
+    labels, names = examples.subset_labels, run.input.class_names
+    groups = examples.index.group[examples.numbers] if data.schema.group_name else None
+    ranges = scores.intervals(probability, labels, bootstrap, groups)
+    classes, predicted = range(len(names)), probability.argmax(1)
+    calibration = scores.calibration_bins(probability, labels)
+    drawn = f"groups ({data.schema.group_name})" if data.schema.group_name else "examples"
+    return {
+        "dataset": run.input.dataset,
+        "data_fingerprint": run.fingerprint,
+        "split": split,
+        "examples": len(labels),
+        "metrics": scores.to_json(scores.score(probability, labels), names),
+        "intervals": scores.to_json(ranges, names),
+        "bootstrap": {
+            "resamples": bootstrap.resamples,
+            "seed": bootstrap.seed,
+            "percent": bootstrap.percent,
+            "method": "percentile",
+            "drawn": drawn,
+            "units": len(labels if groups is None else np.unique(groups)),
+        },
+        "confusion_matrix": confusion_matrix(labels, predicted, labels=classes).tolist(),
+        "calibration": {k: scores.to_json({k: v}, names)[k] for k, v in calibration.items()},
+    }
+
+
+def _write(
+    folder: Path,
+    split: str,
+    names: tuple[str, ...],
+    examples: Examples,
+    probability: np.ndarray,
+    num_errors: int,
+) -> None:
+    """The figures, and the errors of which the model was most certain."""
+    from sklearn.metrics import confusion_matrix
+
+    from records.schema import IMAGE
+    from train import figures, scores
+
+    labels, predicted = examples.subset_labels, probability.argmax(1)
+    confusion = confusion_matrix(labels, predicted, labels=range(len(names)))
+    picture = figures.draw_confusion(confusion, names, split)
+    write_atomically(folder / "confusion_matrix.png", picture)
+    bins = scores.calibration_bins(probability, labels)
+    write_atomically(folder / "calibration.png", figures.draw_calibration(bins, split))
+    wrong = np.flatnonzero(predicted != labels)
+    certain = probability[wrong, predicted[wrong]]
+    worst = wrong[np.argsort(-certain, kind="stable")[:num_errors]]
+    rows = worst_errors(examples, worst, probability, names)
+    text = io.StringIO()
+    header = ("record", "id", "true", "predicted", "probability", "probability_of_true", "text")
+    writer = csv.DictWriter(text, header)
+    writer.writeheader()
+    writer.writerows(rows)
+    write_atomically(folder / "worst_errors.csv", text.getvalue().encode())
+    if examples.schema.modality == IMAGE and rows:
+        pictures = examples.loader.load(examples.numbers[worst])
+        titles = [f"{r['id']}\n{r['true']} as {r['predicted']}\n{r['probability']}" for r in rows]
+        write_atomically(folder / "worst_errors.png", figures.draw_pictures(pictures, titles))
+
+
+def worst_errors(
+    examples: Examples, chosen: np.ndarray, probability: np.ndarray, names: tuple[str, ...]
+) -> list[dict[str, Any]]:
+    """A row of `worst_errors.csv` for each of the examples `chosen`, int [e] in the subset."""
+    import tensorflow as tf
+
+    numbers, labels = examples.numbers[chosen], examples.subset_labels
+    rows = []
+    for i, number, payload in zip(chosen, numbers, examples.loader.read(numbers), strict=True):
+        stored = tf.train.Example.FromString(payload).features.feature
+        predicted = int(probability[i].argmax())
+        rows.append(
+            {
+                "record": int(number),
+                "id": _text(stored, examples.schema.id_name),
+                "true": names[labels[i]],
+                "predicted": names[predicted],
+                "probability": f"{probability[i, predicted]:.6f}",
+                "probability_of_true": f"{probability[i, labels[i]]:.6f}",
+                "text": " ".join(_text(stored, "text").split())[:_TEXT_CHARACTERS],
+            }
+        )
+    return rows
+
+
+def _text(stored: Any, name: str | None) -> str:
+    """A stored string or integer as text; "" where there is none."""
+    if name is None or name not in stored:
+        return ""
+    feature = stored[name]
+    if feature.bytes_list.value:
+        return str(feature.bytes_list.value[0], "utf-8", "replace")
+    return str(feature.int64_list.value[0]) if feature.int64_list.value else ""
+
+
+def _print_summary(found: dict[str, Any], folder: Path) -> None:
+    made = found["bootstrap"]
+    print(
+        f"{found['examples']:,} examples of split {found['split']}; {made['percent']:g} % "
+        f"intervals by percentiles of {made['resamples']} resamples of {made['units']:,} "
+        f"{made['drawn']}, seed {made['seed']}"
+    )
+    for name, value in found["metrics"].items():
+        limits = found["intervals"][name]
+        if not isinstance(value, dict):
+            print(f"  {name.replace('_', ' '):18} {_figure(value)}  {_range(limits)}")
+    names = [k for k, v in found["metrics"].items() if isinstance(v, dict)]
+    width = max(map(len, found["metrics"][names[0]]))
+    print(f"  {'':{width}}" + "".join(f"  {name:24}" for name in names))
+    for c in found["metrics"][names[0]]:
+        cells = [
+            f"  {_figure(found['metrics'][n][c])} {_range(found['intervals'][n][c])}" for n in names
+        ]
+        print(f"  {c:{width}}" + "".join(cells))
+    print(
+        f"more: {folder}/evaluation.json, confusion_matrix.png, calibration.png, worst_errors.csv"
+    )
+
+
+def _figure(value: float | None) -> str:
+    return f"{'-':>6}" if value is None else f"{value:6.4f}"
+
+
+def _range(limits: list[float | None]) -> str:
+    return f"[{_figure(limits[0])}, {_figure(limits[1])}]"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
