@@ -68,13 +68,15 @@ def predict(path: str | Path, source: Path, output: Path, column: str = "text") 
       OSError: there is no such input, or the output cannot be written.
     """
     from train.finished import open_run
-    from train.read_inputs import Unusable, read_inputs
+    from train.read_inputs import Unusable, make_preparation, read_raw
 
     run = open_run(path)
+    prepare = make_preparation(run.input)
     unusable: list[tuple[str, str]] = []
 
     def usable() -> Iterator[tuple[str, np.ndarray]]:
-        for name, value in read_inputs(source, run.input, column):
+        for name, raw in read_raw(source, run.input, column):
+            value = prepare(raw)
             if isinstance(value, Unusable):
                 unusable.append((name, value.reason))
             else:
@@ -85,7 +87,8 @@ def predict(path: str | Path, source: Path, output: Path, column: str = "text") 
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["input", "predicted", *(f"probability_{name}" for name in names)])
     count = 0
-    for count, (name, row) in enumerate(predict_items(run, usable()), 1):
+    for name, row in predict_items(run, usable()):
+        count += 1
         writer.writerow([name, names[row.argmax()], *(f"{p:.8f}" for p in row)])
     total = count + len(unusable)
     if count:

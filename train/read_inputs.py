@@ -1,7 +1,4 @@
-"""Reads what a model is to predict: rows of a CSV, pictures, texts; item by item.
-
-An item is (name, value); a value that cannot be used is an `Unusable` with the reason.
-"""
+"""Reads what a model is to predict, item by item, and makes it ready as in training."""
 
 from __future__ import annotations
 
@@ -26,16 +23,17 @@ _FIELD_BYTES = 2**27
 
 @dataclasses.dataclass(frozen=True)
 class Unusable:
-    """Why an item cannot be predicted."""
+    """An item that cannot be predicted, and why."""
 
     reason: str
 
 
-Items = Iterator[tuple[str, np.ndarray | Unusable]]
+Raw = np.ndarray | bytes | str | Unusable
+Items = Iterator[tuple[str, Raw]]
 
 
-def read_inputs(path: Path, wanted: ModelInput, column: str) -> Items:
-    """Yields the items of a file or folder, made ready for the model as in training.
+def read_raw(path: Path, wanted: ModelInput, column: str) -> Items:
+    """Yields the items of a file or folder as they are.
 
     Args:
       path: tables: a CSV with a header. Pictures: one, or a folder, looked through with all that is
@@ -44,8 +42,9 @@ def read_inputs(path: Path, wanted: ModelInput, column: str) -> Items:
       column: see above.
 
     Yields:
-      (name, float32 [F], uint8 [S, S, C] or int32 [up to T], or `Unusable`). Names are the numbers
-      of rows and lines, from 1, or the paths of pictures below the folder.
+      (name, float32 [F], the bytes of a picture, or a text). Names are the numbers of rows and
+      lines, from 1, or the paths of pictures below the folder. A picture that the system cannot
+      read is `Unusable`.
 
     Raises:
       ValueError: the file is of another kind, lacks a column, or holds a value that is no number;
@@ -55,21 +54,37 @@ def read_inputs(path: Path, wanted: ModelInput, column: str) -> Items:
     if not path.exists():
         raise FileNotFoundError(f"train/read_inputs: {path} is not there")
     if wanted.modality == IMAGE:
-        yield from _pictures(path, wanted)
-        return
-    kind = "a CSV file" if wanted.modality == TABULAR else "a text file or a CSV file"
+        return _pictures(path)
     if path.is_dir():
+        kind = "a CSV file" if wanted.modality == TABULAR else "a text file or a CSV file"
         raise ValueError(
             f"train/read_inputs: {path} expected {kind}, as the run was trained on "
             f"{wanted.dataset}, received a folder"
         )
     if wanted.modality == TABULAR:
-        yield from _rows(path, wanted.feature_names)
-        return
-    encode = make_text_encoder(wanted)
-    for name, text in _column(path, column) if path.suffix.lower() == ".csv" else _lines(path):
+        return _rows(path, wanted.feature_names)
+    return _column(path, column) if path.suffix.lower() == ".csv" else _lines(path)
+
+
+def make_preparation(wanted: ModelInput) -> Callable[[Any], np.ndarray | Unusable]:
+    """The function from what `read_raw` yields to the model's input, as in training.
+
+    It gives float32 [F], uint8 [S, S, C], int32 [up to T], or `Unusable`.
+
+    Raises:
+      ValueError: the set does not say how its ids were made of texts.
+    """
+    if wanted.modality == TABULAR:
+        return lambda row: row
+    if wanted.modality == IMAGE:
+        return lambda encoded: _picture(encoded, wanted)
+    encode = _make_text_encoder(wanted)
+
+    def prepare(text: str) -> np.ndarray | Unusable:
         ids = encode(text)
-        yield name, ids if len(ids) else Unusable("no words in it")
+        return ids if len(ids) else Unusable("no words in it")
+
+    return prepare
 
 
 def _rows(path: Path, features: tuple[str, ...]) -> Items:
@@ -138,12 +153,8 @@ def _lines(path: Path) -> Iterator[tuple[str, str]]:
             ) from error
 
 
-def make_text_encoder(wanted: ModelInput) -> Callable[[str], np.ndarray]:
-    """The function from a text to its ids, int32 [up to T], by the rules of the set.
-
-    Raises:
-      ValueError: the set does not say how its ids were made.
-    """
+def _make_text_encoder(wanted: ModelInput) -> Callable[[str], np.ndarray]:
+    """The function from a text to its ids, int32 [up to T], by the rules of the set."""
     language = wanted.language or "en"
     rules: dict[str, Callable[[str], Any]] = {
         "clean": lambda text: cleaning.clean_text(text, language),
@@ -162,18 +173,23 @@ def make_text_encoder(wanted: ModelInput) -> Callable[[str], np.ndarray]:
     return lambda text: np.array([ids.get(w, OOV_ID) for w in split(text)[:length]], np.int32)
 
 
-def _pictures(path: Path, wanted: ModelInput) -> Items:
+def _pictures(path: Path) -> Items:
     files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
     base = path if path.is_dir() else path.parent
     for file in files:
-        yield file.relative_to(base).as_posix(), _picture(file, wanted)
+        name = file.relative_to(base).as_posix()
+        try:
+            yield name, file.read_bytes()
+        except OSError as error:
+            yield name, Unusable(str(error))
 
 
-def _picture(file: Path, wanted: ModelInput) -> np.ndarray | Unusable:
+def _picture(encoded: bytes | Unusable, wanted: ModelInput) -> np.ndarray | Unusable:
+    if isinstance(encoded, Unusable):
+        return encoded
     try:
-        encoded = file.read_bytes()
         return np.array(decode_pictures([encoded], wanted.image_size, wanted.channels)[0])
-    except (OSError, PictureError) as error:
+    except PictureError as error:
         return Unusable(str(error))
 
 
