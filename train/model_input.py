@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from pathlib import Path
+from typing import Any
 
 from records.data import Data
 from records.schema import IMAGE, TABULAR, TEXT, TOKENS
@@ -84,12 +85,14 @@ class ModelInput:
           ValueError: the run folder holds none.
         """
         try:
-            fields = json.loads((run / FILE_NAME).read_text(encoding="utf-8"))
+            fields: dict[str, Any] = json.loads((run / FILE_NAME).read_text(encoding="utf-8"))
             file = run / VOCABULARY
             words = file.read_bytes().decode() if file.exists() else ""
             fields["vocabulary"] = words.split("\n")[:-1]
-            return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()})
-        except (OSError, ValueError, TypeError) as error:
+            for name in ("class_names", "feature_names", "vocabulary"):
+                fields[name] = tuple(fields[name])
+            return cls(**fields)
+        except (OSError, ValueError, TypeError, KeyError) as error:
             raise ValueError(
                 f"train/model_input: {run / FILE_NAME} expected what a finished run of this "
                 f"version leaves, received {error}. Train again into another --run-dir"
