@@ -153,6 +153,22 @@ class Data:
         """Ids in use: the vocabulary size asked for, or fewer where the words are fewer."""
         return min(self.config.vocab_size, int(self._ranks.max()) + 1)
 
+    def vocabulary(self) -> tuple[str, ...] | None:
+        """The words of the ids in use, `vocab_size` of them, the first two special.
+
+        None where the set stores ids without their words.
+        """
+        ranks = self._ranks[:-1]
+        stored = self.schema.vocabulary()
+        if self.schema.modality == TEXT:
+            stored = ("", "", *(str(word, "utf-8", "replace") for word in self._vocabulary))
+        if stored is None:
+            return None
+        words = ["[PAD]", "[UNK]", *[""] * (self.vocab_size - 2)]
+        for raw in np.flatnonzero((ranks > decode.OOV_ID) & (ranks < self.vocab_size)):
+            words[ranks[raw]] = stored[raw]
+        return tuple(words)
+
     @functools.cached_property
     def _cut(self) -> tuple[np.ndarray, np.ndarray]:
         index = self._index("train")

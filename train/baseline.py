@@ -81,7 +81,7 @@ def main(arguments: list[str] | None = None) -> int:
     config = parse_arguments(sys.argv[1:] if arguments is None else arguments)
     import_tensorflow_quietly()
     from records.data import InputConfig, open_data
-    from train.evaluate import metrics_from_confusion
+    from train.metrics import metrics_from_confusion
 
     sizes = InputConfig(
         image_size=config.image_size,

@@ -19,7 +19,7 @@ from records.examples import Examples
 from records.schema import IMAGE, TABULAR, TOKENS
 from train.activations import draw_activations
 from train.config import TrainConfig
-from train.evaluate import Metrics
+from train.metrics import Metrics
 
 _SAMPLES = 8
 # Enough to see that ids stand for words; never a whole lyric, which is its author's.

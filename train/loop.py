@@ -9,9 +9,10 @@ import numpy as np
 
 from train import board, report
 from train.config import TrainConfig
-from train.evaluate import Metrics, Predictor, Stopped, metrics_from_confusion
 from train.feed import Chunk, Feed, Pace
 from train.folder import RunFolder
+from train.metrics import Metrics, metrics_from_confusion
+from train.predictor import Predictor, Stopped
 from train.profile import Profile
 from train.setup import (
     Training,
