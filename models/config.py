@@ -12,6 +12,7 @@ class ModelConfig:
     Attributes:
         name: a key of `models.MODELS`.
         dropout: rate in [0, 1) of the model's dropout layers; None keeps the model's own default.
+        hidden: MLPs only: units of each hidden layer; None keeps the model's own.
         weights: image models only: "imagenet", "random", or the path of a weights file
             (`.weights.h5` / `.h5` without the classifier; for efficientnet_lite0 also `.pth`).
         vocab_size: text models only: ids lie in [0, vocab_size); 0 is padding.
@@ -25,6 +26,7 @@ class ModelConfig:
 
     name: str
     dropout: float | None = None
+    hidden: tuple[int, ...] | None = None
     weights: str = "imagenet"
     vocab_size: int = 10_000
     embedding_dim: int | None = None
@@ -40,6 +42,10 @@ class ModelConfig:
             raise ValueError(
                 "models: vocab_size expected at least 2 (padding and out-of-vocabulary), "
                 f"received {self.vocab_size}"
+            )
+        if self.hidden is not None and (not self.hidden or min(self.hidden) < 1):
+            raise ValueError(
+                f"models: hidden expected units of one layer or more, received {self.hidden}"
             )
         for field in ("embedding_dim", "units"):
             value = getattr(self, field)

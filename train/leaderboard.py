@@ -1,0 +1,142 @@
+"""What a sweep found: a table like the report's, TensorBoard's HPARAMS page, plots."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import optuna
+
+from train.config import TrainConfig
+from train.trial import FIGURES
+from train.writing import write_atomically
+
+_SHOWN = 10
+# Settings that say what was trained on, not how: the same for all trials.
+_COMMON = ("dataset", "feature", "folds", "fold", "pool_splits", "strategy", "cpu_devices")
+
+
+def write_leaderboard(study: optuna.Study, folder: Path, metric: str, plots: bool) -> None:
+    """Writes `leaderboard.csv`, `best.json` and, at the end, the plots and TensorBoard's page.
+
+    Args:
+      study: with its finished trials.
+      folder: of the sweep.
+      metric: by which the trials are sorted.
+      plots: also the figures, which take seconds.
+    """
+    trials = sorted_trials(study, metric)
+    rows = [_row(trial) for trial in trials]
+    text = io.StringIO()
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    writer = csv.DictWriter(text, names, restval="", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_atomically(folder / "leaderboard.csv", text.getvalue().encode())
+    if not trials or trials[0].value is None:
+        return
+    best = json.loads(trials[0].user_attrs["settings"])
+    write_atomically(folder / "best.json", (json.dumps(best, indent=2) + "\n").encode())
+    if plots:
+        print(format_table(rows[:_SHOWN]))
+        print(f"the best again: {format_flags(best)}")
+        _write_plots(study, folder)
+        _write_hparams(trials, folder)
+
+
+def sorted_trials(study: optuna.Study, metric: str) -> list[optuna.trial.FrozenTrial]:
+    """Finished trials, the best first, those that were stopped last."""
+    states = (optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.PRUNED)
+    trials = study.get_trials(deepcopy=False, states=states)
+    sign = 1 if metric == "loss" else -1
+
+    def key(trial: optuna.trial.FrozenTrial) -> tuple[bool, float, int]:
+        value = trial.value if trial.state == states[0] else None
+        return value is None, 0.0 if value is None else sign * value, trial.number
+
+    return sorted(trials, key=key)
+
+
+def _row(trial: optuna.trial.FrozenTrial) -> dict[str, Any]:
+    """One line: id, state, seconds, mean and deviation over the folds of every figure, settings."""
+    row: dict[str, Any] = {
+        "id": trial.number,
+        "state": trial.state.name.lower(),
+        "seconds": f"{trial.user_attrs.get('seconds', float('nan')):.1f}",
+    }
+    for name in FIGURES:
+        values = trial.user_attrs.get(name)
+        row[name] = "" if values is None else f"{np.mean(values):.4f}"
+        row[f"{name}_deviation"] = "" if values is None else f"{np.std(values):.4f}"
+    return row | {name: str(value) for name, value in trial.params.items()}
+
+
+def format_table(rows: list[dict[str, Any]]) -> str:
+    """The first columns of the leaderboard, aligned."""
+    header = ("id", "seconds", "loss", "accuracy", "weighted F1", "settings")
+    lines = [header]
+    shown = ("id", "state", "seconds", *FIGURES, *(f"{name}_deviation" for name in FIGURES))
+    for row in rows:
+        figures = [f"{row[n]} ± {row[f'{n}_deviation']}" if row[n] else "stopped" for n in FIGURES]
+        settings = ", ".join(f"{k} {v}" for k, v in row.items() if k not in shown)
+        lines.append((str(row["id"]), row["seconds"], *figures, settings))
+    widths = [max(len(line[i]) for line in lines) for i in range(len(header) - 1)]
+    return "\n".join(
+        "  ".join([*(c.ljust(w) for c, w in zip(line, widths, strict=False)), line[-1]])
+        for line in lines
+    )
+
+
+def format_flags(settings: dict[str, Any]) -> str:
+    """The command that trains these settings on the whole split train."""
+    flags = []
+    defaults = json.loads(TrainConfig().to_json())
+    for name, value in settings.items():
+        if (value == defaults[name] and name != "dataset") or name in ("folds", "fold"):
+            continue
+        flag = name.replace("_", "-")
+        if isinstance(value, bool):
+            flags.append(f"--{flag}" if value else f"--no-{flag}")
+        elif isinstance(value, list):
+            flags.append(f"--{flag} {' '.join(map(str, value))}")
+        elif value is not None:
+            flags.append(f"--{flag} {value}")
+    return f"python -m train.run {' '.join(flags)}"
+
+
+def _write_plots(study: optuna.Study, folder: Path) -> None:
+    """`history.png` and, of two finished trials or more that differ, `importance.png`."""
+    import matplotlib.pyplot as plt
+    from optuna.visualization import matplotlib as draw
+
+    complete = [t for t in study.get_trials(deepcopy=False) if t.value is not None]
+    figures = {"history": draw.plot_optimization_history}
+    if len({t.value for t in complete}) > 1 and any(len(t.params) > 1 for t in complete):
+        figures["importance"] = draw.plot_param_importances
+    for name, plot in figures.items():
+        axes = plot(study)
+        picture = io.BytesIO()
+        axes.figure.savefig(picture, format="png", dpi=120, bbox_inches="tight")
+        plt.close(axes.figure)
+        write_atomically(folder / f"{name}.png", picture.getvalue())
+
+
+def _write_hparams(trials: list[optuna.trial.FrozenTrial], folder: Path) -> None:
+    """A run per trial for TensorBoard's HPARAMS page, written anew."""
+    import tensorflow as tf
+    from tensorboard.plugins.hparams import api
+
+    pages = folder / "tensorboard"
+    shutil.rmtree(pages, ignore_errors=True)
+    for trial in trials:
+        if trial.user_attrs.get("weighted_f1") is None:
+            continue
+        with tf.summary.create_file_writer(str(pages / str(trial.number))).as_default(step=0):
+            api.hparams(dict(trial.params.items()), trial_id=str(trial.number))
+            for name in FIGURES:
+                tf.summary.scalar(f"validation/{name}", np.mean(trial.user_attrs[name]))
