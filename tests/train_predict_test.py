@@ -121,7 +121,11 @@ def _table(change: str) -> bytes:
 @pytest.mark.parametrize(
     ("name", "content", "expected"),
     [
-        ("fetal_health", _table("column"), "line 1: expected a header with each of the columns 'ut"),
+        (
+            "fetal_health",
+            _table("column"),
+            "line 1: expected a header with each of the columns 'ut",
+        ),
         ("fetal_health", _table("high"), "line 3, column 'light_decelerations': expected a finite"),
         ("fetal_health", _table(""), "line 3, column 'light_decelerations'"),
         ("fetal_health", _table("inf"), "received 'inf'"),
