@@ -99,7 +99,7 @@ def test_texts_are_trained_fold_by_fold(synthetic_data_dir: Path, tmp_path: Path
     assert sweep.main([*arguments, f"--sweep-dir={tmp_path / 's'}", "--metric=accuracy"]) == 0
     (row,) = _leaderboard(tmp_path / "s")
     assert 0 < float(row["accuracy"]) <= 1
-    assert "vocab_size" in row and "units" in row  # drawn, and then left as named
+    assert "vocab_size" in row and "units" not in row  # named, so not searched
     assert json.loads((tmp_path / "s" / "best.json").read_text())["units"] == 4
 
 

@@ -17,8 +17,6 @@ from train.trial import FIGURES
 from train.writing import write_atomically
 
 _SHOWN = 10
-# Settings that say what was trained on, not how: the same for all trials.
-_COMMON = ("dataset", "feature", "folds", "fold", "pool_splits", "strategy", "cpu_devices")
 
 
 def write_leaderboard(study: optuna.Study, folder: Path, metric: str, plots: bool) -> None:
@@ -73,7 +71,11 @@ def _row(trial: optuna.trial.FrozenTrial) -> dict[str, Any]:
         values = trial.user_attrs.get(name)
         row[name] = "" if values is None else f"{np.mean(values):.4f}"
         row[f"{name}_deviation"] = "" if values is None else f"{np.std(values):.4f}"
-    return row | {name: str(value) for name, value in trial.params.items()}
+    return row | {name: _text(value) for name, value in trial.user_attrs["drawn"].items()}
+
+
+def _text(value: Any) -> str:
+    return " ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def format_table(rows: list[dict[str, Any]]) -> str:
@@ -116,14 +118,23 @@ def _write_plots(study: optuna.Study, folder: Path) -> None:
 
     complete = [t for t in study.get_trials(deepcopy=False) if t.value is not None]
     figures = {"history": draw.plot_optimization_history}
-    if len({t.value for t in complete}) > 1 and any(len(t.params) > 1 for t in complete):
-        figures["importance"] = draw.plot_param_importances
+    searched = _searched(complete)
+    if len({t.value for t in complete}) > 1 and len(searched) > 1:
+        figures["importance"] = lambda study: draw.plot_param_importances(study, params=searched)
     for name, plot in figures.items():
         axes = plot(study)
         picture = io.BytesIO()
         axes.figure.savefig(picture, format="png", dpi=120, bbox_inches="tight")
         plt.close(axes.figure)
         write_atomically(folder / f"{name}.png", picture.getvalue())
+
+
+def _searched(trials: list[optuna.trial.FrozenTrial]) -> list[str]:
+    """Parameters that every trial drew and none threw away for a setting that was named."""
+    common = set.intersection(*(set(t.params) for t in trials)) if trials else set()
+    drawn = set(trials[0].user_attrs["drawn"]) if trials else set()
+    of_hidden = {n for n in common if n in ("layers", "width") or n.startswith("hidden_")}
+    return sorted(n for n in common if n in drawn or (n in of_hidden and "hidden" in drawn))
 
 
 def _write_hparams(trials: list[optuna.trial.FrozenTrial], folder: Path) -> None:
@@ -137,6 +148,7 @@ def _write_hparams(trials: list[optuna.trial.FrozenTrial], folder: Path) -> None
         if trial.user_attrs.get("weighted_f1") is None:
             continue
         with tf.summary.create_file_writer(str(pages / str(trial.number))).as_default(step=0):
-            api.hparams(dict(trial.params.items()), trial_id=str(trial.number))
+            drawn = trial.user_attrs["drawn"].items()
+            api.hparams({k: v if isinstance(v, int | float) else _text(v) for k, v in drawn})
             for name in FIGURES:
                 tf.summary.scalar(f"validation/{name}", np.mean(trial.user_attrs[name]))

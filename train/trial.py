@@ -57,6 +57,7 @@ class TrialRunner:
         """The settings that a trial draws, resolved."""
         drawn = SPACES[str(self.fixed.model)](trial)
         free = {name: value for name, value in drawn.items() if name not in self._named}
+        trial.set_user_attr("drawn", free)
         config = dataclasses.replace(self._asked, model=self.fixed.model, **free)
         return resolve(config, self.schema)
 
