@@ -15,6 +15,7 @@ PRECISIONS = ("auto", "float32", "mixed_bfloat16", "mixed_float16")
 CACHES = ("auto", "device", "memory", "disk", "none")
 OPTIMIZERS = ("adam", "adamw", "sgd", "rmsprop", "nadam")
 CLASS_WEIGHTS = ("none", "balanced")
+PREPROCESS = ("imagenet", "report")
 SCHEDULES = ("cosine", "constant")
 MONITORS = ("loss", "accuracy", "weighted_f1")
 
@@ -150,6 +151,13 @@ class TrainConfig:
         "texts: gru, lstm, bilstm)",
     )
     weights: str = _flag("imagenet", "model", "imagenet, random, or a weights file (pictures)")
+    preprocess: str = _flag(
+        "imagenet",
+        "model",
+        "scaling of pictures: imagenet, as the backbone was trained, or report, as the report did "
+        "it (resnet50 and inception_v3: divided by 255)",
+        PREPROCESS,
+    )
     freeze: bool | None = _flag(
         None, "model", "train only the head, on features computed once (pictures; default on)"
     )

@@ -262,6 +262,7 @@ def build_model(config: TrainConfig, xla: bool, data: Data) -> keras.Model:
         units=config.units,
         recurrent_dropout=config.recurrent_dropout,
         weights=config.weights,
+        preprocess=config.preprocess,
         vocab_size=data.vocab_size if text else config.vocab_size,
     )
     spec = tf.TensorSpec([None], tf.int32) if text else data.spec  # texts of any length
