@@ -6,7 +6,9 @@ that is cut short is not lost and nothing unfinished lies under the final name.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
+import io
 import sys
 import time
 import traceback
@@ -55,7 +57,8 @@ class Session:
         found: list[Comparison] = []
         try:
             measure = getattr(importlib.import_module(function[0]), function[1])
-            with view(work) as fresh:
+            # What a run would tell its user while it is set up is not told here.
+            with view(work) as fresh, contextlib.redirect_stdout(io.StringIO()):
                 found = measure(fresh, effort, lambda text: self.progress(work.schema.name, text))
             # A comparison that cannot be worked out belongs to its part's errors.
             [comparison.to_dict() for comparison in found]
