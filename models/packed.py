@@ -10,8 +10,19 @@ from collections.abc import Sequence
 from typing import Any
 
 import keras
+import numpy as np
 
-from models.mlp import MeanProbability
+from models.dcn import MeanProbability
+
+# Layers that work on each number, or on the last axes, whatever stands in front.
+_SAME = (
+    MeanProbability,
+    keras.layers.Add,
+    keras.layers.Concatenate,
+    keras.layers.Dropout,
+    keras.layers.Multiply,
+    keras.layers.ReLU,
+)
 
 
 class _PackedNormalization(keras.layers.Layer):
@@ -28,27 +39,6 @@ class _PackedNormalization(keras.layers.Layer):
         return (x - self.mean) / keras.ops.maximum(
             keras.ops.sqrt(self.variance), keras.backend.epsilon()
         )
-
-
-class _PackedMean(keras.layers.Layer):
-    """`MeanProbability` of [M, B, K, C]: [M, B, C]; in training as it is."""
-
-    def __init__(self, inner: MeanProbability, **options: Any):
-        super().__init__(**options)
-        self._inner = inner
-
-    def call(self, logits: Any, training: bool = False) -> Any:
-        """As the class says."""
-        if training:
-            return logits
-        shape = keras.ops.shape(logits)
-        flat = keras.ops.reshape(logits, (-1, *logits.shape[2:]))
-        mean = self._inner(flat, training=False)
-        return keras.ops.reshape(mean, (shape[0], shape[1], mean.shape[-1]))
-
-    def compute_output_shape(self, shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
-        """[M, B, C]."""
-        return (*shape[:2], shape[-1])
 
 
 def pack(networks: Sequence[keras.Model]) -> keras.Model:
@@ -88,23 +78,23 @@ def _convert(layer: keras.layers.Layer, members: int) -> keras.layers.Layer:
     common = {"name": layer.name, "dtype": layer.dtype_policy, "trainable": layer.trainable}
     if isinstance(layer, keras.layers.Normalization):
         return _PackedNormalization(**common)
-    if isinstance(layer, MeanProbability):
-        return _PackedMean(MeanProbability.from_config(config), **common)
     if isinstance(layer, keras.layers.Dense):
-        shape, equation, axes = (None, layer.units), "mbi,mio->mbo", "mo"
-        activation = layer.activation
-        return keras.layers.EinsumDense(equation, shape, activation, axes, **common)
+        between = "k" * (len(layer.output.shape) - 2)  # networks that share the weights
+        shape = (None, *layer.output.shape[1:])
+        equation, axes = f"mb{between}i,mio->mb{between}o", "mo" if layer.use_bias else None
+        return keras.layers.EinsumDense(equation, shape, layer.activation, axes, **common)
     if isinstance(layer, keras.layers.EinsumDense):
         kernel, output = layer.equation.split("->")
         rows, weights = kernel.split(",")
         equation = f"m{rows},m{weights}->m{output}"
         shape = (None, *layer.output.shape[1:])
-        axes = f"m{layer.bias_axes}"
+        axes = f"m{layer.bias_axes}" if layer.bias_axes else None
         return keras.layers.EinsumDense(equation, shape, layer.activation, axes, **common)
-    if isinstance(layer, keras.layers.Flatten):
-        size = int(layer.output.shape[-1])
-        return keras.layers.Reshape((-1, size), name=layer.name)
-    if isinstance(layer, keras.layers.Dropout | keras.layers.ReLU | keras.layers.Concatenate):
+    if isinstance(layer, keras.layers.Flatten | keras.layers.Reshape):
+        return keras.layers.Reshape((-1, *layer.output.shape[1:]), name=layer.name)
+    if isinstance(layer, keras.layers.Dropout) and layer.noise_shape:
+        return type(layer).from_config(config | {"noise_shape": (None, *layer.noise_shape)})
+    if isinstance(layer, _SAME):
         return type(layer).from_config(config)
     raise ValueError(
         f"models/packed: {layer.name}: a layer of a table's model expected, received "
@@ -115,10 +105,10 @@ def _convert(layer: keras.layers.Layer, members: int) -> keras.layers.Layer:
 def _weights(layer: keras.layers.Layer) -> list[Any]:
     """The weights as the packed layer has them, without M."""
     if isinstance(layer, keras.layers.Normalization):
-        return [layer.mean, layer.variance]
+        return [layer.input_mean, layer.input_variance]  # its tensors may be symbolic
     return list(layer.weights)
 
 
 def _stack(of_each: tuple[Any, ...], variable: Any) -> Any:
-    stacked = keras.ops.stack([keras.ops.convert_to_tensor(w) for w in of_each])
-    return keras.ops.convert_to_numpy(keras.ops.reshape(stacked, variable.shape))
+    stacked = np.stack([keras.ops.convert_to_numpy(w) for w in of_each])
+    return stacked.reshape(variable.shape)

@@ -28,6 +28,7 @@ from train.objective import Objective
 from train.precision import LossScale, set_precision
 from train.step import StepOptions, TrainStep
 from train.strategy import Cluster
+from train.thresholds import find_thresholds
 
 
 def open_examples(
@@ -254,6 +255,7 @@ def build_model(config: TrainConfig, xla: bool, data: Data) -> keras.Model:
     tabular = data.schema.modality == TABULAR
     text = data.schema.modality not in (TABULAR, IMAGE)
     mean, variance = data.statistics() if tabular else (None, None)
+    bins = models.check_model(str(config.model)).bins
     settings = models.ModelConfig(
         name=str(config.model),
         dropout=config.dropout,
@@ -272,6 +274,7 @@ def build_model(config: TrainConfig, xla: bool, data: Data) -> keras.Model:
         data.schema.num_classes,
         mean=mean,
         variance=variance,
+        edges=find_thresholds(data.examples("train"), bins) if bins else None,
         seed=config.seed,
         use_cudnn=False if xla else "auto",
     )
