@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import keras
+import numpy as np
 
 from models.mlp import MeanProbability
 
@@ -119,6 +120,6 @@ def _weights(layer: keras.layers.Layer) -> list[Any]:
     return list(layer.weights)
 
 
-def _stack(of_each: tuple[Any, ...], variable: Any) -> Any:
-    stacked = keras.ops.stack([keras.ops.convert_to_tensor(w) for w in of_each])
-    return keras.ops.convert_to_numpy(keras.ops.reshape(stacked, variable.shape))
+def _stack(of_each: tuple[Any, ...], variable: Any) -> np.ndarray:
+    stacked = np.stack([keras.ops.convert_to_numpy(w) for w in of_each])
+    return stacked.reshape(variable.shape)
