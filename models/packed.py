@@ -109,6 +109,6 @@ def _weights(layer: keras.layers.Layer) -> list[Any]:
     return list(layer.weights)
 
 
-def _stack(of_each: tuple[Any, ...], variable: Any) -> Any:
+def _stack(of_each: tuple[Any, ...], variable: Any) -> np.ndarray:
     stacked = np.stack([keras.ops.convert_to_numpy(w) for w in of_each])
     return stacked.reshape(variable.shape)
