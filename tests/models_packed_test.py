@@ -8,31 +8,30 @@ import pytest
 import tensorflow as tf
 
 from models.config import ModelConfig
-from models.mlp import MeanProbability, build_mlp, encode_piecewise
+from models.dcn import MeanProbability, build_dcn, encode_piecewise
+from models.mlp import build_mlp
 from models.packed import pack
 from models.seeding import seeded_initializers
 
 FEATURES, CLASSES = 5, 3
 
 
-def _network(seed: int, **design: Any) -> keras.Model:
+def _network(seed: int, model: str = "mlp", dropout: float = 0.3, hinges: int = 0) -> keras.Model:
     rng = np.random.default_rng(seed)
     mean, variance = rng.normal(size=FEATURES), rng.uniform(0.5, 2, FEATURES)
-    if design.pop("bins", 0):
-        design["edges"] = np.sort(rng.normal(size=(FEATURES, 8)), axis=1)
-    options = {"hidden": (16, 8), "default_dropout": 0.3, "mean": mean, "variance": variance}
+    config = ModelConfig(model, dropout=dropout, hidden=(16, 8))
+    given: dict[str, Any] = {"mean": mean, "variance": variance}
+    spec = tf.TensorSpec([FEATURES], tf.float32)
     with seeded_initializers(seed):
+        if model == "dcn":
+            edges = np.sort(rng.normal(size=(FEATURES, 8)), axis=1)
+            return build_dcn(config, spec, CLASSES, edges=edges, **given)
         return build_mlp(
-            ModelConfig("mlp"),
-            tf.TensorSpec([FEATURES], tf.float32),
-            CLASSES,
-            **options | design,
+            config, spec, CLASSES, hidden=(), default_dropout=0.0, hinges=hinges, **given
         )
 
 
-@pytest.mark.parametrize(
-    "design", [{}, {"hinges": 4}, {"bins": True}, {"members": 4, "bins": True, "hinges": 3}]
-)
+@pytest.mark.parametrize("design", [{}, {"hinges": 4}, {"model": "dcn"}])
 def test_each_row_is_what_the_network_gives_alone(design: dict[str, Any]) -> None:
     networks = [_network(seed, **design) for seed in range(3)]
     packed = pack(networks)
@@ -45,8 +44,9 @@ def test_each_row_is_what_the_network_gives_alone(design: dict[str, Any]) -> Non
     assert trainable == 3 * sum(int(np.prod(v.shape)) for v in networks[0].trainable_variables)
 
 
-def test_gradients_of_a_sum_are_those_of_each_alone() -> None:
-    networks = [_network(seed, default_dropout=0.0, hinges=2) for seed in range(2)]
+@pytest.mark.parametrize("design", [{"hinges": 2}, {"model": "dcn"}])
+def test_gradients_of_a_sum_are_those_of_each_alone(design: dict[str, Any]) -> None:
+    networks = [_network(seed, dropout=0.0, **design) for seed in range(2)]
     packed = pack(networks)
     x = np.random.default_rng(9).normal(size=(2, 6, FEATURES)).astype(np.float32)
     labels = tf.constant([[0, 1, 2, 0, 1, 2]] * 2)
@@ -54,6 +54,8 @@ def test_gradients_of_a_sum_are_those_of_each_alone() -> None:
     def gradients(model: keras.Model, rows: Any, wanted: Any) -> list[np.ndarray]:
         with tf.GradientTape() as tape:
             logits = model(rows, training=True)
+            if len(logits.shape) > len(rows.shape):  # of the networks in one
+                wanted = tf.repeat(wanted[..., None], logits.shape[-2], -1)
             loss = tf.nn.sparse_softmax_cross_entropy_with_logits(wanted, logits)
             loss = tf.reduce_sum(loss)
         return [
@@ -68,7 +70,7 @@ def test_gradients_of_a_sum_are_those_of_each_alone() -> None:
 
 
 def test_networks_of_an_ensemble_differ_and_their_probability_is_averaged() -> None:
-    model = _network(0, members=4)
+    model = _network(0, "dcn")
     x = np.random.default_rng(1).normal(size=(6, FEATURES)).astype(np.float32)
     until_mean = keras.Model(model.inputs, model.get_layer("logits").output)
     each = tf.nn.softmax(until_mean(x, training=False), -1).numpy()
@@ -84,7 +86,7 @@ def test_piecewise_encoding_is_the_papers() -> None:
     edges = np.array([[0.0, 1.0, 3.0], [2.0, 2.0, 4.0]])
     x = np.array([[-1.0, 1.0], [0.5, 2.0], [2.0, 3.0], [9.0, 9.0]], np.float32)
     inputs = keras.Input((2,))
-    found = keras.Model(inputs, encode_piecewise(inputs, edges))(x).numpy().reshape(4, 2, 2)
+    found = keras.Model(inputs, encode_piecewise(inputs, edges))(x).numpy()
     for i, row in enumerate(x):
         for f in range(2):
             for t in range(2):

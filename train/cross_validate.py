@@ -159,7 +159,8 @@ def _fit(baseline: Any, part: Data) -> Predicted:
     rows = np.asarray(validation.inputs)[validation.numbers]
     probability = np.zeros((len(rows), part.schema.num_classes))
     probability[:, baseline.classes_] = baseline.predict_proba(rows)
-    return validation.subset_labels, probability
+    # Of float32 features they add up to 1 in float32 only.
+    return validation.subset_labels, probability / probability.sum(1, keepdims=True)
 
 
 def _rows(found: list[Predicted], seed: int, seconds: float, schema: Any) -> list[dict[str, Any]]:
