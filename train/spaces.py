@@ -85,6 +85,7 @@ def _text(trial: Trial) -> dict[str, Any]:
 SPACES: dict[str, Space] = {
     "mlp": _mlp,
     "mlp_small": _mlp,
+    "dcn": _mlp,
     "mlp_report": _report_mlp,
     "mlp_report_best": _report_mlp,
     "efficientnet_lite0": _head,

@@ -9,11 +9,11 @@ The split test is never read. Every setting that is named stays as it is; the ot
 from __future__ import annotations
 
 import argparse
-import contextlib
 import dataclasses
 import json
 import sys
 import time
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -130,6 +130,7 @@ def sweep(config: SweepConfig) -> None:
     from train.trial import TrialRunner
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
+    warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
     runner = TrialRunner(config.fixed, config.named, config.folder, config.metric)
     config.folder.mkdir(parents=True, exist_ok=True)
     _claim(config, runner)
@@ -220,15 +221,14 @@ def _claim(config: SweepConfig, runner: TrialRunner) -> None:
     }
     file = config.folder / "sweep.json"
     if file.exists():
-        with contextlib.suppress(ValueError):
-            stored = json.loads(file.read_text(encoding="utf-8"))
-            differing = [key for key in asked if stored.get(key) != asked[key]]
-            if not differing:
-                return
-            raise ValueError(
-                f"train/sweep: {config.folder} expected a sweep with the same "
-                f"{', '.join(differing)}, received another one's folder. Choose another --sweep-dir"
-            )
+        stored = json.loads(file.read_text(encoding="utf-8"))
+        differing = [key for key in asked if stored.get(key) != asked[key]]
+        if not differing:
+            return
+        raise ValueError(
+            f"train/sweep: {config.folder} expected a sweep with the same "
+            f"{', '.join(differing)}, received another one's folder. Choose another --sweep-dir"
+        )
     write_atomically(file, (json.dumps(asked, indent=2) + "\n").encode())
 
 
