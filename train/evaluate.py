@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import dataclasses
 import io
 import json
 import sys
@@ -48,6 +49,12 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
         "by validation, and test is read once, when they are",
     )
     add("--data-dir", help="where prepared sets lie (default: as train.run)")
+    add(
+        "--new-to",
+        metavar="SET",
+        help="pictures only: leave out those that stand, pixel by pixel, in train or validation of "
+        "this set; written to evaluation-<split>-new",
+    )
     add("--resamples", type=int, default=2000, metavar="N", help="of the bootstrap (default: 2000)")
     add("--seed", type=int, default=0, metavar="N", help="of the bootstrap (default: 0)")
     add("--percent", type=float, default=95.0, metavar="X", help="of an interval (default: 95)")
@@ -66,7 +73,9 @@ def main(arguments: list[str] | None = None) -> int:
 
     bootstrap = Bootstrap(options.resamples, options.seed, options.percent)
     try:
-        evaluate(options.run, options.split, options.data_dir, bootstrap, options.errors)
+        evaluate(
+            options.run, options.split, options.data_dir, bootstrap, options.errors, options.new_to
+        )
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -74,7 +83,12 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def evaluate(
-    path: str | Path, split: str, data_dir: str | None, bootstrap: Bootstrap, num_errors: int
+    path: str | Path,
+    split: str,
+    data_dir: str | None,
+    bootstrap: Bootstrap,
+    num_errors: int,
+    new_to: str | None = None,
 ) -> dict[str, Any]:
     """Measures a run on a split, prints a summary and writes `evaluation-<split>` in its folder.
 
@@ -85,13 +99,19 @@ def evaluate(
       ValueError: no finished run, no such split, or other data than the run's.
       FileNotFoundError: the set is not there.
     """
+    from train.copies import find_new
     from train.finished import open_run
 
     run = open_run(path)
     print(f"{run.config.model} of {run.path} on {run.input.dataset}, split {split}", flush=True)
     data, examples, probability = predict_split(run, split, data_dir)
-    found = _measure(run, split, data, examples, probability, bootstrap)
     folder = run.path / f"evaluation-{split}"
+    if new_to:
+        new = find_new(examples, new_to, data_dir)
+        examples = dataclasses.replace(examples, numbers=examples.numbers[new])
+        probability, folder = probability[new], folder.with_name(f"{folder.name}-new")
+    found = _measure(run, split, data, examples, probability, bootstrap)
+    found["new_to"] = new_to
     folder.mkdir(exist_ok=True)
     _write(folder, split, run.input.class_names, examples, probability, num_errors)
     write_atomically(folder / "evaluation.json", (json.dumps(found, indent=2) + "\n").encode())

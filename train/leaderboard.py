@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import functools
 import io
 import json
 import shutil
@@ -12,7 +13,7 @@ from typing import Any
 import numpy as np
 import optuna
 
-from train.config import TrainConfig
+from train.reproduce import format_command
 from train.trial import FIGURES
 from train.writing import write_atomically
 
@@ -42,7 +43,8 @@ def write_leaderboard(study: optuna.Study, folder: Path, metric: str, plots: boo
     write_atomically(folder / "best.json", (json.dumps(best, indent=2) + "\n").encode())
     if plots:
         print(format_table(rows[:_SHOWN]))
-        print(f"the best again: {format_flags(best)}")
+        again = format_command("train.run", best, omit=("folds", "fold"))
+        print(f"the best again: {again}")
         _write_plots(study, folder)
         _write_hparams(trials, folder)
 
@@ -94,38 +96,21 @@ def format_table(rows: list[dict[str, Any]]) -> str:
     )
 
 
-def format_flags(settings: dict[str, Any]) -> str:
-    """The command that trains these settings on the whole split train."""
-    flags = []
-    defaults = json.loads(TrainConfig().to_json())
-    for name, value in settings.items():
-        if (value == defaults[name] and name != "dataset") or name in ("folds", "fold"):
-            continue
-        flag = name.replace("_", "-")
-        if isinstance(value, bool):
-            flags.append(f"--{flag}" if value else f"--no-{flag}")
-        elif isinstance(value, list):
-            flags.append(f"--{flag} {' '.join(map(str, value))}")
-        elif value is not None:
-            flags.append(f"--{flag} {value}")
-    return f"python -m train.run {' '.join(flags)}"
-
-
 def _write_plots(study: optuna.Study, folder: Path) -> None:
     """`history.png` and, of two finished trials or more that differ, `importance.png`."""
     import matplotlib.pyplot as plt
     from optuna.visualization import matplotlib as draw
 
     complete = [t for t in study.get_trials(deepcopy=False) if t.value is not None]
-    figures = {"history": draw.plot_optimization_history}
+    figures: dict[str, Any] = {"history": draw.plot_optimization_history}
     searched = _searched(complete)
     if len({t.value for t in complete}) > 1 and len(searched) > 1:
-        figures["importance"] = lambda study: draw.plot_param_importances(study, params=searched)
+        figures["importance"] = functools.partial(draw.plot_param_importances, params=searched)
     for name, plot in figures.items():
-        axes = plot(study)
+        plot(study)
         picture = io.BytesIO()
-        axes.figure.savefig(picture, format="png", dpi=120, bbox_inches="tight")
-        plt.close(axes.figure)
+        plt.savefig(picture, format="png", dpi=120, bbox_inches="tight")
+        plt.close()
         write_atomically(folder / f"{name}.png", picture.getvalue())
 
 
