@@ -12,6 +12,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from models.dropout import HashDropout
 from models.mlp import MeanProbability
 
 
@@ -105,7 +106,9 @@ def _convert(layer: keras.layers.Layer, members: int) -> keras.layers.Layer:
     if isinstance(layer, keras.layers.Flatten):
         size = int(layer.output.shape[-1])
         return keras.layers.Reshape((-1, size), name=layer.name)
-    if isinstance(layer, keras.layers.Dropout | keras.layers.ReLU | keras.layers.Concatenate):
+    if isinstance(layer, keras.layers.Dropout | HashDropout):
+        return HashDropout(layer.rate, layer.seed, **common)
+    if isinstance(layer, keras.layers.ReLU | keras.layers.Concatenate):
         return type(layer).from_config(config)
     raise ValueError(
         f"models/packed: {layer.name}: a layer of a table's model expected, received "
