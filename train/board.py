@@ -79,7 +79,8 @@ def _write_hparams(trial: str, config: TrainConfig, metrics: dict[str, Metrics])
     from tensorboard.plugins.hparams import api
 
     settings = json.loads(config.to_json())
-    api.hparams({k: str(v) if v is None else v for k, v in settings.items()}, trial_id=trial)
+    plain = {k: v if isinstance(v, bool | int | float) else str(v) for k, v in settings.items()}
+    api.hparams(plain, trial_id=trial)
     for role, found in metrics.items():
         for name in ("loss", "accuracy", "weighted_f1"):
             tf.summary.scalar(f"final/{role}_{name}", getattr(found, name))
