@@ -175,7 +175,7 @@ class _Folds:
             share = size / np.maximum(weight.sum(1, keepdims=True), 1)
             rows.append(records)
             weights.append(weight * share * of_class[train.labels[records]])
-        joined, weighed = np.concatenate(rows, 1), np.concatenate(weights, 1, np.float32)
+        joined, weighed = np.concatenate(rows, 1), np.concatenate(weights, 1).astype(np.float32)
         arrays = (
             self._inputs,
             self._labels,

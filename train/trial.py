@@ -97,7 +97,7 @@ class TrialRunner:
             for i in range(int(config.folds or 0)):
                 one = dataclasses.replace(config, fold=i, run_dir=str(folder / f"fold-{i}"))
                 with contextlib.redirect_stdout(log), contextlib.redirect_stderr(log):
-                    metrics = train_and_evaluate(one)["metrics"]["validation"]
+                    metrics = train_and_evaluate(one)["validation"]
                 confusion = np.array(metrics["confusion_matrix"])
                 figures = {name: metrics[name] for name in FIGURES}
                 found.append(Metrics(**figures, recall=(), confusion=confusion))
