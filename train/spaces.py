@@ -95,4 +95,5 @@ SPACES: dict[str, Space] = {
     "lstm": _text,
     "bilstm": _text,
     "gru": _text,
+    "gru_pairs": _text,
 }
