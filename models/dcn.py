@@ -21,6 +21,7 @@ import keras
 import numpy as np
 
 from models.config import ModelConfig
+from models.dropout import HashDropout
 from models.mlp import build_normalization
 
 # How many intervals each feature is cut into at most.
@@ -138,7 +139,7 @@ def build_dcn(
         he = keras.initializers.HeNormal()
         x = keras.layers.Dense(units, "relu", kernel_initializer=he, name=f"hidden_{i}")(x)
         if dropout:
-            x = keras.layers.Dropout(dropout, name=f"dropout_{i}")(x)
+            x = HashDropout(dropout, name=f"dropout_{i}")(x)
     logits = keras.layers.EinsumDense(
         "bki,kic->bkc",
         output_shape=(_MEMBERS, num_classes),

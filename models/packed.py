@@ -13,13 +13,14 @@ import keras
 import numpy as np
 
 from models.dcn import MeanProbability
+from models.dropout import HashDropout
 
 # Layers that work on each number, or on the last axes, whatever stands in front.
 _SAME = (
     MeanProbability,
     keras.layers.Add,
     keras.layers.Concatenate,
-    keras.layers.Dropout,
+    HashDropout,
     keras.layers.Multiply,
     keras.layers.ReLU,
 )
@@ -94,6 +95,8 @@ def _convert(layer: keras.layers.Layer, members: int) -> keras.layers.Layer:
         return keras.layers.Reshape((-1, *layer.output.shape[1:]), name=layer.name)
     if isinstance(layer, keras.layers.Dropout) and layer.noise_shape:
         return type(layer).from_config(config | {"noise_shape": (None, *layer.noise_shape)})
+    if isinstance(layer, keras.layers.Dropout):
+        return HashDropout(layer.rate, layer.seed, name=layer.name, dtype=layer.dtype_policy)
     if isinstance(layer, _SAME):
         return type(layer).from_config(config)
     raise ValueError(
