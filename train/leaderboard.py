@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import optuna
 
-from train.config import TrainConfig
 from train.trial import FIGURES
 from train.writing import write_atomically
 
@@ -42,7 +41,7 @@ def write_leaderboard(study: optuna.Study, folder: Path, metric: str, plots: boo
     write_atomically(folder / "best.json", (json.dumps(best, indent=2) + "\n").encode())
     if plots:
         print(format_table(rows[:_SHOWN]))
-        print(f"the best again: {format_flags(best)}")
+        print(f"the best again: {trials[0].user_attrs['flags']}")
         _write_plots(study, folder)
         _write_hparams(trials, folder)
 
@@ -64,17 +63,19 @@ def _row(trial: optuna.trial.FrozenTrial) -> dict[str, Any]:
     """One line: id, state, seconds, mean and deviation over the folds of every figure, settings."""
     row: dict[str, Any] = {
         "id": trial.number,
-        "state": trial.state.name.lower(),
+        "state": "diverged" if trial.user_attrs.get("diverged") else trial.state.name.lower(),
         "seconds": f"{trial.user_attrs.get('seconds', float('nan')):.1f}",
     }
     for name in FIGURES:
         values = trial.user_attrs.get(name)
         row[name] = "" if values is None else f"{np.mean(values):.4f}"
         row[f"{name}_deviation"] = "" if values is None else f"{np.std(values):.4f}"
-    return row | {name: _text(value) for name, value in trial.user_attrs["drawn"].items()}
+    return row | dict(trial.user_attrs["drawn"].items())
 
 
 def _text(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.4g}"
     return " ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
@@ -84,31 +85,16 @@ def format_table(rows: list[dict[str, Any]]) -> str:
     lines = [header]
     shown = ("id", "state", "seconds", *FIGURES, *(f"{name}_deviation" for name in FIGURES))
     for row in rows:
-        figures = [f"{row[n]} ± {row[f'{n}_deviation']}" if row[n] else "stopped" for n in FIGURES]
-        settings = ", ".join(f"{k} {v}" for k, v in row.items() if k not in shown)
+        figures = [
+            f"{row[n]} ± {row[f'{n}_deviation']}" if row[n] else row["state"] for n in FIGURES
+        ]
+        settings = ", ".join(f"{k} {_text(v)}" for k, v in row.items() if k not in shown)
         lines.append((str(row["id"]), row["seconds"], *figures, settings))
     widths = [max(len(line[i]) for line in lines) for i in range(len(header) - 1)]
     return "\n".join(
         "  ".join([*(c.ljust(w) for c, w in zip(line, widths, strict=False)), line[-1]])
         for line in lines
     )
-
-
-def format_flags(settings: dict[str, Any]) -> str:
-    """The command that trains these settings on the whole split train."""
-    flags = []
-    defaults = json.loads(TrainConfig().to_json())
-    for name, value in settings.items():
-        if (value == defaults[name] and name != "dataset") or name in ("folds", "fold"):
-            continue
-        flag = name.replace("_", "-")
-        if isinstance(value, bool):
-            flags.append(f"--{flag}" if value else f"--no-{flag}")
-        elif isinstance(value, list):
-            flags.append(f"--{flag} {' '.join(map(str, value))}")
-        elif value is not None:
-            flags.append(f"--{flag} {value}")
-    return f"python -m train.run {' '.join(flags)}"
 
 
 def _write_plots(study: optuna.Study, folder: Path) -> None:
@@ -130,11 +116,9 @@ def _write_plots(study: optuna.Study, folder: Path) -> None:
 
 
 def _searched(trials: list[optuna.trial.FrozenTrial]) -> list[str]:
-    """Parameters that every trial drew and none threw away for a setting that was named."""
+    """What every trial drew, and not all alike."""
     common = set.intersection(*(set(t.params) for t in trials)) if trials else set()
-    drawn = set(trials[0].user_attrs["drawn"]) if trials else set()
-    of_hidden = {n for n in common if n in ("layers", "width") or n.startswith("hidden_")}
-    return sorted(n for n in common if n in drawn or (n in of_hidden and "hidden" in drawn))
+    return sorted(n for n in common if len({t.params[n] for t in trials}) > 1)
 
 
 def _write_hparams(trials: list[optuna.trial.FrozenTrial], folder: Path) -> None:
