@@ -115,6 +115,30 @@ def _pool_pairs(
     return _pool_words(pairs, vectors, some, buckets, "pair_weights")
 
 
+def _read_steps(
+    x: keras.KerasTensor,
+    mask: keras.KerasTensor,
+    config: ModelConfig,
+    design: RecurrentDesign,
+    use_cudnn: bool | str,
+) -> keras.KerasTensor:
+    """The recurrent layer's average or last state: [B, T, E] -> [B, U]."""
+    recurrent = _CELLS[design.cell](
+        config.units or design.units,
+        return_sequences=design.pool,
+        recurrent_dropout=config.recurrent_dropout,
+        use_cudnn=use_cudnn,
+        name=design.cell,
+    )
+    if design.bidirectional:
+        recurrent = keras.layers.Bidirectional(recurrent, name=f"bi{design.cell}")
+    x = recurrent(x, mask=mask)
+    if design.pool:
+        # float32: a sum over many bfloat16 steps loses the small ones.
+        x = keras.layers.GlobalAveragePooling1D(dtype="float32", name="pool")(x, mask=mask)
+    return x
+
+
 def build_rnn(
     config: ModelConfig,
     spec: Any,
@@ -153,24 +177,12 @@ def build_rnn(
     ids = keras.Input(shape, dtype="int32", name="token_ids")
     mask = _make_mask(ids)
     x = _embed(ids, config, design, dropout)
-    bag = _pool_words(ids, x, mask, config.vocab_size, "word_weights") if design.bag else []
-    if design.pairs:
-        bag += _pool_pairs(ids, mask, design.pairs, dropout)
+    bag = []
     if design.bag:
+        bag = _pool_words(ids, x, mask, config.vocab_size, "word_weights")
         x = keras.ops.stop_gradient(x)
-    recurrent = _CELLS[design.cell](
-        config.units or design.units,
-        return_sequences=design.pool,
-        recurrent_dropout=config.recurrent_dropout,
-        use_cudnn=use_cudnn,
-        name=design.cell,
-    )
-    if design.bidirectional:
-        recurrent = keras.layers.Bidirectional(recurrent, name=f"bi{design.cell}")
-    x = recurrent(x, mask=mask)
-    if design.pool:
-        # float32: a sum over many bfloat16 steps loses the small ones.
-        x = keras.layers.GlobalAveragePooling1D(dtype="float32", name="pool")(x, mask=mask)
+    bag += _pool_pairs(ids, mask, design.pairs, dropout) if design.pairs else []
+    x = _read_steps(x, mask, config, design, use_cudnn)
     if bag:
         x = keras.layers.Concatenate(dtype="float32", name="words_and_states")([*bag, x])
     if dropout:

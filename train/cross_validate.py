@@ -132,16 +132,14 @@ def _train(config: TrainConfig, schema: Any, output: Path) -> list[Predicted]:
     from train.evaluate import predict_split
     from train.finished import open_run, probabilities
     from train.fold_training import can_train_together, train_folds
-    from train.setup import open_fold
     from train.strategy import make_cluster
     from train.whole_run import train_and_evaluate
 
     folds = [dataclasses.replace(config, fold=i) for i in range(int(config.folds or 0))]
     if can_train_together(config, schema):
         cluster = make_cluster(config.strategy, config.cpu_devices)
-        logits = train_folds(config, schema, cluster, lambda epoch, found: None)
-        labels = [open_fold(fold, schema).examples("validation").subset_labels for fold in folds]
-        return [(y, probabilities(x)) for y, x in zip(labels, logits, strict=True)]
+        pairs = train_folds(config, schema, cluster, lambda epoch, found: None)
+        return [(labels, probabilities(logits)) for labels, logits in pairs]
     found = []
     for fold in folds:
         run = output.with_suffix("") / f"seed-{config.seed}-fold-{fold.fold}"

@@ -1,8 +1,9 @@
 """All folds of a cross-validation of a table's model, trained at once, in one step.
 
 Every fold is the training that `train.run --folds N --fold I` does, with its own examples, order,
-statistics and initial weights; only the dropout masks are others. What is left out is what a trial
-does not need: checkpoints, files, the moving average of the weights.
+statistics and initial weights; only the dropout masks are others, and where folds differ in size by
+enough for a step, the shorter ones end an epoch with a step whose gradient is 0. What is left out
+is what a trial does not need: checkpoints, files, the moving average of the weights.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from records.subsets import balanced_class_weights
 from train.config import TrainConfig
 from train.feed import Chunk
 from train.metrics import Metrics, metrics_from_logits
-from train.objective import Objective
+from train.objective import Diverged, Objective
 from train.precision import set_precision
 from train.resolve import resolve_hardware
 from train.setup import build_model, make_optimizer, open_fold
@@ -42,7 +43,7 @@ def can_train_together(config: TrainConfig, schema: Schema) -> bool:
 
 def train_folds(
     config: TrainConfig, schema: Schema, cluster: Cluster, report: Report
-) -> list[np.ndarray]:
+) -> list[tuple[np.ndarray, np.ndarray]]:
     """Trains and validates every fold.
 
     Args:
@@ -52,11 +53,11 @@ def train_folds(
       report: called after every epoch; an exception of it ends the training.
 
     Returns:
-      Logits float32 [v, C] of each fold's validation examples: those of the fold's best epoch by
-      the monitored metric with early stopping, else of the last.
+      (labels int32 [v], logits float32 [v, C]) of each fold's validation examples: logits of the
+      fold's best epoch by the monitored metric with early stopping, else of the last.
 
     Raises:
-      ValueError: the loss is no number any more.
+      Diverged: the loss is no number any more.
     """
     assert config.folds is not None
     parts = [
@@ -71,8 +72,8 @@ class _Best:
     the epochs since.
     """
 
-    value: float = -np.inf
-    logits: np.ndarray | None = None
+    logits: np.ndarray
+    value: float | None = None
     waited: int = 0
 
 
@@ -122,15 +123,15 @@ class _Folds:
         self._predict = tf.function(self._validate, jit_compile=hardware["xla"])
         self._validation_rows = tf.constant(self._padded_rows())
 
-    def train(self, report: Report) -> list[np.ndarray]:
+    def train(self, report: Report) -> list[tuple[np.ndarray, np.ndarray]]:
         """As `train_folds`."""
-        best = [_Best() for _ in self._train]
+        best = [_Best(np.zeros(0)) for _ in self._train]
         patience = int(self._config.early_stopping or 0)
         for epoch in range(int(self._config.epochs or 0)):
             self._step.reset_totals()
             self._step.run(self._chunk(epoch), epoch * self.steps_per_epoch)
             if not np.isfinite(self._step.loss_sum.numpy()):
-                raise ValueError(
+                raise Diverged(
                     f"train/fold_training: epoch {epoch + 1}: the training loss is no number. "
                     "Choose a smaller --learning-rate"
                 )
@@ -142,7 +143,8 @@ class _Folds:
             report(epoch + 1, found)
             if patience and all(kept.waited >= patience for kept in best):
                 break
-        return [kept.logits for kept in best if kept.logits is not None]
+        labels = [part.subset_labels for part in self._validation]
+        return [(y, kept.logits) for y, kept in zip(labels, best, strict=True)]
 
     def _keep(self, best: _Best, found: Metrics, logits: np.ndarray, patience: int) -> None:
         """Without early stopping the last epoch counts; with it the best until it was waited."""
@@ -153,7 +155,8 @@ class _Folds:
             return
         value = getattr(found, str(self._config.monitor))
         value = -value if self._config.monitor == "loss" else value
-        if value > best.value:
+        value = value if np.isfinite(value) else -np.inf  # worse than any number
+        if best.value is None or value > best.value:
             best.value, best.logits, best.waited = value, logits, 0
         else:
             best.waited += 1

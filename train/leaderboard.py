@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import optuna
 
-from train.reproduce import format_command
 from train.trial import FIGURES
 from train.writing import write_atomically
 
@@ -43,8 +42,7 @@ def write_leaderboard(study: optuna.Study, folder: Path, metric: str, plots: boo
     write_atomically(folder / "best.json", (json.dumps(best, indent=2) + "\n").encode())
     if plots:
         print(format_table(rows[:_SHOWN]))
-        again = format_command("train.run", best, omit=("folds", "fold"))
-        print(f"the best again: {again}")
+        print(f"the best again: {trials[0].user_attrs['command']}")
         _write_plots(study, folder)
         _write_hparams(trials, folder)
 
@@ -66,17 +64,19 @@ def _row(trial: optuna.trial.FrozenTrial) -> dict[str, Any]:
     """One line: id, state, seconds, mean and deviation over the folds of every figure, settings."""
     row: dict[str, Any] = {
         "id": trial.number,
-        "state": trial.state.name.lower(),
+        "state": "diverged" if trial.user_attrs.get("diverged") else trial.state.name.lower(),
         "seconds": f"{trial.user_attrs.get('seconds', float('nan')):.1f}",
     }
     for name in FIGURES:
         values = trial.user_attrs.get(name)
         row[name] = "" if values is None else f"{np.mean(values):.4f}"
         row[f"{name}_deviation"] = "" if values is None else f"{np.std(values):.4f}"
-    return row | {name: _text(value) for name, value in trial.user_attrs["drawn"].items()}
+    return row | dict(trial.user_attrs["drawn"].items())
 
 
 def _text(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.4g}"
     return " ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
@@ -86,8 +86,10 @@ def format_table(rows: list[dict[str, Any]]) -> str:
     lines = [header]
     shown = ("id", "state", "seconds", *FIGURES, *(f"{name}_deviation" for name in FIGURES))
     for row in rows:
-        figures = [f"{row[n]} ± {row[f'{n}_deviation']}" if row[n] else "stopped" for n in FIGURES]
-        settings = ", ".join(f"{k} {v}" for k, v in row.items() if k not in shown)
+        figures = [
+            f"{row[n]} ± {row[f'{n}_deviation']}" if row[n] else row["state"] for n in FIGURES
+        ]
+        settings = ", ".join(f"{k} {_text(v)}" for k, v in row.items() if k not in shown)
         lines.append((str(row["id"]), row["seconds"], *figures, settings))
     widths = [max(len(line[i]) for line in lines) for i in range(len(header) - 1)]
     return "\n".join(
@@ -115,11 +117,9 @@ def _write_plots(study: optuna.Study, folder: Path) -> None:
 
 
 def _searched(trials: list[optuna.trial.FrozenTrial]) -> list[str]:
-    """Parameters that every trial drew and none threw away for a setting that was named."""
+    """What every trial drew, and not all alike."""
     common = set.intersection(*(set(t.params) for t in trials)) if trials else set()
-    drawn = set(trials[0].user_attrs["drawn"]) if trials else set()
-    of_hidden = {n for n in common if n in ("layers", "width") or n.startswith("hidden_")}
-    return sorted(n for n in common if n in drawn or (n in of_hidden and "hidden" in drawn))
+    return sorted(n for n in common if len({t.params[n] for t in trials}) > 1)
 
 
 def _write_hparams(trials: list[optuna.trial.FrozenTrial], folder: Path) -> None:

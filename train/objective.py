@@ -8,6 +8,10 @@ import numpy as np
 import tensorflow as tf
 
 
+class Diverged(ValueError):
+    """The training loss is no number any more."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Objective:
     """The loss of each example.

@@ -11,6 +11,8 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import shutil
+import signal
 import sys
 import time
 import warnings
@@ -28,7 +30,9 @@ if TYPE_CHECKING:
 
 SAMPLERS, METRICS = ("tpe", "random"), ("weighted_f1", "accuracy", "loss")
 _OWN = ("trials", "sampler", "metric", "sweep_dir", "prune")
+_SETTINGS = tuple(json.loads(TrainConfig().to_json()))  # all that shape a result
 _FOLDS = 5
+_NEVER_STOPPED_BEFORE = 4  # of the points of train.trial
 _STARTUP_TRIALS = 10  # drawn at random before the guided ones, and never stopped early
 
 
@@ -81,7 +85,11 @@ def parse_config(arguments: list[str]) -> SweepConfig:
     )
     add("--sweep-dir", metavar="FOLDER", help="default: sweeps/<set>-<model>-<sampler>")
     add_flags(parser)
+    absent = dict.fromkeys(f.name for f in dataclasses.fields(TrainConfig))
     found = vars(parser.parse_args(normalise_flags(arguments)))
+    # With every setting there already, argparse fills in no default.
+    given = vars(parser.parse_args(normalise_flags(arguments), argparse.Namespace(**absent)))
+    named = tuple(name for name in _SETTINGS if given[name] is not None)
     own = {name: found.pop(name) for name in _OWN}
     if own["trials"] < 1:
         parser.error(f"--trials expected 1 or more, received {own['trials']}")
@@ -90,7 +98,6 @@ def parse_config(arguments: list[str]) -> SweepConfig:
             "--fold and --pool-splits expected without train.sweep, which trains all folds "
             "of the split train"
         )
-    named = tuple(f.name for f in dataclasses.fields(TrainConfig) if found[f.name] != f.default)
     try:
         fixed = TrainConfig(**(found | {"folds": found["folds"] or _FOLDS}))
     except ValueError as error:
@@ -139,10 +146,12 @@ def sweep(config: SweepConfig) -> None:
         study_name="sweep",
         direction="minimize" if config.metric == "loss" else "maximize",
         load_if_exists=True,
-        pruner=optuna.pruners.MedianPruner(_STARTUP_TRIALS, n_warmup_steps=5)
+        pruner=optuna.pruners.MedianPruner(_STARTUP_TRIALS, n_warmup_steps=_NEVER_STOPPED_BEFORE)
         if config.prune
         else optuna.pruners.NopPruner(),
     )
+    for killed in config.folder.glob("runs/*/fold-*"):
+        shutil.rmtree(killed)
     done = _clean(study)
     print(
         f"{runner.schema.name}, {runner.fixed.model}: {config.trials} trials of "
@@ -166,12 +175,15 @@ def run_trial(study: optuna.Study, runner: TrialRunner) -> None:
     """Asks for settings, trains them and tells what they are worth."""
     import optuna
 
+    from train.objective import Diverged
+
     trial = study.ask()
     began = time.perf_counter()
     try:
         found = runner.run(trial)
-    except optuna.TrialPruned:
+    except (optuna.TrialPruned, Diverged) as end:
         trial.set_user_attr("seconds", time.perf_counter() - began)
+        trial.set_user_attr("diverged", isinstance(end, Diverged))
         study.tell(trial, state=optuna.trial.TrialState.PRUNED)
         return
     trial.set_user_attr("seconds", time.perf_counter() - began)
@@ -223,12 +235,12 @@ def _claim(config: SweepConfig, runner: TrialRunner) -> None:
     if file.exists():
         stored = json.loads(file.read_text(encoding="utf-8"))
         differing = [key for key in asked if stored.get(key) != asked[key]]
-        if not differing:
-            return
-        raise ValueError(
-            f"train/sweep: {config.folder} expected a sweep with the same "
-            f"{', '.join(differing)}, received another one's folder. Choose another --sweep-dir"
-        )
+        if differing:
+            raise ValueError(
+                f"train/sweep: {config.folder} expected a sweep with the same "
+                f"{', '.join(differing)}, received another one's folder. Choose another --sweep-dir"
+            )
+        return
     write_atomically(file, (json.dumps(asked, indent=2) + "\n").encode())
 
 
@@ -245,4 +257,6 @@ def _print_trial(study: optuna.Study, done: int, config: SweepConfig, left: floa
 
 
 if __name__ == "__main__":
+    # As Ctrl-C: says how to go on.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     sys.exit(main())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import json
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,9 +17,9 @@ from train.config import TrainConfig
 from train.fold_training import can_train_together, train_folds
 from train.metrics import Metrics, metrics_from_logits
 from train.prepare import prepare
+from train.reproduce import format_command
 from train.resolve import resolve
-from train.setup import open_fold
-from train.spaces import SPACES
+from train.spaces import SPACES, Draws
 from train.strategy import make_cluster, set_up_devices
 from train.whole_run import train_and_evaluate
 
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
 
 # Of every fold, kept with the trial.
 FIGURES = ("loss", "accuracy", "weighted_f1")
+# The pruner compares trials at so many points of their training, whatever their epochs: a
+# falling learning rate makes 20 of 20 epochs another thing than 20 of 40.
+POINTS = 20
 
 
 class TrialRunner:
@@ -53,13 +57,14 @@ class TrialRunner:
         self.fixed = resolve(fixed, self.schema)
         self._asked, self._named, self._folder, self.metric = fixed, named, folder, metric
 
-    def settings(self, trial: optuna.Trial) -> TrainConfig:
-        """The settings that a trial draws, resolved."""
-        drawn = SPACES[str(self.fixed.model)](trial)
-        free = {name: value for name, value in drawn.items() if name not in self._named}
+    def settings(self, trial: optuna.Trial) -> tuple[TrainConfig, TrainConfig]:
+        """The settings that a trial draws: as one would ask for them, and resolved."""
+        named = {name: getattr(self.fixed, name) for name in self._named}
+        drawn = SPACES[str(self.fixed.model)](Draws(trial, named))
+        free = {name: value for name, value in drawn.items() if name not in named}
         trial.set_user_attr("drawn", free)
-        config = dataclasses.replace(self._asked, model=self.fixed.model, **free)
-        return resolve(config, self.schema)
+        config = dataclasses.replace(self._asked, model=self.fixed.model, **drawn)
+        return config, resolve(config, self.schema)
 
     def run(self, trial: optuna.Trial) -> dict[str, list[float]]:
         """Trains a trial on every fold.
@@ -69,9 +74,12 @@ class TrialRunner:
 
         Raises:
           optuna.TrialPruned: it is worse than others at the same point.
+          Diverged: the loss is no number any more.
         """
-        config = self.settings(trial)
+        asked, config = self.settings(trial)
         trial.set_user_attr("settings", config.to_json())
+        again = format_command("train.run", json.loads(asked.to_json()), ("folds", "fold"))
+        trial.set_user_attr("command", again)
         if can_train_together(config, self.schema):
             found = self._run_together(config, trial)
         else:
@@ -80,13 +88,10 @@ class TrialRunner:
 
     def _run_together(self, config: TrainConfig, trial: optuna.Trial) -> list[Metrics]:
         def report(epoch: int, found: list[Metrics]) -> None:
-            self._report(trial, epoch, found)
+            self._report(trial, epoch, int(config.epochs or 1), found)
 
-        logits = train_folds(config, self.schema, self._cluster, report)
-        folds = range(int(config.folds or 0))
-        parts = [open_fold(dataclasses.replace(config, fold=i), self.schema) for i in folds]
-        labels = [part.examples("validation").subset_labels for part in parts]
-        return [metrics_from_logits(*pair) for pair in zip(logits, labels, strict=True)]
+        pairs = train_folds(config, self.schema, self._cluster, report)
+        return [metrics_from_logits(logits, labels) for labels, logits in pairs]
 
     def _run_apart(self, config: TrainConfig, trial: optuna.Trial) -> list[Metrics]:
         """Each fold as a run of its own, one after the other; what they print goes to a log."""
@@ -96,18 +101,24 @@ class TrialRunner:
         with open(folder / "log.txt", "a", encoding="utf-8") as log:
             for i in range(int(config.folds or 0)):
                 one = dataclasses.replace(config, fold=i, run_dir=str(folder / f"fold-{i}"))
-                with contextlib.redirect_stdout(log), contextlib.redirect_stderr(log):
-                    metrics = train_and_evaluate(one)["validation"]
+                try:
+                    with contextlib.redirect_stdout(log), contextlib.redirect_stderr(log):
+                        metrics = train_and_evaluate(one)["validation"]
+                finally:  # the settings make it anew; it may be large
+                    shutil.rmtree(one.run_dir or "", ignore_errors=True)
                 confusion = np.array(metrics["confusion_matrix"])
                 figures = {name: metrics[name] for name in FIGURES}
                 found.append(Metrics(**figures, recall=(), confusion=confusion))
-                self._report(trial, i + 1, found)
-                shutil.rmtree(one.run_dir or "")  # the settings make it anew; it may be large
+                self._report(trial, i + 1, int(config.folds or 1), found)
         return found
 
-    def _report(self, trial: optuna.Trial, step: int, found: list[Metrics]) -> None:
+    def _report(self, trial: optuna.Trial, done: int, of: int, found: list[Metrics]) -> None:
+        """Tells the mean so far at each new one of the `POINTS`."""
         import optuna
 
-        trial.report(float(np.mean([getattr(m, self.metric) for m in found])), step)
+        point = done * POINTS // of
+        if point == (done - 1) * POINTS // of:
+            return
+        trial.report(float(np.mean([getattr(m, self.metric) for m in found])), point)
         if trial.should_prune():
             raise optuna.TrialPruned
