@@ -32,7 +32,7 @@ def _config(data_dir: Path, **settings: object) -> TrainConfig:
 @pytest.mark.parametrize(
     "settings",
     [
-        {"model": "mlp_small", "epochs": 3},
+        {"model": "mlp_small", "epochs": 3, "xla": False},
         {
             "model": "mlp",
             "hidden": (32, 16),

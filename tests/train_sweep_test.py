@@ -2,16 +2,20 @@
 
 import csv
 import json
+import signal
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
+from runs import finish, start
 
 from records.data import Data
 from train import sweep
 from train.run import parse_config
 
-FLAGS = ("--model=mlp_small", "--epochs=2", "--folds=3", "--hidden", "8", "--strategy=one_device")
+FLAGS = ("--model=mlp_small", "--epochs=2", "--folds=2", "--hidden", "8", "--strategy=one_device")
+FLAGS += ("--no-xla",)  # what would be compiled for seconds takes some
 
 
 def _sweep(data_dir: Path, folder: Path, *flags: str, code: int = 0) -> None:
@@ -23,6 +27,11 @@ def _leaderboard(folder: Path) -> list[dict[str, str]]:
     with open(folder / "leaderboard.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     return [{k: v for k, v in row.items() if k != "seconds"} for row in rows]
+
+
+def _without_ids(folder: Path) -> list[dict[str, str]]:
+    """A trial that was cut short leaves its number behind, and the next has another."""
+    return [{k: v for k, v in row.items() if k != "id"} for row in _leaderboard(folder)]
 
 
 def test_a_leaderboard_comes_out(
@@ -60,27 +69,84 @@ def test_a_leaderboard_comes_out(
 def test_an_interrupted_sweep_goes_on_to_the_same_end(
     synthetic_data_dir: Path, tmp_path: Path, monkeypatch: Any, sampler: str
 ) -> None:
-    flags = ("--trials=4", f"--sampler={sampler}")
+    flags = ("--trials=3", f"--sampler={sampler}")
     _sweep(synthetic_data_dir, tmp_path / "whole", *flags)
     run_trial, calls = sweep.run_trial, 0
 
     def interrupted(study: Any, runner: Any) -> None:
         nonlocal calls
         calls += 1
-        if calls == 3:
+        if calls == 2:
             study.ask()  # it is at work when the end comes
             raise KeyboardInterrupt
         run_trial(study, runner)
 
     monkeypatch.setattr(sweep, "run_trial", interrupted)
     _sweep(synthetic_data_dir, tmp_path / "cut", *flags, code=130)
-    assert len(_leaderboard(tmp_path / "cut")) == 2
+    assert len(_leaderboard(tmp_path / "cut")) == 1
     monkeypatch.setattr(sweep, "run_trial", run_trial)
     _sweep(synthetic_data_dir, tmp_path / "cut", *flags)
-    found, expected = _leaderboard(tmp_path / "cut"), _leaderboard(tmp_path / "whole")
-    for row in [*found, *expected]:
-        del row["id"]  # the one that was cut short has a number of its own
-    assert found == expected
+    assert _without_ids(tmp_path / "cut") == _without_ids(tmp_path / "whole")
+
+
+@pytest.mark.slow
+def test_a_terminated_sweep_goes_on_to_the_same_end(
+    synthetic_data_dir: Path, tmp_path: Path
+) -> None:
+    """In processes of their own, with pruning: SIGTERM in the middle of a trial."""
+    flags = ["--dataset=fetal_health/synthetic", f"--data-dir={synthetic_data_dir}"]
+    flags += [
+        "--model=mlp_small",
+        "--epochs=20",
+        "--folds=3",
+        "--trials=14",
+        "--no-xla",
+        "--hidden",
+        "8",
+    ]
+    command = ["-c", "from train import sweep; raise SystemExit(sweep.run_command())", *flags]
+    finish(start(*command, f"--sweep-dir={tmp_path / 'whole'}"))
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        process = start(*command, f"--sweep-dir={tmp_path / 'cut'}")
+        before = _count(tmp_path / "cut")
+        while _count(tmp_path / "cut") < before + 3 and process.poll() is None:
+            time.sleep(0.05)
+        time.sleep(0.4)
+        process.send_signal(number)
+        (printed,) = finish(process, code=130 if number == signal.SIGTERM else -number)
+        assert number != signal.SIGTERM or "the same command goes on" in printed
+        assert 3 <= _count(tmp_path / "cut") < 14
+    finish(start(*command, f"--sweep-dir={tmp_path / 'cut'}"))
+    found, expected = _without_ids(tmp_path / "cut"), _without_ids(tmp_path / "whole")
+    assert found == expected and len(found) == 14
+    assert {row["state"] for row in found} == {"complete", "pruned"}
+
+
+def _count(folder: Path) -> int:
+    return len(_leaderboard(folder)) if (folder / "leaderboard.csv").exists() else 0
+
+
+def test_named_settings_stay_also_where_they_are_the_default(
+    synthetic_data_dir: Path, tmp_path: Path
+) -> None:
+    """A weight decay is drawn for AdamW, whoever chose that."""
+    flags = ("--model=mlp_report", "--trials=2", "--optimizer=adamw", "--dropout=0.15")
+    _sweep(synthetic_data_dir, tmp_path / "s", *flags)
+    for row in _leaderboard(tmp_path / "s"):
+        assert "optimizer" not in row and "dropout" not in row and "hidden" not in row
+        assert float(row["weight_decay"]) > 0
+    best = json.loads((tmp_path / "s" / "best.json").read_text())
+    assert (best["optimizer"], best["dropout"]) == ("adamw", 0.15)
+
+
+def test_a_trial_whose_loss_is_no_number_ends_alone(
+    synthetic_data_dir: Path, tmp_path: Path
+) -> None:
+    flags = ("--trials=2", "--learning-rate=1e30", "--optimizer=sgd", "--weight-decay=0")
+    _sweep(synthetic_data_dir, tmp_path / "s", *flags)
+    rows = _leaderboard(tmp_path / "s")
+    assert [row["state"] for row in rows] == ["diverged"] * 2
+    assert not (tmp_path / "s" / "best.json").exists()
 
 
 def test_a_folder_belongs_to_its_sweep(

@@ -36,7 +36,7 @@ def write_leaderboard(study: optuna.Study, folder: Path, metric: str, plots: boo
     writer.writeheader()
     writer.writerows(rows)
     write_atomically(folder / "leaderboard.csv", text.getvalue().encode())
-    if not trials or trials[0].value is None:
+    if not trials or trials[0].state != optuna.trial.TrialState.COMPLETE:
         return
     best = json.loads(trials[0].user_attrs["settings"])
     write_atomically(folder / "best.json", (json.dumps(best, indent=2) + "\n").encode())
@@ -103,7 +103,8 @@ def _write_plots(study: optuna.Study, folder: Path) -> None:
     import matplotlib.pyplot as plt
     from optuna.visualization import matplotlib as draw
 
-    complete = [t for t in study.get_trials(deepcopy=False) if t.value is not None]
+    states = (optuna.trial.TrialState.COMPLETE,)
+    complete = study.get_trials(deepcopy=False, states=states)
     figures: dict[str, Any] = {"history": draw.plot_optimization_history}
     searched = _searched(complete)
     if len({t.value for t in complete}) > 1 and len(searched) > 1:

@@ -245,18 +245,24 @@ def _claim(config: SweepConfig, runner: TrialRunner) -> None:
 
 
 def _print_trial(study: optuna.Study, done: int, config: SweepConfig, left: float) -> None:
-    trial = study.get_trials(deepcopy=False)[-1]
-    value = "stopped" if trial.value is None else f"{trial.value:.4f}"
-    complete = [t.value for t in study.get_trials(deepcopy=False) if t.value is not None]
-    best = f"{study.best_value:.4f}" if complete else "-"
+    import optuna
+
+    trials = study.get_trials(deepcopy=False)
+    ended = optuna.trial.TrialState.COMPLETE
+    value = f"{trials[-1].value:.4f}" if trials[-1].state == ended else "stopped"
+    best = f"{study.best_value:.4f}" if any(t.state == ended for t in trials) else "-"
     print(
         f"  {done}/{config.trials}  {config.metric} {value}  best {best}  "
-        f"{trial.user_attrs['seconds']:.1f} s, {left / 60:.1f} min left",
+        f"{trials[-1].user_attrs['seconds']:.1f} s, {left / 60:.1f} min left",
         flush=True,
     )
 
 
-if __name__ == "__main__":
-    # As Ctrl-C: says how to go on.
+def run_command() -> int:
+    """`main` as a command: SIGTERM ends it as Ctrl-C does."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    sys.exit(main())
+    return main()
+
+
+if __name__ == "__main__":
+    sys.exit(run_command())
