@@ -14,8 +14,8 @@ from records.data import Data
 from train import sweep
 from train.run import parse_config
 
-FLAGS = ("--model=mlp_small", "--epochs=2", "--folds=2", "--hidden", "8", "--strategy=one_device")
-FLAGS += ("--no-xla",)  # what would be compiled for seconds takes some
+FLAGS = ["--model=mlp_small", "--epochs=2", "--folds=2", "--hidden", "8", "--strategy=one_device"]
+FLAGS += ["--no-xla"]  # what would be compiled for seconds takes some
 
 
 def _sweep(data_dir: Path, folder: Path, *flags: str, code: int = 0) -> None:
