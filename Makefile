@@ -11,7 +11,7 @@
 #   make gpu-check   what the GPUs of this machine can do; says so when there are none
 #   make clean       remove .venv and caches (never data or runs)
 #
-# Settings: PYTHON=python3.12 is the interpreter that makes .venv, EXTRAS=test,lint,sweep what is
+# Settings: PYTHON=python3.12 is the interpreter that makes .venv, EXTRAS=test,lint,gpu what is
 # installed, TEST_WORKERS=4 the test processes, ARGS="..." goes to the command behind the target.
 
 PYTHON ?= python3

@@ -57,7 +57,7 @@ class AugmentConfig:
                 )
 
 
-def _mix(x: tf.Tensor) -> tf.Tensor:
+def mix32(x: tf.Tensor) -> tf.Tensor:
     """Bijection of 32-bit numbers, held in int64 [...], that scatters close ones apart.
 
     The finaliser of MurmurHash3. int64 because unsigned kernels are missing on some devices; the
@@ -85,10 +85,10 @@ def hash_uniform(keys: tf.Tensor, draws: int) -> tf.Tensor:
     golden = tf.constant(_GOLDEN_RATIO, tf.int64)
     keys = tf.cast(keys, tf.int64)
     upper = tf.bitwise.bitwise_and(tf.bitwise.right_shift(keys, tf.constant(32, tf.int64)), low)
-    state = _mix(tf.bitwise.bitwise_and(_mix(upper) + golden, low))
-    state = _mix(tf.bitwise.bitwise_xor(state, tf.bitwise.bitwise_and(keys, low)))
+    state = mix32(tf.bitwise.bitwise_and(mix32(upper) + golden, low))
+    state = mix32(tf.bitwise.bitwise_xor(state, tf.bitwise.bitwise_and(keys, low)))
     steps = tf.range(1, draws + 1, dtype=tf.int64) * golden
-    bits = _mix(tf.bitwise.bitwise_and(state[:, None] + steps[None, :], low))
+    bits = mix32(tf.bitwise.bitwise_and(state[:, None] + steps[None, :], low))
     bits = tf.bitwise.right_shift(bits, tf.constant(8, tf.int64))
     return tf.cast(bits, tf.float32) * (1.0 / (1 << 24))
 

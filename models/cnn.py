@@ -33,6 +33,7 @@ class BackboneDesign:
         offset: one number per channel, in the order the backbone reads them.
         bgr: the backbone reads blue, green, red.
         min_size: smallest S the backbone accepts.
+        report_scale: the report divided by 255, in the order red, green, blue.
     """
 
     build: Callable[[tuple[int, int, int], str], keras.Model]
@@ -40,6 +41,7 @@ class BackboneDesign:
     offset: tuple[float, float, float]
     bgr: bool
     min_size: int
+    report_scale: bool = False
 
 
 def build_preprocess(shape: tuple[int, int, int], design: BackboneDesign) -> keras.Model:
@@ -90,7 +92,7 @@ def build_cnn(
     """Builds the three named stages `preprocess`, `backbone` and `head`.
 
     Args:
-        config: name, dropout (default 0.4, of the head) and weights are used.
+        config: name, dropout (default 0.4, of the head), weights and preprocess are used.
         spec: uint8 [S, S, C] without the batch, C 1 (grey) or 3 (RGB).
         num_classes: width of the logits.
         design: backbone and its scaling.
@@ -106,6 +108,9 @@ def build_cnn(
     """
     shape = _check_shape(config, spec, design.min_size)
     check_weights(config)
+    if config.preprocess == "report" and design.report_scale:
+        thirds = (1 / 255,) * 3
+        design = dataclasses.replace(design, scale=thirds, offset=(0.0,) * 3, bgr=False)
     backbone = design.build((shape[0], shape[1], 3), config.weights)
     dropout = 0.4 if config.dropout is None else config.dropout
     images = keras.Input(shape, dtype="float32", name="image")
@@ -231,10 +236,15 @@ def _scaled(mean: tuple[float, ...], std: tuple[float, ...]) -> dict[str, tuple[
 
 
 RESNET50 = BackboneDesign(
-    build_resnet50, (1.0,) * 3, (-103.939, -116.779, -123.68), bgr=True, min_size=32
+    build_resnet50,
+    (1.0,) * 3,
+    (-103.939, -116.779, -123.68),
+    bgr=True,
+    min_size=32,
+    report_scale=True,
 )
 INCEPTION_V3 = BackboneDesign(
-    build_inception_v3, (1 / 127.5,) * 3, (-1.0,) * 3, bgr=False, min_size=75
+    build_inception_v3, (1 / 127.5,) * 3, (-1.0,) * 3, bgr=False, min_size=75, report_scale=True
 )
 EFFICIENTNET_B0 = BackboneDesign(
     build_efficientnet_b0,

@@ -12,8 +12,11 @@ class ModelConfig:
     Attributes:
         name: a key of `models.MODELS`.
         dropout: rate in [0, 1) of the model's dropout layers; None keeps the model's own default.
+        hidden: MLPs only: units of each hidden layer; None keeps the model's own.
         weights: image models only: "imagenet", "random", or the path of a weights file
             (`.weights.h5` / `.h5` without the classifier; for efficientnet_lite0 also `.pth`).
+        preprocess: image models only: "imagenet", as the backbone was trained, or "report", as the
+            report fed it: ResNet50 and InceptionV3 with values divided by 255, the others alike.
         vocab_size: text models only: ids lie in [0, vocab_size); 0 is padding.
         embedding_dim: text models only: width of a token's vector; None is the model's default.
         units: text models only: width of the recurrent state (per direction); None is the
@@ -25,7 +28,9 @@ class ModelConfig:
 
     name: str
     dropout: float | None = None
+    hidden: tuple[int, ...] | None = None
     weights: str = "imagenet"
+    preprocess: str = "imagenet"
     vocab_size: int = 10_000
     embedding_dim: int | None = None
     units: int | None = None
@@ -36,10 +41,18 @@ class ModelConfig:
             raise ValueError(
                 f"models: dropout expected a rate in [0, 1) or None, received {self.dropout}"
             )
+        if self.preprocess not in ("imagenet", "report"):
+            raise ValueError(
+                f"models: preprocess expected imagenet or report, received {self.preprocess!r}"
+            )
         if self.vocab_size < 2:
             raise ValueError(
                 "models: vocab_size expected at least 2 (padding and out-of-vocabulary), "
                 f"received {self.vocab_size}"
+            )
+        if self.hidden is not None and (not self.hidden or min(self.hidden) < 1):
+            raise ValueError(
+                f"models: hidden expected units of one layer or more, received {self.hidden}"
             )
         for field in ("embedding_dim", "units"):
             value = getattr(self, field)

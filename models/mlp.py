@@ -82,7 +82,7 @@ def build_mlp(
     """Builds normalisation -> hinges -> (Dense, ReLU, dropout) per entry of `hidden` -> logits.
 
     Args:
-        config: name and dropout are used.
+        config: name, hidden and dropout are used.
         spec: float32 [F], without the batch.
         num_classes: width of the logits.
         hidden: units of each hidden layer.
@@ -109,7 +109,7 @@ def build_mlp(
         x = build_normalization(mean, variance, shape[0])(x)
     if hinges:
         x = _bend_features(x, hinges)
-    for i, units in enumerate(hidden):
+    for i, units in enumerate(config.hidden or hidden):
         x = keras.layers.Dense(
             units, activation="relu", kernel_initializer="he_normal", name=f"hidden_{i}"
         )(x)

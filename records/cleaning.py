@@ -41,10 +41,11 @@ from records.processes import map_in_order
 # Words whose marks are remembered; beyond it the least recently used one is asked for again.
 _REMEMBERED_WORDS = 1 << 18
 
-_APOSTROPHES = str.maketrans(dict.fromkeys("’‘‛ʼ′´`＇", "'"))
-_LINE_END = re.compile(r"\r\n?|[\u2028\u2029\x85]")
+APOSTROPHES = "’‘‛ʼ′´`＇"
+_TO_APOSTROPHE = str.maketrans(dict.fromkeys(APOSTROPHES, "'"))
+LINE_END = re.compile(r"\r\n?|[\u2028\u2029\x85]")
 # Not `\s`, whose members differ between Python and RE2; the category Z is added to these.
-_ASCII_SPACE = "\t\n\v\f\r"
+ASCII_SPACE = "\t\n\v\f\r"
 
 _SECTION = (
     r"(?:(?:repeat|rpt\.?)[ \t]+)?"
@@ -54,18 +55,18 @@ _SECTION = (
 )
 _REPEAT = r"(?:x[ \t]?\d{1,2}|\d{1,2}[ \t]?x|\d{1,2}[ \t]times|repeat(?:[ \t]\d{1,2}x)?)"
 _MARKED = rf"{_SECTION}(?:[ \t,:-]*{_REPEAT})?"
-_BRACKETED = re.compile(
+BRACKETED = re.compile(
     r"\[[^\]\n]*\]"
     rf"|[({{][ \t]*(?:{_MARKED}(?:[ \t]*[:-][^)}}\n]*)?|{_REPEAT})[ \t]*[)}}]"
 )
-_HEADER_LINE = re.compile(rf"^[ \t]*{_MARKED}[ \t]*(?::|$)", re.MULTILINE)
-_ENDINGS = frozenset({"s", "m", "d", "ll", "re", "ve"})
+HEADER_LINE = re.compile(rf"^[ \t]*{_MARKED}[ \t]*(?::|$)", re.MULTILINE)
+ENDINGS = frozenset({"s", "m", "d", "ll", "re", "ve"})
 
 
 def normalize(text: str) -> str:
     """Returns `text` in Unicode NFC and lower case, `'` for apostrophes, `\\n` for line ends."""
-    text = unicodedata.normalize("NFC", text).lower().translate(_APOSTROPHES)
-    return _LINE_END.sub("\n", text)
+    text = unicodedata.normalize("NFC", text).lower().translate(_TO_APOSTROPHE)
+    return LINE_END.sub("\n", text)
 
 
 def basic_tokens(text: str) -> list[str]:
@@ -85,7 +86,7 @@ def clean_text(text: str, language: str = "en") -> list[str]:
     Raises:
       ValueError: spaCy does not know the language.
     """
-    text = _HEADER_LINE.sub(" ", _BRACKETED.sub(" ", normalize(text)))
+    text = HEADER_LINE.sub(" ", BRACKETED.sub(" ", normalize(text)))
     cleaned = map(_word_cleaner(language), _split_words(text, language))
     return [word for word in cleaned if word]
 
@@ -160,7 +161,7 @@ def _without_apostrophes(word: str) -> str:
     for before, part in zip([first, *others], others):
         if part == "t" and before.endswith("n"):
             return ""
-    return first + "".join(part for part in others if part not in _ENDINGS)
+    return first + "".join(part for part in others if part not in ENDINGS)
 
 
 def _split_words(text: str, language: str) -> list[str]:
@@ -178,14 +179,14 @@ def _word_pattern(with_apostrophes: bool, with_marks: bool) -> re.Pattern[str]:
     return re.compile(rf"[\w{apostrophe}{marks}]+")
 
 
-_NOT_BASIC_ASCII = re.compile(rf"[^\w{_ASCII_SPACE} ]+")
+_NOT_BASIC_ASCII = re.compile(rf"[^\w{ASCII_SPACE} ]+")
 
 
 @functools.cache
 def _not_basic() -> re.Pattern[str]:
     """Characters that are neither letter, number, mark nor white space, `_` apart."""
     kept = _category("M").pattern[1:-1] + _category("Z").pattern[1:-1]
-    return re.compile(rf"[^\w{kept}{_ASCII_SPACE}]+")
+    return re.compile(rf"[^\w{kept}{ASCII_SPACE}]+")
 
 
 @functools.cache

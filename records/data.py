@@ -53,26 +53,51 @@ class InputConfig:
             )
 
 
+@dataclasses.dataclass(frozen=True)
+class Fold:
+    """One fold of a cross-validation: stratified by class, no group of duplicates is parted.
+
+    Attributes:
+      number, count: which of how many, from 0.
+      seed: names how examples are dealt to folds.
+      pooled: of all splits together, else of `train` alone.
+    """
+
+    number: int
+    count: int
+    seed: int = 0
+    pooled: bool = False
+
+
 class Data:
     """A prepared set's training, validation and test examples.
 
     The role `validation` is the split `validation` where the set has one, else a stratified
     10 % of `train` in which no group of duplicates is parted; `train` is then the rest. The
     vocabulary ranks of ids come from the training examples alone, for every role.
+
+    With a `Fold`, `validation` is one of n equal parts of `train` and `train` the others; `test`
+    plays no role, so that nothing is chosen by it.
     """
 
-    def __init__(self, schema: Schema, config: InputConfig, seed: int = 0):
+    def __init__(
+        self, schema: Schema, config: InputConfig, seed: int = 0, fold: Fold | None = None
+    ):
         """Opens the set; nothing is decoded yet.
 
         Args:
           schema: from `read_schema`.
           config: shapes of the inputs.
           seed: names the validation cut.
+          fold: of a cross-validation, in place of that cut.
 
         Raises:
           ValueError: the set has no split `train`, or the options do not fit its modality.
         """
         schema.check_split("train")
+        self.fold, self._base = fold, "train"
+        if fold is not None and fold.pooled:
+            schema, self._base = schema.pooled()
         if schema.modality == TEXT and config.cache == "none":
             raise ValueError(
                 f"records/data: {schema.name}: feature {schema.input_name!r} is text, whose words "
@@ -105,16 +130,19 @@ class Data:
         return int(examples * np.prod(self.spec.shape) * self.spec.dtype.size)
 
     def roles(self) -> tuple[str, ...]:
-        """`train`, `validation`, and `test` where the set has one with classes."""
+        """`train`, `validation`, and `test` where the set has one with classes; never in a fold."""
+        if self.fold is not None:
+            return ("train", "validation")
         return tuple(dict.fromkeys(("train", "validation", *self._splits)))
 
     def subset(self, role: str) -> tuple[str, np.ndarray]:
         """(split, record numbers int64 [n]) of a role, or of another split of the set."""
         if role != "validation":
             self.schema.check_split(role)
-        if "validation" in self.schema.split_counts or role not in ("train", "validation"):
+        cut = self.fold is not None or "validation" not in self.schema.split_counts
+        if not cut or role not in ("train", "validation"):
             return role, np.arange(self._index(role).num_records)
-        return "train", self._cut[role == "validation"]
+        return self._base, self._cut[role == "validation"]
 
     def examples(self, role: str) -> Examples:
         """The examples of a role, decoded on first use where they are cached."""
@@ -153,14 +181,37 @@ class Data:
         """Ids in use: the vocabulary size asked for, or fewer where the words are fewer."""
         return min(self.config.vocab_size, int(self._ranks.max()) + 1)
 
+    def vocabulary(self) -> tuple[str, ...] | None:
+        """The words of the ids in use, `vocab_size` of them, the first two special.
+
+        None where the set stores ids without their words.
+        """
+        ranks = self._ranks[:-1]
+        stored = self.schema.vocabulary()
+        if self.schema.modality == TEXT:
+            stored = ("", "", *(str(word, "utf-8", "replace") for word in self._vocabulary))
+        if stored is None:
+            return None
+        words = ["[PAD]", "[UNK]", *[""] * (self.vocab_size - 2)]
+        for raw in np.flatnonzero((ranks > decode.OOV_ID) & (ranks < self.vocab_size)):
+            words[ranks[raw]] = stored[raw]
+        return tuple(words)
+
     @functools.cached_property
     def _cut(self) -> tuple[np.ndarray, np.ndarray]:
-        index = self._index("train")
-        return subsets.cut_validation(index.label, index.group, self.seed)
+        index = self._index(self._base)
+        if self.fold is None:
+            return subsets.cut_validation(index.label, index.group, self.seed)
+        of_fold = subsets.assign_folds(index.label, index.group, self.fold.count, self.fold.seed)
+        return np.flatnonzero(of_fold != self.fold.number), np.flatnonzero(
+            of_fold == self.fold.number
+        )
 
     @functools.cached_property
     def _splits(self) -> tuple[str, ...]:
         """Splits with a role: no `unsupervised` ones, nor a `test` without classes (label -1)."""
+        if self.fold is not None:
+            return (self._base,)
         found = [s for s in ("train", "validation", "test") if s in self.schema.split_counts]
         return tuple(s for s in found if s != "test" or (self._read(s).label != -1).any())
 
@@ -208,12 +259,12 @@ class Data:
 
     def _word_ids(self, words: np.ndarray, split: str) -> np.ndarray:
         """Numbers a TEXT split's words; words that train lacks are out of vocabulary."""
-        if split == "train":
+        if split == self._base:
             # Objects, not NumPy's fixed-width bytes: one long word would make all words as wide.
             ids, vocabulary = pd.factorize(words, sort=True)
             self._vocabulary = pd.Index(vocabulary)
             return ids.astype(np.int32) + 2
-        self._words("train")
+        self._words(self._base)
         at = self._vocabulary.get_indexer(words)
         return np.where(at >= 0, at + 2, decode.OOV_ID).astype(np.int32)
 
@@ -224,7 +275,7 @@ class Data:
         The last entry stands for all ids that train lacks: out of vocabulary.
         """
         _, numbers = self.subset("train")
-        used = np.zeros(self._index("train").num_records, bool)
+        used = np.zeros(self._index(self._base).num_records, bool)
         used[numbers] = True
         vocabulary = self.schema.vocabulary() or ()
         counts = np.zeros(max(2, len(vocabulary)), np.int64)
@@ -239,10 +290,10 @@ class Data:
     def _training_ids(self, used: np.ndarray) -> Iterator[np.ndarray]:
         """The ids int32 [n] of the records where `used` bool [N]; unit by unit where streamed."""
         if self.config.cache != "none":
-            ids, starts = self._words("train")
+            ids, starts = self._words(self._base)
             yield ids[np.repeat(used, np.diff(starts))]
             return
-        loader = Loader(self.schema, self._index("train"), lambda rows: rows)
+        loader = Loader(self.schema, self._index(self._base), lambda rows: rows)
         chosen = (unit[used[unit]] for unit in loader.units())
         for ids, _ in ordered_map(lambda unit: loader.parse(unit, loader.read(unit)), chosen):
             yield ids

@@ -66,6 +66,17 @@ class Schema:
                 f"{sorted(self.split_counts)}, received {split!r}"
             )
 
+    def pooled(self) -> tuple[Schema, str]:
+        """(the same set with one more split, all its labelled splits together; that split's name).
+
+        For cross-validation over all rows, with settings that were chosen without the test split.
+        """
+        parts = [s for s in ("train", "validation", "test") if s in self.split_counts]
+        name = "+".join(parts)
+        counts = self.split_counts | {name: sum(self.split_counts[s] for s in parts)}
+        shards = self.shards | {name: tuple(path for s in parts for path in self.shards[s])}
+        return dataclasses.replace(self, split_counts=counts, shards=shards), name
+
     def vocabulary(self) -> tuple[str, ...] | None:
         """The tokens of a `tokens` input by id, or None where the set stores none."""
         path = Path(self.directory) / f"{self.input_name}.vocabulary.txt"

@@ -133,3 +133,26 @@ def _build_synthetic(data_dir: Path) -> str:
         text=True,
     )
     return "" if done.returncode == 0 else f"{' '.join(command)}\n{done.stdout[-6000:]}"
+
+
+@pytest.fixture(scope="session")
+def finished_runs(
+    synthetic_data_dir: Path, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, Path]:
+    """Run folders by the name of the generated set: a tiny model of each kind, trained briefly.
+
+    Tests may add files to a folder, and change none.
+    """
+    from train.run import main
+
+    base = tmp_path_factory.mktemp("finished_runs")
+    flags = {
+        "fetal_health": ["--model=mlp_small"],
+        "brain_tumor_mri": ["--image-size=32"],
+        "song_lyrics": ["--model=gru", "--sequence-length=12", "--vocab-size=300"],
+    }
+    for name, own in flags.items():
+        arguments = [f"--dataset={name}/synthetic", f"--data-dir={synthetic_data_dir}", *own]
+        arguments += ["--epochs=2", "--strategy=one_device", f"--run-dir={base / name}"]
+        assert main(arguments) == 0
+    return {name: base / name for name in flags}

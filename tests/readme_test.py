@@ -21,7 +21,17 @@ from benchmarks import compare, report
 from benchmarks.run import parse_arguments as parse_benchmark
 from models import MODELS, check_model
 from records import diagnose
-from train import baseline, demo, gpu_check
+from train import (
+    baseline,
+    cross_validate,
+    demo,
+    evaluate,
+    export,
+    gpu_check,
+    predict,
+    results,
+    sweep,
+)
 from train.config import MODALITY_DEFAULTS
 from train.run import parse_config
 
@@ -104,6 +114,12 @@ MODULES: dict[str, Callable[[list[str]], object]] = {
     "train.run": check_train,
     "train.baseline": baseline.parse_arguments,
     "records.diagnose": diagnose.parse_arguments,
+    "train.sweep": sweep.parse_config,
+    "train.cross_validate": cross_validate.parse_arguments,
+    "train.evaluate": evaluate.parse_arguments,
+    "train.predict": predict.parse_arguments,
+    "train.export": export.parse_arguments,
+    "train.results": results.parse_arguments,
     "train.demo": demo.parse_arguments,
     "train.gpu_check": gpu_check.parse_arguments,
     "benchmarks.run": check_benchmark,

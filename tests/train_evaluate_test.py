@@ -1,32 +1,95 @@
-"""Metrics against scikit-learn."""
+"""`python -m train.evaluate`: what it writes, and what it refuses."""
+
+import csv
+import json
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
-from sklearn import metrics as reference
+import tensorflow as tf
 
-from train.evaluate import metrics_from_confusion, metrics_from_logits
+from train.evaluate import main
 
-
-@pytest.mark.parametrize("seed", range(5))
-def test_metrics_are_scikit_learns(seed: int) -> None:
-    rng = np.random.default_rng(seed)
-    labels = rng.choice(4, 300, p=[0.6, 0.25, 0.1, 0.05])
-    logits = rng.normal(size=(300, 4)).astype(np.float32) + 2 * np.eye(4)[labels]
-    found = metrics_from_logits(logits, labels)
-    predicted = logits.argmax(1)
-    probability = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
-    assert found.accuracy == pytest.approx(reference.accuracy_score(labels, predicted))
-    f1 = reference.f1_score(labels, predicted, average="weighted")
-    assert found.weighted_f1 == pytest.approx(f1)
-    assert found.recall == pytest.approx(reference.recall_score(labels, predicted, average=None))
-    assert found.loss == pytest.approx(reference.log_loss(labels, probability), rel=1e-5)
-    assert np.array_equal(found.confusion, reference.confusion_matrix(labels, predicted))
+SETS = ("fetal_health", "brain_tumor_mri", "song_lyrics")
 
 
-def test_absent_class_has_no_recall_and_does_not_count() -> None:
-    found = metrics_from_confusion(np.array([[3, 1, 0], [0, 4, 0], [0, 0, 0]]), 0.5)
-    assert np.isnan(found.recall[2])
-    assert found.to_dict(("a", "b", "c"))["recall"]["c"] is None
-    labels, predicted = [0] * 4 + [1] * 4, [0, 0, 0, 1, 1, 1, 1, 1]
-    expected = reference.f1_score(labels, predicted, average="weighted")
-    assert found.weighted_f1 == pytest.approx(expected)
+@pytest.mark.parametrize("name", SETS)
+def test_validation_is_that_of_the_run(
+    name: str,
+    finished_runs: dict[str, Path],
+    synthetic_data_dir: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    run = finished_runs[name]
+    assert main([str(run), f"--data-dir={synthetic_data_dir}", "--resamples=200"]) == 0
+    printed = capsys.readouterr().out
+    assert "split validation" in printed and "200 resamples" in printed
+    assert not (run / "evaluation-test").exists(), "test is read only where it is asked for"
+    folder = run / "evaluation-validation"
+    found = json.loads((folder / "evaluation.json").read_text())
+    stored = json.loads((run / "metrics.json").read_text())["validation"]
+    assert found["confusion_matrix"] == stored["confusion_matrix"]
+    for metric in ("loss", "accuracy", "weighted_f1"):
+        value, (low, high) = found["metrics"][metric], found["intervals"][metric]
+        assert value == pytest.approx(stored[metric], rel=1e-4)
+        assert low < value < high
+    assert found["metrics"]["recall"] == pytest.approx(stored["recall"])
+    drawn = {"fetal_health": "examples", "brain_tumor_mri": "group", "song_lyrics": "artist"}
+    assert drawn[name] in found["bootstrap"]["drawn"]
+    assert found["bootstrap"]["units"] <= found["examples"] == sum(found["calibration"]["count"])
+    for picture in ("confusion_matrix.png", "calibration.png"):
+        assert tf.io.decode_png((folder / picture).read_bytes()).shape[0] > 100
+    _check_errors(folder, np.array(found["confusion_matrix"]), name)
+
+
+def _check_errors(folder: Path, confusion: np.ndarray, name: str) -> None:
+    with open(folder / "worst_errors.csv") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == min(25, confusion.sum() - np.trace(confusion)) > 0
+    assert all(row["true"] != row["predicted"] and row["id"] for row in rows)
+    certain = [float(row["probability"]) for row in rows]
+    assert certain == sorted(certain, reverse=True)
+    assert all(float(row["probability_of_true"]) < p for row, p in zip(rows, certain, strict=True))
+    assert all(0 < len(row["text"]) <= 200 for row in rows) or name != "song_lyrics"
+    assert (folder / "worst_errors.png").exists() == (name == "brain_tumor_mri")
+
+
+def test_test_split_is_that_of_the_run(
+    finished_runs: dict[str, Path], synthetic_data_dir: Path, tmp_path: Path
+) -> None:
+    run = Path(shutil.copytree(finished_runs["fetal_health"], tmp_path / "run"))
+    assert main([str(run), "--split=test", f"--data-dir={synthetic_data_dir}"]) == 0
+    found = json.loads((run / "evaluation-test" / "evaluation.json").read_text())
+    stored = json.loads((run / "metrics.json").read_text())["test"]
+    assert found["confusion_matrix"] == stored["confusion_matrix"]
+
+
+@pytest.mark.parametrize(
+    ("change", "flags", "expected"),
+    [
+        ("config.json", [], "expected a run folder, received a folder without config.json"),
+        ("metrics.json", [], "expected a finished run, received one without metrics.json"),
+        ("model.keras", [], "without model.keras"),
+        ("model_input.json", [], "Train again into another --run-dir"),
+        ("", ["--split=tset"], "split expected one of ['test', 'train'], received 'tset'"),
+        ("data_fingerprint", [], "expected the data that"),
+    ],
+)
+def test_what_cannot_be_evaluated_is_a_clear_error(
+    change: str,
+    flags: list[str],
+    expected: str,
+    finished_runs: dict[str, Path],
+    synthetic_data_dir: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    run = Path(shutil.copytree(finished_runs["fetal_health"], tmp_path / "run"))
+    if (run / change).is_file():
+        (run / change).unlink()
+    if change == "data_fingerprint":
+        stored = json.loads((run / "config.json").read_text())
+        (run / "config.json").write_text(json.dumps(stored | {change: "another"}))
+    assert main([str(run), f"--data-dir={synthetic_data_dir}", *flags]) == 1
+    assert expected in capsys.readouterr().err

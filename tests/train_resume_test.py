@@ -144,7 +144,7 @@ def test_sigint_in_the_middle_of_validation_goes_on(
     synthetic_data_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The signal comes during the second validation; the epoch is not trained again."""
-    from train.evaluate import Predictor
+    from train.predictor import Predictor
 
     flags = [*TABLE, f"--data-dir={synthetic_data_dir}", "--epochs=3"]
     assert main([*flags, f"--run-dir={tmp_path / 'whole'}"]) == 0

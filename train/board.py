@@ -19,7 +19,7 @@ from records.examples import Examples
 from records.schema import IMAGE, TABULAR, TOKENS
 from train.activations import draw_activations
 from train.config import TrainConfig
-from train.evaluate import Metrics
+from train.metrics import Metrics
 
 _SAMPLES = 8
 # Enough to see that ids stand for words; never a whole lyric, which is its author's.
@@ -79,7 +79,8 @@ def _write_hparams(trial: str, config: TrainConfig, metrics: dict[str, Metrics])
     from tensorboard.plugins.hparams import api
 
     settings = json.loads(config.to_json())
-    api.hparams({k: str(v) if v is None else v for k, v in settings.items()}, trial_id=trial)
+    shown = {k: str(v) if v is None or isinstance(v, list) else v for k, v in settings.items()}
+    api.hparams(shown, trial_id=trial)
     for role, found in metrics.items():
         for name in ("loss", "accuracy", "weighted_f1"):
             tf.summary.scalar(f"final/{role}_{name}", getattr(found, name))

@@ -8,13 +8,14 @@ import hashlib
 import json
 import types
 from collections.abc import Callable
-from typing import Any, get_args, get_type_hints
+from typing import Any, get_args, get_origin, get_type_hints
 
 STRATEGIES = ("auto", "one_device", "mirrored", "multi_worker")
 PRECISIONS = ("auto", "float32", "mixed_bfloat16", "mixed_float16")
 CACHES = ("auto", "device", "memory", "disk", "none")
 OPTIMIZERS = ("adam", "adamw", "sgd", "rmsprop", "nadam")
 CLASS_WEIGHTS = ("none", "balanced")
+PREPROCESS = ("imagenet", "report")
 SCHEDULES = ("cosine", "constant")
 MONITORS = ("loss", "accuracy", "weighted_f1")
 
@@ -63,7 +64,8 @@ _RANGES: tuple[tuple[str, Callable[[float], bool], str], ...] = (
     (
         "image_size sequence_length epochs global_batch_size learning_rate clip_norm clip_value "
         "cpu_devices memory_budget shuffle_block length_buckets accumulate_steps "
-        "fine_tune_epochs fine_tune_learning_rate checkpoint_steps keep_checkpoints",
+        "fine_tune_epochs fine_tune_learning_rate checkpoint_steps keep_checkpoints "
+        "embedding_dim units",
         lambda x: 0 < x < float("inf"),
         "a positive number",
     ),
@@ -124,6 +126,19 @@ class TrainConfig:
     length_buckets: int = _flag(
         12, "data", "texts: at most so many groups of like length; 1 pads all alike"
     )
+    folds: int | None = _flag(
+        None,
+        "data",
+        "cross-validation: cut the split train into so many folds (stratified; duplicates and an "
+        "artist's songs stay together) and validate on --fold; the split test is not read",
+    )
+    fold: int = _flag(0, "data", "which of --folds validates, from 0")
+    pool_splits: bool = _flag(
+        False,
+        "data",
+        "--folds: of all splits together, test included; for a last table, when nothing is chosen "
+        "any more",
+    )
     image_size: int | None = _flag(None, "data", "side of the square pictures, pixels")
     sequence_length: int = _flag(200, "data", "ids per text; longer texts are cut")
     vocab_size: int = _flag(20_000, "data", "ids in use; rarer ones become out of vocabulary")
@@ -136,6 +151,13 @@ class TrainConfig:
         "texts: gru, lstm, bilstm)",
     )
     weights: str = _flag("imagenet", "model", "imagenet, random, or a weights file (pictures)")
+    preprocess: str = _flag(
+        "imagenet",
+        "model",
+        "scaling of pictures: imagenet, as the backbone was trained, or report, as the report did "
+        "it (resnet50 and inception_v3: divided by 255)",
+        PREPROCESS,
+    )
     freeze: bool | None = _flag(
         None, "model", "train only the head, on features computed once (pictures; default on)"
     )
@@ -147,6 +169,15 @@ class TrainConfig:
     )
     augment: bool = _flag(
         True, "model", "augment pictures on the device (not where features are frozen)"
+    )
+    hidden: tuple[int, ...] | None = _flag(
+        None, "model", "units of each hidden layer (tables; default by the model)"
+    )
+    embedding_dim: int | None = _flag(
+        None, "model", "width of a word's vector (texts; default by the model)"
+    )
+    units: int | None = _flag(
+        None, "model", "width of the recurrent state, per direction (texts; default by the model)"
     )
     dropout: float | None = _flag(None, "model", "dropout rate; default by the model")
     recurrent_dropout: float = _flag(
@@ -235,7 +266,25 @@ class TrainConfig:
                     f"train/config: --{field.name.replace('_', '-')} expected one of "
                     f"{', '.join(choices)}, received {value!r}"
                 )
+        if self.hidden is not None:  # read from JSON it is a list
+            object.__setattr__(self, "hidden", tuple(self.hidden))
         self._check_numbers()
+        self._check_folds()
+
+    def _check_folds(self) -> None:
+        """Raises ValueError for a fold that is not there."""
+        if self.folds is None:
+            if self.fold or self.pool_splits:
+                raise ValueError(
+                    "train/config: --fold and --pool-splits expected with --folds, received them "
+                    "without"
+                )
+            return
+        if self.folds < 2 or not 0 <= self.fold < self.folds:
+            raise ValueError(
+                "train/config: --folds expected 2 or more and --fold one of 0 to N - 1, received "
+                f"--folds {self.folds} --fold {self.fold}"
+            )
 
     def _check_numbers(self) -> None:
         """Raises ValueError for a number out of its range."""
@@ -291,7 +340,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         if group not in groups:
             groups[group] = parser.add_argument_group(group)
         names = [f"--{field.name.replace('_', '-')}"]
-        kind = _scalar_type(hints[field.name])
+        kind, several = _scalar_type(hints[field.name])
         text = field.metadata["help"]
         by_kind = [str(defaults.get(field.name, "")) for defaults in MODALITY_DEFAULTS.values()]
         if any(by_kind):
@@ -305,6 +354,8 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
             options |= {"type": kind, "choices": field.metadata["choices"]}
             if not field.metadata["choices"]:
                 options["metavar"] = {int: "N", float: "X"}.get(kind, "TEXT")
+            if several:
+                options |= {"nargs": "+"}
         groups[group].add_argument(*names, **options)
 
 
@@ -319,7 +370,10 @@ def normalise_flags(arguments: list[str]) -> list[str]:
     return out
 
 
-def _scalar_type(hint: Any) -> Any:
+def _scalar_type(hint: Any) -> tuple[Any, bool]:
+    """(type of one value, whether the field holds several)."""
     if isinstance(hint, types.UnionType):
-        return next(h for h in get_args(hint) if h is not type(None))
-    return hint
+        hint = next(h for h in get_args(hint) if h is not type(None))
+    if get_origin(hint) is tuple:
+        return get_args(hint)[0], True
+    return hint, False

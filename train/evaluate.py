@@ -1,152 +1,299 @@
-"""Predictions over a split and the metrics made from them."""
+"""Command line: every figure of a finished run on one split, with intervals and what went wrong.
+
+    python -m train.evaluate RUN
+    python -m train.evaluate RUN --split test
+
+Reading the test split is a deliberate act: without --split it is the validation examples.
+"""
 
 from __future__ import annotations
 
+import argparse
+import csv
 import dataclasses
-from collections.abc import Callable, Iterator
-from typing import Any
+import io
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from sklearn.metrics import confusion_matrix
 
-from records.buckets import make_order
-from records.cache import show_progress
-from records.examples import Examples
-from train.feed import Feed, Pace
-from train.step import PredictStep
-from train.strategy import Cluster
+from records.quiet import import_tensorflow_quietly
+from train.writing import write_atomically
+
+if TYPE_CHECKING:
+    from records.data import Data
+    from records.examples import Examples
+    from train.finished import FinishedRun
+    from train.scores import Bootstrap
+
+# Of the text of an error: enough to see what it is about; a lyric is its author's.
+_TEXT_CHARACTERS = 200
 
 
-@dataclasses.dataclass(frozen=True)
-class Metrics:
-    """What a set of predictions is worth.
+def parse_arguments(arguments: list[str]) -> argparse.Namespace:
+    """Parses command-line flags; prints usage and exits with 2 where they are wrong."""
+    parser = argparse.ArgumentParser(
+        prog="python -m train.evaluate",
+        description="Measures a finished run on a split of the set that it was trained on, and "
+        "writes RUN/evaluation-<split>/.",
+        allow_abbrev=False,
+    )
+    add = parser.add_argument
+    add("run", metavar="RUN", help="a run folder")
+    add(
+        "--split",
+        default="validation",
+        help="validation (default), train, test, or another split of the set; settings are chosen "
+        "by validation, and test is read once, when they are",
+    )
+    add("--data-dir", help="where prepared sets lie (default: as train.run)")
+    add(
+        "--new-to",
+        metavar="SET",
+        help="pictures only: leave out those that stand, pixel by pixel, in train or validation of "
+        "this set; written to evaluation-<split>-new",
+    )
+    add("--resamples", type=int, default=2000, metavar="N", help="of the bootstrap (default: 2000)")
+    add("--seed", type=int, default=0, metavar="N", help="of the bootstrap (default: 0)")
+    add("--percent", type=float, default=95.0, metavar="X", help="of an interval (default: 95)")
+    add("--errors", type=int, default=25, metavar="N", help="worst errors shown (default: 25)")
+    options = parser.parse_args(arguments)
+    if options.resamples < 1 or not 0 < options.percent < 100 or options.errors < 0:
+        parser.error("expected --resamples >= 1, 0 < --percent < 100 and --errors >= 0")
+    return options
 
-    Attributes:
-      loss: mean cross-entropy, nats, without class weights.
-      accuracy: share of right predictions.
-      weighted_f1: F1 per class, averaged by the classes' true counts (scikit-learn's
-        `average="weighted"`).
-      recall: per class; NaN for a class without examples.
-      confusion: int64 [C, C], rows true, columns predicted.
+
+def main(arguments: list[str] | None = None) -> int:
+    """Evaluates and writes; returns the exit code."""
+    options = parse_arguments(sys.argv[1:] if arguments is None else arguments)
+    import_tensorflow_quietly()
+    from train.scores import Bootstrap
+
+    bootstrap = Bootstrap(options.resamples, options.seed, options.percent)
+    try:
+        evaluate(
+            options.run, options.split, options.data_dir, bootstrap, options.errors, options.new_to
+        )
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def evaluate(
+    path: str | Path,
+    split: str,
+    data_dir: str | None,
+    bootstrap: Bootstrap,
+    num_errors: int,
+    new_to: str | None = None,
+) -> dict[str, Any]:
+    """Measures a run on a split, prints a summary and writes `evaluation-<split>` in its folder.
+
+    Returns:
+      What `evaluation.json` holds.
+
+    Raises:
+      ValueError: no finished run, no such split, or other data than the run's.
+      FileNotFoundError: the set is not there.
     """
+    from train.copies import find_new
+    from train.finished import open_run
 
-    loss: float
-    accuracy: float
-    weighted_f1: float
-    recall: tuple[float, ...]
-    confusion: np.ndarray
+    run = open_run(path)
+    print(f"{run.config.model} of {run.path} on {run.input.dataset}, split {split}", flush=True)
+    data, examples, probability = predict_split(run, split, data_dir)
+    folder = run.path / f"evaluation-{split}"
+    if new_to:
+        new = find_new(examples, new_to, data_dir)
+        examples = dataclasses.replace(examples, numbers=examples.numbers[new])
+        probability, folder = probability[new], folder.with_name(f"{folder.name}-new")
+    found = _measure(run, split, data, examples, probability, bootstrap)
+    found["new_to"] = new_to
+    folder.mkdir(exist_ok=True)
+    _write(folder, split, run.input.class_names, examples, probability, num_errors)
+    write_atomically(folder / "evaluation.json", (json.dumps(found, indent=2) + "\n").encode())
+    _print_summary(found, folder)
+    return found
 
-    def to_dict(self, class_names: tuple[str, ...]) -> dict[str, Any]:
-        """JSON-ready figures; absent classes have recall None."""
-        recall = [None if np.isnan(r) else r for r in self.recall]
-        return {
-            "loss": self.loss,
-            "accuracy": self.accuracy,
-            "weighted_f1": self.weighted_f1,
-            "recall": dict(zip(class_names, recall, strict=True)),
-            "confusion_matrix": self.confusion.tolist(),
-        }
+
+def predict_split(
+    run: FinishedRun, split: str, data_dir: str | None = None
+) -> tuple[Data, Examples, np.ndarray]:
+    """The data, the examples of a split, and the run's probabilities float64 [n, C] of them.
+
+    Raises: as `evaluate`.
+    """
+    from records.fingerprint import check_fingerprint
+    from records.schema import find_directory, read_schema
+    from train.finished import probabilities
+    from train.predictor import Predictor
+    from train.setup import open_examples
+    from train.strategy import make_cluster, set_up_devices
+
+    set_up_devices(None, run.config.deterministic)
+    directory = find_directory(run.config.dataset, data_dir)
+    fingerprint = check_fingerprint(directory)
+    if fingerprint != run.fingerprint:
+        raise ValueError(
+            f"train/evaluate: {directory} expected the data that {run.path} was trained on "
+            f"(fingerprint {run.fingerprint[:12]}), received others ({fingerprint[:12]}). Name "
+            "theirs with --data-dir, or train again on these"
+        )
+    schema = read_schema(directory, run.config.feature)
+    if split != "validation":  # which may be a part of train
+        schema.check_split(split)
+    cluster = make_cluster("one_device")
+    data, level, roles = open_examples(run.config, schema, cluster)
+    examples = roles[split] if split in roles else data.examples(split)
+    rows, buckets = int(run.config.global_batch_size or 1), run.config.length_buckets
+    predictor = Predictor(run.load_model(), examples, cluster, level, rows, buckets)
+    return data, examples, probabilities(predictor.outputs(f"predicting {split}"))
 
 
-def metrics_from_confusion(confusion: np.ndarray, loss: float) -> Metrics:
-    """Metrics of a confusion matrix [C, C] (rows true) and a mean loss."""
-    confusion = np.asarray(confusion, np.float64)
-    right, true, predicted = np.diag(confusion), confusion.sum(1), confusion.sum(0)
-    f1 = 2 * right / np.maximum(true + predicted, 1)
-    total = max(confusion.sum(), 1)
-    recall = np.where(true > 0, right / np.maximum(true, 1), np.nan)
-    return Metrics(
-        loss=float(loss),
-        accuracy=float(right.sum() / total),
-        weighted_f1=float((f1 * true).sum() / total),
-        recall=tuple(recall.tolist()),
-        confusion=confusion.astype(np.int64),
+def _measure(
+    run: FinishedRun,
+    split: str,
+    data: Data,
+    examples: Examples,
+    probability: np.ndarray,
+    bootstrap: Bootstrap,
+) -> dict[str, Any]:
+    """What `evaluation.json` holds."""
+    from sklearn.metrics import confusion_matrix
+
+    from train import scores
+
+    labels, names = examples.subset_labels, run.input.class_names
+    groups = examples.index.group[examples.numbers] if data.schema.group_name else None
+    ranges = scores.intervals(probability, labels, bootstrap, groups)
+    classes, predicted = range(len(names)), probability.argmax(1)
+    calibration = scores.calibration_bins(probability, labels)
+    drawn = f"groups ({data.schema.group_name})" if data.schema.group_name else "examples"
+    return {
+        "dataset": run.input.dataset,
+        "data_fingerprint": run.fingerprint,
+        "split": split,
+        "examples": len(labels),
+        "metrics": scores.to_json(scores.score(probability, labels), names),
+        "intervals": scores.to_json(ranges, names),
+        "bootstrap": {
+            "resamples": bootstrap.resamples,
+            "seed": bootstrap.seed,
+            "percent": bootstrap.percent,
+            "method": "percentile",
+            "drawn": drawn,
+            "units": len(labels if groups is None else np.unique(groups)),
+        },
+        "confusion_matrix": confusion_matrix(labels, predicted, labels=classes).tolist(),
+        "calibration": {k: scores.to_json({k: v}, names)[k] for k, v in calibration.items()},
+    }
+
+
+def _write(
+    folder: Path,
+    split: str,
+    names: tuple[str, ...],
+    examples: Examples,
+    probability: np.ndarray,
+    num_errors: int,
+) -> None:
+    """The figures, and the errors of which the model was most certain."""
+    from sklearn.metrics import confusion_matrix
+
+    from records.schema import IMAGE
+    from train import figures, scores
+
+    labels, predicted = examples.subset_labels, probability.argmax(1)
+    confusion = confusion_matrix(labels, predicted, labels=range(len(names)))
+    picture = figures.draw_confusion(confusion, names, split)
+    write_atomically(folder / "confusion_matrix.png", picture)
+    bins = scores.calibration_bins(probability, labels)
+    write_atomically(folder / "calibration.png", figures.draw_calibration(bins, split))
+    wrong = np.flatnonzero(predicted != labels)
+    certain = probability[wrong, predicted[wrong]]
+    worst = wrong[np.argsort(-certain, kind="stable")[:num_errors]]
+    rows = worst_errors(examples, worst, probability, names)
+    text = io.StringIO()
+    header = ("record", "id", "true", "predicted", "probability", "probability_of_true", "text")
+    writer = csv.DictWriter(text, header)
+    writer.writeheader()
+    writer.writerows(rows)
+    write_atomically(folder / "worst_errors.csv", text.getvalue().encode())
+    if examples.schema.modality == IMAGE and rows:
+        pictures = examples.loader.load(examples.numbers[worst])
+        titles = [f"{r['id']}\n{r['true']} as {r['predicted']}\n{r['probability']}" for r in rows]
+        write_atomically(folder / "worst_errors.png", figures.draw_pictures(pictures, titles))
+
+
+def worst_errors(
+    examples: Examples, chosen: np.ndarray, probability: np.ndarray, names: tuple[str, ...]
+) -> list[dict[str, Any]]:
+    """A row of `worst_errors.csv` for each of the examples `chosen`, int [e] in the subset."""
+    import tensorflow as tf
+
+    numbers, labels = examples.numbers[chosen], examples.subset_labels
+    rows = []
+    for i, number, payload in zip(chosen, numbers, examples.loader.read(numbers), strict=True):
+        stored = tf.train.Example.FromString(payload).features.feature
+        predicted = int(probability[i].argmax())
+        rows.append(
+            {
+                "record": int(number),
+                "id": _text(stored, examples.schema.id_name),
+                "true": names[labels[i]],
+                "predicted": names[predicted],
+                "probability": f"{probability[i, predicted]:.6f}",
+                "probability_of_true": f"{probability[i, labels[i]]:.6f}",
+                "text": " ".join(_text(stored, "text").split())[:_TEXT_CHARACTERS],
+            }
+        )
+    return rows
+
+
+def _text(stored: Any, name: str | None) -> str:
+    """A stored string or integer as text; "" where there is none."""
+    if name is None or name not in stored:
+        return ""
+    feature = stored[name]
+    if feature.bytes_list.value:
+        return str(feature.bytes_list.value[0], "utf-8", "replace")
+    return str(feature.int64_list.value[0]) if feature.int64_list.value else ""
+
+
+def _print_summary(found: dict[str, Any], folder: Path) -> None:
+    made = found["bootstrap"]
+    print(
+        f"{found['examples']:,} examples of split {found['split']}; {made['percent']:g} % "
+        f"intervals by percentiles of {made['resamples']} resamples of {made['units']:,} "
+        f"{made['drawn']}, seed {made['seed']}"
+    )
+    for name, value in found["metrics"].items():
+        limits = found["intervals"][name]
+        if not isinstance(value, dict):
+            print(f"  {name.replace('_', ' '):18} {_figure(value)}  {_range(limits)}")
+    names = [k for k, v in found["metrics"].items() if isinstance(v, dict)]
+    width = max(map(len, found["metrics"][names[0]]))
+    print(f"  {'':{width}}" + "".join(f"  {name:24}" for name in names))
+    for c in found["metrics"][names[0]]:
+        cells = [
+            f"  {_figure(found['metrics'][n][c])} {_range(found['intervals'][n][c])}" for n in names
+        ]
+        print(f"  {c:{width}}" + "".join(cells))
+    print(
+        f"more: {folder}/evaluation.json, confusion_matrix.png, calibration.png, worst_errors.csv"
     )
 
 
-def metrics_from_logits(logits: np.ndarray, labels: np.ndarray) -> Metrics:
-    """Metrics of logits float32 [n, C] against labels int [n]."""
-    shifted = logits.astype(np.float64) - logits.max(1, keepdims=True)
-    log_probability = shifted - np.log(np.exp(shifted).sum(1, keepdims=True))
-    loss = -log_probability[np.arange(len(labels)), labels].mean()
-    confusion = confusion_matrix(labels, logits.argmax(1), labels=range(logits.shape[1]))
-    return metrics_from_confusion(confusion, loss)
+def _figure(value: float | None) -> str:
+    return f"{'-':>6}" if value is None else f"{value:6.4f}"
 
 
-class Stopped(KeyboardInterrupt):
-    """A worker asked predictions to stop (`Predictor.stop`); all workers raise it together."""
+def _range(limits: list[float | None]) -> str:
+    return f"[{_figure(limits[0])}, {_figure(limits[1])}]"
 
 
-class Predictor:
-    """Outputs of a model for every example of a subset, each exactly once, in its order.
-
-    Attributes:
-      stop: is asked after every call whether to raise `Stopped`.
-    """
-
-    def __init__(
-        self,
-        model: Any,
-        examples: Examples,
-        cluster: Cluster,
-        level: str,
-        global_batch_size: int,
-        length_buckets: int = 1,
-    ):
-        """Feeds `examples` over all replicas; texts in batches of like length."""
-        order = make_order(
-            examples.num_examples,
-            global_batch_size,
-            shuffle=False,
-            lengths=examples.subset_lengths,
-            length_buckets=length_buckets,
-        )
-        self._feed = Feed(examples, order, cluster, level)
-        with cluster.strategy.scope():
-            self._step = PredictStep(model, cluster)
-        self._examples, self._order = examples, order
-        self._pace = Pace()
-        self._cluster = cluster
-        self._epoch = 0
-        self.stop: Callable[[], bool] = bool
-
-    def batches(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """(numbers int64 [rows] in the subset, outputs float32 [rows, ...]), each example once."""
-        self._feed.start(self._epoch)
-        pace, step = self._pace, 0
-        while (chunk := self._feed.take(self._agreed_steps())) is not None:
-            with pace.timed(chunk.steps):
-                outputs = self._step.run(chunk)
-            numbers, weights = self._order.examples(self._epoch, step, chunk.steps)
-            step += chunk.steps
-            real = weights > 0
-            yield numbers[real], outputs[real]
-        self._epoch += 1  # the same order again; the feed goes on without a new start
-
-    def _agreed_steps(self) -> int:
-        """Steps of the next call, by the chief's clock."""
-        said = self._cluster.exchange(self._pace.steps, self.stop())
-        if said[:, 1].any():
-            raise Stopped
-        return int(said[0, 0])
-
-    def outputs(self, label: str = "predicting") -> np.ndarray:
-        """The outputs float32 [n, ...] in the subset's order; `label` names the progress line."""
-        total = self._examples.num_examples
-        found = np.empty(0, np.float32)
-
-        def fill() -> Iterator[np.ndarray]:
-            nonlocal found
-            for numbers, outputs in self.batches():
-                if not len(found):
-                    found = np.empty((total, *outputs.shape[1:]), np.float32)
-                found[numbers] = outputs
-                yield numbers
-
-        for _ in show_progress(fill(), total, label):
-            pass
-        return found
-
-    def metrics(self) -> Metrics:
-        """Metrics of the outputs, taken as logits."""
-        return metrics_from_logits(self.outputs(), self._examples.subset_labels)
+if __name__ == "__main__":
+    sys.exit(main())

@@ -20,7 +20,7 @@ import tensorflow as tf
 
 from records import disk_cache
 from records.examples import Examples
-from train.evaluate import Predictor
+from train.predictor import Predictor
 from train.strategy import Cluster
 
 

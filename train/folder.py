@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from train.config import TrainConfig
+from train.writing import write_atomically
 
 _REPLICAS = ("strategy", "cpu_devices")  # settings of how many there are
 _PACKAGES = ("tensorflow", "keras", "tensorflow-datasets", "tensorflow-text", "numpy")
@@ -97,9 +98,7 @@ class RunFolder:
 
     def write_bytes(self, name: str, data: bytes) -> None:
         """Writes a file atomically."""
-        temporary = self.path / f".{name}.{os.getpid()}"
-        temporary.write_bytes(data)
-        os.replace(temporary, self.path / name)
+        write_atomically(self.path / name, data)
 
     def write_history(self, rows: list[dict[str, Any]]) -> None:
         """Writes `history.csv`, one row per epoch."""

@@ -9,9 +9,11 @@ import numpy as np
 
 from train import board, report
 from train.config import TrainConfig
-from train.evaluate import Metrics, Predictor, Stopped, metrics_from_confusion
 from train.feed import Chunk, Feed, Pace
 from train.folder import RunFolder
+from train.metrics import Metrics, metrics_from_confusion
+from train.objective import Diverged
+from train.predictor import Predictor, Stopped
 from train.profile import Profile
 from train.setup import (
     Training,
@@ -105,10 +107,10 @@ class Loop:
         self._agree()
 
     def _check_finite(self, train: Metrics) -> None:
-        """Raises ValueError where the loss is no number any more: nothing better can follow."""
+        """Raises Diverged where the loss is no number any more: nothing better can follow."""
         if np.isfinite(train.loss):
             return
-        raise ValueError(
+        raise Diverged(
             f"train/loop: epoch {self.state.progress.epoch + 1}: the training loss is "
             f"{train.loss}. "
             "Choose a smaller --learning-rate, or --clip-norm 1; then remove "

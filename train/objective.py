@@ -8,6 +8,10 @@ import numpy as np
 import tensorflow as tf
 
 
+class Diverged(ValueError):
+    """The training loss is no number any more."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Objective:
     """The loss of each example.
@@ -28,7 +32,8 @@ class Objective:
         """float32 [b] of logits float32 [b, C] and labels int32 [b].
 
         Args:
-          logits, labels: of the examples.
+          logits, labels: of the examples; logits [b, K, C] are those of K networks, whose losses
+            are averaged.
           share: float32 [b], of a row's own label after mixup; the rest goes to the label of the
             other row of its pair (see `models.augment.mix_pairs`). None without mixup.
         """
@@ -38,6 +43,9 @@ class Objective:
         return share * own + (1.0 - share) * self._of_label(logits, swap_pairs(labels))
 
     def _of_label(self, logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
+        if logits.shape.rank == 3:
+            each = [self._of_label(one, labels) for one in tf.unstack(logits, axis=1)]
+            return tf.reduce_mean(tf.stack(each), 0)
         losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
         if self.label_smoothing:
             evenly = tf.reduce_logsumexp(logits, -1) - tf.reduce_mean(logits, -1)

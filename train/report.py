@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-import io
 import json
 import platform
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from records.data import Data
 from records.schema import Schema
-from train import board
+from train import board, figures
 from train.config import TrainConfig
-from train.evaluate import Metrics
 from train.folder import RunFolder, versions
+from train.metrics import Metrics
+from train.model_input import ModelInput
 from train.profile import read_input_share
 from train.strategy import Cluster
 
@@ -105,9 +103,10 @@ def write_run(
     temporary = folder.path / ".model.keras"
     training.model.save(temporary)
     temporary.replace(folder.path / "model.keras")
-    folder.write_bytes("curves.png", _curves(history))
+    ModelInput.of(data).write(folder)
+    folder.write_bytes("curves.png", figures.draw_curves(history))
     name, metrics = list(result.metrics.items())[-1]
-    confusion = _confusion(metrics.confusion, result.schema.class_names, name)
+    confusion = figures.draw_confusion(metrics.confusion, result.schema.class_names, name)
     folder.write_bytes("confusion_matrix.png", confusion)
     board.write_pages(folder.path, result.config, result.metrics, training.model, data, confusion)
     share = _input_share(result.seconds)
@@ -163,49 +162,3 @@ def print_summary(found: dict[str, Any], path: Path, again: bool = False) -> Non
     )
     print(f"more: {path}/curves.png, {path}/confusion_matrix.png")
     print(f"      tensorboard --logdir {path}/tensorboard")
-
-
-def _figure(width: float, height: float, columns: int = 1) -> Any:
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    return pyplot.subplots(1, columns, figsize=(width, height), layout="constrained")
-
-
-def _png(figure: Any) -> bytes:
-    from matplotlib import pyplot
-
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=100)
-    pyplot.close(figure)
-    return buffer.getvalue()
-
-
-def _curves(history: list[dict[str, Any]]) -> bytes:
-    """Cost and metrics per epoch, training and validation."""
-    figure, axes = _figure(12, 4, 3)
-    epochs = [row["epoch"] for row in history]
-    for axis, name in zip(axes, ("loss", "accuracy", "weighted_f1"), strict=True):
-        axis.plot(epochs, [row[name] for row in history], label="training")
-        axis.plot(epochs, [row[f"val_{name}"] for row in history], label="validation")
-        axis.set(xlabel="epoch", title=name.replace("_", " "))
-        axis.legend()
-        axis.grid(alpha=0.3)
-    return _png(figure)
-
-
-def _confusion(confusion: np.ndarray, names: tuple[str, ...], role: str) -> bytes:
-    size = max(4.5, 0.9 * len(names) + 2)
-    figure, axis = _figure(size, size)
-    share = confusion / np.maximum(confusion.sum(1, keepdims=True), 1)
-    axis.imshow(share, cmap="Blues", vmin=0, vmax=1)
-    for i, j in np.ndindex(*confusion.shape):
-        colour = "white" if share[i, j] > 0.5 else "black"
-        axis.text(j, i, f"{confusion[i, j]}", ha="center", va="center", color=colour)
-    ticks = range(len(names))
-    axis.set_xticks(ticks, names, rotation=45, ha="right")
-    axis.set_yticks(ticks, names)
-    axis.set(xlabel="predicted", ylabel="true", title=f"{role}: examples")
-    return _png(figure)

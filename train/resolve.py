@@ -55,6 +55,12 @@ def _check_ignored(asked: TrainConfig, config: TrainConfig, modality: str) -> No
             "train/resolve: --recurrent-dropout expected with a text model, received "
             f"--model {config.model}"
         )
+    for name, kind in (("hidden", "tabular"), ("embedding_dim", "text"), ("units", "text")):
+        if getattr(config, name) is not None and modality != kind:
+            raise ValueError(
+                f"train/resolve: --{name.replace('_', '-')} expected with a model of "
+                f"{'tables' if kind == 'tabular' else 'texts'}, received --model {config.model}"
+            )
     for name in ("fine_tune_epochs", "fine_tune_learning_rate"):
         if not config.unfreeze_from and getattr(config, name) != getattr(TrainConfig, name):
             raise ValueError(
@@ -106,6 +112,10 @@ def _check_service(config: TrainConfig, freeze: bool) -> None:
     """Raises ValueError where the chunks could not come from a data service."""
     if config.data_service is None:
         return
+    if config.folds is not None:
+        raise ValueError(
+            "train/resolve: --data-service expected without --folds, which its workers do not cut"
+        )
     if freeze:
         raise ValueError(
             "train/resolve: --data-service expected with --no-freeze, received a frozen backbone, "

@@ -15,7 +15,7 @@ import models
 from models.augment import augment_images
 from records.buckets import make_order
 from records.cache import LEVELS, choose_level, choose_shuffle_block, host_budget
-from records.data import Data, InputConfig
+from records.data import Data, Fold, InputConfig
 from records.examples import AnyOrder, Examples
 from records.pipeline import make_chunks
 from records.remote import RemoteSource
@@ -28,19 +28,16 @@ from train.objective import Objective
 from train.precision import LossScale, set_precision
 from train.step import StepOptions, TrainStep
 from train.strategy import Cluster
+from train.thresholds import find_thresholds
 
 
 def open_examples(
     config: TrainConfig, schema: Schema, cluster: Cluster
 ) -> tuple[Data, str, dict[str, Examples]]:
     """Opens and decodes the set: (data, cache level, examples by role)."""
-    data_config = InputConfig(
-        image_size=int(config.image_size or 0),
-        sequence_length=config.sequence_length,
-        vocab_size=config.vocab_size,
-        feature=config.feature,
-    )
-    data = Data(schema, data_config, config.seed)
+    data_config = _input_config(config)
+    fold = make_fold(config)
+    data = Data(schema, data_config, config.seed, fold)
     level, reason = choose_level(
         config.cache,
         data.decoded_bytes,
@@ -55,8 +52,29 @@ def open_examples(
     # Calls differ by level: all workers take the one that fits everywhere.
     level = LEVELS[int(cluster.exchange(LEVELS.index(level)).max())]
     if level in ("disk", "none"):
-        data = Data(schema, dataclasses.replace(data_config, cache=level), config.seed)
+        data = Data(schema, dataclasses.replace(data_config, cache=level), config.seed, fold)
     return data, level, {role: data.examples(role) for role in data.roles()}
+
+
+def _input_config(config: TrainConfig) -> InputConfig:
+    return InputConfig(
+        image_size=int(config.image_size or 0),
+        sequence_length=config.sequence_length,
+        vocab_size=config.vocab_size,
+        feature=config.feature,
+    )
+
+
+def open_fold(config: TrainConfig, schema: Schema) -> Data:
+    """The data of one fold, decoded in memory."""
+    return Data(schema, _input_config(config), config.seed, make_fold(config))
+
+
+def make_fold(config: TrainConfig) -> Fold | None:
+    """The fold that validates, or None without cross-validation."""
+    if config.folds is None:
+        return None
+    return Fold(config.fold, config.folds, config.seed, config.pool_splits)
 
 
 def make_source(config: TrainConfig, data: Data, fingerprint: str) -> ChunkSource:
@@ -147,7 +165,7 @@ def build_training(
     """
     set_precision(hardware["precision"])
     with cluster.strategy.scope():
-        model = _build_model(config, hardware["xla"], data)
+        model = build_model(config, hardware["xla"], data)
         trained = model
         if config.freeze:
             models.find_layer(model, config.unfreeze_from or "all")  # an error now, not later
@@ -232,15 +250,21 @@ def _class_weights(config: TrainConfig, data: Data, train: Examples) -> np.ndarr
     return weights.astype(np.float32)
 
 
-def _build_model(config: TrainConfig, xla: bool, data: Data) -> keras.Model:
+def build_model(config: TrainConfig, xla: bool, data: Data) -> keras.Model:
+    """The model that the settings name, for the set; call it in the strategy's scope."""
     tabular = data.schema.modality == TABULAR
     text = data.schema.modality not in (TABULAR, IMAGE)
     mean, variance = data.statistics() if tabular else (None, None)
+    bins = models.check_model(str(config.model)).bins
     settings = models.ModelConfig(
         name=str(config.model),
         dropout=config.dropout,
+        hidden=config.hidden,
+        embedding_dim=config.embedding_dim,
+        units=config.units,
         recurrent_dropout=config.recurrent_dropout,
         weights=config.weights,
+        preprocess=config.preprocess,
         vocab_size=data.vocab_size if text else config.vocab_size,
     )
     spec = tf.TensorSpec([None], tf.int32) if text else data.spec  # texts of any length
@@ -250,6 +274,7 @@ def _build_model(config: TrainConfig, xla: bool, data: Data) -> keras.Model:
         data.schema.num_classes,
         mean=mean,
         variance=variance,
+        edges=find_thresholds(data.examples("train"), bins) if bins else None,
         seed=config.seed,
         use_cudnn=False if xla else "auto",
     )

@@ -259,6 +259,8 @@ def _replica_sum(shape: tuple[int, ...]) -> tf.Variable:
 
 def _confusion(labels: tf.Tensor, logits: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
     """Counts float64 [C, C] (true class, predicted class) of the rows of weight 1."""
+    if logits.shape.rank == 3:  # of several networks
+        logits = tf.reduce_logsumexp(tf.nn.log_softmax(logits), 1)
     num_classes = logits.shape[-1]
     true = tf.one_hot(labels, num_classes, dtype=tf.float64)
     predicted = tf.one_hot(tf.argmax(logits, -1), num_classes, dtype=tf.float64)

@@ -12,9 +12,9 @@ from records.fingerprint import check_fingerprint
 from records.schema import Schema, read_schema
 from train import report
 from train.config import TrainConfig
-from train.evaluate import Metrics
 from train.folder import RunFolder
 from train.loop import Loop, make_predictor
+from train.metrics import Metrics
 from train.prepare import prepare
 from train.resolve import check_rows, resolve, resolve_hardware
 from train.setup import (

@@ -1,0 +1,195 @@
+"""Deep and cross networks for tables: thresholds, products of features, several networks in one.
+
+Weighted F1 in 5-fold cross-validation inside the split train of fetal_health (seeds 0 and 1, one
+run each, 40 epochs); HistGradientBoosting on the same folds gives 0.9515:
+
+| network | weighted F1 |
+|---|---|
+| 32 bins between quantiles, (256, 256) | 0.942 (seed 0) |
+| 32 bins between a tree's thresholds | 0.949 (seed 0) |
+| + 2 cross layers | 0.951 |
+| + embeddings, dropout of features, more decay | 0.953 |
+| + 4 networks in one, (128, 128): the loss falls from 0.20 to 0.17 | 0.953 |
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import keras
+import numpy as np
+
+from models.config import ModelConfig
+from models.dropout import HashDropout
+from models.mlp import build_normalization
+
+# How many intervals each feature is cut into at most.
+BINS = 32
+_EMBEDDING = 8
+_CROSS_LAYERS, _CROSS_RANK = 2, 16
+_HIDDEN, _MEMBERS = (128, 128), 4
+_DROPOUT, _FEATURE_DROPOUT = 0.3, 0.1
+
+
+@keras.saving.register_keras_serializable("records_to_models")
+class MeanProbability(keras.layers.Layer):
+    """Logits of K networks, [..., K, C], as those of their mean probability: float32 [..., C].
+
+    In training they pass as they are: each network has a loss of its own.
+    """
+
+    def call(self, logits: Any, training: bool = False) -> Any:
+        """As the class says."""
+        if training:
+            return logits
+        each = keras.ops.log_softmax(logits)
+        return keras.ops.logsumexp(each, axis=-2) - math.log(logits.shape[-2])
+
+    def compute_output_shape(self, shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        """[..., C], as outside of training."""
+        return (*shape[:-2], shape[-1])
+
+
+@keras.saving.register_keras_serializable("records_to_models")
+class RandomSigns(keras.initializers.RandomUniform):
+    """-1 or 1, each as likely."""
+
+    def __init__(self, minval: float = -1.0, maxval: float = 1.0, seed: int | None = None):
+        super().__init__(minval, maxval, seed)
+
+    def __call__(self, shape: Any, dtype: Any = None) -> Any:
+        """Values of the shape; a function of the seed."""
+        drawn = super().__call__(shape, dtype)
+        return keras.ops.where(drawn < 0, -keras.ops.ones_like(drawn), keras.ops.ones_like(drawn))
+
+
+def encode_piecewise(x: keras.KerasTensor, edges: np.ndarray) -> keras.KerasTensor:
+    """Piecewise-linear encoding of each feature: float32 [B, F] -> [B, F, T] in 0..1.
+
+    Number t of a feature rises from 0 to 1 between its edges t and t + 1, so that a Dense layer
+    behind it is a piecewise-linear function of each feature (Gorishniy et al. 2022, "On Embeddings
+    for Numerical Features in Tabular Deep Learning", without the unbounded outer bins).
+
+    Args:
+        x: raw features.
+        edges: float [F, T + 1], ascending in each row; equal neighbours make a number that is 0.
+    """
+    width = np.diff(edges.astype(np.float64), axis=1)
+    scale = np.where(width > 0, 1 / np.where(width > 0, width, 1), 0)
+    encode = keras.layers.EinsumDense(
+        "bf,ft->bft",
+        output_shape=(x.shape[-1], width.shape[1]),
+        bias_axes="ft",
+        trainable=False,
+        dtype="float32",
+        name="bins",
+    )
+    encoded = encode(x)
+    encode.set_weights([scale, -edges[:, :-1] * scale])
+    return keras.layers.ReLU(max_value=1.0, name="bounded_bins")(encoded)
+
+
+def build_dcn(
+    config: ModelConfig,
+    spec: Any,
+    num_classes: int,
+    *,
+    mean: np.ndarray,
+    variance: np.ndarray,
+    edges: np.ndarray,
+) -> keras.Model:
+    """Builds bins, embeddings, cross layers and hidden layers, of K networks in one.
+
+    The cross layers are those of DCN v2 (Wang et al. 2021, "DCN V2: Improved Deep & Cross
+    Network", of low rank); the K networks share all weights but the signs in front of the first
+    layer and the last layer (TabM-mini: Gorishniy et al. 2024, "TabM: Advancing Tabular Deep
+    Learning with Parameter-Efficient Ensembling").
+
+    Args:
+        config: name, hidden and dropout are used.
+        spec: float32 [F], without the batch.
+        num_classes: width of the logits.
+        mean: float32 [F] over the training subset.
+        variance: float32 [F].
+        edges: float [F, T + 1], thresholds of each feature, see `encode_piecewise`.
+
+    Returns:
+        Model from float32 [B, F] to float32 logits [B, num_classes]; in training
+        [B, K, num_classes].
+
+    Raises:
+        ValueError: a spec that is not a vector, or unusable statistics.
+    """
+    shape = tuple(spec.shape)
+    if len(shape) != 1 or shape[0] is None:
+        raise ValueError(f"models/dcn: {config.name} expected input [F], received {list(shape)}")
+    dropout = _DROPOUT if config.dropout is None else config.dropout
+    inputs = keras.Input(shape, dtype="float32", name="features")
+    normal = build_normalization(mean, variance, shape[0])(inputs)
+    x = _embed(encode_piecewise(inputs, edges), normal, _FEATURE_DROPOUT if dropout else 0.0)
+    x = keras.layers.EinsumDense(
+        "bi,ki->bki",
+        output_shape=(_MEMBERS, x.shape[-1]),
+        kernel_initializer=RandomSigns(),
+        name="members",
+    )(x)
+    x = _cross(x)
+    for i, units in enumerate(config.hidden or _HIDDEN):
+        he = keras.initializers.HeNormal()
+        x = keras.layers.Dense(units, "relu", kernel_initializer=he, name=f"hidden_{i}")(x)
+        if dropout:
+            x = HashDropout(dropout, name=f"dropout_{i}")(x)
+    logits = keras.layers.EinsumDense(
+        "bki,kic->bkc",
+        output_shape=(_MEMBERS, num_classes),
+        bias_axes="kc",
+        kernel_initializer=keras.initializers.RandomNormal(stddev=x.shape[-1] ** -0.5),
+        dtype="float32",
+        name="logits",
+    )(x)
+    mean_of_all = MeanProbability(dtype="float32", name="mean_probability")(logits)
+    return keras.Model(inputs, mean_of_all, name=config.name)
+
+
+def _embed(bins: keras.KerasTensor, normal: keras.KerasTensor, dropout: float) -> keras.KerasTensor:
+    """Bins, normalised value and embedding of each feature: [B, F, T], [B, F] -> [B, I]."""
+    features = bins.shape[1]
+    value = keras.layers.Reshape((features, 1), name="value")(normal)
+    x = keras.layers.Concatenate(name="bins_and_value")([bins, value])
+    if dropout:  # of whole features: no single one decides
+        x = keras.layers.Dropout(dropout, (None, features, 1), name="dropped_features")(x)
+    embedded = keras.layers.EinsumDense(
+        "bft,ftd->bfd",
+        output_shape=(features, _EMBEDDING),
+        bias_axes="fd",
+        activation="relu",
+        kernel_initializer=keras.initializers.RandomNormal(stddev=x.shape[-1] ** -0.5),
+        name="embeddings",
+    )(x)
+    flat = [
+        keras.layers.Reshape((features * part.shape[-1],), name=f"flat_{name}")(part)
+        for part, name in ((embedded, "embeddings"), (x, "bins"))
+    ]
+    return keras.layers.Concatenate(name="encoded")(flat)
+
+
+def _cross(first: keras.KerasTensor) -> keras.KerasTensor:
+    """x + x0 * (U V x + b), as often as there are layers: [B, K, I] -> [B, K, I]."""
+    x, width = first, first.shape[-1]
+    for i in range(_CROSS_LAYERS):
+        narrow = keras.layers.Dense(
+            _CROSS_RANK,
+            use_bias=False,
+            kernel_initializer=keras.initializers.RandomNormal(stddev=width**-0.5),
+            name=f"cross_{i}_down",
+        )(x)
+        # Small at first, so that a layer begins as the identity.
+        wide = keras.layers.Dense(
+            width,
+            kernel_initializer=keras.initializers.RandomNormal(stddev=0.1 * _CROSS_RANK**-0.5),
+            name=f"cross_{i}_up",
+        )(narrow)
+        product = keras.layers.Multiply(name=f"cross_{i}_product")([first, wide])
+        x = keras.layers.Add(name=f"cross_{i}")([x, product])
+    return x

@@ -1,0 +1,65 @@
+"""`python -m train.results`: the page holds what the files hold, and the commands for it."""
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from train import baseline, cross_validate, evaluate, results
+from train.reproduce import format_command
+from train.run import main as train
+from train.run import parse_config
+
+
+def test_page_of_files(
+    synthetic_data_dir: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    make = baseline.make_baselines
+    linear = "logistic regression"  # boosting takes seconds a fold
+    monkeypatch.setattr(baseline, "make_baselines", lambda *a: {linear: make(*a)[linear]})
+    data = [f"--data-dir={synthetic_data_dir}", "--dataset=fetal_health/synthetic"]
+    small = ["--model=mlp_small", "--epochs=2", "--strategy=one_device", "--hidden", "8", "4"]
+    crossed, fixed, run = tmp_path / "crossed.json", tmp_path / "fixed.json", tmp_path / "run"
+    arguments = [*data, *small, "--folds=2", "--seeds", "1", f"--output={crossed}"]
+    assert cross_validate.main(arguments) == 0
+    assert baseline.main([*data, f"--output={fixed}"]) == 0
+    assert train([*data, *small, f"--run-dir={run}"]) == 0
+    for split in ("train", "validation", "test"):
+        options = [str(run), f"--split={split}", "--resamples=10"]
+        assert evaluate.main([*options, f"--data-dir={synthetic_data_dir}"]) == 0
+    page = tmp_path / "RESULTS.md"
+    files = [f"--cross-validations={crossed}", f"--baselines={fixed}", f"--runs={run}"]
+    assert results.main([*files, f"--output={page}"]) == 0
+    text = page.read_text()
+    assert "## fetal_health/synthetic/1.0.0" in text and str(tmp_path) not in text
+    rows = json.loads(crossed.read_text())["systems"][linear]
+    assert f"| {linear} | {np.mean([r['weighted_f1'] for r in rows]):.4f} ±" in text
+    metrics = json.loads((run / "metrics.json").read_text())
+    test, validation = metrics["test"], metrics["validation"]
+    assert f"{validation['accuracy']:.4f}, {validation['weighted_f1']:.4f}" in text
+    assert f"{test['accuracy']:.4f}, {test['weighted_f1']:.4f}" in text
+    measured = json.loads(fixed.read_text())["systems"][linear]
+    assert f"{measured['test']['accuracy']:.4f}" in text
+    first = test["confusion_matrix"][0]
+    assert f"| {' | '.join(map(str, first))} |" in text
+    commands = re.findall(r"^    python -m train\.run (.*)$", text, re.MULTILINE)
+    stored = json.loads((run / "config.json").read_text())
+    again = json.loads(parse_config(commands[0].split()).to_json())
+    for name in ("dataset", "model", "epochs", "hidden", "strategy", "seed"):
+        assert again[name] == stored[name]
+    capsys.readouterr()
+    assert results.main([f"--runs={tmp_path}"]) == 1
+    assert "expected a run folder" in capsys.readouterr().err
+
+
+def test_command_names_what_is_not_the_default() -> None:
+    config = parse_config(["--dataset=x", "--model=gru", "--units=4", "--no-augment", "--seed=3"])
+    settings = json.loads(config.to_json())
+    command = format_command("train.run", settings)
+    expected = "python -m train.run --dataset x --model gru --no-augment --units 4 --seed 3"
+    assert command == expected

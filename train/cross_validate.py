@@ -1,0 +1,202 @@
+"""Command line: one model's cross-validation beside scikit-learn's, on the same folds.
+
+    python -m train.cross_validate --dataset fetal_health/kaggle --pool-splits --seeds 0 1 2
+
+Settings are those of train.run. Without --pool-splits the folds are cut from the split train; with
+it from all splits, which is for settings that were chosen before and are not changed after it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import shutil
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from records.quiet import import_tensorflow_quietly
+from train.config import TrainConfig, add_flags, normalise_flags
+from train.writing import write_atomically
+
+if TYPE_CHECKING:
+    from records.data import Data
+
+_FIGURES = ("accuracy", "weighted_f1", "loss", "calibration_error")
+# (labels int [n], probabilities float64 [n, C]) of one fold's validation examples.
+Predicted = tuple[np.ndarray, np.ndarray]
+
+
+def parse_arguments(arguments: list[str]) -> tuple[TrainConfig, list[int], Path]:
+    """(settings with folds, seeds, where the result goes); exits with 2 where they are wrong."""
+    parser = argparse.ArgumentParser(
+        prog="python -m train.cross_validate",
+        description="Cross-validates a model and scikit-learn's baselines on the same folds.",
+        allow_abbrev=False,
+    )
+    group = parser.add_argument_group("cross-validation")
+    group.add_argument(
+        "--seeds", type=int, nargs="+", default=[0, 1, 2], metavar="N", help="default: 0 1 2"
+    )
+    group.add_argument(
+        "--output",
+        type=Path,
+        metavar="FILE",
+        help="default: cross_validation/<set>-<model>.json",
+    )
+    add_flags(parser)
+    found = vars(parser.parse_args(normalise_flags(arguments)))
+    seeds, output = found.pop("seeds"), found.pop("output")
+    if found["fold"] or found["seed"]:
+        parser.error(
+            "all folds are trained, with every one of --seeds: --fold and --seed do not belong here"
+        )
+    try:
+        config = TrainConfig(**(found | {"folds": found["folds"] or 5}))
+    except ValueError as error:
+        parser.error(str(error))
+    name = f"{config.dataset.strip('/').replace('/', '-')}-{config.model or 'default'}"
+    return config, seeds, output or Path("cross_validation", f"{name}.json")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Cross-validates; returns the exit code."""
+    config, seeds, output = parse_arguments(sys.argv[1:] if arguments is None else arguments)
+    import_tensorflow_quietly()
+    try:
+        cross_validate(config, seeds, output)
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def cross_validate(config: TrainConfig, seeds: list[int], output: Path) -> dict[str, Any]:
+    """Trains every fold with every seed, fits the baselines, prints the table and writes it.
+
+    A seed names the folds, too. Returns what the file holds: the settings, and per system a list
+    of one entry per seed and fold.
+
+    Raises:
+      ValueError: settings that do not fit the data.
+      FileNotFoundError: the set is not there.
+    """
+    from records.fingerprint import check_fingerprint
+    from records.schema import read_schema
+    from train.baseline import make_baselines
+    from train.prepare import prepare
+    from train.resolve import resolve
+    from train.setup import open_fold
+    from train.strategy import set_up_devices
+
+    set_up_devices(config.cpu_devices, config.deterministic)
+    directory = prepare(config.dataset, config.data_dir, config.manual_dir)
+    schema = read_schema(directory, config.feature)
+    config = resolve(config, schema)
+    rows: dict[str, list[dict[str, Any]]] = {}
+    for seed in seeds:
+        seeded = dataclasses.replace(config, seed=seed)
+        began = time.perf_counter()
+        found = _train(seeded, schema, output)
+        seconds = time.perf_counter() - began
+        rows.setdefault(str(config.model), []).extend(_rows(found, seed, seconds, schema))
+        folds = [dataclasses.replace(seeded, fold=i) for i in range(int(config.folds or 0))]
+        parts = [open_fold(fold, schema) for fold in folds]
+        for name in make_baselines(schema.modality, seed):
+            began = time.perf_counter()
+            # A new one for each fold.
+            pairs = [_fit(make_baselines(schema.modality, seed)[name], part) for part in parts]
+            spent = time.perf_counter() - began
+            rows.setdefault(name, []).extend(_rows(pairs, seed, spent, schema))
+        _print_seed(rows, seed)
+    result = {
+        "dataset": schema.name,
+        "data_fingerprint": check_fingerprint(directory),
+        "settings": json.loads(config.to_json()),
+        "seeds": seeds,
+        "systems": rows,
+    }
+    output.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(output, (json.dumps(result, indent=2) + "\n").encode())
+    print(format_table(result))
+    print(f"every fold: {output}")
+    return result
+
+
+def _train(config: TrainConfig, schema: Any, output: Path) -> list[Predicted]:
+    """The predictions for every fold's validation examples."""
+    from train.evaluate import predict_split
+    from train.finished import open_run, probabilities
+    from train.fold_training import can_train_together, train_folds
+    from train.strategy import make_cluster
+    from train.whole_run import train_and_evaluate
+
+    folds = [dataclasses.replace(config, fold=i) for i in range(int(config.folds or 0))]
+    if can_train_together(config, schema):
+        cluster = make_cluster(config.strategy, config.cpu_devices)
+        pairs = train_folds(config, schema, cluster, lambda epoch, found: None)
+        return [(labels, probabilities(logits)) for labels, logits in pairs]
+    found = []
+    for fold in folds:
+        run = output.with_suffix("") / f"seed-{config.seed}-fold-{fold.fold}"
+        train_and_evaluate(dataclasses.replace(fold, run_dir=str(run)))
+        _, examples, probability = predict_split(open_run(run), "validation", config.data_dir)
+        found.append((examples.subset_labels, probability))
+        shutil.rmtree(run / "checkpoints", ignore_errors=True)
+    return found
+
+
+def _fit(baseline: Any, part: Data) -> Predicted:
+    """The predictions of a scikit-learn model, fitted on a fold's training examples."""
+    train, validation = part.examples("train"), part.examples("validation")
+    baseline.fit(np.asarray(train.inputs)[train.numbers], train.subset_labels)
+    rows = np.asarray(validation.inputs)[validation.numbers]
+    probability = np.zeros((len(rows), part.schema.num_classes))
+    probability[:, baseline.classes_] = baseline.predict_proba(rows)
+    # Of float32 features they add up to 1 in float32 only.
+    return validation.subset_labels, probability / probability.sum(1, keepdims=True)
+
+
+def _rows(found: list[Predicted], seed: int, seconds: float, schema: Any) -> list[dict[str, Any]]:
+    """One entry per fold; the seconds are the mean of the seed's folds."""
+    from train import scores
+
+    rows = []
+    for fold, (labels, probability) in enumerate(found):
+        figures = scores.to_json(scores.score(probability, labels), schema.class_names)
+        row = {name: figures[name] for name in _FIGURES} | {"recall": figures["recall"]}
+        rows.append({"seed": seed, "fold": fold, "seconds": seconds / len(found)} | row)
+    return rows
+
+
+def _print_seed(rows: dict[str, list[dict[str, Any]]], seed: int) -> None:
+    for name, of_one in rows.items():
+        values = [row["weighted_f1"] for row in of_one if row["seed"] == seed]
+        print(f"  seed {seed}: {name}: weighted F1 {np.mean(values):.4f}", flush=True)
+
+
+def format_table(result: dict[str, Any]) -> str:
+    """Mean ± deviation over seeds and folds as a Markdown table."""
+    classes = list(next(iter(result["systems"].values()))[0]["recall"])
+    header = ["", "weighted F1", "accuracy", "loss", "calibration error"]
+    header += [f"recall {name}" for name in classes] + ["s per fold"]
+    lines = ["| " + " | ".join(header) + " |", "|---" * len(header) + "|"]
+    for name, rows in result["systems"].items():
+        cells = [name]
+        for figure in ("weighted_f1", "accuracy", "loss", "calibration_error"):
+            values = [row[figure] for row in rows]
+            cells.append(f"{np.mean(values):.4f} ± {np.std(values):.4f}")
+        for one in classes:
+            values = [row["recall"][one] for row in rows if row["recall"][one] is not None]
+            cells.append(f"{np.mean(values):.3f}")
+        cells.append(f"{np.mean([row['seconds'] for row in rows]):.1f}")
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

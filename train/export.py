@@ -1,0 +1,138 @@
+"""Command line: a finished run as a SavedModel that takes raw inputs and needs none of our code.
+
+    python -m train.export RUN --output saved_model
+
+The signature `serving_default` takes `features` float32 [B, F], `picture` string [B] (the bytes of
+JPEG or PNG files) or `text` string [B] (UTF-8, as it comes), and gives `probabilities` float32
+[B, C], `classes` string [C] and `label` string [B]. Text models need `import tensorflow_text`
+before they are loaded, and have a second signature `token_ids`: int32 [B, T] as the model reads.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import os
+import shutil
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from records.quiet import import_tensorflow_quietly
+
+if TYPE_CHECKING:
+    from train.finished import FinishedRun
+
+_BATCH = 64
+
+
+def parse_arguments(arguments: list[str]) -> argparse.Namespace:
+    """Parses command-line flags; prints usage and exits with 2 where they are wrong."""
+    parser = argparse.ArgumentParser(
+        prog="python -m train.export",
+        description="Writes a finished run as a SavedModel with a signature for raw inputs.",
+        allow_abbrev=False,
+    )
+    add = parser.add_argument
+    add("run", metavar="RUN", help="a run folder")
+    add("--output", help="the folder to write (default: RUN/saved_model)")
+    add("--check", metavar="INPUT", help="compare with train.predict on this input, as it takes it")
+    add("--column", default="text", help="texts: the column of a CSV to check (default: text)")
+    return parser.parse_args(arguments)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Exports and, if asked to, checks; returns the exit code."""
+    options = parse_arguments(sys.argv[1:] if arguments is None else arguments)
+    import_tensorflow_quietly()
+    from train.finished import open_run
+
+    output = Path(options.output or Path(options.run) / "saved_model")
+    try:
+        run = open_run(options.run)
+        export(run, output)
+        if options.check:
+            check(run, output, Path(options.check), options.column)
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def export(run: FinishedRun, output: Path) -> None:
+    """Writes the SavedModel, whole or not at all; takes the place of an earlier one.
+
+    Raises:
+      ValueError: something else is there, or the set does not say how its ids were made.
+      OSError: it cannot be written.
+    """
+    import tensorflow as tf
+
+    from train.served import Served
+
+    if output.exists() and not (output / "saved_model.pb").exists():
+        raise ValueError(
+            f"train/export: --output {output} expected a new name or an earlier export, received "
+            "something else. Choose another --output"
+        )
+    served = Served(run.load_model(), run.input)
+    temporary = output.with_name(f".{output.name}.{os.getpid()}")
+    output.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        tf.saved_model.save(served, str(temporary), served.signatures())
+        shutil.rmtree(output, ignore_errors=True)
+        temporary.replace(output)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    print(f"{output}: {run.config.model} of {run.path}, {', '.join(run.input.class_names)}")
+
+
+def check(run: FinishedRun, saved: Path, source: Path, column: str) -> dict[str, float]:
+    """Compares a SavedModel with `train.predict` on every usable item of an input; prints both.
+
+    Returns:
+      `items`; `largest_difference` of a probability; `same_label` and, for texts, `same_ids`,
+      shares of the items.
+
+    Raises: as `train.predict`; ValueError also where there is nothing to compare.
+    """
+    import numpy as np
+    import tensorflow as tf
+
+    from train.finished import probabilities
+    from train.read_inputs import Unusable, make_preparation, pad, read_raw
+
+    model = tf.saved_model.load(str(saved))
+    prepare, call = make_preparation(run.input), run.make_call()
+    pairs = ((raw, prepare(raw)) for _, raw in read_raw(source, run.input, column))
+    usable = ((raw, value) for raw, value in pairs if not isinstance(value, Unusable))
+    differences, labels, ids = [], [], []
+    while batch := list(itertools.islice(usable, _BATCH)):
+        raw, inputs = tf.constant([raw for raw, _ in batch]), pad([value for _, value in batch])
+        expected = probabilities(call(inputs).numpy())
+        received = model.signatures["serving_default"](raw)["probabilities"].numpy()
+        differences.append(np.abs(received - expected).max(1))
+        labels.append(received.argmax(1) == expected.argmax(1))
+        if "token_ids" in model.signatures:
+            found = model.signatures["token_ids"](raw)["token_ids"].numpy()
+            width = inputs.shape[1]
+            same = (found[:, :width] == inputs.numpy()).all(1) & ~found[:, width:].any(1)
+            ids.append(same)
+    if not differences:
+        raise ValueError(f"train/export: {source}: nothing in it could be read")
+    result = {"items": float(sum(map(len, differences)))}
+    result["largest_difference"] = float(np.concatenate(differences).max())
+    result["same_label"] = float(np.concatenate(labels).mean())
+    if ids:
+        result["same_ids"] = float(np.concatenate(ids).mean())
+    same_ids = f", the same ids for {100 * result['same_ids']:.3f} %" if ids else ""
+    print(
+        f"{source}: {result['items']:,.0f} items, probabilities within "
+        f"{result['largest_difference']:.2g} of train.predict, the same label for "
+        f"{100 * result['same_label']:.3f} %{same_ids}"
+    )
+    return result
+
+
+if __name__ == "__main__":
+    sys.exit(main())

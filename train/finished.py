@@ -1,0 +1,121 @@
+"""Opens the folder of a finished run: its settings, its model and what that is fed with."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from train.config import TrainConfig
+from train.model_input import ModelInput
+from train.precision import set_precision
+
+_HINT = "Name a folder that python -m train.run has left, such as runs/<set>-<model>-<hash>"
+
+
+@dataclasses.dataclass(frozen=True)
+class FinishedRun:
+    """A finished run.
+
+    Attributes:
+      path: its folder.
+      config: its settings.
+      fingerprint: of the data it was trained on.
+      precision: of its model's arithmetic.
+      input: what its model is fed with.
+    """
+
+    path: Path
+    config: TrainConfig
+    fingerprint: str
+    precision: str
+    input: ModelInput
+
+    def load_model(self) -> keras.Model:
+        """The model with the weights that the run chose; sets Keras's precision to the run's.
+
+        Raises:
+          ValueError: the file is damaged.
+        """
+        set_precision(self.precision)
+        file = self.path / "model.keras"
+        try:
+            return keras.models.load_model(file, compile=False, safe_mode=True)
+        except Exception as error:  # zipfile, HDF5 and Keras raise some ten kinds
+            raise ValueError(
+                f"train/finished: {file} expected a Keras model, received {type(error).__name__}: "
+                f"{error}. Train again into another --run-dir"
+            ) from error
+
+    def make_call(self) -> Any:
+        """Loads the model; the function from a batch of its inputs to logits float32 [B, C].
+
+        Texts int32 [B, any T]; else as the model's own input.
+        """
+        return make_call(self.load_model())
+
+
+def make_call(model: keras.Model) -> Any:
+    """The function, traced once, from a batch of a model's inputs to logits float32 [B, C]."""
+    shape, dtype = model.inputs[0].shape, model.inputs[0].dtype
+
+    def call(inputs: tf.Tensor) -> tf.Tensor:
+        return tf.cast(model(inputs, training=False), tf.float32)
+
+    # Pictures are uint8 until the model casts them.
+    kind = tf.uint8 if len(shape) == 4 else dtype
+    return tf.function(call, input_signature=[tf.TensorSpec([None, *shape[1:]], kind)])
+
+
+def open_run(path: str | Path) -> FinishedRun:
+    """Opens a run folder.
+
+    Raises:
+      ValueError: it is none, or the run is unfinished; the message names the command that mends.
+    """
+    path = Path(path)
+    stored = _read_config(path)
+    missing = [name for name in ("metrics.json", "model.keras") if not (path / name).exists()]
+    if missing:
+        raise ValueError(
+            f"train/finished: {path} expected a finished run, received one without "
+            f"{' and '.join(missing)}. The python -m train.run command that began it goes on"
+        )
+    names = {field.name for field in dataclasses.fields(TrainConfig)}
+    return FinishedRun(
+        path=path,
+        config=TrainConfig(**{k: v for k, v in stored.items() if k in names}),
+        fingerprint=str(stored["data_fingerprint"]),
+        precision=str(stored["resolved"]["precision"]),
+        input=ModelInput.read(path),
+    )
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    file = path / "config.json"
+    if not file.is_file():
+        received = "a folder without config.json" if path.is_dir() else "no folder"
+        raise ValueError(
+            f"train/finished: {path} expected a run folder, received {received}. {_HINT}"
+        )
+    try:
+        stored = json.loads(file.read_text(encoding="utf-8"))
+        stored["data_fingerprint"], stored["resolved"]["precision"]
+        return dict(stored)
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"train/finished: {file} expected the settings of a run, received something else "
+            f"({type(error).__name__}: {error}). {_HINT}"
+        ) from error
+
+
+def probabilities(logits: np.ndarray) -> np.ndarray:
+    """Softmax of logits [n, C]: float64 [n, C]."""
+    shifted = logits.astype(np.float64) - logits.max(1, keepdims=True)
+    weights = np.exp(shifted)
+    return weights / weights.sum(1, keepdims=True)

@@ -1,0 +1,65 @@
+"""Loss, accuracy, weighted F1 and recall: what training looks at after every epoch."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+from sklearn.metrics import confusion_matrix
+
+
+@dataclasses.dataclass(frozen=True)
+class Metrics:
+    """What a set of predictions is worth.
+
+    Attributes:
+      loss: mean cross-entropy, nats, without class weights.
+      accuracy: share of right predictions.
+      weighted_f1: F1 per class, averaged by the classes' true counts (scikit-learn's
+        `average="weighted"`).
+      recall: per class; NaN for a class without examples.
+      confusion: int64 [C, C], rows true, columns predicted.
+    """
+
+    loss: float
+    accuracy: float
+    weighted_f1: float
+    recall: tuple[float, ...]
+    confusion: np.ndarray
+
+    def to_dict(self, class_names: tuple[str, ...]) -> dict[str, Any]:
+        """JSON-ready figures; absent classes have recall None."""
+        recall = [None if np.isnan(r) else r for r in self.recall]
+        return {
+            "loss": self.loss,
+            "accuracy": self.accuracy,
+            "weighted_f1": self.weighted_f1,
+            "recall": dict(zip(class_names, recall, strict=True)),
+            "confusion_matrix": self.confusion.tolist(),
+        }
+
+
+def metrics_from_confusion(confusion: np.ndarray, loss: float) -> Metrics:
+    """Metrics of a confusion matrix [C, C] (rows true) and a mean loss."""
+    confusion = np.asarray(confusion, np.float64)
+    right, true, predicted = np.diag(confusion), confusion.sum(1), confusion.sum(0)
+    f1 = 2 * right / np.maximum(true + predicted, 1)
+    total = max(confusion.sum(), 1)
+    recall = np.where(true > 0, right / np.maximum(true, 1), np.nan)
+    return Metrics(
+        loss=float(loss),
+        accuracy=float(right.sum() / total),
+        weighted_f1=float((f1 * true).sum() / total),
+        recall=tuple(recall.tolist()),
+        confusion=confusion.astype(np.int64),
+    )
+
+
+def metrics_from_logits(logits: np.ndarray, labels: np.ndarray) -> Metrics:
+    """Metrics of logits float32 [n, C] against labels int [n]."""
+    shifted = logits.astype(np.float64) - logits.max(1, keepdims=True)
+    log_probability = shifted - np.log(np.exp(shifted).sum(1, keepdims=True))
+    loss = -log_probability[np.arange(len(labels)), labels].mean()
+    confusion = confusion_matrix(labels, logits.argmax(1), labels=range(logits.shape[1]))
+    return metrics_from_confusion(confusion, loss)

@@ -1,0 +1,99 @@
+"""What a run's model is fed with, kept in its run folder: enough to use it without the data."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+from records.data import Data
+from records.schema import IMAGE, TABULAR, TEXT, TOKENS
+from train.folder import RunFolder
+
+FILE_NAME, VOCABULARY = "model_input.json", "vocabulary.txt"
+# How ids were made of text: `records.cleaning` by the features that builders/song_lyrics makes with
+# it, `records.decode.split_words` for sets that store the text itself. Else only the set knows.
+_RULES = {"token_ids": "clean", "token_ids_basic": "basic"}
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelInput:
+    """What becomes of a table's row, a picture or a text on its way to the model.
+
+    Attributes:
+      dataset: `name/config/version` of the set that was trained on.
+      modality: one of `records.schema`.
+      class_names: in the order of the logits.
+      feature_names: columns of a table, in the model's order; () for other inputs.
+      image_size, channels: of decoded pictures; 0 for other inputs.
+      sequence_length: T, ids of a text that the model reads; 0 for other inputs.
+      text_rule: how words are taken out of a text, see `records.cleaning_ops`; None for other
+        inputs and where the set does not say.
+      language: spaCy code of the texts, where the rule depends on it.
+      vocabulary: words by the model's ids; () without a rule.
+    """
+
+    dataset: str
+    modality: str
+    class_names: tuple[str, ...]
+    feature_names: tuple[str, ...] = ()
+    image_size: int = 0
+    channels: int = 0
+    sequence_length: int = 0
+    text_rule: str | None = None
+    language: str | None = None
+    vocabulary: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, data: Data) -> ModelInput:
+        """Of an opened set."""
+        schema, config = data.schema, data.config
+        common = (schema.name, schema.modality, schema.class_names)
+        if schema.modality == IMAGE:
+            return cls(*common, image_size=config.image_size, channels=data.channels)
+        if schema.modality == TABULAR:
+            numbered = [f"{schema.input_name}_{i}" for i in range(int(data.spec.shape[0]))]
+            names = schema.metadata.get("feature_names") or numbered
+            return cls(*common, feature_names=tuple(names))
+        language = schema.metadata.get("language")
+        rule = "words" if schema.modality == TEXT else None
+        if schema.modality == TOKENS and language:
+            rule = _RULES.get(schema.input_name)
+        words = data.vocabulary() if rule else None
+        return cls(
+            *common,
+            sequence_length=config.sequence_length,
+            text_rule=rule if words else None,
+            language=language,
+            vocabulary=words or (),
+        )
+
+    def write(self, folder: RunFolder) -> None:
+        """Writes `model_input.json`, and `vocabulary.txt` (the line number, from 0, is the id)."""
+        fields = dataclasses.asdict(self)
+        words = fields.pop("vocabulary")
+        if words:
+            folder.write_text(VOCABULARY, "".join(f"{word}\n" for word in words))
+        folder.write_text(FILE_NAME, json.dumps(fields, indent=2, ensure_ascii=False) + "\n")
+
+    @classmethod
+    def read(cls, run: Path) -> ModelInput:
+        """Reads what `write` left.
+
+        Raises:
+          ValueError: the run folder holds none.
+        """
+        try:
+            fields: dict[str, Any] = json.loads((run / FILE_NAME).read_text(encoding="utf-8"))
+            file = run / VOCABULARY
+            words = file.read_bytes().decode() if file.exists() else ""
+            fields["vocabulary"] = words.split("\n")[:-1]
+            for name in ("class_names", "feature_names", "vocabulary"):
+                fields[name] = tuple(fields[name])
+            return cls(**fields)
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            raise ValueError(
+                f"train/model_input: {run / FILE_NAME} expected what a finished run of this "
+                f"version leaves, received {error}. Train again into another --run-dir"
+            ) from error

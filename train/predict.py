@@ -1,0 +1,121 @@
+"""Command line: what a finished run says about rows of a CSV, pictures or texts.
+
+    python -m train.predict RUN INPUT --output predictions.csv
+
+What cannot be read is reported and left out; the exit code is 1 only where nothing could be read.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import io
+import itertools
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from records.quiet import import_tensorflow_quietly
+from train.writing import write_atomically
+
+if TYPE_CHECKING:
+    from train.finished import FinishedRun
+
+_BATCH = 64
+
+
+def parse_arguments(arguments: list[str]) -> argparse.Namespace:
+    """Parses command-line flags; prints usage and exits with 2 where they are wrong."""
+    parser = argparse.ArgumentParser(
+        prog="python -m train.predict",
+        description="Predicts with a finished run: a CSV by a table's columns, a folder of "
+        "pictures (or one), a text file of one text per line (or a CSV with a column of texts).",
+        allow_abbrev=False,
+    )
+    add = parser.add_argument
+    add("run", metavar="RUN", help="a run folder")
+    add("input", metavar="INPUT", help="what to predict")
+    add("--output", default="predictions.csv", help="the CSV to write (default: predictions.csv)")
+    add("--column", default="text", help="texts: the column of a CSV (default: text)")
+    return parser.parse_args(arguments)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Predicts, writes and reports; returns the exit code."""
+    options = parse_arguments(sys.argv[1:] if arguments is None else arguments)
+    import_tensorflow_quietly()
+    try:
+        return predict(options.run, Path(options.input), Path(options.output), options.column)
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+
+
+def predict(path: str | Path, source: Path, output: Path, column: str = "text") -> int:
+    """Predicts the items of `source`, writes `output` and reports what was left out.
+
+    The columns of `output` are `input`, the name or the number of the item; `predicted`, a class;
+    and `probability_<class>` for each class.
+
+    Returns:
+      0, or 1 where no item could be read; nothing is written then.
+
+    Raises:
+      ValueError: no finished run, or an input of another kind.
+      OSError: there is no such input, or the output cannot be written.
+    """
+    from train.finished import open_run
+    from train.read_inputs import Unusable, make_preparation, read_raw
+
+    run = open_run(path)
+    prepare = make_preparation(run.input)
+    unusable: list[tuple[str, str]] = []
+
+    def usable() -> Iterator[tuple[str, np.ndarray]]:
+        for name, raw in read_raw(source, run.input, column):
+            value = prepare(raw)
+            if isinstance(value, Unusable):
+                unusable.append((name, value.reason))
+            else:
+                yield name, value
+
+    names = run.input.class_names
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["input", "predicted", *(f"probability_{name}" for name in names)])
+    count = 0
+    for name, row in predict_items(run, usable()):
+        count += 1
+        writer.writerow([name, names[row.argmax()], *(f"{p:.8f}" for p in row)])
+    total = count + len(unusable)
+    if count:
+        write_atomically(output, text.getvalue().encode())
+        print(f"{output}: {count:,} of {total:,} predicted by {run.config.model} of {run.path}")
+    if unusable:
+        print(f"{len(unusable):,} of {total:,} could not be read and were left out:")
+        for name, reason in unusable:
+            print(f"  {name}: {reason}")
+    if not count:
+        print(f"error: {source}: nothing in it could be read", file=sys.stderr)
+    return 0 if count else 1
+
+
+def predict_items(
+    run: FinishedRun, items: Iterator[tuple[str, np.ndarray]]
+) -> Iterator[tuple[str, np.ndarray]]:
+    """(name, probabilities float64 [C]) of each (name, input of the model)."""
+    from train.finished import probabilities
+    from train.read_inputs import pad
+
+    call: Any = None
+    while batch := list(itertools.islice(items, _BATCH)):
+        call = call or run.make_call()  # an input of another kind is an error before the model
+        logits = call(pad([value for _, value in batch])).numpy()
+        yield from zip((name for name, _ in batch), probabilities(logits), strict=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,195 @@
+"""Command line: RESULTS.md from the files that cross-validations, baselines and runs left.
+
+    python -m train.results --cross-validations cross_validation/*.json \
+        --baselines baselines/*.json --runs runs/dcn runs/gru
+
+No figure in it is typed by hand. A run's row holds what `train.evaluate` wrote for its splits; a
+split that was not evaluated stays empty.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from records.quiet import import_tensorflow_quietly
+from train.cross_validate import format_table
+from train.writing import write_atomically
+
+_ROLES = ("train", "validation", "test", "test-new")
+_HEAD = (
+    "| model | seed | training accuracy | validation accuracy, F1 | test accuracy, F1 "
+    "| 95 % interval of test accuracy | test, new pictures only | minutes |"
+)
+
+
+def parse_arguments(arguments: list[str]) -> argparse.Namespace:
+    """Parses command-line flags; prints usage and exits with 2 where they are wrong."""
+    parser = argparse.ArgumentParser(
+        prog="python -m train.results",
+        description="Writes RESULTS.md from files that other commands left.",
+        allow_abbrev=False,
+    )
+    add = parser.add_argument
+    add("--cross-validations", type=Path, nargs="*", default=[], metavar="FILE")
+    add("--baselines", type=Path, nargs="*", default=[], metavar="FILE")
+    add("--runs", type=Path, nargs="*", default=[], metavar="RUN")
+    add("--output", type=Path, default=Path("RESULTS.md"), metavar="FILE")
+    options = parser.parse_args(arguments)
+    if not options.cross_validations and not options.baselines and not options.runs:
+        parser.error("expected one of --cross-validations, --baselines and --runs at least")
+    return options
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Writes the page; returns the exit code."""
+    options = parse_arguments(sys.argv[1:] if arguments is None else arguments)
+    import_tensorflow_quietly()
+    try:
+        page = format_page(
+            [_read(file) for file in options.cross_validations],
+            [_read(file) for file in options.baselines],
+            [_read_run(folder) for folder in options.runs],
+        )
+        write_atomically(options.output, page.encode())
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    print(f"wrote {options.output}")
+    return 0
+
+
+def format_page(
+    crossed: list[dict[str, Any]], baselines: list[dict[str, Any]], runs: list[dict[str, Any]]
+) -> str:
+    """The page as Markdown, a part for each set.
+
+    Args:
+      crossed: what the files of `train.cross_validate` hold.
+      baselines: what the files of `train.baseline --output` hold.
+      runs: `config` and `metrics`, what a run's files hold, and `evaluations`, by folder.
+    """
+    names = [one["dataset"] for one in (*crossed, *baselines)]
+    names += [run["metrics"]["dataset"] for run in runs]
+    lines = [
+        "# Results",
+        "",
+        "Written by `python -m train.results` from the files of the commands below. What the",
+        "columns mean and how the settings were chosen: [docs/results.md](docs/results.md).",
+    ]
+    for name in dict.fromkeys(names):
+        lines += ["", f"## {name}"]
+        for one in crossed:
+            if one["dataset"] == name:
+                lines += _cross_validation(one)
+        fixed = [one for one in baselines if one["dataset"] == name]
+        trained = [run for run in runs if run["metrics"]["dataset"] == name]
+        if fixed or trained:
+            lines += _runs(fixed, trained)
+    return "\n".join(lines) + "\n"
+
+
+def _cross_validation(found: dict[str, Any]) -> list[str]:
+    from train.reproduce import format_command
+
+    settings, seeds = found["settings"], found["seeds"]
+    rows = next(iter(found["systems"].values()))
+    splits = "all splits together" if settings["pool_splits"] else "the split train"
+    minutes = sum(r["seconds"] for of_one in found["systems"].values() for r in of_one) / 60
+    flags = f"--seeds {' '.join(map(str, seeds))}"
+    command = format_command("train.cross_validate", settings, omit=("seed", "fold"))
+    return [
+        "",
+        f"{settings['folds']} folds of {splits}, {len(seeds)} seeds: mean ± deviation of "
+        f"{len(rows)} values. {minutes:.1f} minutes in all.",
+        "",
+        format_table(found),
+        "",
+        f"    {command} {flags}",
+    ]
+
+
+def _runs(baselines: list[dict[str, Any]], runs: list[dict[str, Any]]) -> list[str]:
+    from train.reproduce import format_command
+
+    lines = ["", _HEAD, "|---" * (_HEAD.count("|") - 1) + "|"]
+    for one in baselines:
+        for name, roles in one["systems"].items():
+            test = _pair(roles.get("test"))
+            cells = [name, one["seed"], _accuracy(roles["train"]), _pair(roles["validation"])]
+            cells += [test, "", "", f"{roles['seconds']['fit'] / 60:.1f}"]
+            lines.append(_row(cells))
+    for run in runs:
+        of = {role: run["evaluations"].get(role, {}).get("metrics") for role in _ROLES}
+        test = run["evaluations"].get("test")
+        limits = test["intervals"]["accuracy"] if test else None
+        minutes = sum(run["metrics"]["seconds"].values()) / 60
+        cells = [f"`{run['metrics']['model']}`", run["metrics"]["seed"], _accuracy(of["train"])]
+        cells += [_pair(of["validation"]), _pair(of["test"])]
+        cells += [f"{limits[0]:.3f} to {limits[1]:.3f}" if limits else ""]
+        cells += [_pair(of["test-new"]), f"{minutes:.1f}"]
+        lines.append(_row(cells))
+    for run in runs:
+        lines += ["", f"    {format_command('train.run', run['config'], omit=('fold',))}"]
+        lines += _confusion(run)
+    return lines
+
+
+def _confusion(run: dict[str, Any]) -> list[str]:
+    """The confusion matrix of test: a row per true class."""
+    test = run["evaluations"].get("test")
+    if not test:
+        return []
+    names = list(test["metrics"]["recall"])
+    head = f"`{run['metrics']['model']}`, test: rows true, columns predicted"
+    lines = ["", _row([head, *names, "recall"]), "|---" * (len(names) + 2) + "|"]
+    for name, counts in zip(names, test["confusion_matrix"], strict=True):
+        recall = test["metrics"]["recall"][name]
+        lines.append(_row([name, *counts, "" if recall is None else f"{recall:.3f}"]))
+    return lines
+
+
+def _row(cells: list[Any]) -> str:
+    return "| " + " | ".join(map(str, cells)) + " |"
+
+
+def _accuracy(metrics: dict[str, Any] | None) -> str:
+    return f"{metrics['accuracy']:.4f}" if metrics else ""
+
+
+def _pair(metrics: dict[str, Any] | None) -> str:
+    return f"{metrics['accuracy']:.4f}, {metrics['weighted_f1']:.4f}" if metrics else ""
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+        found["dataset"], found["systems"]
+        return dict(found)
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"train/results: {file} expected what train.cross_validate or train.baseline --output "
+            f"wrote, received something else ({type(error).__name__}: {error})"
+        ) from error
+
+
+def _read_run(folder: Path) -> dict[str, Any]:
+    from train.finished import open_run
+
+    open_run(folder)  # the error of a folder that is no finished run
+    config, metrics = (
+        json.loads((folder / name).read_text(encoding="utf-8"))
+        for name in ("config.json", "metrics.json")
+    )
+    found = {
+        file.parent.name.removeprefix("evaluation-"): json.loads(file.read_text(encoding="utf-8"))
+        for file in sorted(folder.glob("evaluation-*/evaluation.json"))
+    }
+    return {"config": config, "metrics": metrics, "evaluations": found}
+
+
+if __name__ == "__main__":
+    sys.exit(main())
