@@ -127,7 +127,7 @@ def _runs(baselines: list[dict[str, Any]], runs: list[dict[str, Any]]) -> list[s
         test = run["evaluations"].get("test")
         limits = test["intervals"]["accuracy"] if test else None
         minutes = sum(run["metrics"]["seconds"].values()) / 60
-        cells = [f"`{run['metrics']['model']}`", run["metrics"]["seed"], _accuracy(of["train"])]
+        cells = [_name(run), run["metrics"]["seed"], _accuracy(of["train"])]
         cells += [_pair(of["validation"]), _pair(of["test"])]
         cells += [f"{limits[0]:.3f} to {limits[1]:.3f}" if limits else ""]
         cells += [_pair(of["test-new"]), f"{minutes:.1f}"]
@@ -144,12 +144,18 @@ def _confusion(run: dict[str, Any]) -> list[str]:
     if not test:
         return []
     names = list(test["metrics"]["recall"])
-    head = f"`{run['metrics']['model']}`, test: rows true, columns predicted"
+    head = f"{_name(run)}, test: rows true, columns predicted"
     lines = ["", _row([head, *names, "recall"]), "|---" * (len(names) + 2) + "|"]
     for name, counts in zip(names, test["confusion_matrix"], strict=True):
         recall = test["metrics"]["recall"][name]
         lines.append(_row([name, *counts, "" if recall is None else f"{recall:.3f}"]))
     return lines
+
+
+def _name(run: dict[str, Any]) -> str:
+    """The model, and its input where another than the set's usual one was asked for."""
+    feature = run["config"]["feature"]
+    return f"`{run['metrics']['model']}`" + (f" on {feature}" if feature else "")
 
 
 def _row(cells: list[Any]) -> str:
