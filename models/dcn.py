@@ -95,9 +95,9 @@ def build_dcn(
     spec: Any,
     num_classes: int,
     *,
-    mean: np.ndarray,
-    variance: np.ndarray,
-    edges: np.ndarray,
+    mean: np.ndarray | None,
+    variance: np.ndarray | None,
+    edges: np.ndarray | None,
 ) -> keras.Model:
     """Builds bins, embeddings, cross layers and hidden layers, of K networks in one.
 
@@ -124,6 +124,8 @@ def build_dcn(
     shape = tuple(spec.shape)
     if len(shape) != 1 or shape[0] is None:
         raise ValueError(f"models/dcn: {config.name} expected input [F], received {list(shape)}")
+    if mean is None or variance is None or edges is None:
+        raise ValueError(f"models/dcn: {config.name} expected mean, variance and edges")
     dropout = _DROPOUT if config.dropout is None else config.dropout
     inputs = keras.Input(shape, dtype="float32", name="features")
     normal = build_normalization(mean, variance, shape[0])(inputs)
@@ -140,16 +142,7 @@ def build_dcn(
         x = keras.layers.Dense(units, "relu", kernel_initializer=he, name=f"hidden_{i}")(x)
         if dropout:
             x = HashDropout(dropout, name=f"dropout_{i}")(x)
-    logits = keras.layers.EinsumDense(
-        "bki,kic->bkc",
-        output_shape=(_MEMBERS, num_classes),
-        bias_axes="kc",
-        kernel_initializer=keras.initializers.RandomNormal(stddev=x.shape[-1] ** -0.5),
-        dtype="float32",
-        name="logits",
-    )(x)
-    mean_of_all = MeanProbability(dtype="float32", name="mean_probability")(logits)
-    return keras.Model(inputs, mean_of_all, name=config.name)
+    return keras.Model(inputs, _classify(x, num_classes), name=config.name)
 
 
 def _embed(bins: keras.KerasTensor, normal: keras.KerasTensor, dropout: float) -> keras.KerasTensor:

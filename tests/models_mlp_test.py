@@ -30,7 +30,9 @@ def _features(rows: int = 64) -> np.ndarray:
 def _build(name: str, seed: int = 0, dropout: float | None = None) -> keras.Model:
     mean, variance = _features().mean(axis=0), _features().var(axis=0)
     config = models.ModelConfig(name, dropout=dropout)
-    return models.build_model(config, SPEC, 3, mean=mean, variance=variance, seed=seed)
+    bins = models.MODELS[name].bins
+    edges = np.quantile(_features(), np.linspace(0, 1, bins + 1), axis=0).T if bins else None
+    return models.build_model(config, SPEC, 3, mean=mean, variance=variance, edges=edges, seed=seed)
 
 
 @pytest.mark.parametrize(
@@ -102,6 +104,8 @@ def test_mixed_precision_gives_float32_logits_and_survives_large_features(policy
 def test_steps_lower_the_loss(name: str) -> None:
     model, x = _build(name, dropout=0.0), _features()
     labels = np.arange(64) % 3
+    networks = model(x, training=True).shape[1:-1]  # each has a loss of its own
+    labels = np.broadcast_to(labels.reshape(64, *[1] * len(networks)), (64, *networks))
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     model.compile(keras.optimizers.SGD(0.01), loss, jit_compile=False)
     before = model.train_on_batch(x, labels)
@@ -136,6 +140,11 @@ def test_unusable_statistics_are_refused(
         models.build_model(
             models.ModelConfig("mlp_report"), SPEC, 3, mean=mean, variance=variance, seed=0
         )
+
+
+def test_a_model_with_bins_asks_for_their_edges() -> None:
+    with pytest.raises(ValueError, match="dcn expected mean, variance and edges"):
+        models.build_model(models.ModelConfig("dcn"), SPEC, 3, seed=0)
 
 
 def test_bad_settings_name_the_valid_ones() -> None:

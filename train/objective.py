@@ -43,7 +43,7 @@ class Objective:
         return share * own + (1.0 - share) * self._of_label(logits, swap_pairs(labels))
 
     def _of_label(self, logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
-        if logits.shape.rank == 3:
+        if len(logits.shape) == 3:
             each = [self._of_label(one, labels) for one in tf.unstack(logits, axis=1)]
             return tf.reduce_mean(tf.stack(each), 0)
         losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
