@@ -145,6 +145,19 @@ def build_dcn(
     return keras.Model(inputs, _classify(x, num_classes), name=config.name)
 
 
+def _classify(x: keras.KerasTensor, num_classes: int) -> keras.KerasTensor:
+    """Each network's own last layer, and their mean probability: [B, K, I] -> [B, C]."""
+    logits = keras.layers.EinsumDense(
+        "bki,kic->bkc",
+        output_shape=(_MEMBERS, num_classes),
+        bias_axes="kc",
+        kernel_initializer=keras.initializers.RandomNormal(stddev=x.shape[-1] ** -0.5),
+        dtype="float32",
+        name="logits",
+    )(x)
+    return MeanProbability(dtype="float32", name="mean_probability")(logits)
+
+
 def _embed(bins: keras.KerasTensor, normal: keras.KerasTensor, dropout: float) -> keras.KerasTensor:
     """Bins, normalised value and embedding of each feature: [B, F, T], [B, F] -> [B, I]."""
     features = bins.shape[1]
