@@ -21,7 +21,7 @@ from train.config import normalise_flags
 # The parts of each suite, in the order they run.
 SUITES = {
     "input": ("readers", "peers", "engine", "limits", "accelerators", "growth"),
-    "train": ("fit", "step", "target", "scaling"),
+    "train": ("fit", "step", "target", "folds", "scaling"),
     "build": ("builders",),
 }
 # Module and function of each part: (work, effort, progress) -> comparisons. Imported when asked
@@ -36,6 +36,7 @@ PARTS = {
     "fit": ("benchmarks.training", "measure_training"),
     "step": ("benchmarks.steps", "measure_steps"),
     "target": ("benchmarks.target", "measure_target"),
+    "folds": ("benchmarks.folds", "measure_folds"),
     "scaling": ("benchmarks.scaling", "measure_scaling"),
     "builders": ("benchmarks.builders", "measure_builders"),
     "choices": ("benchmarks.choices", "measure_choices"),

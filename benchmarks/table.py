@@ -17,6 +17,7 @@ TITLES = {
     "train": "Training",
     "step": "The training step",
     "target": "Training to a target",
+    "folds": "Cross-validation, all folds at once",
     "scaling": "Training, several devices and processes (a test of overhead, not of speed)",
     "build": "Building the sets",
     "choices": "What auto chooses (ours), and the other choices",

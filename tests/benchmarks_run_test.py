@@ -75,10 +75,10 @@ def test_a_question_sees_nothing_that_was_decoded_before(synthetic_data_dir: Pat
 
 
 def test_questions_about_the_engine(synthetic_data_dir: Path, monkeypatch: Any) -> None:
-    monkeypatch.setattr(engine, "_QUICK_ROWS", 5000)
-    monkeypatch.setattr(engine, "_STREAMED_BYTES", 8 * 10**8)
-    monkeypatch.setattr(engine, "_BUDGET_BYTES", 8 * 4 * 2**20)
-    effort = dataclasses.replace(work_module.QUICK, repetitions=1)
+    monkeypatch.setattr(engine, "_ROWS", 5000)
+    monkeypatch.setattr(engine, "_STREAMED_BYTES", 10**8)
+    monkeypatch.setattr(engine, "_BUDGET_BYTES", 4 * 2**20)
+    effort = dataclasses.replace(work_module.FULL, repetitions=1)
     found: dict[tuple[str, str], Any] = {}
     for name in ("fetal_health", "brain_tumor_mri"):
         with work_module.view(_open(synthetic_data_dir, name)) as work:
@@ -90,7 +90,7 @@ def test_questions_about_the_engine(synthetic_data_dir: Path, monkeypatch: Any) 
         for samples in comparison.samples.values():
             assert all(s.examples > 0 and s.seconds > 0 for s in samples)
     assert found["fetal_health", "resume at 90 %"].details["state_bytes"] < 1024
-    rows = found["fetal_health", "cold, 10^5 rows: bare"].samples
+    rows = found["fetal_health", "cold, 10^6 rows: bare"].samples
     assert {s.examples for samples in rows.values() for s in samples} == {rows[OURS][0].examples}
     streamed, whole = found["brain_tumor_mri", "streaming, 0.1 GB"].details["processes"]
     assert streamed["shuffle_block"] < streamed["examples"] == whole["examples"]
