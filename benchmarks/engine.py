@@ -215,6 +215,7 @@ def _measure_streaming(work: Work, folder: str, effort: Effort, progress: Progre
     rounds = min(_MOST_ROUNDS, effort.repetitions)
     samples = alternate(systems, rounds, lambda text: progress(f"streaming: {text}"))
     peaks = [m["peak_bytes"] - m["idle_bytes"] for m in memory if m["budget"]]
-    note = f"at most {max(peaks) >> 20:,} MiB above the idle process, budget {_BUDGET_BYTES >> 20} MiB"
+    peak, budget = max(peaks) >> 20, _BUDGET_BYTES >> 20
+    note = f"at most {peak:,} MiB above the idle process, budget {budget} MiB"
     question, details = f"streaming, {_STREAMED_BYTES / 10**9:g} GB", {"processes": memory}
     return _answer(work, question, samples, 0.8, note=note, details=details)
