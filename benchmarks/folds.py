@@ -59,7 +59,7 @@ def _measure(work: Work, model: str, effort: Effort, show: Progress) -> Comparis
         count = 0
         for fold in range(FOLDS):
             with tempfile.TemporaryDirectory() as folder, _silent():
-                found = train_and_evaluate(_seeded(config, seed, fold, f"{folder}/run"))
+                found = train_and_evaluate(_seeded(asked, seed, fold, f"{folder}/run"))
             count += sum(map(sum, found["validation"]["confusion_matrix"]))
         _check(count, work)
 
