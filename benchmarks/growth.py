@@ -34,7 +34,7 @@ from benchmarks.work import Effort, Work
 from records.order import Order
 from records.schema import IMAGE, TABULAR, Schema
 
-_SIZES, _QUICK_SIZES, _BASE = (10**3, 10**4, 10**5, 10**6), (10**3, 10**4), 10**4
+_SIZES, _BASE = (10**3, 10**4, 10**5, 10**6), 10**4
 _BLOCK = 4096  # examples permuted together, at every size
 # All sizes lie on the disk at once, 3.9 GB: rounds alternate between them. Real pictures are ten
 # times as large, so that each record's own cost counts ten times as much here as there.
@@ -43,17 +43,17 @@ _ROUNDS, _SECONDS = 3, 5.0  # at most, and per size
 _GOAL = 0.8
 _BEND = 2.0
 _FREE_SHARE = 0.5  # of the disk's free bytes, at most
-_WORKERS, _PER_WORKER, _HUGE = 1024, 64, 10**9
+_WORKERS, _PER_WORKER, _HUGE, _STEPS = 1024, 64, 10**9, 100
 
 
 def measure_growth(work: Work, effort: Effort, progress: Progress) -> list[Comparison]:
-    """The questions for a set of rows or, in full runs, of pictures; none for texts."""
-    # Quick runs grow rows alone: each size starts a process of some seconds.
-    if work.schema.modality not in ((TABULAR, IMAGE) if effort.tune else (TABULAR,)):
+    """The questions for a set of rows or of pictures; none for texts, and none in quick runs,
+    because each size starts a process of some seconds.
+    """
+    if work.schema.modality not in (TABULAR, IMAGE) or not effort.tune:
         return []
-    sizes = _SIZES if effort.tune else _QUICK_SIZES
     with tempfile.TemporaryDirectory(prefix="growth") as folder:
-        sets, left_out = _write_sets(work, sizes, Path(folder), progress)
+        sets, left_out = _write_sets(work, _SIZES, Path(folder), progress)
         found = _measure_sizes(work, sets, left_out, effort, progress)
     if work.schema.modality == TABULAR:
         found.append(_measure_worker(work, effort, progress))
@@ -104,7 +104,7 @@ def _measure_sizes(
             "smallest": sets[min(sets)],
             "global_batch_size": work.global_batch_size,
             "shuffle_block": _BLOCK,
-            "seconds": _SECONDS if effort.tune else 5 * effort.seconds,
+            "seconds": _SECONDS,
             "raw": work.schema.modality == IMAGE,
         }
         found = run_child("benchmarks.growing", request)
@@ -115,7 +115,7 @@ def _measure_sizes(
     systems: dict[str, Callable[[], Sample]] = {
         _name(size): functools.partial(read, size, directory) for size, directory in sets.items()
     }
-    rounds = min(_ROUNDS, effort.repetitions) if effort.tune else 1
+    rounds = min(_ROUNDS, effort.repetitions)
     samples = alternate(systems, rounds, lambda text: progress(f"growth: {text}"))
     details = {size: _describe(size, sets[size], work, runs[size]) for size in sets}
     note = "; ".join(filter(None, [*_bends(details, samples), left_out]))
@@ -186,14 +186,12 @@ def _measure_worker(work: Work, effort: Effort, progress: Progress) -> Compariso
     """Numbers of one of 1,024 workers' rows of random steps of 10^9, and of all rows."""
     order = Order(_HUGE, _WORKERS * _PER_WORKER)
     random = np.random.default_rng(0)
-    steps = 100 if effort.tune else 10
-
     def run(rows: Callable[[], slice]) -> Sample:
-        chosen = random.integers(0, order.steps_per_epoch - 1, steps).tolist()
+        chosen = random.integers(0, order.steps_per_epoch - 1, _STEPS).tolist()
         start = time.perf_counter()
         for step in chosen:
             order.examples(0, step, rows=rows())
-        return Sample(steps, time.perf_counter() - start)
+        return Sample(_STEPS, time.perf_counter() - start)
 
     def part() -> slice:
         first = int(random.integers(0, _WORKERS)) * _PER_WORKER

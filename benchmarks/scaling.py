@@ -63,19 +63,17 @@ LAYOUTS = (Layout(), Layout(2), Layout(4), Layout(processes=2))
 
 
 def measure_scaling(work: Work, effort: Effort, progress: Progress) -> list[Comparison]:
-    """Answers one question for each layout of several replicas; [] for texts.
-
-    `--quick` measures two devices, of tables only.
+    """Answers one question for each layout of several replicas; [] for texts,
+    and in quick runs, because starting the processes takes longer than they may.
 
     Raises:
       ChildError: a process failed.
       ValueError: the layouts did not train the same steps and examples.
     """
     modality = work.schema.modality
-    if modality not in QUESTIONS or (not effort.tune and modality != TABULAR):
+    if modality not in QUESTIONS or not effort.tune:
         return []
-    layouts = LAYOUTS if effort.tune else LAYOUTS[:2]
-    return measure_layouts(work, QUESTIONS[modality], layouts, effort, progress)
+    return measure_layouts(work, QUESTIONS[modality], LAYOUTS, effort, progress)
 
 
 def measure_layouts(

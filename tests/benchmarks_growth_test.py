@@ -49,10 +49,10 @@ def test_sizes_are_compared_with_the_base(
         assert min(details["seconds_to_first_batch"]) > 0 and min(details["peak_bytes"]) > 0
 
 
-def test_texts_have_no_such_question_and_pictures_none_in_quick_runs(
+def test_texts_and_quick_runs_have_no_such_question(
     synthetic_data_dir: Path,
 ) -> None:
-    for name, effort in (("song_lyrics", _FULL), ("brain_tumor_mri", QUICK)):
+    for name, effort in (("song_lyrics", _FULL), ("brain_tumor_mri", QUICK), ("fetal_health", QUICK)):
         work = _work(synthetic_data_dir, name)
         assert growth.measure_growth(work, effort, lambda text: None) == []
 

@@ -91,7 +91,7 @@ def test_quick_runs_and_other_sets(synthetic_data_dir: Path, monkeypatch: Any) -
     for name in work_module.DATASETS:
         for effort in (work_module.QUICK, work_module.FULL):
             scaling.measure_scaling(_open(synthetic_data_dir, name), effort, print)
-    assert asked == [("mlp", 2), ("mlp", 4), ("efficientnet_lite0", 4)]
+    assert asked == [("mlp", 4), ("efficientnet_lite0", 4)]
     assert [layout.name for layout in LAYOUTS] == [ONE, "2 devices", "4 devices", "2 processes"]
 
 
