@@ -186,6 +186,7 @@ def _measure_worker(work: Work, effort: Effort, progress: Progress) -> Compariso
     """Numbers of one of 1,024 workers' rows of random steps of 10^9, and of all rows."""
     order = Order(_HUGE, _WORKERS * _PER_WORKER)
     random = np.random.default_rng(0)
+
     def run(rows: Callable[[], slice]) -> Sample:
         chosen = random.integers(0, order.steps_per_epoch - 1, _STEPS).tolist()
         start = time.perf_counter()

@@ -52,7 +52,11 @@ def test_sizes_are_compared_with_the_base(
 def test_texts_and_quick_runs_have_no_such_question(
     synthetic_data_dir: Path,
 ) -> None:
-    for name, effort in (("song_lyrics", _FULL), ("brain_tumor_mri", QUICK), ("fetal_health", QUICK)):
+    for name, effort in (
+        ("song_lyrics", _FULL),
+        ("brain_tumor_mri", QUICK),
+        ("fetal_health", QUICK),
+    ):
         work = _work(synthetic_data_dir, name)
         assert growth.measure_growth(work, effort, lambda text: None) == []
 
