@@ -45,7 +45,11 @@ def measure_folds(work: Work, effort: Effort, progress: Progress) -> list[Compar
 def _measure(work: Work, model: str, effort: Effort, show: Progress) -> Comparison:
     settings: dict[str, Any] = {"model": model, "epochs": _EPOCHS, "early_stopping": 0}
     asked = TrainConfig(
-        dataset=work.schema.directory, folds=FOLDS, strategy="one_device", **settings
+        dataset=work.schema.directory,
+        folds=FOLDS,
+        strategy="one_device",
+        deterministic=False,  # else it stays on for the parts that follow in this process
+        **settings,
     )
     config = resolve(asked, work.schema)
     cluster = make_cluster("one_device")
