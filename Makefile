@@ -9,6 +9,7 @@
 #                    make bench ARGS="--suite peers"
 #   make lint        ruff and mypy
 #   make gpu-check   what the GPUs of this machine can do; says so when there are none
+#   make damage-page the table of docs/damage.md, from the messages that the tests see
 #   make clean       remove .venv and caches (never data or runs)
 #
 # Settings: PYTHON=python3.12 is the interpreter that makes .venv, EXTRAS=test,lint,gpu what is
@@ -47,7 +48,7 @@ STALE := stale
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow bench peers lint format gpu-check install clean stale
+.PHONY: help demo test test-slow bench peers lint format gpu-check damage-page install clean stale
 
 help:
 	@sed -n '/^$$/q; s/^# \{0,1\}//p' Makefile
@@ -87,6 +88,13 @@ format: $(STAMP)
 
 gpu-check: $(STAMP)
 	@$(RUN) -m train.gpu_check $(ARGS)
+
+# A row is what a test saw; they are all in these files.
+damage-page: $(STAMP)
+	@rm -f .faults.jsonl
+	@FAULT_MESSAGES=$(CURDIR)/.faults.jsonl $(RUN) -m pytest -q -m "not slow" \
+	  $(wildcard tests/faults_*_test.py) $(ARGS)
+	@$(RUN) tests/damage_page.py .faults.jsonl
 
 install: $(STAMP)
 
