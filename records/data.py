@@ -21,7 +21,7 @@ from records import cache, decode, disk_cache, subsets
 from records.examples import Examples
 from records.fingerprint import check_fingerprint, read_fingerprint
 from records.index import RecordIndex, read_index
-from records.load import Loader, ordered_map
+from records.load import Loader, ordered_map, stream_moments
 from records.memory import empty_inputs
 from records.schema import IMAGE, TABULAR, TEXT, TOKENS, Schema, find_directory, read_schema
 
@@ -145,10 +145,13 @@ class Data:
         return self._base, self._cut[role == "validation"]
 
     def examples(self, role: str) -> Examples:
-        """The examples of a role, decoded on first use where they are cached."""
+        """The examples of a role, decoded on first use where they are cached.
+
+        Damaged ones keep their places in `train`, for the order's sake; other roles lack them.
+        """
         split, numbers = self.subset(role)
         index = self._index(split)
-        return Examples(
+        found = Examples(
             schema=self.schema,
             index=index,
             numbers=numbers,
@@ -159,22 +162,20 @@ class Data:
             loader=self._loader(split),
             filling=self._filling.get(split),
         )
+        return found if role == "train" else found.without_damaged()
+
+    def damage(self) -> dict[str, tuple[str, ...]]:
+        """What is wrong with damaged records, by split; splits without any are left out."""
+        found = {split: self._read(split).damage for split in self._splits}
+        return {split: damage for split, damage in found.items() if damage}
 
     def statistics(self) -> tuple[np.ndarray, np.ndarray]:
         """(mean, variance) float32 [F] of the training examples' features, for tables."""
-        examples = self.examples("train")
+        examples = self.examples("train").without_damaged()
         if examples.inputs is not None:
             rows = examples.inputs[examples.numbers].astype(np.float64)
             return rows.mean(0).astype(np.float32), rows.var(0).astype(np.float32)
-        total = np.zeros((3, *self.spec.shape))
-        wanted = np.zeros(examples.index.num_records, bool)
-        wanted[examples.numbers] = True
-        for unit in (u[wanted[u]] for u in examples.loader.units()):
-            rows = examples.loader.load(unit).astype(np.float64)
-            total += np.stack([np.full(self.spec.shape, len(rows)), rows.sum(0), (rows**2).sum(0)])
-        mean = total[1] / total[0]
-        variance = np.maximum(total[2] / total[0] - mean**2, 0)
-        return mean.astype(np.float32), variance.astype(np.float32)
+        return stream_moments(examples.loader, examples.numbers)
 
     @functools.cached_property
     def vocab_size(self) -> int:
@@ -275,8 +276,11 @@ class Data:
         The last entry stands for all ids that train lacks: out of vocabulary.
         """
         _, numbers = self.subset("train")
-        used = np.zeros(self._index(self._base).num_records, bool)
+        index = self._index(self._base)
+        used = np.zeros(index.num_records, bool)
         used[numbers] = True
+        if index.damaged is not None:
+            used &= ~index.damaged
         vocabulary = self.schema.vocabulary() or ()
         counts = np.zeros(max(2, len(vocabulary)), np.int64)
         for ids in self._training_ids(used):
@@ -353,6 +357,8 @@ class Data:
         if self.schema.modality in (TEXT, TOKENS):
             ranks = hashlib.sha256(self._ranks.tobytes()).hexdigest()
             key += f" {self.config.vocab_size} {ranks}"
+        if damage := self.damage():  # others are decoded in their places
+            key += f" {hashlib.sha256(repr(damage).encode()).hexdigest()}"
         return key
 
     def _decoder(self) -> Callable[[Any], np.ndarray]:

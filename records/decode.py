@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import importlib.metadata
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -42,6 +43,13 @@ def parse_spec(schema: Schema, index_features: bool = False) -> dict[str, Any]:
             stored = tf.string if schema.group_is_text else tf.int64
             spec[schema.group_name] = tf.io.FixedLenFeature([], stored)
     return spec
+
+
+def describe_parse_error(error: tf.errors.InvalidArgumentError) -> str:
+    """What `tf.io.parse_example` misses in a record, without the names of TensorFlow's nodes."""
+    text = error.message.splitlines()[0]
+    reason = re.sub(r"^.*?\}\}\s*|\s*\[Op:.*$|^Name: .*?, ", "", text)
+    return f"content that fits the schema ({reason})"
 
 
 class PictureError(ValueError):

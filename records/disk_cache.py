@@ -37,7 +37,7 @@ def cache_path(schema: Schema, split: str, content_key: str) -> Path:
       schema, split: what is decoded.
       content_key: what shapes the inputs besides the shards.
     """
-    content = check_fingerprint(schema.directory)
+    content = check_fingerprint(schema.directory, skip_damaged=schema.skip_damaged)
     key = hashlib.sha256(f"{_LAYOUT}\n{content}\n{split}\n{content_key}".encode()).hexdigest()
     return Path(schema.directory) / FOLDER / f"{split}-{key[:16]}.npy"
 

@@ -63,6 +63,18 @@ class Examples:
         return self.cached
 
     @property
+    def num_damaged(self) -> int:
+        """Examples of the subset that are damaged: their positions have weight 0."""
+        damaged = self.index.damaged
+        return 0 if damaged is None else int(damaged[self.numbers].sum())
+
+    def without_damaged(self) -> Examples:
+        """The examples that can be used; the same where none is damaged."""
+        if not self.num_damaged or self.index.damaged is None:
+            return self
+        return dataclasses.replace(self, numbers=self.numbers[~self.index.damaged[self.numbers]])
+
+    @property
     def num_examples(self) -> int:
         """n, the examples of the subset."""
         return len(self.numbers)
@@ -187,6 +199,8 @@ def plan_steps(
       [steps] to which texts are cut, 0 for other inputs).
     """
     positions, weights = order.examples(epoch, step, steps, rows)
+    if examples.index.damaged is not None:
+        weights = weights * ~examples.index.damaged[examples.numbers[positions]]
     keys = np.zeros_like(positions)
     if examples.schema.modality == IMAGE:
         keys = order.keys(epoch, step, steps, rows)

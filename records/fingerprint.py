@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import re
+import shlex
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -87,10 +88,17 @@ def read_fingerprint(directory: str | os.PathLike[str]) -> dict[str, Any] | None
     return fingerprint
 
 
-def check_fingerprint(directory: str | os.PathLike[str]) -> str:
+def check_fingerprint(
+    directory: str | os.PathLike[str], *, skip_damaged: bool = False, in_full: bool = False
+) -> str:
     """Compares the shards with the stored fingerprint by size and time; returns `content`.
 
     A shard whose time differs is hashed. Where no fingerprint is stored, it is computed.
+
+    Args:
+      directory: the set's.
+      skip_damaged: shards may be missing or differ: whoever reads them looks at every record.
+      in_full: every shard is hashed.
 
     Raises:
       ValueError: a shard is missing, was added, or has another size or hash; or the features were
@@ -100,29 +108,52 @@ def check_fingerprint(directory: str | os.PathLike[str]) -> str:
     stored = read_fingerprint(folder)
     if stored is None:
         return str(compute_fingerprint(folder)["content"])
-    expected = {s["name"]: s for s in stored["shards"]}
-    received = {p.name: p for p in _shard_paths(folder)}
-    for name in sorted(expected.keys() ^ received.keys()):
-        words = ("the shard", "none") if name in expected else ("no such shard", "one")
-        raise _mismatch(folder, name, *words)
-    to_hash = []
-    for name, path in received.items():
-        status = path.stat()
-        if status.st_size != expected[name]["bytes"]:
-            raise _mismatch(
-                folder, name, f"{expected[name]['bytes']} bytes", f"{status.st_size} bytes"
-            )
-        if status.st_mtime_ns != expected[name]["mtime_ns"]:
-            to_hash.append(path)
-    with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
-        for path, sha256 in zip(to_hash, pool.map(_hash_file, to_hash), strict=True):
-            if sha256 != expected[path.name]["sha256"]:
-                raise _mismatch(
-                    folder, path.name, f"sha256 {expected[path.name]['sha256']}", f"sha256 {sha256}"
-                )
+    differing = differing_shards(folder, in_full=in_full)
+    for name, (expected, received) in differing.items():
+        if not skip_damaged or expected == "no such shard":
+            raise _mismatch(folder, name, expected, received)
     if _content(folder, stored["shards"]) != stored["content"]:
         raise _mismatch(folder, "features.json", "the one built with the shards", "another one")
     return str(stored["content"])
+
+
+def differing_shards(
+    directory: str | os.PathLike[str], *, in_full: bool = False
+) -> dict[str, tuple[str, str]]:
+    """(expected, received) by the name of each shard that is not as it was when it was built.
+
+    Empty where no fingerprint is stored. With `in_full` every shard is hashed, else those whose
+    time differs.
+    """
+    folder = Path(directory)
+    stored = read_fingerprint(folder)
+    if stored is None:
+        return {}
+    expected = {s["name"]: s for s in stored["shards"]}
+    received = {p.name: p for p in _shard_paths(folder)}
+    found: dict[str, tuple[str, str]] = {}
+    to_hash = []
+    for name in sorted(expected.keys() | received.keys()):
+        if name not in received:
+            found[name] = "the shard", "none"
+        elif name not in expected:
+            found[name] = "no such shard", "one"
+        else:
+            status, size = received[name].stat(), expected[name]["bytes"]
+            if status.st_size != size:
+                found[name] = f"{size} bytes", f"{status.st_size} bytes"
+            if in_full or name in found or status.st_mtime_ns != expected[name]["mtime_ns"]:
+                to_hash.append(name)
+    by_hash = {s["sha256"]: s["name"] for s in stored["shards"]}
+    with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
+        hashes = pool.map(_hash_file, [received[name] for name in to_hash])
+        for name, sha256 in zip(to_hash, hashes, strict=True):
+            wanted, other = expected[name]["sha256"], by_hash.get(sha256)
+            if other is not None and other != name and sha256 != wanted:
+                found[name] = "its own records", f"those of {other}"
+            elif sha256 != wanted:
+                found.setdefault(name, (f"sha256 {wanted}", f"sha256 {sha256}"))
+    return found
 
 
 def _shard_paths(folder: Path) -> list[Path]:
@@ -152,9 +183,32 @@ def _content(folder: Path, shards: list[dict[str, Any]]) -> str:
 
 
 def _mismatch(folder: Path, name: str, expected: str, received: str) -> ValueError:
+    """The error for a shard or file that is not as it was; names the first damaged record."""
+    where = ""
+    if expected.startswith(("sha256", "its own")) or expected.endswith("bytes"):
+        from records.scan import (
+            walk_shard,
+        )  # imports TensorFlow, which most callers need not wait for
+
+        scan = walk_shard(str(folder / name), None)
+        first = min(scan.damaged, default=None)
+        if first is not None:
+            where = (
+                f" Its first damaged record is number {first} at byte "
+                f"{scan.layout.offset[first]}: {scan.damaged[first]}."
+            )
     return ValueError(
-        f"records/fingerprint: {folder / name}: expected {expected}, received {received}. "
-        f"{_rebuild_hint(folder)}"
+        f"records/fingerprint: {folder / name}: expected {expected}, received {received}.{where} "
+        f"{verify_hint(folder)} {_rebuild_hint(folder)}"
+    )
+
+
+def verify_hint(directory: str | os.PathLike[str]) -> str:
+    """The commands that name all damage of a set and that get along with it."""
+    command = shlex.join(["python", "-m", "records.verify", os.fspath(directory)])
+    return (
+        f"All of it: {command} (with --repair DIR also a clean copy; train.run --on-corrupt skip "
+        "passes damaged records over)."
     )
 
 

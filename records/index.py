@@ -2,10 +2,6 @@
 
 One index per split, `<split>.index.npz` beside the shards: written with the data, rebuilt
 when it is missing or does not fit the shards. It gives plain TFRecords random access.
-
-A TFRecord file is a sequence of: length uint64, masked CRC32C of the length uint32, the
-payload, masked CRC32C of the payload uint32; all little-endian
-(tensorflow/core/lib/io/record_writer.h).
 """
 
 from __future__ import annotations
@@ -13,21 +9,18 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import io
-import mmap
 import os
-import struct
 import threading
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import google_crc32c
 import numpy as np
 
+from records.framing import FOOTER_BYTES, HEADER_BYTES, check_records, damage, scan_shard
 from records.schema import IMAGE, TEXT, TOKENS, Schema, read_schema
 
-HEADER_BYTES, FOOTER_BYTES = 12, 4
 _RUN_BYTES = 8 * 2**20  # read at once
 # Records that stand apart are put together before they are cut and checked, up to so many bytes:
 # batches of 256 vectors load 1.8 times as fast as with checks one by one.
@@ -51,6 +44,9 @@ class RecordIndex:
       is_grey: bool [N], the picture has one distinct channel.
       input_start, input_bytes: int64 [N], where in the payload an encoded picture stands, and its
         size; 0 for other inputs.
+      damaged: bool [N], records that are not to be used: another record stands in their place,
+        under their own class and group (see `records.damaged`); None without any.
+      damage: what is wrong with each of them, in their order.
     """
 
     paths: tuple[str, ...]
@@ -64,6 +60,8 @@ class RecordIndex:
     is_grey: np.ndarray
     input_start: np.ndarray
     input_bytes: np.ndarray
+    damaged: np.ndarray | None = None
+    damage: tuple[str, ...] = ()
 
     @property
     def num_records(self) -> int:
@@ -71,7 +69,9 @@ class RecordIndex:
         return len(self.offset)
 
 
-_ARRAYS = tuple(f.name for f in dataclasses.fields(RecordIndex) if f.name != "paths")
+_ARRAYS = tuple(
+    f.name for f in dataclasses.fields(RecordIndex) if f.name not in ("paths", "damaged", "damage")
+)
 
 
 def write_indexes(directory: str) -> None:
@@ -84,13 +84,19 @@ def write_indexes(directory: str) -> None:
 def read_index(schema: Schema, split: str) -> RecordIndex:
     """Reads a split's index; rebuilds it, and stores it if it can, when it does not fit.
 
+    With `schema.skip_damaged` every record is checked first, and damaged ones are marked.
+
     Raises:
       ValueError: a shard is damaged, or the records are not as many as the metadata say.
     """
     schema.check_split(split)
+    if schema.skip_damaged:
+        from records.damaged import read_marked_index  # it imports this module
+
+        return read_marked_index(schema, split)
     path = _index_path(schema, split)
-    index = _read_stored(path, schema, split)
-    if index is None:
+    index = read_stored_index(schema, split)
+    if index is None or not np.array_equal(index.shard_bytes, _shard_bytes(schema, split)):
         index = build_index(schema, split)
         try:
             _write(index, path, schema)
@@ -102,6 +108,19 @@ def read_index(schema: Schema, split: str) -> RecordIndex:
 def build_index(schema: Schema, split: str) -> RecordIndex:
     """Builds a split's index from its shards; errors as `read_index`."""
     framings = [scan_shard(p) for p in schema.shards[split]]
+    framing = frame(schema, split, framings)
+    parse_columns(schema, framing, np.arange(framing.num_records))
+    return framing
+
+
+def frame(
+    schema: Schema, split: str, framings: Sequence[tuple[np.ndarray, np.ndarray]]
+) -> RecordIndex:
+    """An index with nothing of the records' content, from (offsets, lengths) of each shard.
+
+    Raises:
+      ValueError: the records are not as many as the metadata say.
+    """
     count = sum(len(offsets) for offsets, _ in framings)
     if count != schema.split_counts[split]:
         raise ValueError(
@@ -109,7 +128,7 @@ def build_index(schema: Schema, split: str) -> RecordIndex:
             f"{schema.split_counts[split]} records by its metadata, received {count} in "
             f"{len(framings)} shards of {schema.directory}. {rebuild_hint(schema)}"
         )
-    framing = RecordIndex(
+    return RecordIndex(
         paths=schema.shards[split],
         shard_bytes=_shard_bytes(schema, split),
         shard=np.repeat(np.arange(len(framings), dtype=np.int32), [len(o) for o, _ in framings]),
@@ -122,8 +141,6 @@ def build_index(schema: Schema, split: str) -> RecordIndex:
         input_start=np.zeros(count, np.int64),
         input_bytes=np.zeros(count, np.int64),
     )
-    _parse_columns(schema, framing)
-    return framing
 
 
 def rebuild_hint(schema: Schema) -> str:
@@ -131,47 +148,6 @@ def rebuild_hint(schema: Schema) -> str:
     name, *config = schema.name.split("/")[:-1]
     flags = f" --config {config[0]}" if config else ""
     return f"Build the set again: tfds build builders/{name}{flags} --overwrite"
-
-
-def scan_shard(path: str) -> tuple[np.ndarray, np.ndarray]:
-    """Walks a shard's framing: (offset int64 [n] of each header, payload bytes int64 [n])."""
-    offsets: list[int] = []
-    lengths: list[int] = []
-    size = os.path.getsize(path)
-    if size == 0:
-        return np.zeros(0, np.int64), np.zeros(0, np.int64)
-    with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        at = 0
-        while at < size:
-            end = at + HEADER_BYTES
-            if end > size or masked_crc(data[at : at + 8]) != _uint32(data, at + 8):
-                raise damage(path, len(offsets), at, "a record header with a matching CRC")
-            (length,) = struct.unpack_from("<Q", data, at)
-            if end + length + FOOTER_BYTES > size:
-                raise damage(path, len(offsets), at, f"{length} bytes of payload")
-            offsets.append(at)
-            lengths.append(length)
-            at = end + length + FOOTER_BYTES
-    return np.array(offsets, np.int64), np.array(lengths, np.int64)
-
-
-def damage(path: str, number: int, offset: int, expected: str) -> ValueError:
-    """The error for a damaged record."""
-    return ValueError(
-        f"records/index: {path}, record {number} at byte {offset}: expected {expected}, "
-        f"received damaged or truncated data (file of {os.path.getsize(path)} bytes). "
-        "Build the set again, with --overwrite"
-    )
-
-
-def masked_crc(data: bytes) -> int:
-    """The masked CRC32C of TFRecord files."""
-    crc = google_crc32c.value(data)
-    return ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
-
-
-def _uint32(data: Any, at: int) -> int:
-    return int(struct.unpack_from("<I", data, at)[0])
 
 
 class RecordReader:
@@ -213,19 +189,15 @@ class RecordReader:
                     data[-1] = data[-1].ljust(last - first, b"\0")
             stops = np.cumsum(ends[part] - offsets[part])
             starts = stops - (ends[part] - offsets[part])
-            found = _cut_payloads(b"".join(data), starts, stops)
-            if isinstance(found, int):
-                raise self._damage(int(ordered[part.start + found]))
+            found, *fits = check_records(b"".join(data), starts, stops)
+            wrong = np.flatnonzero(~np.logical_and(*fits))
+            if len(wrong):
+                number = int(ordered[part.start + wrong[0]])
+                raise record_damage(self._index, number, "a payload with a matching CRC")
             payloads[in_file[part]] = found
         with self._lock:
             self.bytes_read += int((ends - offsets).sum())
         return payloads
-
-    def _damage(self, number: int) -> ValueError:
-        shard = int(self._index.shard[number])
-        within = int(number) - int(np.searchsorted(self._index.shard, shard))
-        expected = "a payload with a matching CRC"
-        return damage(self._index.paths[shard], within, int(self._index.offset[number]), expected)
 
     def _file(self, shard: int) -> int:
         with self._lock:
@@ -260,52 +232,24 @@ def _held_together(runs: list[slice], sizes: np.ndarray) -> Iterator[list[slice]
         yield held
 
 
-def _cut_payloads(data: bytes, starts: np.ndarray, ends: np.ndarray) -> list[bytes] | int:
-    """The payloads of records at `starts` to `ends` of `data`, or the number of a damaged one."""
-    spans = zip((starts + HEADER_BYTES).tolist(), (ends - FOOTER_BYTES).tolist())
-    payloads = [data[a:b] for a, b in spans]
-    crcs = np.fromiter(map(google_crc32c.value, payloads), np.uint32, len(payloads))
-    footers = np.frombuffer(data, np.uint8)[ends[:, None] - FOOTER_BYTES + np.arange(FOOTER_BYTES)]
-    headers = np.frombuffer(data, np.uint8)[starts[:, None] + np.arange(HEADER_BYTES)]
-    # Many records have the same length, and so the same header.
-    lengths, which = np.unique(list(map(len, payloads)), return_inverse=True)
-    expected = np.frombuffer(b"".join(map(_header, lengths.tolist())), np.uint8)
-    right = (headers == expected.reshape(-1, HEADER_BYTES)[which]).all(1)
-    wrong = np.flatnonzero(~right | (_mask(crcs) != footers.view("<u4")[:, 0]))
-    return int(wrong[0]) if len(wrong) else payloads
-
-
-def _header(length: int) -> bytes:
-    """The 12 bytes in front of `length` bytes of payload."""
-    first = length.to_bytes(8, "little")
-    return first + masked_crc(first).to_bytes(4, "little")
-
-
-def _mask(crc: np.ndarray) -> np.ndarray:
-    """`masked_crc` of CRC32C uint32 [n]."""
-    return (crc >> np.uint32(15) | crc << np.uint32(17)) + np.uint32(0xA282EAD8)
-
-
 def hash64(data: bytes) -> int:
     """A 64-bit content hash (BLAKE2b)."""
     return int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), "little")
 
 
-def _parse_columns(schema: Schema, index: RecordIndex) -> None:
-    """Fills in what the index keeps of every record's content, parsed in whole batches."""
-    import tensorflow as tf
+def parse_columns(schema: Schema, index: RecordIndex, numbers: np.ndarray) -> None:
+    """Fills in what the index keeps of the content of records `numbers` int64 [n], in batches."""
 
     from records.decode import parse_spec
 
     spec = parse_spec(schema, index_features=True)
     reader = RecordReader(index)  # names the record where one is damaged
-    numbers = np.arange(index.num_records)
-    for at in range(0, index.num_records, _PARSE_BATCH):
-        rows = slice(at, at + _PARSE_BATCH)
-        payloads = reader.read(numbers[rows])
-        row = tf.io.parse_example(tf.constant(payloads, tf.string), spec)
+    for at in range(0, len(numbers), _PARSE_BATCH):
+        rows = numbers[at : at + _PARSE_BATCH]
+        payloads = reader.read(rows)
+        row = _parse(index, rows, payloads, spec)
         index.label[rows] = row[schema.label_name].numpy()
-        index.group[rows] = _groups(schema, row)
+        index.group[rows] = read_groups(schema, row)
         if schema.modality == TOKENS:
             index.sequence_length[rows] = row[schema.input_name].row_lengths().numpy()
         if schema.modality == IMAGE:
@@ -318,7 +262,31 @@ def _parse_columns(schema: Schema, index: RecordIndex) -> None:
             index.input_bytes[rows] = list(map(len, pictures))
 
 
-def _groups(schema: Schema, row: dict[str, Any]) -> np.ndarray:
+def _parse(
+    index: RecordIndex, numbers: np.ndarray, payloads: np.ndarray, spec: dict[str, Any]
+) -> dict[str, Any]:
+    """The features of records; names the first one whose content does not fit the schema."""
+    import tensorflow as tf
+
+    from records.decode import describe_parse_error
+
+    try:
+        return dict(tf.io.parse_example(tf.constant(payloads, tf.string), spec))
+    except tf.errors.InvalidArgumentError as error:
+        if len(numbers) > 1:
+            for i in range(len(numbers)):
+                _parse(index, numbers[i : i + 1], payloads[i : i + 1], spec)
+        raise record_damage(index, int(numbers[0]), describe_parse_error(error)) from None
+
+
+def record_damage(index: RecordIndex, number: int, expected: str) -> ValueError:
+    """The error for the damaged record `number` of a split; names shard, record and offset."""
+    shard = int(index.shard[number])
+    within = number - int(np.searchsorted(index.shard, shard))
+    return damage(index.paths[shard], within, int(index.offset[number]), expected)
+
+
+def read_groups(schema: Schema, row: dict[str, Any]) -> np.ndarray:
     """The group of each row: the set's own group feature, else equal inputs are one group."""
     if schema.group_name:
         values = row[schema.group_name].numpy()
@@ -338,7 +306,8 @@ def _index_path(schema: Schema, split: str) -> Path:
 
 
 def _shard_bytes(schema: Schema, split: str) -> np.ndarray:
-    return np.array([os.path.getsize(p) for p in schema.shards[split]], np.int64)
+    sizes = [os.path.getsize(p) if os.path.exists(p) else 0 for p in schema.shards[split]]
+    return np.array(sizes, np.int64)
 
 
 def _content_key(schema: Schema) -> str:
@@ -356,16 +325,19 @@ def _write(index: RecordIndex, path: Path, schema: Schema) -> None:
     os.replace(temporary, path)
 
 
-def _read_stored(path: Path, schema: Schema, split: str) -> RecordIndex | None:
-    """The stored index, or None where there is none that fits shards and features."""
+def read_stored_index(schema: Schema, split: str) -> RecordIndex | None:
+    """The stored index, whether or not the shards still are as they were; None without one.
+
+    An index of other features, of another number of records or a damaged one counts as none.
+    """
     try:
-        with np.load(path, allow_pickle=False) as stored:
+        with np.load(_index_path(schema, split), allow_pickle=False) as stored:
             if str(stored["key"]) != _content_key(schema):
                 return None
             arrays = {name: stored[name] for name in _ARRAYS}
     except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile):
         return None
-    per_record = {len(array) for name, array in arrays.items() if name != "shard_bytes"}
-    fits = np.array_equal(arrays["shard_bytes"], _shard_bytes(schema, split))
-    fits = fits and len(per_record) == 1
-    return RecordIndex(paths=schema.shards[split], **arrays) if fits else None
+    shard_bytes = arrays.pop("shard_bytes")
+    paths, count = schema.shards[split], schema.split_counts[split]
+    fits = len(shard_bytes) == len(paths) and {len(a) for a in arrays.values()} == {count}
+    return RecordIndex(paths=paths, shard_bytes=shard_bytes, **arrays) if fits else None

@@ -22,8 +22,8 @@ from typing import Any, TypeVar
 import numpy as np
 import tensorflow as tf
 
-from records.decode import PictureError, parse_spec
-from records.index import RecordIndex, RecordReader, damage
+from records.decode import PictureError, describe_parse_error, parse_spec
+from records.index import RecordIndex, RecordReader, record_damage
 from records.schema import IMAGE, TEXT, TOKENS, Schema
 
 STAGES = ("read", "parse", "decode", "order", "gather")
@@ -95,7 +95,8 @@ class Loader:
             try:
                 inputs = self.decode_rows(rows, **options)
             except PictureError as error:
-                raise self._bad_picture(int(numbers[error.row]), str(error)) from None
+                expected = f"feature {self.schema.input_name!r} to be a whole picture ({error})"
+                raise record_damage(self.index, int(numbers[error.row]), expected) from None
             done.bytes = sum(x.nbytes for x in inputs)
         return inputs
 
@@ -125,11 +126,23 @@ class Loader:
             ends = starts + self.index.input_bytes[numbers]
             spans = zip(payloads, starts.tolist(), ends.tolist(), strict=True)
             return [memoryview(payload)[a:b] for payload, a, b in spans]
-        serialised = tf.constant(payloads.tolist(), tf.string)
-        inputs = self.parse_serialised(serialised)[self.schema.input_name]
+        inputs = self._parse_features(numbers, payloads)[self.schema.input_name]
         if self.schema.modality == TOKENS:
             return inputs.flat_values.numpy().astype(np.int32), inputs.row_splits.numpy()
         return inputs.numpy().tolist() if self.schema.modality == TEXT else inputs.numpy()
+
+    def _parse_features(self, numbers: np.ndarray, payloads: np.ndarray) -> dict[str, Any]:
+        """The features of records; names the first one whose content does not fit the schema."""
+        try:
+            return self.parse_serialised(tf.constant(payloads.tolist(), tf.string))
+        except tf.errors.InvalidArgumentError as error:
+            if len(numbers) == 1:
+                raise record_damage(
+                    self.index, int(numbers[0]), describe_parse_error(error)
+                ) from None
+            for i in range(len(numbers)):
+                self._parse_features(numbers[i : i + 1], payloads[i : i + 1])
+            raise
 
     @property
     def unit(self) -> int:
@@ -155,16 +168,18 @@ class Loader:
             total.examples += done.examples
             total.bytes += done.bytes
 
-    def _bad_picture(self, number: int, reason: str) -> ValueError:
-        index = self.index
-        shard = int(index.shard[number])
-        first = int(np.searchsorted(index.shard, shard))
-        return damage(
-            index.paths[shard],
-            number - first,
-            int(index.offset[number]),
-            f"feature {self.schema.input_name!r} to be a whole picture ({reason})",
-        )
+
+def stream_moments(loader: Loader, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(mean, variance) float32 [F] of a table's records `numbers`, of which one unit is held."""
+    wanted = np.zeros(loader.index.num_records, bool)
+    wanted[numbers] = True
+    sums, squares = np.zeros(()), np.zeros(())
+    for unit in (u[wanted[u]] for u in loader.units()):
+        rows = loader.load(unit).astype(np.float64)
+        sums, squares = sums + rows.sum(0), squares + (rows**2).sum(0)
+    mean = sums / len(numbers)
+    variance = np.maximum(squares / len(numbers) - mean**2, 0)
+    return mean.astype(np.float32), variance.astype(np.float32)
 
 
 def num_threads() -> int:

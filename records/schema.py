@@ -34,7 +34,9 @@ class Schema:
       class_names: the classes in label order.
       split_counts: examples per split.
       shards: paths of the TFRecord files per split, in order.
+      shard_lengths: records of each of them by the metadata.
       metadata: the builder's own metadata.
+      skip_damaged: damaged records are marked and passed over, instead of ending what reads them.
     """
 
     name: str
@@ -51,7 +53,9 @@ class Schema:
     class_names: tuple[str, ...]
     split_counts: dict[str, int]
     shards: dict[str, tuple[str, ...]]
+    shard_lengths: dict[str, tuple[int, ...]]
     metadata: dict[str, Any]
+    skip_damaged: bool = False
 
     @property
     def num_classes(self) -> int:
@@ -75,7 +79,14 @@ class Schema:
         name = "+".join(parts)
         counts = self.split_counts | {name: sum(self.split_counts[s] for s in parts)}
         shards = self.shards | {name: tuple(path for s in parts for path in self.shards[s])}
-        return dataclasses.replace(self, split_counts=counts, shards=shards), name
+        lengths = {name: tuple(n for s in parts for n in self.shard_lengths[s])}
+        found = dataclasses.replace(
+            self,
+            split_counts=counts,
+            shards=shards,
+            shard_lengths=self.shard_lengths | lengths,
+        )
+        return found, name
 
     def vocabulary(self) -> tuple[str, ...] | None:
         """The tokens of a `tokens` input by id, or None where the set stores none."""
@@ -211,6 +222,7 @@ def read_schema(
         class_names=tuple(features[label].names),
         split_counts={k: int(v.num_examples) for k, v in info.splits.items()},
         shards={k: tuple(str(p) for p in v.filepaths) for k, v in info.splits.items()},
+        shard_lengths={k: tuple(map(int, v.shard_lengths)) for k, v in info.splits.items()},
         metadata=metadata,
     )
 

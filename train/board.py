@@ -62,7 +62,7 @@ def write_pages(
     with writer.as_default(step=0):
         tf.summary.image("confusion_matrix", tf.io.decode_png(confusion, channels=4)[None])
         _write_hparams(run_dir.name, config, metrics)
-        _write_samples(data, data.examples("train"))
+        _write_samples(data, data.examples("train").without_damaged())
         if data.schema.modality == IMAGE:
             picture = _first_inputs(data.examples("validation"), 1)
             for layer, image in draw_activations(model, picture).items():

@@ -13,6 +13,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 STRATEGIES = ("auto", "one_device", "mirrored", "multi_worker")
 PRECISIONS = ("auto", "float32", "mixed_bfloat16", "mixed_float16")
 CACHES = ("auto", "device", "memory", "disk", "none")
+ON_CORRUPT = ("error", "skip")
 OPTIMIZERS = ("adam", "adamw", "sgd", "rmsprop", "nadam")
 CLASS_WEIGHTS = ("none", "balanced")
 PREPROCESS = ("imagenet", "report")
@@ -58,6 +59,8 @@ MODALITY_DEFAULTS: dict[str, dict[str, Any]] = {
 # Settings that change no result: a run goes on with others.
 _PLACES: tuple[str, ...] = ("run_dir", "data_dir", "manual_dir", "cache", "memory_budget")
 _PLACES += ("checkpoint_minutes", "checkpoint_steps", "keep_checkpoints", "data_service")
+# Nor do these part runs: one that ended at a fault goes on with another answer to it.
+_PLACES += ("on_corrupt",)
 
 # Which numbers a field may hold: (fields, test, what an error says was expected).
 _RANGES: tuple[tuple[str, Callable[[float], bool], str], ...] = (
@@ -104,6 +107,13 @@ class TrainConfig:
         None, "data", "the downloaded source files, for a set that is not prepared yet"
     )
     feature: str | None = _flag(None, "data", "the input feature, where a set has several")
+    on_corrupt: str = _flag(
+        "error",
+        "data",
+        "at a damaged record: stop and name it, or check all records first and pass damaged ones "
+        "over, at weight 0",
+        ON_CORRUPT,
+    )
     cache: str = _flag(
         "auto",
         "data",

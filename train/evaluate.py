@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from records.quiet import import_tensorflow_quietly
+from train.config import ON_CORRUPT
 from train.writing import write_atomically
 
 if TYPE_CHECKING:
@@ -55,6 +56,12 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
         help="pictures only: leave out those that stand, pixel by pixel, in train or validation of "
         "this set; written to evaluation-<split>-new",
     )
+    add(
+        "--on-corrupt",
+        choices=ON_CORRUPT,
+        default="error",
+        help="at a damaged record: stop and name it (default), or leave damaged ones out",
+    )
     add("--resamples", type=int, default=2000, metavar="N", help="of the bootstrap (default: 2000)")
     add("--seed", type=int, default=0, metavar="N", help="of the bootstrap (default: 0)")
     add("--percent", type=float, default=95.0, metavar="X", help="of an interval (default: 95)")
@@ -74,7 +81,13 @@ def main(arguments: list[str] | None = None) -> int:
     bootstrap = Bootstrap(options.resamples, options.seed, options.percent)
     try:
         evaluate(
-            options.run, options.split, options.data_dir, bootstrap, options.errors, options.new_to
+            options.run,
+            options.split,
+            options.data_dir,
+            bootstrap,
+            options.errors,
+            options.new_to,
+            skip_damaged=options.on_corrupt == "skip",
         )
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
@@ -89,6 +102,8 @@ def evaluate(
     bootstrap: Bootstrap,
     num_errors: int,
     new_to: str | None = None,
+    *,
+    skip_damaged: bool = False,
 ) -> dict[str, Any]:
     """Measures a run on a split, prints a summary and writes `evaluation-<split>` in its folder.
 
@@ -104,7 +119,7 @@ def evaluate(
 
     run = open_run(path)
     print(f"{run.config.model} of {run.path} on {run.input.dataset}, split {split}", flush=True)
-    data, examples, probability = predict_split(run, split, data_dir)
+    data, examples, probability = predict_split(run, split, data_dir, skip_damaged=skip_damaged)
     folder = run.path / f"evaluation-{split}"
     if new_to:
         new = find_new(examples, new_to, data_dir)
@@ -120,9 +135,11 @@ def evaluate(
 
 
 def predict_split(
-    run: FinishedRun, split: str, data_dir: str | None = None
+    run: FinishedRun, split: str, data_dir: str | None = None, *, skip_damaged: bool = False
 ) -> tuple[Data, Examples, np.ndarray]:
     """The data, the examples of a split, and the run's probabilities float64 [n, C] of them.
+
+    With `skip_damaged` examples whose records are damaged are left out, and named.
 
     Raises: as `evaluate`.
     """
@@ -130,12 +147,13 @@ def predict_split(
     from records.schema import find_directory, read_schema
     from train.finished import probabilities
     from train.predictor import Predictor
+    from train.report import print_damage
     from train.setup import open_examples
     from train.strategy import make_cluster, set_up_devices
 
     set_up_devices(None, run.config.deterministic)
     directory = find_directory(run.config.dataset, data_dir)
-    fingerprint = check_fingerprint(directory)
+    fingerprint = check_fingerprint(directory, skip_damaged=skip_damaged)
     if fingerprint != run.fingerprint:
         raise ValueError(
             f"train/evaluate: {directory} expected the data that {run.path} was trained on "
@@ -143,11 +161,13 @@ def predict_split(
             "theirs with --data-dir, or train again on these"
         )
     schema = read_schema(directory, run.config.feature)
+    schema = dataclasses.replace(schema, skip_damaged=skip_damaged)
     if split != "validation":  # which may be a part of train
         schema.check_split(split)
     cluster = make_cluster("one_device")
     data, level, roles = open_examples(run.config, schema, cluster)
-    examples = roles[split] if split in roles else data.examples(split)
+    examples = (roles[split] if split in roles else data.examples(split)).without_damaged()
+    print_damage(schema, data.damage())
     rows, buckets = int(run.config.global_batch_size or 1), run.config.length_buckets
     predictor = Predictor(run.load_model(), examples, cluster, level, rows, buckets)
     return data, examples, probabilities(predictor.outputs(f"predicting {split}"))

@@ -132,12 +132,20 @@ class Feed:
                 self._left = range(min(left, self.chunk_steps))
                 self._gathered = [self._next(i) for i in range(len(self._slices))]
             steps, replicas = self._take_gathered(limit)
-            counts = self.order.counts(epoch, step, steps)
+            counts = self._counts(epoch, step, steps)
             lengths = self._lengths(epoch, step, steps)
         self._position = epoch, step + steps
         arrays = self._distribute(replicas)
-        counts = self._padded(counts.astype(np.float32))
+        # A batch of damaged examples alone has the loss 0, not 0 / 0.
+        counts = self._padded(np.maximum(counts, 1).astype(np.float32))
         return Chunk(arrays, counts, self._padded(lengths), steps)
+
+    def _counts(self, epoch: int, step: int, steps: int) -> np.ndarray:
+        """[steps], real examples of each global batch."""
+        if self.examples.index.damaged is None:
+            return self.order.counts(epoch, step, steps)
+        whole = slice(0, self.order.global_batch_size)
+        return plan_steps(self.examples, self.order, epoch, step, steps, whole)[1].sum(1)
 
     def _lengths(self, epoch: int, step: int, steps: int) -> np.ndarray:
         lengths = self.order.lengths(epoch, step, steps)

@@ -103,7 +103,9 @@ class RunFolder:
     def write_history(self, rows: list[dict[str, Any]]) -> None:
         """Writes `history.csv`, one row per epoch."""
         text = io.StringIO()
-        writer = csv.DictWriter(text, list(rows[0]))
+        # A run may go on with --on-corrupt skip: its later rows have one more column.
+        names = dict.fromkeys(name for row in rows for name in row)
+        writer = csv.DictWriter(text, list(names))
         writer.writeheader()
         writer.writerows(rows)
         self.write_text("history.csv", text.getvalue())

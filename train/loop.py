@@ -220,7 +220,10 @@ class Loop:
         row["learning_rate"] = float(self.training.optimizer.learning_rate.numpy())
         rate = share / step_seconds
         row |= {"examples_per_s": rate * self.order.num_examples, "seconds": seconds}
-        lengths = self.training.examples["train"].subset_lengths
+        examples = self.training.examples["train"]
+        if examples.index.damaged is not None:
+            row["damaged"] = examples.num_damaged
+        lengths = examples.subset_lengths
         if lengths is not None:
             row["tokens_per_s"] = rate * float(lengths.sum())
         progress.history.append(row)

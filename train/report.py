@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from records.data import Data
+from records.fingerprint import verify_hint
 from records.schema import Schema
 from train import board, figures
 from train.config import TrainConfig
@@ -17,6 +18,8 @@ from train.metrics import Metrics
 from train.model_input import ModelInput
 from train.profile import read_input_share
 from train.strategy import Cluster
+
+_MOST_DAMAGED = 20
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,6 +33,7 @@ class RunResult:
     fingerprint: str
     metrics: dict[str, Metrics]
     seconds: dict[str, float]
+    damage: dict[str, tuple[str, ...]]
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready."""
@@ -45,6 +49,7 @@ class RunResult:
             "strategy": self.cluster.name,
             **self.hardware,
             "data_fingerprint": self.fingerprint,
+            "damaged": {k: {"examples": len(v), "records": v} for k, v in self.damage.items()},
             "versions": versions(),
             "machine": {"processor": platform.processor() or platform.machine()},
         }
@@ -77,6 +82,18 @@ def print_header(
         print("  backbone frozen: its features are computed once (not augmented)")
 
 
+def print_damage(schema: Schema, damage: dict[str, tuple[str, ...]]) -> None:
+    """Names the damaged records that are passed over, the first of them one by one."""
+    if schema.skip_damaged and not damage:
+        print("  all records were checked, none is damaged")
+    for split, lines in damage.items():
+        print(f"  {split}: {len(lines):,} damaged records are passed over, at weight 0")
+        for line in lines[:_MOST_DAMAGED]:
+            print(f"    {line}")
+        if len(lines) > _MOST_DAMAGED:
+            print(f"    and {len(lines) - _MOST_DAMAGED:,} more: {verify_hint(schema.directory)}")
+
+
 def print_epoch(row: dict[str, Any], epochs: int, history: list[dict[str, Any]]) -> None:
     """The progress line of an epoch; time left if every epoch is trained."""
     steady = history[1:] or history  # the first epoch also traces and compiles
@@ -86,7 +103,8 @@ def print_epoch(row: dict[str, Any], epochs: int, history: list[dict[str, Any]])
         f"epoch {row['epoch']:3d}/{epochs}  loss {row['loss']:.4f}  accuracy "
         f"{row['accuracy']:.4f}  validation: loss {row['val_loss']:.4f}  accuracy "
         f"{row['val_accuracy']:.4f}  F1 {row['val_weighted_f1']:.4f}  "
-        f"{row['examples_per_s']:>9,.0f} examples/s  at most {_clock(left)} left",
+        f"{row['examples_per_s']:>9,.0f} examples/s  at most {_clock(left)} left"
+        + (f"  {row['damaged']:,} damaged left out" if row.get("damaged") else ""),
         flush=True,
     )
 

@@ -112,6 +112,12 @@ def _check_service(config: TrainConfig, freeze: bool) -> None:
     """Raises ValueError where the chunks could not come from a data service."""
     if config.data_service is None:
         return
+    if config.on_corrupt == "skip":
+        raise ValueError(
+            "train/resolve: --on-corrupt skip expected without --data-service, whose workers read "
+            "by themselves; received both. Repair their copy: python -m records.verify DATA_DIR "
+            "--repair DIR"
+        )
     if config.folds is not None:
         raise ValueError(
             "train/resolve: --data-service expected without --folds, which its workers do not cut"

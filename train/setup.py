@@ -246,7 +246,8 @@ def _augments(config: TrainConfig, data: Data) -> bool:
 def _class_weights(config: TrainConfig, data: Data, train: Examples) -> np.ndarray:
     if config.class_weights == "none":
         return np.ones(data.schema.num_classes, np.float32)
-    weights = balanced_class_weights(train.subset_labels, data.schema.num_classes)
+    labels = train.without_damaged().subset_labels
+    weights = balanced_class_weights(labels, data.schema.num_classes)
     return weights.astype(np.float32)
 
 

@@ -26,6 +26,7 @@ def find_thresholds(train: Examples, bins: int) -> np.ndarray:
     Raises:
       ValueError: the examples are not in memory.
     """
+    train = train.without_damaged()
     if train.inputs is None:
         raise ValueError(
             "train/thresholds: a model with bins expected a table in memory, received --cache none "

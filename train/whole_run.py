@@ -62,8 +62,10 @@ def _prepare(config: TrainConfig, cluster: Cluster) -> str:
 
 def _train_and_evaluate(config: TrainConfig, cluster: Cluster, began: float) -> dict[str, Any]:
     directory = _prepare(config, cluster)
-    fingerprint = check_fingerprint(directory)
+    skip_damaged = config.on_corrupt == "skip"
+    fingerprint = check_fingerprint(directory, skip_damaged=skip_damaged)
     schema = read_schema(directory, config.feature)
+    schema = dataclasses.replace(schema, skip_damaged=skip_damaged)
     config = resolve(config, schema)
     check_rows(config, cluster)
     cluster.check_same("settings", config.to_json())
@@ -98,6 +100,9 @@ def _train_in(
         report.print_dataset_note(schema)
         report.print_header(config, schema, cluster, hardware, folder.path)
     data, level, examples = open_examples(config, schema, cluster)
+    cluster.check_same("damaged records", json.dumps(data.damage()))
+    if cluster.is_chief:
+        report.print_damage(schema, data.damage())
     block = resolve_shuffle_block(config, level, examples["train"], cluster)
     hardware = folder.keep_resolved({"shuffle_block": block})
     training = build_training(config, hardware, data, level, examples, cluster)
@@ -121,7 +126,9 @@ def _train_in(
             results[role] = make_predictor(config, training, role, cluster).metrics()
     progress = loop.state.progress
     seconds = progress.seconds | {"setup": setup_seconds}
-    found = report.RunResult(config, hardware, schema, cluster, fingerprint, results, seconds)
+    found = report.RunResult(
+        config, hardware, schema, cluster, fingerprint, results, seconds, data.damage()
+    )
     if not cluster.is_chief:
         return found.to_dict()
     return report.write_run(folder, found, training, data, progress.history)
