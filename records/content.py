@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -23,9 +23,21 @@ class ContentChecker:
       unlabelled: numbers of records of class -1.
     """
 
-    def __init__(self, schema: Schema, split: str, index: RecordIndex | None = None):
-        """Opens nothing; with an `index`, labels and groups are compared with its own."""
-        self._schema, self._index = schema, index
+    def __init__(
+        self,
+        schema: Schema,
+        split: str,
+        index: RecordIndex | None = None,
+        swapped: Collection[int] = (),
+    ):
+        """Opens nothing.
+
+        Args:
+          schema, split: what is checked.
+          index: labels and groups are compared with its own, where there is one.
+          swapped: shards that hold other records than those of the index.
+        """
+        self._schema, self._index, self._swapped = schema, index, swapped
         self.ids: list[tuple[np.ndarray, np.ndarray]] = []
         self.unlabelled: list[int] = []
         self._firsts = np.cumsum([0, *schema.shard_lengths[split]])
@@ -37,7 +49,7 @@ class ContentChecker:
             row = self._parse(tf.constant(list(payloads), tf.string))
         except tf.errors.InvalidArgumentError as error:
             if len(payloads) == 1:
-                return {0: decode.describe_parse_error(error)}
+                return {0: f"expected {decode.describe_parse_error(error)}"}
             halves = np.array_split(np.arange(len(payloads)), 2)
             found: dict[int, str] = {}
             for half in halves:
@@ -45,7 +57,8 @@ class ContentChecker:
                 found |= {int(half[i]): reason for i, reason in part.items()}
             return found
         found = {}
-        for i, reason in self._look(numbers, row):
+        index = None if shard in self._swapped else self._index
+        for i, reason in self._look(numbers, row, index):
             found.setdefault(i, reason)
         self._keep_ids(numbers, payloads, found)
         return found
@@ -57,9 +70,11 @@ class ContentChecker:
         traced = tf.function(lambda serialised: tf.io.parse_example(serialised, spec))
         return traced.get_concrete_function(tf.TensorSpec([None], tf.string))
 
-    def _look(self, numbers: np.ndarray, row: dict[str, Any]) -> Iterator[tuple[int, str]]:
+    def _look(
+        self, numbers: np.ndarray, row: dict[str, Any], index: RecordIndex | None
+    ) -> Iterator[tuple[int, str]]:
         """(row, damage) of parsed records."""
-        schema, index = self._schema, self._index
+        schema = self._schema
         labels = row[schema.label_name].numpy()
         last = schema.num_classes - 1
         for i in np.flatnonzero((labels < -1) | (labels > last)):

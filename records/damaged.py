@@ -27,8 +27,8 @@ def read_marked_index(schema: Schema, split: str) -> RecordIndex:
     """
     stored = read_stored_index(schema, split)
     checker = ContentChecker(schema, split, stored)
-    layouts = split_layouts(stored) if stored is not None else None
-    scans = scan_shards(schema.shards[split], schema.shard_lengths[split], layouts, checker.check)
+    paths, lengths = schema.shards[split], schema.shard_lengths[split]
+    scans = scan_shards(paths, lengths, split_layouts(stored, len(paths)), checker.check)
     _refuse_other_records(schema, scans)
     usable = np.concatenate([scan.usable for scan in scans])
     damage = [scan.describe(number) for scan in scans for number in sorted(scan.damaged)]
@@ -42,8 +42,10 @@ def read_marked_index(schema: Schema, split: str) -> RecordIndex:
     return index if usable.all() else _marked(index, usable, tuple(damage))
 
 
-def split_layouts(index: RecordIndex) -> list[Layout]:
-    """Where the records of each shard lie, by the index."""
+def split_layouts(index: RecordIndex | None, num_shards: int) -> list[Layout | None]:
+    """Where the records of each shard lie, by the index; None without one."""
+    if index is None:
+        return [None] * num_shards
     cuts = np.searchsorted(index.shard, np.arange(1, len(index.paths)))
     parts = zip(np.split(index.offset, cuts), np.split(index.length, cuts), strict=True)
     return [Layout(offset, length) for offset, length in parts]
@@ -54,7 +56,8 @@ def _refuse_other_records(schema: Schema, scans: list[ShardScan]) -> None:
     differing = differing_shards(schema.directory)
     for scan in scans:
         expected, received = differing.get(Path(scan.path).name, ("", ""))
-        if scan.is_relaid or (expected and not scan.damaged):
+        foreign = received.startswith("those of") or (expected and not scan.damaged)
+        if scan.is_relaid or foreign:
             raise ValueError(
                 f"records/damaged: {scan.path}: expected "
                 f"{expected or 'the records of its index'}, received {received or 'others'}: "

@@ -80,7 +80,7 @@ class ShardScan:
 def scan_shards(
     paths: Sequence[str],
     expected: Sequence[int],
-    layouts: Sequence[Layout] | None,
+    layouts: Sequence[Layout | None],
     check: Callable[[int, np.ndarray, Sequence[bytes]], dict[int, str]] | None = None,
     done: Callable[[int], None] = lambda count: None,
 ) -> list[ShardScan]:
@@ -89,7 +89,7 @@ def scan_shards(
     Args:
       paths: the shards.
       expected: records of each by the metadata.
-      layouts: of each by the index, or None without one.
+      layouts: of each by the index; None for one that is walked without an index.
       check: (shard, numbers, payloads) -> damage by row, of records whose CRCs match.
       done: is called with the bytes of each unit of work.
     """
@@ -101,11 +101,12 @@ def scan_shards(
 
     def run(unit: tuple[int, slice | None]) -> tuple[int, ShardScan | dict[int, str], int]:
         shard, rows = unit
-        if rows is None or layouts is None:
+        layout = layouts[shard]
+        if rows is None or layout is None:
             scan = walk_shard(paths[shard], expected[shard], of_shard(shard))
             return shard, scan, _size(paths[shard])
-        found = _check_rows(paths[shard], layouts[shard], rows, of_shard(shard))
-        size = int((layouts[shard].length[rows] + FRAME_BYTES).sum())
+        found = _check_rows(paths[shard], layout, rows, of_shard(shard))
+        size = int((layout.length[rows] + FRAME_BYTES).sum())
         return shard, found, size
 
     damaged: dict[int, dict[int, str]] = {}
@@ -116,8 +117,9 @@ def scan_shards(
             damaged.setdefault(shard, {}).update(found)
         done(size)
     for shard, found_there in damaged.items():
-        assert layouts is not None
-        scan = ShardScan(paths[shard], layouts[shard], found_there)
+        layout = layouts[shard]
+        assert layout is not None, "it was looked at by the index"
+        scan = ShardScan(paths[shard], layout, found_there)
         other = _relaid(scan, of_shard(shard)) if found_there else None
         scans[shard] = other or scan
     return [s for s in scans if s is not None]
