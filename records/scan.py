@@ -153,7 +153,7 @@ def _check_rows(
     there = ends - first <= len(data)
     damaged = dict.fromkeys(numbers[~there].tolist(), f"the shard ends at byte {size}")
     numbers, starts, ends = numbers[there], starts[there] - first, ends[there] - first
-    payloads, header_fits, payload_fits = check_records(data, starts, ends)
+    payloads, header_fits, payload_fits = check_records(data, starts, ends, keep=check is not None)
     for i in np.flatnonzero(~(header_fits & payload_fits)):
         damaged[int(numbers[i])] = _reason(bool(header_fits[i]), bool(payload_fits[i]))
     good = np.flatnonzero(header_fits & payload_fits)
