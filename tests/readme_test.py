@@ -20,7 +20,7 @@ from tensorflow_datasets.scripts.cli import main as tfds_cli
 from benchmarks import compare, report
 from benchmarks.run import parse_arguments as parse_benchmark
 from models import MODELS, check_model
-from records import diagnose
+from records import diagnose, verify
 from train import (
     baseline,
     cross_validate,
@@ -126,6 +126,7 @@ MODULES: dict[str, Callable[[list[str]], object]] = {
     "benchmarks.report": check_report,
     "benchmarks.compare": check_compare,
     "records.describe": check_describe,
+    "records.verify": verify.parse_arguments,
 }
 
 
@@ -197,8 +198,9 @@ def _inline() -> list[str]:
 
 
 def test_flags_in_the_text_exist(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit):
-        parse_config(["--help"])
+    for parse in (parse_config, verify.parse_arguments):
+        with pytest.raises(SystemExit):
+            parse(["--help"])
     known = capsys.readouterr().out + " --config --manual_dir --suite "
     for text in _inline():
         for flag in re.findall(r"--[a-z_-]+", text):
