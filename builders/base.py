@@ -17,6 +17,7 @@ from etils import epath
 
 from builders import messages, sources, storage, writing
 from records import fingerprint
+from records.places import check_local
 
 messages.shorten_tracebacks()
 SYNTHETIC = "synthetic"
@@ -161,6 +162,8 @@ class RecordsBuilder(  # type: ignore[call-arg]
           RuntimeError: another build of this config is running.
         """
         request = download_config or tfds.download.DownloadConfig()
+        check_local(self.data_dir, "--data_dir")
+        check_local(request.manual_dir, "--manual_dir")
         final = Path(self.data_dir)
         reuse = request.download_mode == tfds.download.GenerateMode.REUSE_DATASET_IF_EXISTS
         if reuse and final.is_dir() and not storage.aside_path(final).exists():

@@ -202,8 +202,18 @@ class RecordReader:
     def _file(self, shard: int) -> int:
         with self._lock:
             if shard not in self._files:
-                self._files[shard] = open(self._index.paths[shard], "rb", buffering=0)  # noqa: SIM115
+                self._files[shard] = _open(self._index.paths[shard])
             return int(self._files[shard].fileno())
+
+
+def _open(path: str) -> Any:
+    try:
+        return open(path, "rb", buffering=0)
+    except OSError as error:
+        raise OSError(
+            f"records/index: {path}: expected the shard, received: {error.strerror or error}. "
+            "Where a disk went away, bring it back; training goes on from its last checkpoint"
+        ) from error
 
 
 def _contiguous_runs(offsets: np.ndarray, ends: np.ndarray, shards: np.ndarray) -> list[slice]:

@@ -11,6 +11,8 @@ import os
 from pathlib import Path
 from typing import Any
 
+from records.places import check_local
+
 TABULAR, IMAGE, TOKENS, TEXT = "tabular", "image", "tokens", "text"
 # Where a set offers several inputs and names none, the first modality listed here wins.
 _PREFERENCE = (IMAGE, TOKENS, TABULAR, TEXT)
@@ -109,6 +111,7 @@ def find_directory(dataset: str, data_dir: str | None = None) -> str:
     """
     if (Path(dataset) / "dataset_info.json").exists():
         return str(Path(dataset))
+    check_local(data_dir or dataset, "the data directory")
     root = default_data_dir(data_dir)
     name, *rest = dataset.split("/")
     if not name or len(rest) > 2 or ".." in rest:

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from records.places import check_local
 from records.quiet import import_tensorflow_quietly
 
 if TYPE_CHECKING:
@@ -125,6 +126,7 @@ def find_sets(data_dir: str) -> list[str]:
     Raises:
       FileNotFoundError: there is none.
     """
+    check_local(data_dir, "DATA_DIR")
     root = Path(data_dir)
     if (root / "dataset_info.json").exists():
         return [str(root)]

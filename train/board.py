@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import itertools
 import json
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -62,11 +63,14 @@ def write_pages(
     with writer.as_default(step=0):
         tf.summary.image("confusion_matrix", tf.io.decode_png(confusion, channels=4)[None])
         _write_hparams(run_dir.name, config, metrics)
-        _write_samples(data, data.examples("train").without_damaged())
-        if data.schema.modality == IMAGE:
-            picture = _first_inputs(data.examples("validation"), 1)
-            for layer, image in draw_activations(model, picture).items():
-                tf.summary.image(f"activations/{layer}", image[None])
+        try:
+            _write_samples(data, data.examples("train").without_damaged())
+            if data.schema.modality == IMAGE:
+                picture = _first_inputs(data.examples("validation"), 1)
+                for layer, image in draw_activations(model, picture).items():
+                    tf.summary.image(f"activations/{layer}", image[None])
+        except OSError as error:  # nothing else needs the records any more
+            print(f"no sample inputs for TensorBoard: {error}", file=sys.stderr)
     writer.flush()
 
 

@@ -14,6 +14,7 @@ STRATEGIES = ("auto", "one_device", "mirrored", "multi_worker")
 PRECISIONS = ("auto", "float32", "mixed_bfloat16", "mixed_float16")
 CACHES = ("auto", "device", "memory", "disk", "none")
 ON_CORRUPT = ("error", "skip")
+ON_NAN = ("stop", "skip")
 OPTIMIZERS = ("adam", "adamw", "sgd", "rmsprop", "nadam")
 CLASS_WEIGHTS = ("none", "balanced")
 PREPROCESS = ("imagenet", "report")
@@ -60,7 +61,7 @@ MODALITY_DEFAULTS: dict[str, dict[str, Any]] = {
 _PLACES: tuple[str, ...] = ("run_dir", "data_dir", "manual_dir", "cache", "memory_budget")
 _PLACES += ("checkpoint_minutes", "checkpoint_steps", "keep_checkpoints", "data_service")
 # Nor do these part runs: one that ended at a fault goes on with another answer to it.
-_PLACES += ("on_corrupt",)
+_PLACES += ("on_corrupt", "on_nan")
 
 # Which numbers a field may hold: (fields, test, what an error says was expected).
 _RANGES: tuple[tuple[str, Callable[[float], bool], str], ...] = (
@@ -228,6 +229,12 @@ class TrainConfig:
         0.0,
         "training",
         "epochs in which the learning rate rises from 0 (--schedule cosine), in each stage",
+    )
+    on_nan: str = _flag(
+        "stop",
+        "training",
+        "at a step whose loss is no number: stop and name its batch, or skip its update",
+        ON_NAN,
     )
     class_weights: str = _flag("none", "training", "weights of the classes", CLASS_WEIGHTS)
     early_stopping: int | None = _flag(

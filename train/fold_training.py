@@ -38,7 +38,8 @@ Report = Callable[[int, list[Metrics]], None]
 def can_train_together(config: TrainConfig, schema: Schema) -> bool:
     """Whether `train_folds` does what these settings ask for."""
     alone = config.clip_norm, config.ema, config.accumulate_steps > 1
-    skips = config.on_corrupt == "skip"  # weights of single examples
+    # Weights of single examples, and steps of single folds.
+    skips = "skip" in (config.on_corrupt, config.on_nan)
     return schema.modality == TABULAR and not any(alone) and not skips
 
 

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from typing import Any
 
 import numpy as np
+import tensorflow as tf
 
 from train import board, report
 from train.config import TrainConfig
 from train.feed import Chunk, Feed, Pace
 from train.folder import RunFolder
 from train.metrics import Metrics, metrics_from_confusion
+from train.non_finite import describe_batch
 from train.objective import Diverged
 from train.predictor import Predictor, Stopped
 from train.profile import Profile
@@ -61,6 +64,7 @@ class Loop:
         self._pace = Pace()
         self._steps = self._pace.steps
         self.state = State(training, cluster, folder, config.keep_checkpoints, before)
+        self._skipped = 0  # steps of this process
         self._first_row = len(self.state.progress.history)
         self.state.restore()
 
@@ -94,8 +98,9 @@ class Loop:
         self._run_steps()
         middle = time.perf_counter()
         confusion = step.confusion.numpy()
-        train = metrics_from_confusion(confusion, step.loss_sum.numpy() / confusion.sum())
-        self._check_finite(train)
+        count = confusion.sum()
+        self._check_finite(step.loss_sum.numpy() / count if count else np.nan)
+        train = metrics_from_confusion(confusion, step.loss_sum.numpy() / count)
         validation = self._validate()
         examples = sum(self.order.counts(progress.epoch, first, self.order.steps_per_epoch - first))
         share = float(examples) / self.order.num_examples
@@ -106,15 +111,22 @@ class Loop:
         progress.seconds["rest"] += time.perf_counter() - start - spent
         self._agree()
 
-    def _check_finite(self, train: Metrics) -> None:
+    def _check_finite(self, loss: float) -> None:
         """Raises Diverged where the loss is no number any more: nothing better can follow."""
-        if np.isfinite(train.loss):
+        if np.isfinite(loss):
             return
+        where, batch = f"epoch {self.state.progress.epoch + 1}", "Every step of it was skipped"
+        number = self.training.step.non_finite.first(self._cluster)
+        if self.config.on_nan == "stop" and number >= 0:
+            epoch, step = divmod(number, self.order.steps_per_epoch)
+            where = f"epoch {epoch + 1}, step {step} (step {number} of the run)"
+            train = self.training.examples["train"]
+            batch = describe_batch(train, self.order, epoch, step)
         raise Diverged(
-            f"train/loop: epoch {self.state.progress.epoch + 1}: the training loss is "
-            f"{train.loss}. "
-            "Choose a smaller --learning-rate, or --clip-norm 1; then remove "
-            f"{self.folder.path}, or choose another --run-dir"
+            f"train/loop: {where}: the training loss expected a number, received {loss}. {batch}. "
+            "Where the inputs are as they should be, choose a smaller --learning-rate, or "
+            f"--clip-norm 1, and another --run-dir than {self.folder.path}; --on-nan skip goes on "
+            "from the last checkpoint, without the update of such a step"
         )
 
     def _run_steps(self) -> None:
@@ -135,12 +147,17 @@ class Loop:
                 t2 = time.perf_counter()
                 following = self._take(chunk.steps)
                 t3 = time.perf_counter()
-                self.training.step.loss_sum.numpy()  # waits for the device
+                loss = self.training.step.loss_sum.numpy()  # waits for the device
             t4 = time.perf_counter()
             # A device that is still busy when its next input is ready did not wait for it.
             waited = t3 - t2 if t4 - t3 < 1e-3 else 0.0
             seconds["input"] += waited
             seconds["step"] += t4 - t1 - waited
+            self._check_finite(loss)  # before anything is saved
+            if self.config.on_nan == "skip":
+                skipped = int(self.training.step.non_finite.skipped.numpy())
+                progress.skipped_steps += skipped - self._skipped
+                self._skipped = skipped
             progress.step += chunk.steps
             chunk = following
             if chunk is not None:
@@ -166,12 +183,23 @@ class Loop:
         self._steps, due, stop = int(said[0, 0]), bool(said[0, 1]), bool(said[:, 2].any())
         every = self.config.checkpoint_steps
         if due or stop or (every and self.state.number % every == 0):
-            self._save()
+            self._save(must=stop)
         if stop:
             raise Interrupted
 
-    def _save(self) -> None:
-        self.state.save()
+    def _save(self, must: bool = True) -> None:
+        """Writes a checkpoint; one that need not be may fail, and the older ones stay."""
+        try:
+            self.state.save()
+        except OSError as error:
+            place = self.folder.checkpoints
+            said = f"{place} expected room for a checkpoint, received: {error.strerror or error}"
+            if must:
+                raise OSError(
+                    f"train/loop: {said}. The older checkpoints are whole: make room, and the same "
+                    "command goes on from them"
+                ) from error
+            print(f"no checkpoint: {said}; training goes on", file=sys.stderr, flush=True)
         self._saved = time.monotonic()
 
     def _validate(self) -> Metrics:
@@ -223,15 +251,33 @@ class Loop:
         examples = self.training.examples["train"]
         if examples.index.damaged is not None:
             row["damaged"] = examples.num_damaged
+        if self.config.on_nan == "skip":
+            row["skipped_steps"] = progress.skipped_steps
         lengths = examples.subset_lengths
         if lengths is not None:
             row["tokens_per_s"] = rate * float(lengths.sum())
         progress.history.append(row)
         if self._cluster.is_chief:
-            self.folder.write_history(progress.history)
             epochs = self._first_row + self._epochs
             report.print_epoch(row, epochs, progress.history[self._first_row :])
+            self._log(row)
+
+    def _log(self, row: dict[str, Any]) -> None:
+        """Writes an epoch's figures; they are also in the checkpoint, so training goes on without.
+
+        The next epoch writes the whole history again.
+        """
+        try:
+            self.folder.write_history(self.state.progress.history)
             board.write_scalars(self.folder.path, row)
+        except (OSError, tf.errors.OpError) as error:
+            reason = getattr(error, "strerror", None) or getattr(error, "message", str(error))
+            print(
+                f"no log of epoch {row['epoch']}: {self.folder.path} expected room for history.csv "
+                f"and tensorboard/, received: {reason}; training goes on",
+                file=sys.stderr,
+                flush=True,
+            )
 
 
 def make_predictor(

@@ -34,6 +34,7 @@ class RunResult:
     metrics: dict[str, Metrics]
     seconds: dict[str, float]
     damage: dict[str, tuple[str, ...]]
+    skipped_steps: int
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready."""
@@ -49,6 +50,7 @@ class RunResult:
             "strategy": self.cluster.name,
             **self.hardware,
             "data_fingerprint": self.fingerprint,
+            "skipped_steps": self.skipped_steps,
             "damaged": {k: {"examples": len(v), "records": v} for k, v in self.damage.items()},
             "versions": versions(),
             "machine": {"processor": platform.processor() or platform.machine()},
@@ -104,7 +106,8 @@ def print_epoch(row: dict[str, Any], epochs: int, history: list[dict[str, Any]])
         f"{row['accuracy']:.4f}  validation: loss {row['val_loss']:.4f}  accuracy "
         f"{row['val_accuracy']:.4f}  F1 {row['val_weighted_f1']:.4f}  "
         f"{row['examples_per_s']:>9,.0f} examples/s  at most {_clock(left)} left"
-        + (f"  {row['damaged']:,} damaged left out" if row.get("damaged") else ""),
+        + (f"  {row['damaged']:,} damaged left out" if row.get("damaged") else "")
+        + (f"  {row['skipped_steps']:,} steps skipped" if row.get("skipped_steps") else ""),
         flush=True,
     )
 

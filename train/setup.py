@@ -234,6 +234,7 @@ def _assemble(
             augment=augment_images if _augments(config, data) else None,
             mixup=0.0 if config.freeze else config.mixup,
             pieces=config.accumulate_steps,
+            skip_non_finite=config.on_nan == "skip",
         )
         step = TrainStep(trained, optimizer, cluster, options, scale)
     return Training(model, trained, step, optimizer, scale, examples, level, order)

@@ -16,7 +16,7 @@ import numpy as np
 from train.checkpoint import CheckpointError, read_checkpoint, write_checkpoint
 from train.folder import RunFolder
 from train.setup import Training
-from train.strategy import Cluster
+from train.strategy import Cluster, parts_of
 
 
 @dataclasses.dataclass
@@ -30,6 +30,7 @@ class Progress:
       waited: epochs since then.
       history: one row per finished epoch.
       seconds: time spent so far, by kind: input, step, rest.
+      skipped_steps: steps that were skipped because their loss was no number.
     """
 
     epoch: int = 0
@@ -41,6 +42,7 @@ class Progress:
     seconds: dict[str, float] = dataclasses.field(
         default_factory=lambda: {"input": 0.0, "step": 0.0, "rest": 0.0}
     )
+    skipped_steps: int = 0
 
 
 class State:
@@ -71,7 +73,8 @@ class State:
         if before is not None:
             self._checkpoints = folder.checkpoints / "fine_tuning"
             history, seconds = list(before.progress.history), dict(before.progress.seconds)
-            self.progress = Progress(history=history, seconds=seconds)
+            skipped = before.progress.skipped_steps
+            self.progress = Progress(history=history, seconds=seconds, skipped_steps=skipped)
         self.best: list[np.ndarray] = []
 
     @property
@@ -181,7 +184,7 @@ class State:
 
     def _all_totals(self) -> list[np.ndarray]:
         """The epoch's sums of the replicas of all workers: float64 [R, ...] each."""
-        local = [np.stack([p.numpy() for p in _parts(v)]) for v in self._totals()]
+        local = [np.stack([p.numpy() for p in parts_of(v)]) for v in self._totals()]
         flat = self._cluster.exchange(*np.concatenate([a.ravel() for a in local]))
         cuts = np.cumsum([a.size for a in local])[:-1]
         parts = zip(np.split(flat, cuts, axis=1), local, strict=True)
@@ -195,13 +198,13 @@ class State:
                 all_of_it = sums.sum(0)
                 sums = np.zeros((self._cluster.num_replicas, *sums.shape[1:]))
                 sums[0] = all_of_it
-            for i, part in enumerate(_parts(variable)):
+            for i, part in enumerate(parts_of(variable)):
                 part.assign(sums[first + i])
 
 
 def read_values(variables: list[Any]) -> list[np.ndarray]:
     """The arrays of variables that are the same on every replica."""
-    return [_parts(v)[0].numpy() for v in variables]
+    return [parts_of(v)[0].numpy() for v in variables]
 
 
 def assign_values(variables: list[Any], arrays: list[np.ndarray]) -> None:
@@ -215,7 +218,7 @@ def assign_values(variables: list[Any], arrays: list[np.ndarray]) -> None:
             f"train/state: expected {len(variables)} variables, received {len(arrays)}"
         )
     for variable, array in zip(variables, arrays, strict=True):
-        parts = _parts(variable)
+        parts = parts_of(variable)
         if array.shape != tuple(parts[0].shape):
             raise CheckpointError(
                 f"train/state: variable {parts[0].name} expected shape {tuple(parts[0].shape)}, "
@@ -223,9 +226,3 @@ def assign_values(variables: list[Any], arrays: list[np.ndarray]) -> None:
             )
         for part in parts:
             part.assign(array)
-
-
-def _parts(variable: Any) -> list[Any]:
-    """The copies of a variable on the local replicas."""
-    variable = getattr(variable, "value", variable) if hasattr(variable, "_value") else variable
-    return list(getattr(variable, "values", None) or [variable])

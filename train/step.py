@@ -27,6 +27,7 @@ from models.augment import mix_pairs
 from records.order import mix64
 from train.batch_norm import batch_norms, count_rows, row_weights
 from train.feed import Chunk
+from train.non_finite import NonFiniteSteps
 from train.objective import Objective
 from train.precision import LossScale
 from train.strategy import Cluster
@@ -48,6 +49,7 @@ class StepOptions:
       augment: (inputs [b, ...], keys int64 [b]) -> inputs, on the device, or None.
       mixup: alpha of `mix_pairs`, pictures only; 0: none.
       pieces: a replica's rows go through the model in so many parts, one after the other.
+      skip_non_finite: a step whose loss or gradients are not finite changes nothing.
     """
 
     objective: Objective
@@ -58,6 +60,7 @@ class StepOptions:
     augment: Callable[[Any, Any], Any] | None = None
     mixup: float = 0.0
     pieces: int = 1
+    skip_non_finite: bool = False
 
 
 class TrainStep:
@@ -66,6 +69,7 @@ class TrainStep:
     Attributes:
       model, optimizer, scale, options: as given.
       loss_sum, confusion: float64 [] and [C, C], of the epoch so far, over all replicas.
+      non_finite: the steps whose loss is no number.
     """
 
     def __init__(
@@ -85,6 +89,7 @@ class TrainStep:
         self.loss_sum = _replica_sum(())
         self.confusion = _replica_sum((num_classes, num_classes))
         self._sums = [_replica_copy(v) for v in self._variables if options.pieces > 1]
+        self.non_finite = NonFiniteSteps(model, [self.loss_sum, self.confusion])
         count_rows(model, cluster.num_replicas)
         several = cluster.num_replicas > 1
         if several:
@@ -130,6 +135,8 @@ class TrainStep:
         """Phase 1 in every replica, the decision, phase 2 in every replica."""
         strategy, pieces = self._cluster.strategy, self.options.pieces
         arguments = (arrays, *shared, i, step)
+        skips = self.options.skip_non_finite
+        before = strategy.run(self.non_finite.read) if skips else None
         if pieces > 1:
 
             def body(piece: tf.Tensor) -> tuple[tf.Tensor]:
@@ -137,34 +144,57 @@ class TrainStep:
                 return (piece + 1,)
 
             tf.while_loop(lambda piece: piece < pieces, body, [tf.constant(0, tf.int64)])
-        gradients, finite = strategy.run(self._gradients, arguments)
-        if self.scale is None:
+        gradients, finite = strategy.run(self._gradients, (*arguments, before))
+        if self.scale is None and not skips:
             strategy.run(self._apply, (gradients,))
             return
         finite = strategy.experimental_local_results(finite)[0]  # the same on every replica
+
+        def leave() -> tf.Tensor:
+            if skips:
+                strategy.run(self.non_finite.put_back, (before,))
+            return tf.constant(False)
+
         tf.cond(
             finite,
             lambda: (strategy.run(self._apply, (gradients,)), tf.constant(True))[1],
-            lambda: tf.constant(False),
+            leave,
         )
-        self.scale.update(finite)
+        if skips:
+            self.non_finite.skipped.assign_add(tf.cast(~finite, tf.int64))
+        if self.scale is not None:
+            self.scale.update(finite)
 
     def _gradients(
-        self, arrays: Any, count: tf.Tensor, length: Any, i: tf.Tensor, step: tf.Tensor
+        self,
+        arrays: Any,
+        count: tf.Tensor,
+        length: Any,
+        i: tf.Tensor,
+        step: tf.Tensor,
+        before: list[tf.Tensor] | None,
     ) -> Any:
-        """Phase 1, in a replica: (mean gradients of the global batch, whether all are finite)."""
+        """Phase 1, in a replica: (mean gradients of the global batch, whether all are finite).
+
+        With `before`, what `non_finite.read` gave, the loss must be finite, too.
+        """
         if self._sums:
             gradients = [v.read_value() for v in self._sums]
             for v in self._sums:
                 v.assign(tf.zeros_like(v))
         else:
             gradients = self._piece(arrays, count, length, i, step, None)
+        loss = (
+            [] if before is None else [tf.cast(self.loss_sum.read_value() - before[0], "float32")]
+        )
         if self._cluster.num_replicas > 1:
             context = tf.distribute.get_replica_context()
-            gradients = context.all_reduce(tf.distribute.ReduceOp.SUM, gradients)
+            gradients = context.all_reduce(tf.distribute.ReduceOp.SUM, [*gradients, *loss])
+            gradients, loss = gradients[: len(self._variables)], gradients[len(self._variables) :]
         if self.scale is not None:
             gradients = [g / self.scale.scale for g in gradients]
-        finite = tf.reduce_all([tf.reduce_all(tf.math.is_finite(g)) for g in gradients])
+        checked = [*gradients, *loss]
+        finite = tf.reduce_all([tf.reduce_all(tf.math.is_finite(g)) for g in checked])
         if self.options.clip_norm is not None:
             gradients, _ = tf.clip_by_global_norm(gradients, self.options.clip_norm)
         if self.options.clip_value is not None:
@@ -209,6 +239,7 @@ class TrainStep:
             loss = tf.reduce_sum(options.objective.losses(logits, y, share) * weight)
             mean = loss / count  # before the scale: a sum over many rows would leave float16
             scaled = mean if self.scale is None else mean * self.scale.scale
+        self.non_finite.note(loss, step // options.pieces)
         self.loss_sum.assign_add(tf.cast(loss, tf.float64))
         self.confusion.assign_add(_confusion(y, logits, weight))
         # Dense also for embeddings: Adam's moments of words that a batch lacks decay as in the

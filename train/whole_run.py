@@ -9,6 +9,7 @@ import time
 from typing import Any
 
 from records.fingerprint import check_fingerprint
+from records.places import check_local
 from records.schema import Schema, read_schema
 from train import report
 from train.config import TrainConfig
@@ -37,10 +38,13 @@ def train_and_evaluate(config: TrainConfig) -> dict[str, Any]:
 
     Raises:
       FileNotFoundError: the set is not there and cannot be prepared.
-      ValueError: settings that do not fit the data, the hardware or the run folder.
+      ValueError: settings that do not fit the data, the hardware or the run folder; a place that is
+        no folder of a mounted file system.
       WorkerDied: another worker of the run is gone.
     """
     began = time.perf_counter()
+    for place in ("data_dir", "manual_dir", "run_dir"):
+        check_local(getattr(config, place), f"--{place.replace('_', '-')}")
     set_up_devices(config.cpu_devices, config.deterministic)
     cluster = make_cluster(config.strategy, config.cpu_devices)
     with cluster.workers.watched() if cluster.workers else contextlib.nullcontext():
@@ -127,7 +131,15 @@ def _train_in(
     progress = loop.state.progress
     seconds = progress.seconds | {"setup": setup_seconds}
     found = report.RunResult(
-        config, hardware, schema, cluster, fingerprint, results, seconds, data.damage()
+        config,
+        hardware,
+        schema,
+        cluster,
+        fingerprint,
+        results,
+        seconds,
+        data.damage(),
+        progress.skipped_steps,
     )
     if not cluster.is_chief:
         return found.to_dict()
