@@ -34,7 +34,8 @@ class _AllRecords:
 
 def _examples() -> Any:
     schema = types.SimpleNamespace(modality=IMAGE)
-    return types.SimpleNamespace(schema=schema, lengths=None, numbers=_AllRecords())
+    index = types.SimpleNamespace(damaged=None)
+    return types.SimpleNamespace(schema=schema, index=index, lengths=None, numbers=_AllRecords())
 
 
 def _rows(worker: int) -> slice:

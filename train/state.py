@@ -15,6 +15,7 @@ import numpy as np
 
 from train.checkpoint import CheckpointError, read_checkpoint, write_checkpoint
 from train.folder import RunFolder
+from train.objective import Diverged
 from train.setup import Training
 from train.strategy import Cluster, parts_of
 
@@ -117,11 +118,22 @@ class State:
         return bool(optimizer.use_ema and int(optimizer.iterations.numpy()))
 
     def save(self) -> None:
-        """Writes a checkpoint. Every worker must call it; the chief writes."""
+        """Writes a checkpoint. Every worker must call it; the chief writes.
+
+        Raises:
+          Diverged: the weights are no numbers any more.
+        """
         totals = self._all_totals()
         if not self._cluster.is_chief:
             return
         arrays = {name: read_values(group) for name, group in self._groups().items()}
+        if not all(np.isfinite(a).all() for a in arrays["model"]):  # not over a good checkpoint
+            raise Diverged(
+                f"train/state: weights after step {self.number} expected numbers, received others: "
+                f"the gradients of a step were none. {self._checkpoints} holds the states from "
+                "before it. Choose a smaller --learning-rate or --clip-norm 1, and another "
+                "--run-dir; --on-nan skip goes on from there without the update of such a step"
+            )
         arrays |= {"totals": totals, "best": self.best}
         state = dataclasses.asdict(self.progress)
         state |= {"order": self._training.order.state, "replicas": self._cluster.num_replicas}
