@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import io
 import json
 import pickle
@@ -41,7 +42,7 @@ def change_json(data: bytes, rng: np.random.Generator) -> bytes:
 
 
 def _change(tree: Any, rng: np.random.Generator) -> None:
-    weird = WEIRD[int(rng.integers(len(WEIRD)))]
+    weird = copy.deepcopy(WEIRD[int(rng.integers(len(WEIRD)))])
     node: Any = tree
     while True:
         keys = list(node) if isinstance(node, dict) else list(range(len(node)))

@@ -281,7 +281,7 @@ def _set_targets(folder: Path, schema: Schema) -> Iterator[Target]:
 
         return (original,), attempt
 
-    place = r"^records/(schema|fingerprint|index): "
+    place = r"^records/(schema|prepared|fingerprint|index): "
     seeds, attempt = reader("fingerprint.json", lambda: check_fingerprint(copy))
     yield Target("fingerprint.json", place, seeds, attempt, 1500, change_json)
     for name, count in (("dataset_info.json", 800), ("features.json", 800)):
