@@ -341,7 +341,10 @@ def _run_targets(folder: Path) -> Iterator[Target]:
     yield target(name, name, lambda: results._read_run(run), 800, change_json)
     name = "model.keras"
     yield target(name, name, lambda: open_run(run).load_model(), 300, change_zip)
-    arrays = {"model": [np.zeros((3, 2), np.float32), np.arange(4)], "totals": [np.zeros(2)]}
+    arrays: dict[str, list[np.ndarray]] = {
+        "model": [np.zeros((3, 2), np.float32), np.arange(4)],
+        "totals": [np.zeros(2)],
+    }
     write_checkpoint(folder / "checkpoints", 7, arrays, {"epoch": 1})
     (step,) = (folder / "checkpoints").iterdir()
     read = _reading(step, lambda file: read_checkpoint(file.parent))

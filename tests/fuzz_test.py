@@ -43,8 +43,7 @@ def test_many_changed_inputs(synthetic_data_dir: Path, tmp_path: Path) -> None:
         [sys.executable, "tests/fuzz_targets.py", tmp_path / "work", synthetic_data_dir, "1"],
         cwd=REPOSITORY,
         env=os.environ | {"PYTHONPATH": os.pathsep.join([str(REPOSITORY), "tests"])},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+        capture_output=True,
         timeout=1200,
     )
     if process.returncode:
