@@ -48,9 +48,14 @@ class FinishedRun:
         try:
             return keras.models.load_model(file, compile=False, safe_mode=True)
         except Exception as error:  # zipfile, HDF5 and Keras raise some ten kinds
+            reason = f"{type(error).__name__}: {error}"
+            if (
+                "Python lambda" in reason or "`Lambda` layer" in reason
+            ):  # Keras would explain how to run it all the same
+                reason = "one with a Lambda layer, which is Python code and is not run"
             raise ValueError(
-                f"train/finished: {file} expected a Keras model, received {type(error).__name__}: "
-                f"{error}. Train again into another --run-dir"
+                f"train/finished: {file} expected a Keras model, received {reason}. Train again "
+                "into another --run-dir"
             ) from error
 
     def make_call(self) -> Any:

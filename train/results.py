@@ -17,7 +17,7 @@ from typing import Any
 from records.json_file import read_json
 from records.quiet import import_tensorflow_quietly
 from train.cross_validate import format_table
-from train.writing import write_atomically
+from train.writing import escape_cell, write_atomically
 
 _ROLES = ("train", "validation", "test", "test-new")
 _HEAD = (
@@ -159,7 +159,7 @@ def _name(run: dict[str, Any]) -> str:
 
 
 def _row(cells: list[Any]) -> str:
-    return "| " + " | ".join(map(str, cells)) + " |"
+    return "| " + " | ".join(escape_cell(str(cell)) for cell in cells) + " |"
 
 
 def _accuracy(metrics: dict[str, Any] | None) -> str:
