@@ -140,6 +140,8 @@ def _decode_picture(row: int, data: Any, channels: int) -> np.ndarray:
     # OpenCV knows a dozen other formats, whose decoders no picture of ours needs.
     if not is_jpeg and data[: len(_PNG_START)] != _PNG_START:
         raise PictureError(row, "expected JPEG or PNG")
+    if not is_jpeg and not _is_whole_png(data):
+        raise PictureError(row, "expected a whole PNG")
     flags = cv2.IMREAD_GRAYSCALE if channels == 1 else cv2.IMREAD_COLOR_RGB
     flags |= cv2.IMREAD_IGNORE_ORIENTATION
     try:
@@ -151,6 +153,17 @@ def _decode_picture(row: int, data: Any, channels: int) -> np.ndarray:
     if pixels is None:
         raise PictureError(row, f"expected a whole {'JPEG' if is_jpeg else 'PNG'}")
     return pixels
+
+
+def _is_whole_png(data: Any) -> bool:
+    """Whether the chunks up to the last lie in the file: OpenCV allocates what a chunk claims."""
+    at = len(_PNG_START)
+    while at + 12 <= len(data):
+        kind, end = data[at + 4 : at + 8], at + 12 + int.from_bytes(data[at : at + 4])
+        if kind == b"IEND":
+            return end <= len(data)
+        at = end
+    return False
 
 
 def split_words(texts: tf.Tensor) -> tf.RaggedTensor:

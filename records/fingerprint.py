@@ -77,6 +77,7 @@ def read_fingerprint(directory: str | os.PathLike[str]) -> dict[str, Any] | None
         kinds = {"name": str, "bytes": int, "mtime_ns": int, "sha256": str}
         fits = [type(s[k]) is kind for s in fingerprint["shards"] for k, kind in kinds.items()]
         complete = bool(fits and all(fits)) and type(fingerprint["content"]) is str
+        json.dumps(fingerprint, ensure_ascii=False).encode()  # a lone surrogate is no text
     except FileNotFoundError:
         return None
     except (ValueError, KeyError, TypeError):

@@ -36,6 +36,8 @@ _EXAMPLE = (
 )
 
 
+# What a value of TF_CONFIG that is no cluster may raise.
+_NO_CLUSTER = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
 _ADDRESS = re.compile(r"\S+:\d{1,5}")
 
 
@@ -198,7 +200,7 @@ def _from_tf_config(text: str) -> Workers:
         index = before + int(task["index"])
         if not 0 <= int(task["index"]) < len(cluster[task["type"]]):
             raise ValueError(f"index {task['index']} of {len(cluster[task['type']])}")
-    except (ArithmeticError, ValueError, KeyError, TypeError, RecursionError) as error:
+    except _NO_CLUSTER as error:
         raise ValueError(
             f"train/workers: TF_CONFIG expected the addresses of `worker` (and `chief`) and this "
             f"process's task, received {text!r} ({error!r}). {_EXAMPLE}"
