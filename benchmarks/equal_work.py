@@ -31,17 +31,20 @@ def read_expected(work: Work, folder: Path, ours: Maker) -> tuple[np.ndarray, np
       ValueError: ours differ from the files.
     """
     inputs, labels = deliver(OURS, ours, work)
-    stored = np.load(folder / "labels.npy")
+    stored = np.load(folder / "labels.npy", allow_pickle=False)
     if work.schema.modality == IMAGE:
         check_labels(OURS, labels, stored)
         return inputs, labels
     if work.schema.modality == TABULAR:
-        expected = np.load(folder / "features.npy")
+        expected = np.load(folder / "features.npy", allow_pickle=False)
         check_equal(OURS, inputs, labels, (expected, stored))
         return expected, stored
     # Our ids are ranked by their frequency in the subset: the same texts under other numbers.
     check_labels(OURS, labels, stored)
-    ids, offsets = np.load(folder / "ids.npy"), np.load(folder / "offsets.npy")
+    ids, offsets = (
+        np.load(folder / "ids.npy", allow_pickle=False),
+        np.load(folder / "offsets.npy", allow_pickle=False),
+    )
     expected = np.zeros((len(stored), work.input_shape[0]), np.int32)
     lengths = np.diff(offsets)
     expected[np.arange(expected.shape[1]) < lengths[:, None]] = ids

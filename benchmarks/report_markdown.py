@@ -176,7 +176,7 @@ def _goal(one: Comparison) -> str:
 
 
 def _escape(text: str) -> str:
-    return text.replace("|", "\\|")
+    return " ".join(text.replace("|", "\\|").split())
 
 
 def read_marker(text: str) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.timing import OURS, Comparison, Sample
+from records.json_file import read_json
 
 # 2 added `complete`, `parts`, `failures`, `skipped`, and of each comparison `against` and
 # `shares_of_limits`. Files of 1 hold the same repetitions and stay readable.
@@ -60,7 +61,7 @@ def read_result(file: Path) -> Result:
     """
     where = f"benchmarks/result_file: {file}"
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
+        content = read_json(file)
     except OSError as error:
         raise ResultError(f"{where} cannot be read: {error.strerror}") from error
     except ValueError as error:

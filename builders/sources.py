@@ -103,9 +103,10 @@ def _download(dl_manager: Any, place: str, files: Sequence[str], kaggle_name: st
     except (RuntimeError, ValueError) as error:
         raise FileNotFoundError(
             f"{place}: the Kaggle API could not download {kaggle_name} (network, token, or the "
-            f"set's terms not yet accepted on {_KAGGLE_PAGE}{kaggle_name}): {error}\n"
+            f"set's terms not yet accepted on {_KAGGLE_PAGE}{kaggle_name}): "
+            f"{_without_token(str(error))}\n"
             f"Or download it by hand and run: tfds build {place} --manual_dir <directory>"
-        ) from error
+        ) from None  # the error itself may show the token
     missing = _missing(directory, files)
     if missing:
         raise FileNotFoundError(
@@ -114,3 +115,11 @@ def _download(dl_manager: Any, place: str, files: Sequence[str], kaggle_name: st
             "command again, or name a directory with --manual_dir"
         )
     return directory
+
+
+def _without_token(text: str) -> str:
+    """The text without the values of the variables that hold a token."""
+    for name in ("KAGGLE_KEY", "KAGGLE_API_TOKEN"):
+        if value := os.environ.get(name):
+            text = text.replace(value, f"<{name}>")
+    return text

@@ -172,7 +172,7 @@ def load_weights_file(model: keras.Model, path: str, url: str) -> None:
             # Keras only warns about layers the file has nothing for.
             warnings.filterwarnings("error", message=".*freshly-initialized weights")
             model.load_weights(path)
-    except (ValueError, OSError, KeyError, UserWarning) as error:
+    except Exception as error:  # Keras and HDF5 raise some ten kinds, RuntimeError among them
         raise ValueError(
             f"models/cnn: {model.name}: cannot load {path}: expected an HDF5 file (.weights.h5 or "
             f".h5) of this backbone without its classifier, such as {url}; received: {error}"

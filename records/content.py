@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
+from google.protobuf import message
 
 from records import decode
 from records.index import RecordIndex, hash64, read_groups
@@ -47,7 +48,7 @@ class ContentChecker:
         numbers = numbers + self._firsts[shard]
         try:
             row = self._parse(tf.constant(list(payloads), tf.string))
-        except tf.errors.InvalidArgumentError as error:
+        except decode.PARSE_ERRORS as error:
             if len(payloads) == 1:
                 return {0: f"expected {decode.describe_parse_error(error)}"}
             halves = np.array_split(np.arange(len(payloads)), 2)
@@ -60,7 +61,7 @@ class ContentChecker:
         index = None if shard in self._swapped else self._index
         for i, reason in self._look(numbers, row, index):
             found.setdefault(i, reason)
-        self._keep_ids(numbers, payloads, found)
+        found |= self._keep_ids(numbers, payloads, found)
         return found
 
     @functools.cached_property
@@ -110,13 +111,21 @@ class ContentChecker:
 
     def _keep_ids(
         self, numbers: np.ndarray, payloads: Sequence[bytes], damaged: dict[int, str]
-    ) -> None:
+    ) -> dict[int, str]:
+        """Remembers the ids of undamaged records; damage, by row, that only this reading finds."""
         if self._schema.id_name is None:
-            return
-        rows = [i for i in range(len(payloads)) if i not in damaged]
-        ids = [read_feature(payloads[i], self._schema.id_name) for i in rows]
-        hashes = np.array([hash64(repr(one).encode()) for one in ids], np.uint64)
-        self.ids.append((numbers[rows], hashes))
+            return {}
+        found: dict[int, str] = {}
+        ids: dict[int, list[Any]] = {}
+        for i in range(len(payloads)):
+            if i not in damaged:
+                try:
+                    ids[i] = read_feature(payloads[i], self._schema.id_name)
+                except message.DecodeError:  # parse_example skips what it is not asked for
+                    found[i] = "expected a tf.train.Example"
+        hashes = np.array([hash64(repr(one).encode()) for one in ids.values()], np.uint64)
+        self.ids.append((numbers[list(ids)], hashes))
+        return found
 
 
 def read_feature(payload: bytes, name: str) -> list[Any]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import importlib.metadata
+import os
 import re
 from collections.abc import Sequence
 from typing import Any
@@ -16,10 +17,15 @@ import numpy as np
 import tensorflow as tf
 
 from records.memory import recycled_inputs
+from records.pixels import MAX_PIXELS
 from records.schema import IMAGE, TEXT, TOKENS, Schema
 
 PAD_ID, OOV_ID = 0, 1
 _JPEG_START, _JPEG_END = b"\xff\xd8", b"\xff\xd9"
+_PNG_START = b"\x89PNG\r\n\x1a\n"
+# What `tf.io.parse_example` raises for a damaged record. TensorFlow quotes the record, and where
+# its bytes are no UTF-8 the message itself cannot be decoded.
+PARSE_ERRORS = (tf.errors.InvalidArgumentError, UnicodeDecodeError)
 
 
 def parse_spec(schema: Schema, index_features: bool = False) -> dict[str, Any]:
@@ -45,9 +51,15 @@ def parse_spec(schema: Schema, index_features: bool = False) -> dict[str, Any]:
     return spec
 
 
-def describe_parse_error(error: tf.errors.InvalidArgumentError) -> str:
-    """What `tf.io.parse_example` misses in a record, without the names of TensorFlow's nodes."""
-    text = error.message.splitlines()[0]
+def describe_parse_error(error: Exception) -> str:
+    """What `tf.io.parse_example` misses in a record, without the names of TensorFlow's nodes.
+
+    Args:
+      error: one of PARSE_ERRORS.
+    """
+    if isinstance(error, UnicodeDecodeError):
+        return "content that fits the schema (Could not parse example input)"
+    text = error.message.splitlines()[0]  # type: ignore[attr-defined]
     reason = re.sub(r"^.*?\}\}\s*|\s*\[Op:.*$|^Name: .*?, ", "", text)
     return f"content that fits the schema ({reason})"
 
@@ -66,8 +78,12 @@ class PictureError(ValueError):
 
 @functools.cache
 def _opencv() -> Any:
+    # A picture of a few KB can claim gigabytes. OpenCV reads its limit when it is loaded.
+    os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(MAX_PIXELS))
     import cv2  # a table or a text need not wait for it
 
+    # What is wrong with a picture is said by `decode_pictures`.
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
     # The pool of `records.load` has a thread per core; threads of OpenCV's own would only crowd.
     cv2.setNumThreads(0)
     return cv2
@@ -102,25 +118,52 @@ def decode_pictures(
       `out`, or uint8 [n, S, S, channels].
 
     Raises:
-      PictureError: one is damaged, truncated, or of another format.
+      PictureError: one is damaged, truncated, of another format, or of more than MAX_PIXELS.
     """
     cv2 = _opencv()
-    colour = cv2.IMREAD_GRAYSCALE if channels == 1 else cv2.IMREAD_COLOR_RGB
     shape = (len(encoded), image_size, image_size, channels)
     targets: Any = recycled_inputs(shape, np.uint8) if out is None else out
     for row, data in enumerate(encoded):
-        # libjpeg fills a truncated picture with grey, and only warns.
-        if data[:2] == _JPEG_START and data[-2:] != _JPEG_END and _JPEG_END not in bytes(data):
-            raise PictureError(row, "its end is missing")
-        pixels = None
-        if len(data):
-            flags = colour | cv2.IMREAD_IGNORE_ORIENTATION
-            pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
-        if pixels is None:
-            raise PictureError(row, "expected JPEG or PNG")
+        pixels = _decode_picture(row, data, channels)
         size = (image_size, image_size)
         cv2.resize(pixels, size, dst=targets[row], interpolation=cv2.INTER_LINEAR)
     return targets
+
+
+def _decode_picture(row: int, data: Any, channels: int) -> np.ndarray:
+    """uint8 [H, W] or [H, W, 3] of one JPEG or PNG; errors as `decode_pictures`."""
+    cv2 = _opencv()
+    is_jpeg = data[:2] == _JPEG_START
+    # libjpeg fills a truncated picture with grey, and only warns.
+    if is_jpeg and data[-2:] != _JPEG_END and _JPEG_END not in bytes(data):
+        raise PictureError(row, "its end is missing")
+    # OpenCV knows a dozen other formats, whose decoders no picture of ours needs.
+    if not is_jpeg and data[: len(_PNG_START)] != _PNG_START:
+        raise PictureError(row, "expected JPEG or PNG")
+    if not is_jpeg and not _is_whole_png(data):
+        raise PictureError(row, "expected a whole PNG")
+    flags = cv2.IMREAD_GRAYSCALE if channels == 1 else cv2.IMREAD_COLOR_RGB
+    flags |= cv2.IMREAD_IGNORE_ORIENTATION
+    try:
+        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+    except cv2.error as error:
+        too_large = "MAX_IMAGE_PIXELS" in str(error)
+        reason = f"it has more than {MAX_PIXELS:,} pixels" if too_large else error.err
+        raise PictureError(row, str(reason)) from None
+    if pixels is None:
+        raise PictureError(row, f"expected a whole {'JPEG' if is_jpeg else 'PNG'}")
+    return pixels
+
+
+def _is_whole_png(data: Any) -> bool:
+    """Whether the chunks up to the last lie in the file: OpenCV allocates what a chunk claims."""
+    at = len(_PNG_START)
+    while at + 12 <= len(data):
+        kind, end = data[at + 4 : at + 8], at + 12 + int.from_bytes(data[at : at + 4])
+        if kind == b"IEND":
+            return end <= len(data)
+        at = end
+    return False
 
 
 def split_words(texts: tf.Tensor) -> tf.RaggedTensor:

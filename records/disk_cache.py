@@ -49,13 +49,15 @@ def open_stored(path: Path, shape: tuple[int, ...], dtype: Any, mapped: bool) ->
     can share its memory, which it does not with a read-only one.
     """
     try:
-        stored = np.load(path, mmap_mode="c" if mapped else None, allow_pickle=False)
-    except (OSError, ValueError, EOFError):
-        return None  # missing, or cut short: it is decoded anew
-    if stored.shape != shape or stored.dtype != dtype:
+        # Mapped first in any case: what a damaged header claims must not become an allocation.
+        stored = np.load(path, mmap_mode="c", allow_pickle=False)
+    except Exception:  # missing, or damaged, for which NumPy has some ten kinds of error
+        return None  # it is decoded anew
+    if stored.shape != shape or stored.dtype != dtype or not stored.flags.c_contiguous:
         return None
-    if mapped:
-        _read_ahead(stored)
+    if not mapped:
+        return np.array(stored)
+    _read_ahead(stored)
     return stored
 
 

@@ -16,6 +16,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from records.json_file import read_json
+
 FILE_NAME = "fingerprint.json"
 ALGORITHM = "sha256"
 _HASHED_BYTES = 16 * 2**20
@@ -72,11 +74,11 @@ def read_fingerprint(directory: str | os.PathLike[str]) -> dict[str, Any] | None
     """
     path = Path(directory) / FILE_NAME
     try:
-        fingerprint = json.loads(path.read_text(encoding="utf-8"))
-        shards = [
-            (s["name"], s["bytes"], s["mtime_ns"], s["sha256"]) for s in fingerprint["shards"]
-        ]
-        complete = bool(shards and fingerprint["content"])
+        fingerprint = read_json(path)
+        kinds = {"name": str, "bytes": int, "mtime_ns": int, "sha256": str}
+        fits = [type(s[k]) is kind for s in fingerprint["shards"] for k, kind in kinds.items()]
+        complete = bool(fits and all(fits)) and type(fingerprint["content"]) is str
+        json.dumps(fingerprint, ensure_ascii=False).encode()  # a lone surrogate is no text
     except FileNotFoundError:
         return None
     except (ValueError, KeyError, TypeError):
@@ -221,7 +223,7 @@ def _rebuild_hint(directory: str | os.PathLike[str]) -> str:
     """The command that builds a damaged set anew, as far as its own metadata still tell."""
     folder = Path(directory).absolute()
     try:
-        info = json.loads((folder / "dataset_info.json").read_text(encoding="utf-8"))
+        info = read_json(folder / "dataset_info.json")
         name, config = str(info["name"]), info.get("configName")
     except (OSError, ValueError, KeyError, TypeError):
         return "Build the set again, with --overwrite"

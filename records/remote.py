@@ -78,7 +78,8 @@ class RemoteSource:
             raise ConnectionError(
                 f"records/remote: a data service's dispatcher expected at {self.address}, received "
                 "no answer. Start it: python -m records.service dispatcher --port "
-                f"{self.address.rpartition(':')[2]}, and its workers (docs/data_service.md)"
+                f"{self.address.rpartition(':')[2]} --expose, and its workers "
+                "(docs/data_service.md)"
             )
 
     def __call__(
@@ -188,7 +189,7 @@ class RemoteChunks:
                     f"records/remote: data service at {self._address}: "
                     f"{stream.of or 'some'} workers expected, received {there or 'none'} within "
                     f"{FIND_SECONDS:.0f} s. Start the others: python -m records.service worker "
-                    f"--dispatcher {self._address} --index I --of {stream.of or 'N'}"
+                    f"--dispatcher {self._address} --index I --of {stream.of or 'N'} --expose"
                 )
             return
         address = stream.workers[self._number % stream.of]

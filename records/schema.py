@@ -6,12 +6,13 @@ A set is opened by directory (`tfds.builder_from_directory`): no builder is impo
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 from pathlib import Path
 from typing import Any
 
+from records.json_file import read_json
 from records.places import check_local
+from records.prepared import open_builder
 
 TABULAR, IMAGE, TOKENS, TEXT = "tabular", "image", "tokens", "text"
 # Where a set offers several inputs and names none, the first modality listed here wins.
@@ -158,8 +159,12 @@ def _config_name(info_file: Path, base: Path) -> str:
 def _default_config(base: Path) -> str | None:
     """The default config as TFDS stored it beside the configs, or the only one there is."""
     stored = base / ".config" / "metadata.json"
-    if stored.exists():
-        return json.loads(stored.read_text(encoding="utf-8")).get("default_config_name")
+    try:
+        name = read_json(stored)["default_config_name"]
+        if isinstance(name, str) and name == os.path.basename(name):
+            return name
+    except (OSError, ValueError, KeyError, TypeError):
+        pass  # none of TFDS's: the folders themselves may tell
     configs = {p.parent.parent.name for p in base.glob("*/*/dataset_info.json")}
     return configs.pop() if len(configs) == 1 else None
 
@@ -189,12 +194,12 @@ def read_schema(
 
     Raises:
       ValueError: no feature, or more than one, can be the input or the label, or a stored
-        encoding is not supported; the message lists the features there are.
+        encoding is not supported, and the message lists the features there are; or the metadata
+        are damaged.
     """
     import tensorflow_datasets as tfds
 
-    builder = tfds.builder_from_directory(directory)
-    info = builder.info
+    info = open_builder(directory).info
     features: dict[str, Any] = dict(info.features.items())
     metadata = dict(info.metadata or {})
     keys = info.supervised_keys if isinstance(info.supervised_keys, tuple) else (None, None)

@@ -1,10 +1,13 @@
 """Input on other machines: a `tf.data.service` dispatcher, and workers that make our chunks.
 
-    python -m records.service dispatcher --port 5050
-    python -m records.service worker --dispatcher HOST:5050 --index 0 --of 2 --data-dir DIR
-    python -m records.service local --workers 2 --data-dir DIR
+    python -m records.service dispatcher --port 5050 --expose
+    python -m records.service worker --dispatcher HOST:5050 --index 0 --of 2 --data-dir DIR --expose
+    python -m records.service local --workers 2 --data-dir DIR --expose
 
 A trainer uses them with `--data-service HOST:5050`. docs/data_service.md says what is promised.
+
+TensorFlow's servers listen on every network interface; which, cannot be set. Nothing is started
+before the user has agreed to that with `--expose`.
 """
 
 from __future__ import annotations
@@ -25,6 +28,7 @@ from records.quiet import import_tensorflow_quietly
 _DISPATCHER_SECONDS = 60
 # A trainer that went away: its work on the workers ends after a minute, not five.
 _FORGET_MS, _LOOK_MS = 60_000, 10_000
+_EVERYWHERE = "listening on every network interface"
 
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -38,6 +42,13 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     dispatcher = commands.add_parser("dispatcher", help="tells trainers which workers there are")
     worker = commands.add_parser("worker", help="reads, decodes and sends its share of the chunks")
     local = commands.add_parser("local", help="a dispatcher and some workers on this machine")
+    for command in (dispatcher, worker, local):
+        command.add_argument(
+            "--expose",
+            action="store_true",
+            help="agree that TensorFlow listens on every network interface, unauthenticated, and "
+            "runs what it is sent; needed",
+        )
     for command in (dispatcher, local):
         command.add_argument("--port", type=int, default=5050, help="its port (default: 5050)")
     worker.add_argument("--dispatcher", required=True, metavar="HOST:PORT")
@@ -78,7 +89,7 @@ def run_dispatcher(asked: argparse.Namespace, ended: threading.Event) -> int:
         job_gc_check_interval_ms=_LOOK_MS,
     )
     server = _start(lambda: service.DispatchServer(config), asked.port)
-    print(f"dispatcher ready at {server.target.partition('://')[2]}", flush=True)
+    print(f"dispatcher ready at {server.target.partition('://')[2]}, {_EVERYWHERE}", flush=True)
     _serve(server, ended)
     return 0
 
@@ -100,7 +111,7 @@ def run_worker(asked: argparse.Namespace, ended: threading.Event) -> int:
             raise ValueError(
                 f"records/service: a dispatcher expected at {asked.dispatcher}, received no "
                 f"answer for {_DISPATCHER_SECONDS} s. Start it: python -m records.service "
-                f"dispatcher --port {asked.dispatcher.rpartition(':')[2]}"
+                f"dispatcher --port {asked.dispatcher.rpartition(':')[2]} --expose"
             )
         if ended.wait(0.5):
             return 0
@@ -116,7 +127,9 @@ def run_worker(asked: argparse.Namespace, ended: threading.Event) -> int:
     )
     server = _start(lambda: service.WorkerServer(config), asked.port)
     worker.address = f"{asked.host}:{server._address.rpartition(':')[2]}"
-    print(f"worker {asked.index} of {asked.of} ready at {worker.address}", flush=True)
+    print(
+        f"worker {asked.index} of {asked.of} ready at {worker.address}, {_EVERYWHERE}", flush=True
+    )
     _serve(server, ended)
     return 0
 
@@ -125,11 +138,20 @@ def run_local(asked: argparse.Namespace, ended: threading.Event) -> int:
     """Runs a dispatcher and workers as processes of their own; all end when one does."""
     program = [sys.executable, "-m", "records.service"]
     data = ["--data-dir", asked.data_dir] if asked.data_dir else []
-    commands = [["dispatcher", "--port", str(asked.port)]]
+    commands = [["dispatcher", "--port", str(asked.port), "--expose"]]
     for index in range(asked.workers):
         which = ["--dispatcher", f"localhost:{asked.port}", "--index", str(index)]
         commands.append(
-            ["worker", *which, "--of", str(asked.workers), "--cache", asked.cache, *data]
+            [
+                "worker",
+                *which,
+                "--of",
+                str(asked.workers),
+                "--cache",
+                asked.cache,
+                "--expose",
+                *data,
+            ]
         )
     children = [subprocess.Popen([*program, *command]) for command in commands]
     try:
@@ -154,6 +176,7 @@ def _start(make: Callable[[], Any], port: int) -> Any:
     import tensorflow as tf
 
     try:
+        # On every interface, as TensorFlow will, but only asked for: nothing can connect to it.
         # gRPC would share the port with another server, and every other call would go there.
         with socket.socket() as taken:
             taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -164,6 +187,14 @@ def _start(make: Callable[[], Any], port: int) -> Any:
             f"records/service: port {port} expected to be free, received: {error}. End the other "
             "server, or name another --port"
         ) from None
+
+
+_REFUSAL = (
+    "records/service: --expose expected, received none. TensorFlow's data service listens on every "
+    "network interface (0.0.0.0; it cannot be bound to one), asks nobody who he is, and runs the "
+    "graphs that it is sent. Where every machine that can reach these ports is trusted, or a "
+    "firewall shuts them, add --expose"
+)
 
 
 def _serve(server: Any, ended: threading.Event) -> None:
@@ -180,6 +211,9 @@ def _serve(server: Any, ended: threading.Event) -> None:
 def main(arguments: list[str] | None = None) -> int:
     """Runs one server until SIGTERM or SIGINT; returns the exit code."""
     asked = parse_arguments(arguments)
+    if not asked.expose:
+        print(f"error: {_REFUSAL}", file=sys.stderr)
+        return 1
     ended = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: ended.set())

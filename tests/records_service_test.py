@@ -64,7 +64,7 @@ def address(synthetic_data_dir: Path) -> Iterator[str]:
     port = _free_port()
     process = _start(
         "records.service", "local", "--workers", "2", "--port", str(port),
-        "--data-dir", str(synthetic_data_dir),
+        "--data-dir", str(synthetic_data_dir), "--expose",
     )  # fmt: skip
     _wait_for(process, f"dispatcher ready at localhost:{port}")
     yield f"localhost:{port}"
@@ -196,10 +196,10 @@ def test_a_run_whose_worker_is_killed_stops_and_goes_on(
         return _start(
             "records.service", "worker", "--dispatcher", f"localhost:{port}",
             "--index", str(index), "--of", "2", "--port", str(ports[index]),
-            "--data-dir", str(synthetic_data_dir),
+            "--data-dir", str(synthetic_data_dir), "--expose",
         )  # fmt: skip
 
-    dispatcher = _start("records.service", "dispatcher", "--port", str(port))
+    dispatcher = _start("records.service", "dispatcher", "--port", str(port), "--expose")
     workers = [worker(0), worker(1)]
     settings = ["--epochs", "100", "--checkpoint-minutes", "0.01"]
     try:

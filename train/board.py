@@ -21,6 +21,7 @@ from records.schema import IMAGE, TABULAR, TOKENS
 from train.activations import draw_activations
 from train.config import TrainConfig
 from train.metrics import Metrics
+from train.writing import escape_cell
 
 _SAMPLES = 8
 # Enough to see that ids stand for words; never a whole lyric, which is its author's.
@@ -112,7 +113,7 @@ def _write_samples(data: Data, train: Examples) -> None:
     classes = [schema.class_names[label] for label in train.labels[numbers]]
     lines = [["class", *names], ["---"] * (1 + len(names))]
     lines += [[name, *row] for name, row in zip(classes, rows, strict=False)]
-    table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    table = "\n".join(f"| {' | '.join(map(escape_cell, line))} |" for line in lines)
     tf.summary.text("inputs", table)
 
 
@@ -127,4 +128,4 @@ def _first_words(data: Data, train: Examples, numbers: np.ndarray) -> list[str]:
     else:
         found = split_words(tf.constant(rows, tf.string))[:, :_WORDS].to_list()
         words = [[word.decode(errors="replace") for word in text] for text in found]
-    return [" ".join(text).replace("|", r"\|") + " ..." for text in words]
+    return [" ".join(text) + " ..." for text in words]

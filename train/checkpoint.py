@@ -9,11 +9,12 @@ from __future__ import annotations
 import io
 import json
 import os
-import zipfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from records.npz import read_arrays
 
 
 class CheckpointError(ValueError):
@@ -84,14 +85,10 @@ def read_checkpoint(folder: Path) -> tuple[dict[str, list[np.ndarray]], Any] | N
 
 
 def _read(path: Path) -> tuple[dict[str, list[np.ndarray]], Any]:
-    with zipfile.ZipFile(path) as file:
-        if damaged := file.testzip():  # first: NumPy believes a damaged header before the sum
-            raise CheckpointError(f"bad checksum of {damaged}")
+    stored = read_arrays(path)
     arrays: dict[str, dict[int, np.ndarray]] = {}
-    with np.load(path, allow_pickle=False) as stored:
-        state = json.loads(str(stored["state"]))
-        for name in stored.files:
-            group, _, number = name.partition("/")
-            if number:
-                arrays.setdefault(group, {})[int(number)] = stored[name]
+    state = json.loads(str(stored.pop("state")))
+    for name, array in stored.items():
+        group, _, number = name.partition("/")
+        arrays.setdefault(group, {})[int(number)] = array
     return {k: [g[i] for i in range(len(g))] for k, g in arrays.items()}, state

@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from records.describe_figures import plain
+
 
 def _figure(width: float, height: float, columns: int = 1, rows: int = 1) -> Any:
     import matplotlib
@@ -49,8 +51,8 @@ def draw_confusion(confusion: np.ndarray, names: tuple[str, ...], role: str) -> 
         colour = "white" if share[i, j] > 0.5 else "black"
         axis.text(j, i, f"{confusion[i, j]}", ha="center", va="center", color=colour)
     ticks = range(len(names))
-    axis.set_xticks(ticks, names, rotation=45, ha="right")
-    axis.set_yticks(ticks, names)
+    axis.set_xticks(ticks, plain(names), rotation=45, ha="right")
+    axis.set_yticks(ticks, plain(names))
     axis.set(xlabel="predicted", ylabel="true", title=f"{role}: examples")
     return _png(figure)
 
@@ -84,7 +86,7 @@ def draw_pictures(pictures: np.ndarray, titles: list[str]) -> bytes:
     figure, axes = _figure(2.4 * columns, 2.8 * rows, columns, rows)
     for axis in np.ravel(axes):
         axis.axis("off")
-    for axis, picture, title in zip(np.ravel(axes), pictures, titles):
+    for axis, picture, title in zip(np.ravel(axes), pictures, plain(titles)):
         axis.imshow(picture.squeeze(-1) if picture.shape[-1] == 1 else picture, cmap="gray")
         axis.set_title(title, fontsize=7)
     return _png(figure)

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-import json
+import types
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_origin, get_type_hints
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from train.config import TrainConfig
+from records.json_file import read_json
+from train.config import PRECISIONS, TrainConfig
 from train.model_input import ModelInput
 from train.precision import set_precision
 
@@ -47,9 +48,14 @@ class FinishedRun:
         try:
             return keras.models.load_model(file, compile=False, safe_mode=True)
         except Exception as error:  # zipfile, HDF5 and Keras raise some ten kinds
+            reason = f"{type(error).__name__}: {error}"
+            if (
+                "Python lambda" in reason or "`Lambda` layer" in reason
+            ):  # Keras would explain how to run it all the same
+                reason = "one with a Lambda layer, which is Python code and is not run"
             raise ValueError(
-                f"train/finished: {file} expected a Keras model, received {type(error).__name__}: "
-                f"{error}. Train again into another --run-dir"
+                f"train/finished: {file} expected a Keras model, received {reason}. Train again "
+                "into another --run-dir"
             ) from error
 
     def make_call(self) -> Any:
@@ -86,10 +92,9 @@ def open_run(path: str | Path) -> FinishedRun:
             f"train/finished: {path} expected a finished run, received one without "
             f"{' and '.join(missing)}. The python -m train.run command that began it goes on"
         )
-    names = {field.name for field in dataclasses.fields(TrainConfig)}
     return FinishedRun(
         path=path,
-        config=TrainConfig(**{k: v for k, v in stored.items() if k in names}),
+        config=_read_settings(path, stored),
         fingerprint=str(stored["data_fingerprint"]),
         precision=str(stored["resolved"]["precision"]),
         input=ModelInput.read(path),
@@ -104,14 +109,38 @@ def _read_config(path: Path) -> dict[str, Any]:
             f"train/finished: {path} expected a run folder, received {received}. {_HINT}"
         )
     try:
-        stored = json.loads(file.read_text(encoding="utf-8"))
-        stored["data_fingerprint"], stored["resolved"]["precision"]
+        stored = read_json(file)
+        precision = stored["resolved"]["precision"]
+        if precision not in PRECISIONS or type(stored["data_fingerprint"]) is not str:
+            raise ValueError(f"precision {precision!r}")
         return dict(stored)
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(
             f"train/finished: {file} expected the settings of a run, received something else "
             f"({type(error).__name__}: {error}). {_HINT}"
         ) from error
+
+
+def _read_settings(path: Path, stored: dict[str, Any]) -> TrainConfig:
+    """The settings of a run, each of the type that it has on the command line."""
+    hints = get_type_hints(TrainConfig)
+    settings = {name: value for name, value in stored.items() if name in hints}
+    for name, value in settings.items():
+        if not _is_of(hints[name], value):
+            raise ValueError(
+                f"train/finished: {path / 'config.json'} expected {name} of type {hints[name]}, "
+                f"received {value!r}. {_HINT}"
+            )
+    return TrainConfig(**settings)
+
+
+def _is_of(hint: Any, value: Any) -> bool:
+    """Whether a value out of JSON is of the type of a setting."""
+    if isinstance(hint, types.UnionType):
+        return any(_is_of(one, value) for one in get_args(hint))
+    if get_origin(hint) is tuple:
+        return isinstance(value, list) and all(type(one) is get_args(hint)[0] for one in value)
+    return type(value) is hint or (hint is float and type(value) is int)
 
 
 def probabilities(logits: np.ndarray) -> np.ndarray:

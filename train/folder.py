@@ -13,6 +13,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from records.json_file import read_json
 from train.config import TrainConfig
 from train.writing import write_atomically
 
@@ -90,7 +91,18 @@ class RunFolder:
     def finished_metrics(self) -> dict[str, Any] | None:
         """The metrics of a finished run, or None."""
         file = self.path / "metrics.json"
-        return json.loads(file.read_text(encoding="utf-8")) if file.exists() else None
+        if not file.exists():
+            return None
+        try:
+            found = read_json(file)
+            if not isinstance(found, dict):
+                raise ValueError(f"a {type(found).__name__}")
+        except ValueError as error:
+            raise ValueError(
+                f"train/folder: {file} expected the metrics of a run, received something else "
+                f"({error}). Remove it, and the same command writes it anew"
+            ) from error
+        return found
 
     def write_text(self, name: str, text: str) -> None:
         """Writes a text file atomically."""
@@ -115,7 +127,10 @@ class RunFolder:
         if not file.exists():
             return None
         try:
-            return dict(json.loads(file.read_text(encoding="utf-8")))
+            found = read_json(file)
+            if not isinstance(found, dict) or not isinstance(found.get("resolved", {}), dict):
+                raise ValueError("no settings")
+            return found
         except ValueError as error:
             raise ValueError(
                 f"train/folder: {file} expected JSON, received something else ({error}). "

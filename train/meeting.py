@@ -37,7 +37,7 @@ def meet(addresses: tuple[str, ...], index: int, seconds: float) -> None:
     name = hashlib.sha256(",".join(addresses).encode()).hexdigest()[:16]
     host, _, port = addresses[0].rpartition(":")
     if index == 0:
-        missing = _listen(int(port), name, set(range(1, len(addresses))), deadline)
+        missing = _listen(host, int(port), name, set(range(1, len(addresses))), deadline)
     else:
         missing = _report(host, int(port), f"{name} {index}\n".encode(), deadline)
     if missing:
@@ -48,15 +48,22 @@ def meet(addresses: tuple[str, ...], index: int, seconds: float) -> None:
         )
 
 
-def _listen(port: int, name: str, expected: set[int], deadline: float) -> set[int]:
-    """Tells all workers to go once all have come; returns those that have not."""
+def make_server(host: str, port: int) -> socket.socket:
+    """Listens where `host` says: on this machine alone for `localhost` and 127.*, else everywhere.
+
+    Not on the address that a name stands for here: some systems map their own to 127.0.1.1.
+    """
+    if host == "localhost" or host.startswith("127."):
+        return socket.create_server(("127.0.0.1" if host == "localhost" else host, port))
     dual = socket.has_dualstack_ipv6()
     family = socket.AF_INET6 if dual else socket.AF_INET
+    return socket.create_server(("", port), family=family, dualstack_ipv6=dual)
+
+
+def _listen(host: str, port: int, name: str, expected: set[int], deadline: float) -> set[int]:
+    """Tells all workers to go once all have come; returns those that have not."""
     came: dict[int, socket.socket] = {}
-    with (
-        contextlib.ExitStack() as stack,
-        socket.create_server(("", port), family=family, dualstack_ipv6=dual) as server,
-    ):
+    with contextlib.ExitStack() as stack, make_server(host, port) as server:
         server.settimeout(0.2)
         while came.keys() != expected:
             if time.monotonic() > deadline:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from records.data import Data
+from records.json_file import read_json
 from records.schema import IMAGE, TABULAR, TEXT, TOKENS
 from train.folder import RunFolder
 
@@ -77,6 +78,18 @@ class ModelInput:
             folder.write_text(VOCABULARY, "".join(f"{word}\n" for word in words))
         folder.write_text(FILE_NAME, json.dumps(fields, indent=2, ensure_ascii=False) + "\n")
 
+    def check(self) -> None:
+        """Raises ValueError for values that no run writes."""
+        if self.modality not in (TABULAR, IMAGE, TOKENS, TEXT) or not self.class_names:
+            raise ValueError(f"modality {self.modality!r}, {len(self.class_names)} classes")
+        if self.text_rule not in (None, "clean", "basic", "words"):
+            raise ValueError(f"text_rule {self.text_rule!r}")
+        if not isinstance(self.dataset, str) or not isinstance(self.language, str | None):
+            raise ValueError(f"dataset {self.dataset!r}, language {self.language!r}")
+        sizes = (self.image_size, self.channels, self.sequence_length)
+        if any(type(size) is not int or not 0 <= size < 2**31 for size in sizes):
+            raise ValueError(f"sizes {sizes}")
+
     @classmethod
     def read(cls, run: Path) -> ModelInput:
         """Reads what `write` left.
@@ -85,13 +98,16 @@ class ModelInput:
           ValueError: the run folder holds none.
         """
         try:
-            fields: dict[str, Any] = json.loads((run / FILE_NAME).read_text(encoding="utf-8"))
+            fields: dict[str, Any] = dict(read_json(run / FILE_NAME))
             file = run / VOCABULARY
             words = file.read_bytes().decode() if file.exists() else ""
-            fields["vocabulary"] = words.split("\n")[:-1]
-            for name in ("class_names", "feature_names", "vocabulary"):
+            for name in ("class_names", "feature_names"):
+                if type(fields[name]) is not list or not all(type(n) is str for n in fields[name]):
+                    raise ValueError(f"{name} that are no list of texts")
                 fields[name] = tuple(fields[name])
-            return cls(**fields)
+            found = cls(**fields, vocabulary=tuple(words.split("\n")[:-1]))
+            found.check()
+            return found
         except (OSError, ValueError, TypeError, KeyError) as error:
             raise ValueError(
                 f"train/model_input: {run / FILE_NAME} expected what a finished run of this "

@@ -97,10 +97,15 @@ def predict(path: str | Path, source: Path, output: Path, column: str = "text") 
     if unusable:
         print(f"{len(unusable):,} of {total:,} could not be read and were left out:")
         for name, reason in unusable:
-            print(f"  {name}: {reason}")
+            print(f"  {shown(name)}: {reason}")
     if not count:
         print(f"error: {source}: nothing in it could be read", file=sys.stderr)
     return 0 if count else 1
+
+
+def shown(name: str) -> str:
+    """A name in one line: what would move a terminal's cursor stands as an escape."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in name)
 
 
 def predict_items(

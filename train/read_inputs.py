@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import math
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -177,7 +178,8 @@ def _pictures(path: Path) -> Items:
     files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
     base = path if path.is_dir() else path.parent
     for file in files:
-        name = file.relative_to(base).as_posix()
+        # Linux's names are bytes: what is no UTF-8 in them could be neither printed nor written.
+        name = os.fsencode(file.relative_to(base).as_posix()).decode(errors="backslashreplace")
         try:
             yield name, file.read_bytes()
         except OSError as error:

@@ -10,14 +10,14 @@ split that was not evaluated stays empty.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from pathlib import Path
 from typing import Any
 
+from records.json_file import read_json
 from records.quiet import import_tensorflow_quietly
 from train.cross_validate import format_table
-from train.writing import write_atomically
+from train.writing import escape_cell, write_atomically
 
 _ROLES = ("train", "validation", "test", "test-new")
 _HEAD = (
@@ -159,7 +159,7 @@ def _name(run: dict[str, Any]) -> str:
 
 
 def _row(cells: list[Any]) -> str:
-    return "| " + " | ".join(map(str, cells)) + " |"
+    return "| " + " | ".join(escape_cell(str(cell)) for cell in cells) + " |"
 
 
 def _accuracy(metrics: dict[str, Any] | None) -> str:
@@ -172,7 +172,7 @@ def _pair(metrics: dict[str, Any] | None) -> str:
 
 def _read(file: Path) -> dict[str, Any]:
     try:
-        found = json.loads(file.read_text(encoding="utf-8"))
+        found = read_json(file)
         found["dataset"], found["systems"]
         return dict(found)
     except (ValueError, KeyError, TypeError) as error:
@@ -186,15 +186,24 @@ def _read_run(folder: Path) -> dict[str, Any]:
     from train.finished import open_run
 
     open_run(folder)  # the error of a folder that is no finished run
-    config, metrics = (
-        json.loads((folder / name).read_text(encoding="utf-8"))
-        for name in ("config.json", "metrics.json")
-    )
+    config, metrics = (_read_object(folder / name) for name in ("config.json", "metrics.json"))
     found = {
-        file.parent.name.removeprefix("evaluation-"): json.loads(file.read_text(encoding="utf-8"))
+        file.parent.name.removeprefix("evaluation-"): _read_object(file)
         for file in sorted(folder.glob("evaluation-*/evaluation.json"))
     }
     return {"config": config, "metrics": metrics, "evaluations": found}
+
+
+def _read_object(file: Path) -> dict[str, Any]:
+    try:
+        found = read_json(file)
+        if not isinstance(found, dict):
+            raise ValueError(f"a {type(found).__name__}")
+    except ValueError as error:
+        raise ValueError(
+            f"train/results: {file} expected what a run wrote, received something else ({error})"
+        ) from error
+    return found
 
 
 if __name__ == "__main__":

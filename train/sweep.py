@@ -19,6 +19,7 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from records.json_file import read_json
 from records.quiet import import_tensorflow_quietly
 from train.config import TrainConfig, add_flags, normalise_flags
 from train.writing import write_atomically
@@ -233,7 +234,13 @@ def _claim(config: SweepConfig, runner: TrialRunner) -> None:
     }
     file = config.folder / "sweep.json"
     if file.exists():
-        stored = json.loads(file.read_text(encoding="utf-8"))
+        try:
+            stored = dict(read_json(file))
+        except (ValueError, TypeError) as error:
+            raise ValueError(
+                f"train/sweep: {file} expected the settings of a sweep, received something else "
+                f"({error}). Choose another --sweep-dir"
+            ) from error
         differing = [key for key in asked if stored.get(key) != asked[key]]
         if differing:
             raise ValueError(

@@ -36,6 +36,11 @@ _EXAMPLE = (
 )
 
 
+# What a value of TF_CONFIG that is no cluster may raise.
+_NO_CLUSTER = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
+_ADDRESS = re.compile(r"\S+:\d{1,5}")
+
+
 class WorkerDied(RuntimeError):
     """Another worker of the run ended or fell silent, or did not come."""
 
@@ -189,9 +194,13 @@ def _from_tf_config(text: str) -> Workers:
             raise ValueError(f"jobs {sorted(cluster)}")
         before = 0 if task["type"] == "chief" else len(cluster.get("chief", []))
         addresses = (*cluster.get("chief", []), *cluster.get("worker", []))
+        wrong = [a for a in addresses if not (type(a) is str and _ADDRESS.fullmatch(a))]
+        if wrong:
+            raise ValueError(f"address {wrong[0]!r}, not HOST:PORT")
         index = before + int(task["index"])
-        cluster[task["type"]][int(task["index"])]
-    except (ValueError, KeyError, TypeError, IndexError) as error:
+        if not 0 <= int(task["index"]) < len(cluster[task["type"]]):
+            raise ValueError(f"index {task['index']} of {len(cluster[task['type']])}")
+    except _NO_CLUSTER as error:
         raise ValueError(
             f"train/workers: TF_CONFIG expected the addresses of `worker` (and `chief`) and this "
             f"process's task, received {text!r} ({error!r}). {_EXAMPLE}"

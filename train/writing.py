@@ -1,4 +1,4 @@
-"""Files that appear whole under their final name, or not at all."""
+"""Files that appear whole under their final name, or not at all; texts that stay in their cell."""
 
 from __future__ import annotations
 
@@ -14,3 +14,8 @@ def write_atomically(path: Path, data: bytes) -> None:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def escape_cell(text: str) -> str:
+    """A text as one cell of a table in Markdown, whatever is in it."""
+    return " ".join(text.split()).replace("|", r"\|").replace("<", "&lt;")

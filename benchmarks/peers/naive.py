@@ -28,7 +28,10 @@ from protocol import Batch, serve
 
 def _tables(request: dict[str, Any]) -> tf.data.Dataset:
     folder = Path(request["folder"])
-    arrays = np.load(folder / "features.npy"), np.load(folder / "labels.npy")
+    arrays = (
+        np.load(folder / "features.npy", allow_pickle=False),
+        np.load(folder / "labels.npy", allow_pickle=False),
+    )
     dataset = tf.data.Dataset.from_tensor_slices(arrays).shuffle(request["count"])
     return dataset.batch(request["global_batch_size"])
 
@@ -62,7 +65,7 @@ def _texts(request: dict[str, Any]) -> tf.data.Dataset:
         output_sequence_length=request["input_shape"][0],
         vocabulary=words,
     )
-    arrays = texts, np.load(folder / "labels.npy")
+    arrays = texts, np.load(folder / "labels.npy", allow_pickle=False)
     dataset = tf.data.Dataset.from_tensor_slices(arrays).shuffle(request["count"])
     dataset = dataset.batch(request["global_batch_size"])
     # The layer gives int64: cast to what is asked for.

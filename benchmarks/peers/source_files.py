@@ -12,14 +12,17 @@ import numpy as np
 def read_examples(request: dict[str, Any]) -> Iterator[tuple[Any, int]]:
     """(input, label) of each example: a JPEG's bytes, float32 [F], or int32 ids, not padded."""
     folder = Path(request["folder"])
-    labels = np.load(folder / "labels.npy").tolist()
+    labels = np.load(folder / "labels.npy", allow_pickle=False).tolist()
     if request["modality"] == "image":
         for number, label in enumerate(labels):
             yield picture_file(request, number, label).read_bytes(), label
     elif request["modality"] == "tabular":
-        yield from zip(np.load(folder / "features.npy"), labels, strict=True)
+        yield from zip(np.load(folder / "features.npy", allow_pickle=False), labels, strict=True)
     else:
-        ids, offsets = np.load(folder / "ids.npy"), np.load(folder / "offsets.npy")
+        ids, offsets = (
+            np.load(folder / "ids.npy", allow_pickle=False),
+            np.load(folder / "offsets.npy", allow_pickle=False),
+        )
         yield from zip(np.split(ids, offsets[1:-1]), labels, strict=True)
 
 

@@ -32,7 +32,7 @@ cv2.setNumThreads(0)  # the pipeline has the threads
 def prepare(request: dict[str, Any]) -> Callable[[], Iterator[Batch]]:
     """Makes the pipeline; nothing is converted."""
     folder, size = Path(request["folder"]), request["global_batch_size"]
-    labels = np.load(folder / "labels.npy")
+    labels = np.load(folder / "labels.npy", allow_pickle=False)
     read = _reader(request, folder, labels)
 
     def shuffled() -> Iterator[np.ndarray]:
@@ -59,11 +59,11 @@ def _reader(
 ) -> Callable[[np.ndarray], np.ndarray]:
     """What turns rows int [b] into inputs."""
     if request["modality"] == "tabular":
-        features = np.load(folder / "features.npy", mmap_mode="r")
+        features = np.load(folder / "features.npy", mmap_mode="r", allow_pickle=False)
         return lambda rows: features[rows]
     if request["modality"] == "tokens":
-        ids = np.load(folder / "ids.npy", mmap_mode="r")
-        offsets = np.load(folder / "offsets.npy")
+        ids = np.load(folder / "ids.npy", mmap_mode="r", allow_pickle=False)
+        offsets = np.load(folder / "offsets.npy", allow_pickle=False)
         return lambda rows: pad([ids[offsets[i] : offsets[i + 1]] for i in rows])
     height, width, channels = request["input_shape"]
     pixels = "gray" if channels == 1 else "rgb24"

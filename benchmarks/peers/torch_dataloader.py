@@ -26,7 +26,7 @@ class Pictures(Dataset):
 
     def __init__(self, request: dict[str, Any]):
         self.request, self.shape = request, request["input_shape"]
-        self.labels = np.load(f"{request['folder']}/labels.npy").tolist()
+        self.labels = np.load(f"{request['folder']}/labels.npy", allow_pickle=False).tolist()
         by = {"opencv": opencv_picture, "pillow": pillow_picture}
         self.decode = by[request["decoder"]].decode
 
