@@ -8,6 +8,8 @@ import json
 import time
 from typing import Any
 
+from records.data import Data
+from records.examples import Examples
 from records.fingerprint import check_fingerprint
 from records.places import check_local
 from records.schema import Schema, read_schema
@@ -15,7 +17,6 @@ from train import report
 from train.config import TrainConfig
 from train.folder import RunFolder
 from train.loop import Loop, make_predictor
-from train.metrics import Metrics
 from train.prepare import prepare
 from train.resolve import check_rows, resolve, resolve_hardware
 from train.setup import (
@@ -79,6 +80,17 @@ def _train_and_evaluate(config: TrainConfig, cluster: Cluster, began: float) -> 
         return _train_in(folder, config, schema, cluster, fingerprint, began)
 
 
+def _open(
+    config: TrainConfig, schema: Schema, cluster: Cluster
+) -> tuple[Data, str, dict[str, Examples]]:
+    """As `open_examples`; all workers must find the same damage, which the chief names."""
+    data, level, examples = open_examples(config, schema, cluster)
+    cluster.check_same("damaged records", json.dumps(data.damage()))
+    if cluster.is_chief:
+        report.print_damage(schema, data.damage())
+    return data, level, examples
+
+
 def _train_in(
     folder: RunFolder,
     config: TrainConfig,
@@ -103,10 +115,7 @@ def _train_in(
     if cluster.is_chief:
         report.print_dataset_note(schema)
         report.print_header(config, schema, cluster, hardware, folder.path)
-    data, level, examples = open_examples(config, schema, cluster)
-    cluster.check_same("damaged records", json.dumps(data.damage()))
-    if cluster.is_chief:
-        report.print_damage(schema, data.damage())
+    data, level, examples = _open(config, schema, cluster)
     block = resolve_shuffle_block(config, level, examples["train"], cluster)
     hardware = folder.keep_resolved({"shuffle_block": block})
     training = build_training(config, hardware, data, level, examples, cluster)
@@ -124,10 +133,11 @@ def _train_in(
         )
         loop = Loop(stage, training, cluster, folder, loop.state)
         loop.run()
-    results: dict[str, Metrics] = {}
-    for role in ("validation", "test"):
-        if role in training.examples:
-            results[role] = make_predictor(config, training, role, cluster).metrics()
+    results = {
+        role: make_predictor(config, training, role, cluster).metrics()
+        for role in ("validation", "test")
+        if role in training.examples
+    }
     progress = loop.state.progress
     seconds = progress.seconds | {"setup": setup_seconds}
     found = report.RunResult(
