@@ -17,6 +17,7 @@ from train import report
 from train.config import TrainConfig
 from train.folder import RunFolder
 from train.loop import Loop, make_predictor
+from train.metrics import Metrics
 from train.prepare import prepare
 from train.resolve import check_rows, resolve, resolve_hardware
 from train.setup import (
@@ -91,6 +92,17 @@ def _open(
     return data, level, examples
 
 
+def _agree_on_hardware(folder: RunFolder, config: TrainConfig, cluster: Cluster) -> dict[str, Any]:
+    """What `auto` became, at the first start of the run; the same for all workers."""
+    here = resolve_hardware(config, cluster)
+    hardware = folder.keep_resolved(here)
+    if config.xla is None and cluster.num_replicas > 1 and not here["xla"]:
+        hardware["xla"] = False  # begun on one replica, where all can be compiled
+    said = json.dumps(hardware, sort_keys=True)
+    cluster.check_same("precision and XLA (name --precision and --xla)", said)
+    return hardware
+
+
 def _train_in(
     folder: RunFolder,
     config: TrainConfig,
@@ -106,12 +118,7 @@ def _train_in(
         if cluster.is_chief:
             report.print_summary(finished, folder.path, again=True)
         return finished
-    here = resolve_hardware(config, cluster)
-    hardware = folder.keep_resolved(here)
-    if config.xla is None and cluster.num_replicas > 1 and not here["xla"]:
-        hardware["xla"] = False  # begun on one replica, where all can be compiled
-    said = json.dumps(hardware, sort_keys=True)
-    cluster.check_same("precision and XLA (name --precision and --xla)", said)
+    hardware = _agree_on_hardware(folder, config, cluster)
     if cluster.is_chief:
         report.print_dataset_note(schema)
         report.print_header(config, schema, cluster, hardware, folder.path)
@@ -133,7 +140,7 @@ def _train_in(
         )
         loop = Loop(stage, training, cluster, folder, loop.state)
         loop.run()
-    results = {
+    results: dict[str, Metrics] = {
         role: make_predictor(config, training, role, cluster).metrics()
         for role in ("validation", "test")
         if role in training.examples
