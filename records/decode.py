@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import importlib.metadata
-import os
 import re
 from collections.abc import Sequence
 from typing import Any
@@ -78,8 +77,6 @@ class PictureError(ValueError):
 
 @functools.cache
 def _opencv() -> Any:
-    # A picture of a few KB can claim gigabytes. OpenCV reads its limit when it is loaded.
-    os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(MAX_PIXELS))
     import cv2  # a table or a text need not wait for it
 
     # What is wrong with a picture is said by `decode_pictures`.
@@ -134,36 +131,62 @@ def _decode_picture(row: int, data: Any, channels: int) -> np.ndarray:
     """uint8 [H, W] or [H, W, 3] of one JPEG or PNG; errors as `decode_pictures`."""
     cv2 = _opencv()
     is_jpeg = data[:2] == _JPEG_START
+    kind = "JPEG" if is_jpeg else "PNG"
     # libjpeg fills a truncated picture with grey, and only warns.
     if is_jpeg and data[-2:] != _JPEG_END and _JPEG_END not in bytes(data):
         raise PictureError(row, "its end is missing")
     # OpenCV knows a dozen other formats, whose decoders no picture of ours needs.
     if not is_jpeg and data[: len(_PNG_START)] != _PNG_START:
         raise PictureError(row, "expected JPEG or PNG")
-    if not is_jpeg and not _is_whole_png(data):
-        raise PictureError(row, "expected a whole PNG")
+    # A picture of a few KB can claim gigabytes, and OpenCV's own limit can be set only before it is
+    # loaded, by whoever that is.
+    width, height = _jpeg_size(data) if is_jpeg else _png_size(data)
+    if width * height > MAX_PIXELS:
+        received = f"{width:,} x {height:,} pixels, of {MAX_PIXELS:,} at most"
+        raise PictureError(row, f"it has {received}")
+    if not width * height:
+        raise PictureError(row, f"expected a whole {kind}")
     flags = cv2.IMREAD_GRAYSCALE if channels == 1 else cv2.IMREAD_COLOR_RGB
     flags |= cv2.IMREAD_IGNORE_ORIENTATION
     try:
         pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     except cv2.error as error:
-        too_large = "MAX_IMAGE_PIXELS" in str(error)
-        reason = f"it has more than {MAX_PIXELS:,} pixels" if too_large else error.err
-        raise PictureError(row, str(reason)) from None
+        raise PictureError(row, f"expected a whole {kind} ({error.err})") from None
     if pixels is None:
-        raise PictureError(row, f"expected a whole {'JPEG' if is_jpeg else 'PNG'}")
+        raise PictureError(row, f"expected a whole {kind}")
     return pixels
 
 
-def _is_whole_png(data: Any) -> bool:
-    """Whether the chunks up to the last lie in the file: OpenCV allocates what a chunk claims."""
+def _jpeg_size(data: Any) -> tuple[int, int]:
+    """(width, height) as libjpeg finds them: by the first frame header; (0, 0) without one."""
+    at = 2
+    while at + 9 <= len(data):
+        if data[at] != 0xFF:  # libjpeg looks for the next marker, too
+            at += 1
+            continue
+        marker = data[at + 1]
+        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
+            return int.from_bytes(data[at + 7 : at + 9]), int.from_bytes(data[at + 5 : at + 7])
+        if marker in (0x00, 0xFF):
+            at += 1
+        elif marker == 0x01 or 0xD0 <= marker <= 0xD8:  # those without content
+            at += 2
+        else:
+            at += 2 + int.from_bytes(data[at + 2 : at + 4])
+    return 0, 0
+
+
+def _png_size(data: Any) -> tuple[int, int]:
+    """(width, height); (0, 0) where not all chunks lie in the file: OpenCV would allocate them."""
     at = len(_PNG_START)
+    if data[at + 4 : at + 8] != b"IHDR":
+        return 0, 0
     while at + 12 <= len(data):
         kind, end = data[at + 4 : at + 8], at + 12 + int.from_bytes(data[at : at + 4])
-        if kind == b"IEND":
-            return end <= len(data)
+        if kind == b"IEND" and end <= len(data):
+            return int.from_bytes(data[16:20]), int.from_bytes(data[20:24])
         at = end
-    return False
+    return 0, 0
 
 
 def split_words(texts: tf.Tensor) -> tf.RaggedTensor:

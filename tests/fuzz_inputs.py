@@ -20,6 +20,7 @@ from PIL import Image
 from builders.fetal_health.table import FEATURE_NAMES, LABEL_COLUMN
 from models.torch_weights import _MAGIC, _PROTOCOL
 from records.framing import masked_crc
+from records.schema import IMAGE, TABULAR
 from train.config import TrainConfig
 from train.model_input import ModelInput
 
@@ -168,21 +169,25 @@ def make_torch_file() -> bytes:
     return out.getvalue()
 
 
-def make_run_folder(path: Path, features: tuple[str, ...] = ("a", "b", "c")) -> Path:
-    """A folder as a finished run of a small table leaves it, untrained."""
+def make_run_folder(path: Path, modality: str = TABULAR) -> Path:
+    """A folder as a finished run leaves it, untrained: of three columns or of 8x8 grey pictures."""
     path.mkdir(parents=True)
     settings = json.loads(TrainConfig(model="mlp_small").to_json())
     settings |= {"data_fingerprint": "0" * 64, "resolved": {"precision": "float32"}}
     (path / "config.json").write_text(json.dumps(settings))
     (path / "metrics.json").write_text(json.dumps({"test": {"accuracy": 0.5, "loss": 1.0}}))
-    wanted = ModelInput("a_set/1.0.0", "tabular", ("low", "high"), features)
+    common = ("a_set/1.0.0", modality, ("low", "high"))
+    wanted = ModelInput(*common, feature_names=("a", "b", "c"))
+    if modality == IMAGE:
+        wanted = ModelInput(*common, image_size=8, channels=1)
     fields = {k: v for k, v in vars(wanted).items() if k != "vocabulary"}
     (path / "model_input.json").write_text(json.dumps(fields))
-    small_model(len(features)).save(path / "model.keras")
+    small_model((8, 8, 1) if modality == IMAGE else (3,)).save(path / "model.keras")
     return path
 
 
-def small_model(features: int = 3) -> keras.Model:
+def small_model(shape: tuple[int, ...] = (3,)) -> keras.Model:
     """Logits of two classes."""
-    inputs = keras.Input((features,))
-    return keras.Model(inputs, keras.layers.Dense(2, name="logits")(inputs), name="small")
+    inputs = keras.Input(shape)
+    flat = keras.layers.Flatten()(inputs) if len(shape) > 1 else inputs
+    return keras.Model(inputs, keras.layers.Dense(2, name="logits")(flat), name="small")

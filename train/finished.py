@@ -49,9 +49,8 @@ class FinishedRun:
             return keras.models.load_model(file, compile=False, safe_mode=True)
         except Exception as error:  # zipfile, HDF5 and Keras raise some ten kinds
             reason = f"{type(error).__name__}: {error}"
-            if (
-                "Python lambda" in reason or "`Lambda` layer" in reason
-            ):  # Keras would explain how to run it all the same
+            # Keras would explain how to run it all the same.
+            if "Python lambda" in reason or "`Lambda` layer" in reason:
                 reason = "one with a Lambda layer, which is Python code and is not run"
             raise ValueError(
                 f"train/finished: {file} expected a Keras model, received {reason}. Train again "
