@@ -173,7 +173,12 @@ class RecordsBuilder(  # type: ignore[call-arg]
             self._reuse(request)
             return
         storage.check_writable(final.parent, self.place)
-        with storage.lock(final.parent, self.place), self._old_copy_kept(final):
+        writes_to = [str(final.parent), *([tempfile.gettempdir()] * self.is_synthetic)]
+        with (
+            storage.full_disk_explained(writes_to, self.place),
+            storage.lock(final.parent, self.place),
+            self._old_copy_kept(final),
+        ):
             self._check_file_format(file_format)
             self._check_request(request)
             if request.download_mode == tfds.download.GenerateMode.UPDATE_DATASET_INFO:

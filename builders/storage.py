@@ -8,6 +8,7 @@ replaced set comes back when its successor fails, and two builds of one set keep
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import re
@@ -19,6 +20,9 @@ from pathlib import Path
 from etils import epath
 
 _ASIDE_PREFIX = "replaced."
+# What a full disk, a used-up quota and a limit on file sizes say. TFDS passes on the text alone.
+_FULL = tuple(os.strerror(n) for n in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG))
+_held: set[Path] = set()  # directories whose lock this process holds
 
 
 class GuardedPath(type(epath.Path("/"))):  # type: ignore[misc]
@@ -33,9 +37,13 @@ class GuardedPath(type(epath.Path("/"))):  # type: ignore[misc]
 
         Raises:
           FileNotFoundError: there is no such directory, and `missing_ok` is False.
+          RuntimeError: another build of this set is running, whose result this may be.
         """
+        path = Path(self)
         if self.is_dir():
-            set_aside(Path(self))
+            held = path.parent in _held
+            with contextlib.nullcontext() if held else lock(path.parent, "builders/storage"):
+                set_aside(path)
         elif not missing_ok:
             raise FileNotFoundError(os.fspath(self))
 
@@ -119,6 +127,33 @@ def lock(directory: Path, place: str) -> Iterator[None]:
                 f"{place}: another build writes to {directory} at this moment. "
                 "Wait until it ends, then run this command again"
             ) from None
+        _held.add(directory)
         yield
     finally:
+        _held.discard(directory)
         os.close(handle)
+
+
+@contextlib.contextmanager
+def full_disk_explained(directories: list[str], place: str) -> Iterator[None]:
+    """Turns what libraries raise on a full disk into one error that says what to do.
+
+    Args:
+      directories: where the block writes.
+      place: first words of the error.
+
+    Raises:
+      OSError: a disk was full; other errors of the block are left as they are.
+    """
+    try:
+        yield
+    except Exception as error:
+        reason = next((text for text in _FULL if text in str(error)), None)
+        if reason is None:
+            raise
+        free = [f"{d} ({shutil.disk_usage(d).free:,} bytes free)" for d in directories]
+        raise OSError(
+            f"{place}: expected room for the set in {' and '.join(free)}, received: {reason}. "
+            "Nothing of this build is left, and a set that stood there before is kept. Make room, "
+            "or choose another disk with --data_dir (for temporary files: TMPDIR)"
+        ) from error

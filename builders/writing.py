@@ -61,6 +61,45 @@ class NumberedExamples:
         return map(self.make, self.numbers)
 
 
+class SourcedKey(str):
+    """A key that knows where its example stands in the source files.
+
+    Attributes:
+      source: such as `FILE, line 7`.
+    """
+
+    source: str
+
+    def __new__(cls, key: str, source: str) -> SourcedKey:
+        """The key `key` of what stands at `source`."""
+        made = super().__new__(cls, key)
+        made.source = source
+        return made
+
+    def __getnewargs__(self) -> tuple[str, str]:  # type: ignore[override]
+        return str(self), self.source
+
+
+class _UniqueKeys:
+    """The keys of a split so far: TFDS names repeated ones by a hash, once all is written."""
+
+    def __init__(self, split: str):
+        self._split = split
+        self._seen: dict[str, tuple[int, str]] = {}
+
+    def add(self, key: str) -> None:
+        """Raises ValueError where the key has come before."""
+        here = len(self._seen) + 1, getattr(key, "source", "")
+        before = self._seen.setdefault(str(key), here)
+        if before is not here:
+            places = (source or f"example {number}" for number, source in (before, here))
+            raise ValueError(
+                f"builders/writing: split {self._split!r}: keys of examples expected to be unique, "
+                f"received {str(key)!r} for {' and for '.join(places)}. Remove one of them, or "
+                "give each a key of its own in the builder"
+            )
+
+
 class _StableSerializer(example_serializer.ExampleSerializer):
     """Serialises the features in the order of their names.
 
@@ -90,14 +129,15 @@ def write_split(
 
     Args:
       name: of the split.
-      examples: (key, example); `NumberedExamples` are encoded on one process per core that this
-        one may use.
+      examples: (key, example), keys unique; `NumberedExamples` are encoded on one process per
+        core that this one may use.
       features: of the set.
       filename_template: of the shards.
       request: number of shards, and the most examples.
 
     Raises:
       ValueError, TypeError: an example does not fit the features; the message shows it.
+      ValueError: two examples have one key; names both, by `SourcedKey.source` where it is known.
       RuntimeError: a worker process was killed.
     """
     info = features.get_serialized_info()
@@ -128,7 +168,10 @@ def write_split(
         ignore_duplicates=request.ignore_duplicates,
     )
     shown = {"desc": f"Generating {name} examples...", "unit": " examples", "total": total}
+    keys = _UniqueKeys(name)
     for key, data in tfds.core.utils.tqdm(pairs, leave=False, mininterval=1.0, **shown):
+        if not request.ignore_duplicates:
+            keys.add(key)
         shards.write(key, data)
     try:
         lengths, size = shards.finalize()

@@ -14,6 +14,7 @@ import tensorflow_datasets as tfds
 from builders.base import RecordsBuilder
 from builders.brain_tumor_mri import splits, synthetic
 from builders.brain_tumor_mri.pictures import FOLDERS, LABEL_NAMES, Picture, read_pictures
+from builders.writing import SourcedKey
 
 KAGGLE_NAME = "sartajbhuvaji/brain-tumor-classification-mri"
 HOMEPAGE = f"https://www.kaggle.com/datasets/{KAGGLE_NAME}"
@@ -76,7 +77,7 @@ class Builder(RecordsBuilder):
         """Yields the pictures, which `read_pictures` has already decoded and checked."""
         for picture in pictures:
             yield (
-                picture.filename,
+                SourcedKey(picture.filename, str(source / picture.filename)),
                 {
                     "image": io.BytesIO((source / picture.filename).read_bytes()),
                     "label": picture.label,

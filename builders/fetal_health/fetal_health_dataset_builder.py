@@ -12,6 +12,7 @@ import tensorflow_datasets as tfds
 from builders.base import RecordsBuilder
 from builders.fetal_health import synthetic
 from builders.fetal_health.table import FEATURE_NAMES, FILE_NAME, LABEL_NAMES, Table, read_table
+from builders.writing import SourcedKey
 
 KAGGLE_NAME = "andrewmvd/fetal-health-classification"
 HOMEPAGE = f"https://www.kaggle.com/datasets/{KAGGLE_NAME}"
@@ -62,6 +63,6 @@ class Builder(RecordsBuilder):
         for row in rows:
             name = f"row-{row + 1:06d}"
             yield (
-                name,
+                SourcedKey(name, f"{table.path}, line {table.lines[row]}"),
                 {"features": table.features[row], "label": int(table.labels[row]), "id": name},
             )

@@ -48,11 +48,15 @@ class Table:
       features: float32 [N, 21], columns in the order of FEATURE_NAMES, in the file's units.
       labels: int64 [N], 0 to 2, numbers into LABEL_NAMES.
       is_test: bool [N], rows of the test split.
+      path: of the file.
+      lines: int64 [N], line of each row in the file.
     """
 
     features: np.ndarray
     labels: np.ndarray
     is_test: np.ndarray
+    path: Path
+    lines: np.ndarray
 
 
 def read_table(path: Path) -> Table:
@@ -79,7 +83,7 @@ def read_table(path: Path) -> Table:
             f"{_PLACE}: {path}: expected enough distinct rows for a train and a test split, "
             f"received {len(labels)}"
         )
-    return Table(values, labels, is_test)
+    return Table(values, labels, is_test, path, text.index.to_numpy(np.int64))
 
 
 def split_rows(features: np.ndarray, labels: np.ndarray) -> np.ndarray:

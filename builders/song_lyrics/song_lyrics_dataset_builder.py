@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from builders.base import SYNTHETIC, RecordsBuilder
-from builders.writing import NumberedExamples
+from builders.writing import NumberedExamples, SourcedKey
 from records import cleaning
 
 from . import songs, synthetic, tables
@@ -110,7 +110,7 @@ class Builder(RecordsBuilder):
         return {
             split: self._generate_examples(
                 [i for i, its_split in enumerate(splits) if its_split == split],
-                lambda i: self._example(table.songs[i], final_ids, genre_names),
+                lambda i: self._example(table, i, final_ids, genre_names),
             )
             for split in songs.SPLITS
             if split in splits
@@ -148,11 +148,16 @@ class Builder(RecordsBuilder):
         return NumberedExamples(numbers, make)
 
     def _example(
-        self, song: songs.Song, final_ids: dict[str, np.ndarray], genre_names: list[str]
+        self,
+        table: songs.SongTable,
+        number: int,
+        final_ids: dict[str, np.ndarray],
+        genre_names: list[str],
     ) -> tuple[str, dict[str, Any]]:
+        song = table.songs[number]
         genres = [genre in song.artist.genres for genre in genre_names]
         return (
-            song.id,
+            SourcedKey(song.id, f"{table.path}, row {song.row}"),
             {
                 "text": song.text,
                 **{name: final_ids[name][ids] for name, ids in song.ids.items()},

@@ -30,6 +30,7 @@ class Song:
       artist: the artist of the first row of this song.
       content: hash of its words, 16 bytes.
       ids: {feature: provisional token ids, int32 [T]}.
+      row: number of its row in the lyrics file, from 1; a lyric takes many lines.
     """
 
     id: str
@@ -37,15 +38,17 @@ class Song:
     artist: tables.Artist
     content: bytes
     ids: dict[str, np.ndarray]
+    row: int
 
 
 @dataclasses.dataclass(frozen=True)
 class SongTable:
-    """All songs in file order, the vocabularies of their ids, and the counts of rows."""
+    """All songs of the lyrics file `path` in its order, vocabularies and counts of rows."""
 
     songs: list[Song]
     vocabularies: dict[str, Vocabulary]
     drops: tables.Drops
+    path: Path
 
 
 def read(
@@ -78,15 +81,15 @@ def read(
     vocabularies = {"token_ids": Vocabulary(), "token_ids_basic": Vocabulary()}
     # Read a little ahead, so that the cores that clean do not wait for the file.
     rows, ahead = itertools.tee(rows)
-    texts = (text for _, _, text in ahead)
+    texts = (text for *_, text in ahead)
     tokens = progress(cleaning.both_tokens(texts, num_processes, language))
     songs = _unique_songs(rows, tokens, artists, vocabularies, drops)
     tables.check_enough(len(songs), drops, lyrics)
-    return SongTable(songs, vocabularies, drops)
+    return SongTable(songs, vocabularies, drops, lyrics)
 
 
 def _unique_songs(
-    rows: Iterable[tuple[str, str, str]],
+    rows: Iterable[tuple[int, str, str, str]],
     tokens: Iterator[tuple[list[str], list[str]]],
     artists: dict[str, tables.Artist],
     vocabularies: dict[str, Vocabulary],
@@ -95,7 +98,7 @@ def _unique_songs(
     songs: list[Song] = []
     by_link: dict[str, int] = {}
     by_content: dict[bytes, int] = {}
-    for (artist_link, link, text), (clean, basic) in zip(rows, tokens, strict=True):
+    for (row, artist_link, link, text), (clean, basic) in zip(rows, tokens, strict=True):
         if not clean:
             drops.reasons[tables.NO_WORDS] += 1
             continue
@@ -114,7 +117,7 @@ def _unique_songs(
             for (name, vocabulary), words in zip(vocabularies.items(), (clean, basic), strict=True)
         }
         identity = link or f"{artist_link}#{content.hex()}"
-        songs.append(Song(identity, text, artists[artist_link], content, ids))
+        songs.append(Song(identity, text, artists[artist_link], content, ids, row))
     return songs
 
 

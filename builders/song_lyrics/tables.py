@@ -99,7 +99,7 @@ def read_artists(path: Path) -> dict[str, Artist]:
 
 def read_songs(
     path: Path, artists: dict[str, Artist], language: Sequence[str], drops: Drops
-) -> Iterator[tuple[str, str, str]]:
+) -> Iterator[tuple[int, str, str, str]]:
     """Yields the rows of the lyrics file that have words and a genre, in file order.
 
     Args:
@@ -109,7 +109,7 @@ def read_songs(
       drops: counts of rows, which this adds to.
 
     Yields:
-      `ALink`, `SLink` and `Lyric` (the lyric as it came).
+      The row's number in the file, from 1, `ALink`, `SLink` and `Lyric` (the lyric as it came).
 
     Raises:
       ValueError: a column is missing, the file is not a CSV table, or it holds no row of the
@@ -123,7 +123,8 @@ def read_songs(
         for chunk in chunks:
             rows = chunk[[*needed, column]].fillna("").rename(columns={column: "language"})
             usable = _usable_rows(rows, artists, language, drops)[list(needed)]
-            yield from zip(*(usable[name].tolist() for name in needed), strict=True)
+            numbers = (usable.index + 1).tolist()
+            yield from zip(numbers, *(usable[name].tolist() for name in needed), strict=True)
     if not drops.language_rows:
         found = ", ".join(f"{name or '(none)'} {n}" for name, n in drops.languages.most_common(8))
         raise ValueError(
