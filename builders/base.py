@@ -46,8 +46,9 @@ class RecordsBuilder(  # type: ignore[call-arg]
         """Makes a builder; arguments as for any TFDS builder.
 
         Raises:
-          ValueError: `file_format` is not tfrecord.
+          ValueError: `file_format` is not tfrecord, or `data_dir` is an address of an object store.
         """
+        check_local(kwargs.get("data_dir"), "--data_dir")
         self._check_file_format(file_format)
         self._synthetic_dir: Path | None = None
         self._manual_dir_given = False
@@ -162,7 +163,6 @@ class RecordsBuilder(  # type: ignore[call-arg]
           RuntimeError: another build of this config is running.
         """
         request = download_config or tfds.download.DownloadConfig()
-        check_local(self.data_dir, "--data_dir")
         check_local(request.manual_dir, "--manual_dir")
         final = Path(self.data_dir)
         reuse = request.download_mode == tfds.download.GenerateMode.REUSE_DATASET_IF_EXISTS

@@ -80,24 +80,23 @@ class SourcedKey(str):
         return str(self), self.source
 
 
-class _UniqueKeys:
-    """The keys of a split so far: TFDS names repeated ones by a hash, once all is written."""
+def _check_keys(split: str, pairs: Iterable[tuple[str, bytes]]) -> Iterator[tuple[str, bytes]]:
+    """Passes pairs on; raises ValueError at a key that has come before.
 
-    def __init__(self, split: str):
-        self._split = split
-        self._seen: dict[str, tuple[int, str]] = {}
-
-    def add(self, key: str) -> None:
-        """Raises ValueError where the key has come before."""
-        here = len(self._seen) + 1, getattr(key, "source", "")
-        before = self._seen.setdefault(str(key), here)
+    TFDS names such keys by a hash, once all is written.
+    """
+    seen: dict[str, tuple[int, str]] = {}
+    for key, data in pairs:
+        here = len(seen) + 1, getattr(key, "source", "")
+        before = seen.setdefault(str(key), here)
         if before is not here:
             places = (source or f"example {number}" for number, source in (before, here))
             raise ValueError(
-                f"builders/writing: split {self._split!r}: keys of examples expected to be unique, "
+                f"builders/writing: split {split!r}: keys of examples expected to be unique, "
                 f"received {str(key)!r} for {' and for '.join(places)}. Remove one of them, or "
                 "give each a key of its own in the builder"
             )
+        yield key, data
 
 
 class _StableSerializer(example_serializer.ExampleSerializer):
@@ -118,6 +117,15 @@ class _Serialised(example_serializer.Serializer):
         return example
 
 
+def _finalize(shards: Any, name: str) -> tuple[list[int], int]:
+    """Writes what the writer of a split holds: (examples of each shard, bytes)."""
+    try:
+        return shards.finalize()  # type: ignore[no-any-return]
+    except Exception as error:
+        tfds.core.utils.reraise(error, prefix=f"Failed to finalize writing of split {name!r}: ")
+        raise  # not reached: `reraise` raises
+
+
 def write_split(
     name: str,
     examples: Iterable[_KeyExample],
@@ -136,8 +144,8 @@ def write_split(
       request: number of shards, and the most examples.
 
     Raises:
-      ValueError, TypeError: an example does not fit the features; the message shows it.
-      ValueError: two examples have one key; names both, by `SourcedKey.source` where it is known.
+      ValueError, TypeError: an example does not fit the features; the message shows it. Or two
+        have one key; names both, by `SourcedKey.source` where they have it.
       RuntimeError: a worker process was killed.
     """
     info = features.get_serialized_info()
@@ -151,6 +159,7 @@ def write_split(
             tfds.core.utils.reraise(error, prefix=f"Failed to encode example:\n{example}\n")
             raise  # not reached: `reraise` raises
 
+    pairs: Iterable[tuple[str, bytes]]
     most, total = request.max_examples_per_split, None
     if isinstance(examples, NumberedExamples):
         numbers, make = examples.numbers[:most], examples.make
@@ -168,15 +177,10 @@ def write_split(
         ignore_duplicates=request.ignore_duplicates,
     )
     shown = {"desc": f"Generating {name} examples...", "unit": " examples", "total": total}
-    keys = _UniqueKeys(name)
+    pairs = pairs if request.ignore_duplicates else _check_keys(name, pairs)
     for key, data in tfds.core.utils.tqdm(pairs, leave=False, mininterval=1.0, **shown):
-        if not request.ignore_duplicates:
-            keys.add(key)
         shards.write(key, data)
-    try:
-        lengths, size = shards.finalize()
-    except Exception as error:
-        tfds.core.utils.reraise(error, prefix=f"Failed to finalize writing of split {name!r}: ")
+    lengths, size = _finalize(shards, name)
     return tfds.core.SplitInfo(
         name=name, shard_lengths=lengths, num_bytes=size, filename_template=filename_template
     )

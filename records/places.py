@@ -1,34 +1,36 @@
-"""Which places data and runs can lie in: file systems that this machine has mounted."""
+"""Where data and run folders may lie: on a file system of this machine, or mounted to it."""
 
 from __future__ import annotations
 
 import os
 import re
 
-_COPY = {"gs": "gcloud storage cp -r {place} .", "s3": "aws s3 cp --recursive {place} ."}
-_MOUNT = {"gs": "gcsfuse BUCKET FOLDER", "s3": "mount-s3 BUCKET FOLDER"}
+_SCHEME = re.compile(r"([a-z][a-z0-9+.-]+):/", re.IGNORECASE)
+# Commands that copy, and that mount, by the scheme of an address.
+_COMMANDS = {
+    "gs": ("gcloud storage cp -r {} DIR", "gcsfuse BUCKET DIR"),
+    "s3": ("aws s3 cp --recursive {} DIR", "mount-s3 BUCKET DIR"),
+}
 
 
-def check_local(place: str | os.PathLike[str] | None, flag: str) -> None:
-    """Refuses addresses such as gs://bucket/folder.
-
-    Records are read by their byte offsets from several threads, caches are mapped into memory, and
-    files appear whole by renaming them: object stores have none of the three.
+def check_local(path: str | os.PathLike[str] | None, flag: str) -> None:
+    """Refuses an address of an object store.
 
     Args:
-      place: a path, an address, or None.
-      flag: that named it.
+      path: of a file or folder; None passes.
+      flag: what received it, such as `--data-dir`.
 
     Raises:
-      ValueError: it is an address; names what to do instead.
+      ValueError: it has a scheme, such as `gs://`; says why, and how to copy or mount it.
     """
-    found = re.match(r"([A-Za-z][A-Za-z0-9+.-]+)://", os.fspath(place or ""))
-    if found is None:
+    match = _SCHEME.match(os.fspath(path)) if path is not None else None
+    if match is None or path is None:
         return
-    scheme = found[1].lower()
-    ways = [table[scheme].format(place=place) for table in (_COPY, _MOUNT) if scheme in table]
+    received = re.sub(r":/+", "://", os.fspath(path), count=1)  # `Path` makes one slash of two
+    copy, mount = _COMMANDS.get(match[1].lower(), ("", ""))
+    how = f": {copy.format(received)}, or {mount}" if copy else ""
     raise ValueError(
-        f"records/places: {flag} expected a folder of a mounted file system, received {place}: "
-        "records are read by offset, caches are mapped into memory and files are renamed, which an "
-        f"object store cannot do. Copy it or mount it: {' or '.join(ways) or 'with its own tools'}"
+        f"records/places: {flag} expected a folder of a local or mounted file system, received "
+        f"{received}. Records are read one by one at their offsets, and files are renamed and "
+        f"locked, which an object store cannot do. Copy or mount it first{how}; then name DIR"
     )

@@ -110,9 +110,11 @@ def find_directory(dataset: str, data_dir: str | None = None) -> str:
       FileNotFoundError: no prepared set lies there; the message gives the command that
         prepares one.
     """
+    check_local(dataset, "dataset")
+    check_local(data_dir, "--data-dir")
+    check_local(os.environ.get("TFDS_DATA_DIR"), "$TFDS_DATA_DIR") if not data_dir else None
     if (Path(dataset) / "dataset_info.json").exists():
         return str(Path(dataset))
-    check_local(data_dir or dataset, "the data directory")
     root = default_data_dir(data_dir)
     name, *rest = dataset.split("/")
     if not name or len(rest) > 2 or ".." in rest:

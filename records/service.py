@@ -23,6 +23,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from records.places import check_local
 from records.quiet import import_tensorflow_quietly
 
 _DISPATCHER_SECONDS = 60
@@ -221,6 +222,7 @@ def main(arguments: list[str] | None = None) -> int:
     if asked.command != "local":
         import_tensorflow_quietly()
     try:
+        check_local(getattr(asked, "data_dir", None), "--data-dir")
         return run(asked, ended)
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)

@@ -1,4 +1,4 @@
-"""Builds that are killed, crowded out or fed with doubles: the old set or the new one, no litter."""
+"""Builds that are killed, crowded out or fed with doubles: the old set or the new, no litter."""
 
 from __future__ import annotations
 
@@ -165,7 +165,7 @@ def test_doubled_rows_of_a_table_are_named_with_their_lines(
     """Row numbers cannot repeat, so the keys are made to: as a builder by ids of a column would."""
     prepared = _build(tmp_path / "data")
     content = _content(prepared)
-    generate = fetal_health.Builder._generate_examples
+    generate: Any = fetal_health.Builder._generate_examples
 
     def doubled(self: Any, table: Any, rows: np.ndarray) -> Iterator[Any]:
         for n, (key, example) in enumerate(generate(self, table, rows)):

@@ -280,15 +280,6 @@ def test_a_memory_budget_that_is_too_small_takes_the_next_level(
             np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("flag", ["--data-dir", "--run-dir"])
-@pytest.mark.parametrize("place", ["gs://bucket/data", "s3://bucket/data"])
-def test_object_stores_are_refused(flag: str, place: str, capsys: Any) -> None:
-    assert main([f"{flag}={place}"]) == 1
-    message = capsys.readouterr().err
-    assert place in message and "mount" in message
-    record_fault(f"{flag} {place[:5]}...", message, "refused before anything is done")
-
-
 _WRITE = """
 import sys
 from pathlib import Path

@@ -35,11 +35,17 @@ def _writer(folder: str) -> Any:
 
 
 def write_scalars(run_dir: Path, row: dict[str, Any]) -> None:
-    """Writes the figures of an epoch, such as `learning_rate` and `examples_per_s`."""
-    with _writer(str(run_dir / "tensorboard")).as_default(step=row["epoch"]):
+    """Writes the figures of an epoch, such as `learning_rate` and `examples_per_s`.
+
+    Raises:
+      tf.errors.OpError: they cannot be written.
+    """
+    writer = _writer(str(run_dir / "tensorboard"))
+    with writer.as_default(step=row["epoch"]):
         for name, value in row.items():
             if name != "epoch":
                 tf.summary.scalar(name, value)
+    writer.flush()
 
 
 def write_pages(

@@ -12,6 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from records.json_file import read_json
+from records.places import check_local
 from train.config import PRECISIONS, TrainConfig
 from train.model_input import ModelInput
 from train.precision import set_precision
@@ -83,6 +84,7 @@ def open_run(path: str | Path) -> FinishedRun:
     Raises:
       ValueError: it is none, or the run is unfinished; the message names the command that mends.
     """
+    check_local(path, "RUN")
     path = Path(path)
     stored = _read_config(path)
     missing = [name for name in ("metrics.json", "model.keras") if not (path / name).exists()]

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from records.json_file import read_json
+from records.places import check_local
 from train.config import TrainConfig
 from train.writing import write_atomically
 
@@ -33,8 +34,9 @@ class RunFolder:
 
         Raises:
           ValueError: it belongs to a run with other settings or other data, says which differ; or
-            it cannot be made; or another process trains in it.
+            it cannot be made; or another process trains in it; or an address of an object store.
         """
+        check_local(path, "--run-dir")
         self.path = Path(path)
         self._is_chief = is_chief
         self._check_folder(config, fingerprint)

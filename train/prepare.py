@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from records.places import check_local
 from records.schema import default_data_dir, find_directory
 
 _ROOT = Path(__file__).resolve().parent.parent
@@ -39,6 +40,7 @@ def prepare(dataset: str, data_dir: str | None, manual_dir: str | None) -> str:
       FileNotFoundError: the set is neither prepared nor one of this project's.
       ValueError: `tfds build` failed; its own message stands before this one.
     """
+    check_local(manual_dir, "--manual-dir")
     try:
         return find_directory(dataset, data_dir)
     except FileNotFoundError:

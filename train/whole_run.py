@@ -11,7 +11,6 @@ from typing import Any
 from records.data import Data
 from records.examples import Examples
 from records.fingerprint import check_fingerprint
-from records.places import check_local
 from records.schema import Schema, read_schema
 from train import report
 from train.config import TrainConfig
@@ -40,13 +39,10 @@ def train_and_evaluate(config: TrainConfig) -> dict[str, Any]:
 
     Raises:
       FileNotFoundError: the set is not there and cannot be prepared.
-      ValueError: settings that do not fit the data, the hardware or the run folder; a place that is
-        no folder of a mounted file system.
+      ValueError: settings that do not fit the data, the hardware or the run folder.
       WorkerDied: another worker of the run is gone.
     """
     began = time.perf_counter()
-    for place in ("data_dir", "manual_dir", "run_dir"):
-        check_local(getattr(config, place), f"--{place.replace('_', '-')}")
     set_up_devices(config.cpu_devices, config.deterministic)
     cluster = make_cluster(config.strategy, config.cpu_devices)
     with cluster.workers.watched() if cluster.workers else contextlib.nullcontext():
