@@ -14,12 +14,15 @@ import dataclasses
 import math
 import os
 import pickle
+import pickletools
+import reprlib
 from typing import Any, BinaryIO
 
 import numpy as np
 
 _MAGIC = 0x1950A86A20F9469CFC6C
 _PROTOCOL = 1001
+_PICKLE_PROTOCOL = 2  # what PyTorch wrote with
 _DTYPES = {
     "DoubleStorage": "<f8",
     "FloatStorage": "<f4",
@@ -86,7 +89,7 @@ class _MakeTensor:
         shape, stride = tuple(shape), tuple(stride)
         numbers = (offset, *shape, *stride)
         if len(shape) != len(stride) or any(type(n) is not int or n < 0 for n in numbers):
-            raise _Refused(f"a tensor of shape {shape}, stride {stride}, offset {offset}")
+            raise _Refused(f"a tensor of {reprlib.repr((shape, stride, offset))}")
         return _Tensor(storage, offset, shape, stride)
 
 
@@ -104,16 +107,23 @@ class _TensorUnpickler(pickle.Unpickler):
 
     def persistent_load(self, pid: Any) -> _Storage:
         if not (isinstance(pid, tuple) and len(pid) == 6 and pid[0] == "storage"):
-            raise _Refused(f"the reference {pid!r}")
+            raise _Refused(f"the reference {reprlib.repr(pid)}")
         _, dtype, key, _, numel, view = pid
         if dtype not in _DTYPES.values() or type(key) is not str or view is not None:
-            raise _Refused(f"the storage {pid!r}")
+            raise _Refused(f"the storage {reprlib.repr(pid)}")
         if type(numel) is not int or numel < 0:
-            raise _Refused(f"a storage of {numel!r} elements")
+            raise _Refused(f"a storage of {reprlib.repr(numel)} elements")
         return _Storage(key, dtype, numel)
 
 
 def _unpickle(file: BinaryIO) -> Any:
+    start = file.tell()
+    # Read as text first: the unpickler makes a table as long as the largest number under which an
+    # object is to be remembered, and buffers as large as a frame claims to be.
+    for count, (code, argument, _) in enumerate(pickletools.genops(file)):
+        if code.proto > _PICKLE_PROTOCOL or ("PUT" in code.name and int(argument) > count):
+            raise _Refused(f"the instruction {code.name} {reprlib.repr(argument)}")
+    file.seek(start)
     return _TensorUnpickler(file).load()
 
 
@@ -183,7 +193,7 @@ def _read(file: BinaryIO, file_bytes: int) -> dict[str, np.ndarray]:
     expected: dict[str, _Storage] = {}
     for name, tensor in state.items():
         if type(name) is not str or not isinstance(tensor, _Tensor):
-            raise _Refused(f"an entry {name!r} that is no tensor")
+            raise _Refused(f"an entry {reprlib.repr(name)} that is no tensor")
         if expected.setdefault(tensor.storage.key, tensor.storage) != tensor.storage:
             raise _Refused(f"storage {tensor.storage.key} with two types or lengths")
     storages = _read_storages(file, expected, file_bytes)
@@ -211,7 +221,7 @@ def read_state_dict(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
         except _Refused as error:
             detail = str(error)
         except _DAMAGE as error:
-            detail = f"a damaged file ({error!r})"
+            detail = f"a damaged file ({type(error).__name__})"
     raise ValueError(
         f"models/torch_weights: {os.fspath(path)}: expected a legacy PyTorch state dict (tensors "
         f"only), received {detail}"

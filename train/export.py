@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import os
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from train.finished import FinishedRun
 
 _BATCH = 64
+_PATTERN = re.compile(r"[*?\[\\]")
 
 
 def parse_arguments(arguments: list[str]) -> argparse.Namespace:
@@ -70,6 +72,11 @@ def export(run: FinishedRun, output: Path) -> None:
 
     from train.served import Served
 
+    if wrong := _PATTERN.findall(str(output.absolute())):
+        raise ValueError(
+            f"train/export: --output {output} expected a path without {' '.join(wrong)}, which "
+            "TensorFlow takes for a pattern when it loads a model. Choose another --output"
+        )
     if output.exists() and not (output / "saved_model.pb").exists():
         raise ValueError(
             f"train/export: --output {output} expected a new name or an earlier export, received "
