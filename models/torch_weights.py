@@ -121,7 +121,7 @@ def _unpickle(file: BinaryIO) -> Any:
     # Read as text first: the unpickler makes a table as long as the largest number under which an
     # object is to be remembered, and buffers as large as a frame claims to be.
     for count, (code, argument, _) in enumerate(pickletools.genops(file)):
-        if code.proto > _PICKLE_PROTOCOL or ("PUT" in code.name and int(argument) > count):
+        if code.proto > _PICKLE_PROTOCOL or ("PUT" in code.name and int(argument or 0) > count):
             raise _Refused(f"the instruction {code.name} {reprlib.repr(argument)}")
     file.seek(start)
     return _TensorUnpickler(file).load()

@@ -11,7 +11,6 @@ import hashlib
 import io
 import os
 import threading
-import zipfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from records.framing import FOOTER_BYTES, HEADER_BYTES, check_records, damage, scan_shard
+from records.npz import read_arrays
 from records.schema import IMAGE, TEXT, TOKENS, Schema, read_schema
 
 _RUN_BYTES = 8 * 2**20  # read at once
@@ -278,11 +278,11 @@ def _parse(
     """The features of records; names the first one whose content does not fit the schema."""
     import tensorflow as tf
 
-    from records.decode import describe_parse_error
+    from records.decode import PARSE_ERRORS, describe_parse_error
 
     try:
         return dict(tf.io.parse_example(tf.constant(payloads, tf.string), spec))
-    except tf.errors.InvalidArgumentError as error:
+    except PARSE_ERRORS as error:
         if len(numbers) > 1:
             for i in range(len(numbers)):
                 _parse(index, numbers[i : i + 1], payloads[i : i + 1], spec)
@@ -341,13 +341,35 @@ def read_stored_index(schema: Schema, split: str) -> RecordIndex | None:
     An index of other features, of another number of records or a damaged one counts as none.
     """
     try:
-        with np.load(_index_path(schema, split), allow_pickle=False) as stored:
-            if str(stored["key"]) != _content_key(schema):
-                return None
-            arrays = {name: stored[name] for name in _ARRAYS}
-    except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile):
+        stored = read_arrays(_index_path(schema, split))
+        if str(stored["key"]) != _content_key(schema):
+            return None
+        arrays: dict[str, Any] = {name: stored[name] for name in _ARRAYS}
+    except (OSError, KeyError, ValueError):
         return None
-    shard_bytes = arrays.pop("shard_bytes")
-    paths, count = schema.shards[split], schema.split_counts[split]
-    fits = len(shard_bytes) == len(paths) and {len(a) for a in arrays.values()} == {count}
-    return RecordIndex(paths=paths, shard_bytes=shard_bytes, **arrays) if fits else None
+    index = RecordIndex(paths=schema.shards[split], **arrays)
+    return index if _is_possible(index, schema.split_counts[split]) else None
+
+
+def _is_possible(index: RecordIndex, count: int) -> bool:
+    """Whether the arrays are as `build_index` makes them, and lie within the shards.
+
+    The file's sums say that it is as it was written, not that we wrote it.
+    """
+    kinds = {field.name: "i" for field in dataclasses.fields(index)}
+    kinds |= {"group": "u", "is_grey": "b"}
+    for name in _ARRAYS:
+        array = getattr(index, name)
+        length = len(index.paths) if name == "shard_bytes" else count
+        if array.shape != (length,) or array.dtype.kind != kinds[name]:
+            return False
+    inside = np.isin(index.shard, np.arange(len(index.paths))).all()
+    if not inside or (np.diff(index.shard) < 0).any():
+        return False
+    limits = index.shard_bytes[index.shard]
+    room = limits - HEADER_BYTES - FOOTER_BYTES
+    inside = (index.length >= 0) & (index.length <= room) & (index.offset >= 0)
+    inside &= index.offset <= room - index.length
+    inside &= (index.input_start >= 0) & (index.input_bytes >= 0)
+    inside &= index.input_start <= index.length - np.minimum(index.input_bytes, index.length)
+    return bool(inside.all())

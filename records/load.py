@@ -22,7 +22,7 @@ from typing import Any, TypeVar
 import numpy as np
 import tensorflow as tf
 
-from records.decode import PictureError, describe_parse_error, parse_spec
+from records.decode import PARSE_ERRORS, PictureError, describe_parse_error, parse_spec
 from records.index import RecordIndex, RecordReader, record_damage
 from records.schema import IMAGE, TEXT, TOKENS, Schema
 
@@ -135,7 +135,7 @@ class Loader:
         """The features of records; names the first one whose content does not fit the schema."""
         try:
             return self.parse_serialised(tf.constant(payloads.tolist(), tf.string))
-        except tf.errors.InvalidArgumentError as error:
+        except PARSE_ERRORS as error:
             if len(numbers) == 1:
                 raise record_damage(
                     self.index, int(numbers[0]), describe_parse_error(error)
