@@ -210,9 +210,17 @@ def test_a_pickle_in_weights_is_not_run(tmp_path: Path, monkeypatch: Any) -> Non
         file.write_bytes(evil)
         with pytest.raises(ValueError, match="tensors only"):
             read_state_dict(file)
-    file.write_bytes(pickle.dumps(_Evil()))
+    file.write_bytes(pickle.dumps(_Evil(), 2))
     with pytest.raises(ValueError, match="the global posix.system") as error:
         read_state_dict(file)
+    evil = pickle.dumps(_Evil(), 2)
+    bombs = [evil[:2] + b"r\xff\xff\xff\x7f" + evil[2:], b"\x80\x04\x95" + b"\xff" * 7 + b"\x00."]
+    before = _peak_kilobytes()
+    for bomb in bombs:  # a table of 2**31 entries, a frame of 2**56 bytes
+        file.write_bytes(bomb)
+        with pytest.raises(ValueError, match="the instruction (LONG_BINPUT|FRAME)"):
+            read_state_dict(file)
+    assert _peak_kilobytes() - before < 100_000
     assert not (tmp_path / "evil").exists()
     record_fault("weights that are a program", str(error.value), REFUSED, tmp_path)
 
