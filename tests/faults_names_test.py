@@ -107,7 +107,7 @@ def test_ids_and_genres_of_any_kind_are_read(tmp_path: Path) -> None:
     known = tables.read_artists(artists)
     assert known[link].genres == ('Ro|ck "n" <Roll>',)
     songs = list(tables.read_songs(lyrics, known, ("en",), tables.Drops()))
-    assert songs == [(link, "../../etc", "la\nla")]
+    assert songs == [(1, link, "../../etc", "la\nla")]
 
 
 def test_class_names_of_any_kind_are_shown() -> None:

@@ -25,7 +25,7 @@ COMMANDS: dict[str, tuple[Callable[[list[str]], int], list[str]]] = {
     "records.describe": (describe.main, ["fetal_health", f"--data-dir={GS}"]),
     "records.diagnose": (diagnose.main, ["--dataset=fetal_health", f"--data-dir={S3}"]),
     "records.verify": (verify.main, [GS]),
-    "records.service": (service.main, ["local", "--workers=1", f"--data-dir={GS}"]),
+    "records.service": (service.main, ["local", "--workers=1", "--expose", f"--data-dir={GS}"]),
 }
 
 
