@@ -15,6 +15,7 @@ from typing import Any
 
 from benchmarks.child import ChildError
 from benchmarks.result_file import check_output
+from records.interrupt import interrupted
 from records.quiet import import_tensorflow_quietly
 from train.config import normalise_flags
 
@@ -135,8 +136,7 @@ def main(arguments: list[str] | None = None) -> int:
         return 1
     except KeyboardInterrupt:
         kept = f"the finished parts are in {partial}" if partial.exists() else "nothing was written"
-        print(f"interrupted; {kept}", file=sys.stderr)
-        return 130
+        return interrupted(f"interrupted; {kept}")
 
 
 def run(options: argparse.Namespace, arguments: list[str]) -> int:

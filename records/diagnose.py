@@ -24,6 +24,7 @@ import dataclasses
 import sys
 from typing import TYPE_CHECKING
 
+from records.interrupt import interrupted
 from records.quiet import import_tensorflow_quietly
 
 if TYPE_CHECKING:
@@ -153,7 +154,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        return 130
+        return interrupted("interrupted")
     return 0
 
 

@@ -1,17 +1,20 @@
 """Runs that are interrupted, killed, damaged or moved to another number of replicas go on."""
 
 import json
+import os
 import random
 import re
 import shutil
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from runs import check_same_run, finish, history, start
+from runs import REPOSITORY, check_same_run, finish, history, start
 
 from train.checkpoint import read_checkpoint, write_checkpoint
 from train.run import main
@@ -138,6 +141,25 @@ def test_sigterm_before_the_first_step_ends_with_a_message(
     process.send_signal(signal.SIGTERM)
     (printed,) = finish(process, code=130, timeout_s=60)
     assert "interrupted; the same command" in printed
+
+
+def test_interrupted_in_code_of_an_extension_it_ends_with_130_all_the_same(tmp_path: Path) -> None:
+    """CPython notes it there and would end a process begun with -m by SIGINT: exit code -2."""
+    lines = [
+        "import ctypes, sys",
+        "from records.interrupt import interrupted",
+        "run = ctypes.pythonapi.PyRun_String",
+        "run.restype, names = ctypes.py_object, ctypes.py_object({})",
+        "try:",
+        "    run(b'raise KeyboardInterrupt', 257, names, names)",
+        "except KeyboardInterrupt:",
+        "    sys.exit(interrupted('interrupted'))",
+    ]
+    (tmp_path / "begun.py").write_text("\n".join(lines))
+    paths = os.pathsep.join([str(tmp_path), str(REPOSITORY)])
+    environment = {**os.environ, "PYTHONPATH": paths}
+    ended = subprocess.run([sys.executable, "-m", "begun"], env=environment, check=False)
+    assert ended.returncode == 130
 
 
 def test_sigint_in_the_middle_of_validation_goes_on(

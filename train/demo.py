@@ -16,6 +16,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from records.interrupt import interrupted
 from train.commands import (
     SETS,
     CommandError,
@@ -75,8 +76,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"demo failed: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("\ndemo interrupted; `make demo` begins again", file=sys.stderr)
-        return 130
+        return interrupted("\ndemo interrupted; `make demo` begins again")
     print(f"demo finished in {time.perf_counter() - start:.0f} s")
     return 0
 

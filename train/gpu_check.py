@@ -18,6 +18,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from records.interrupt import interrupted
 from records.quiet import import_tensorflow_quietly
 from train.commands import (
     SETS,
@@ -127,8 +128,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"gpu-check failed: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("\ngpu-check interrupted", file=sys.stderr)
-        return 130
+        return interrupted("\ngpu-check interrupted")
 
 
 def _check(options: argparse.Namespace, gpus: list[dict[str, Any]]) -> int:

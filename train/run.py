@@ -10,6 +10,7 @@ import argparse
 import signal
 import sys
 
+from records.interrupt import interrupted
 from records.quiet import import_tensorflow_quietly
 from train.config import TrainConfig, add_flags, normalise_flags
 
@@ -64,8 +65,7 @@ def _run(config: TrainConfig) -> int:
 
 
 def _interrupted(following: str) -> int:
-    print(f"interrupted; the same command {following}", file=sys.stderr)
-    return 130
+    return interrupted(f"interrupted; the same command {following}")
 
 
 if __name__ == "__main__":

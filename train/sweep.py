@@ -19,6 +19,7 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from records.interrupt import interrupted
 from records.json_file import read_json
 from records.quiet import import_tensorflow_quietly
 from train.config import TrainConfig, add_flags, normalise_flags
@@ -120,8 +121,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("interrupted; the same command goes on with the trial it was at", file=sys.stderr)
-        return 130
+        return interrupted("interrupted; the same command goes on with the trial it was at")
     return 0
 
 
