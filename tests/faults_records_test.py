@@ -268,6 +268,41 @@ def test_swapped_shards_are_named_and_refused(copies: Path, capsys: Any) -> None
     assert sorted(_payloads(_schema(target, "fetal_health"))["train"]) == sorted(before["train"])
 
 
+@pytest.mark.slow
+def test_twenty_missing_or_swapped_shards(copies: Path) -> None:
+    """Missing in turn with swapped: two shards of one split, or of two splits."""
+    rng = np.random.default_rng(13)
+    for i in range(20):
+        name = SETS[i % 3]
+        schema = _schema(copies, name)
+        before = _payloads(schema)
+        places = [(split, Path(p)) for split, paths in schema.shards.items() for p in paths]
+        chosen = [places[int(n)] for n in rng.choice(len(places), 2, replace=False)]
+        (split, a), (_, b) = chosen
+        first, second = a.read_bytes(), b.read_bytes()
+        if i % 2:
+            a.write_bytes(second)
+            b.write_bytes(first)
+            damage = verify_set(schema.directory).problems
+            for one, other in ((a, b), (b, a)):
+                said = f"{one}: fingerprint expected its own records, received those of"
+                assert any(line.startswith(f"{said} {other.name}") for line in damage), damage
+            outcome = f"swapped with {b.name}, both named"
+        else:
+            index = read_index(schema, split)
+            shard = [Path(p) for p in index.paths].index(a)
+            lost = set(np.flatnonzero(index.shard == shard).tolist())
+            a.unlink()
+            damage = verify_set(schema.directory).damage
+            assert len(damage) == len(lost) > 0
+            _check_loss(copies, name, before, {split: lost})
+            outcome = f"missing, its {len(lost)} records named and lost alone"
+        a.write_bytes(first)
+        b.write_bytes(second)
+        assert verify_set(schema.directory).is_sound
+        print(f"{a.name}: {outcome}")
+
+
 def _rewrite(path: str, change: dict[int, bytes]) -> None:
     """Writes a shard anew, with other payloads under right CRCs."""
     rows = [bytes(r.numpy()) for r in tf.data.TFRecordDataset(path)]
