@@ -30,7 +30,7 @@ from train.profile import Profile, find_traces, read_input_share
 REPOSITORY = Path(__file__).resolve().parent.parent
 SIZE = 32
 
-# Runs twice in one process, the second time with a feed that sleeps; times every call itself.
+# Runs four times in one process, the last time with a feed that sleeps; times every call itself.
 SLOWED = """
 import json, sys, time
 from train import loop, whole_run
@@ -50,12 +50,12 @@ def timed_run(self, chunk, first_step):
     calls[first_step] = 1e3 * (time.perf_counter() - start)
 
 loop.Feed.take, TrainStep.run = slow_take, timed_run
-for slowed in (0, 1):
+for n, slowed in enumerate((0, 0, 0, 1)):
     config = TrainConfig(dataset="fetal_health/synthetic", data_dir=data_dir, epochs=1, xla=False,
                          model="mlp_report", global_batch_size=128, profile="3,8",
-                         run_dir=f"{run_dir}/{slowed}")
+                         run_dir=f"{run_dir}/{n}")
     whole_run.train_and_evaluate(config)
-    profile = json.load(open(f"{run_dir}/{slowed}/profile.json"))
+    profile = json.load(open(f"{run_dir}/{n}/profile.json"))
     traced = [calls[n] for n in range(3, 8)]
     print("RESULT", json.dumps(profile | {"run_ms": sum(traced) / len(traced)}))
 """
@@ -86,12 +86,16 @@ def profiled(tmp_path_factory: Any, synthetic_data_dir: Path) -> tuple[Path, str
 def test_a_slow_feed_is_seen_and_a_quick_one_not(
     run_python: Callable[..., str], synthetic_data_dir: Path, tmp_path: Path
 ) -> None:
-    """30 ms of sleep before each input: the share is right within 8 points; else under 15 %."""
+    """30 ms of sleep before each input: the share is right within 8 points; else under 15 %.
+
+    Five calls of 3 ms: what else the machine does can only add to the wait, so that of the runs
+    with a quick feed the quietest counts.
+    """
     printed = run_python(SLOWED, str(synthetic_data_dir), str(tmp_path), "0.03")
     results = [line.removeprefix("RESULT ") for line in printed.splitlines() if "RESULT" in line]
-    quick, slowed = map(json.loads, results)
-    assert quick["trace"]["calls"] == slowed["trace"]["calls"] == 5
-    assert quick["trace"]["input_share"] < 0.15
+    *quick, slowed = map(json.loads, results)
+    assert [found["trace"]["calls"] for found in (*quick, slowed)] == [5, 5, 5, 5]
+    assert min(found["trace"]["input_share"] for found in quick) < 0.15
     expected = 30 / (30 + slowed["run_ms"])
     assert slowed["trace"]["input_share"] == pytest.approx(expected, abs=0.08)
     assert "HIGHLY input-bound" in slowed["trace_conclusion"]
