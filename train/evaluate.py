@@ -26,6 +26,7 @@ from train.writing import write_atomically
 if TYPE_CHECKING:
     from records.data import Data
     from records.examples import Examples
+    from train.decision import Threshold
     from train.finished import FinishedRun
     from train.scores import Bootstrap
 
@@ -62,6 +63,12 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
         default="error",
         help="at a damaged record: stop and name it (default), or leave damaged ones out",
     )
+    add(
+        "--least-recall",
+        metavar="CLASS=R",
+        help="also decide for this class from the highest probability on at which validation "
+        "finds the share R of its examples, such as pathological=0.95",
+    )
     add("--resamples", type=int, default=2000, metavar="N", help="of the bootstrap (default: 2000)")
     add("--seed", type=int, default=0, metavar="N", help="of the bootstrap (default: 0)")
     add("--percent", type=float, default=95.0, metavar="X", help="of an interval (default: 95)")
@@ -87,6 +94,7 @@ def main(arguments: list[str] | None = None) -> int:
             bootstrap,
             options.errors,
             options.new_to,
+            options.least_recall,
             skip_damaged=options.on_corrupt == "skip",
         )
     except (ValueError, OSError) as error:
@@ -102,10 +110,14 @@ def evaluate(
     bootstrap: Bootstrap,
     num_errors: int,
     new_to: str | None = None,
+    least_recall: str | None = None,
     *,
     skip_damaged: bool = False,
 ) -> dict[str, Any]:
     """Measures a run on a split, prints a summary and writes `evaluation-<split>` in its folder.
+
+    With `least_recall`, "CLASS=R", the figures also of a decision for that class at a threshold
+    chosen on validation.
 
     Returns:
       What `evaluation.json` holds.
@@ -115,6 +127,7 @@ def evaluate(
       FileNotFoundError: the set is not there.
     """
     from train.copies import find_new
+    from train.decision import measure_decision
     from train.finished import open_run
 
     run = open_run(path)
@@ -127,11 +140,28 @@ def evaluate(
         probability, folder = probability[new], folder.with_name(f"{folder.name}-new")
     found = _measure(run, split, data, examples, probability, bootstrap)
     found["new_to"] = new_to
+    if least_recall:
+        limit = _choose(run, least_recall, data_dir, skip_damaged=skip_damaged)
+        decision = measure_decision(limit, probability, examples.subset_labels)
+        found["decision"] = {"least_recall": least_recall} | decision
     folder.mkdir(exist_ok=True)
     _write(folder, split, run.input.class_names, examples, probability, num_errors)
     write_atomically(folder / "evaluation.json", (json.dumps(found, indent=2) + "\n").encode())
     _print_summary(found, folder)
     return found
+
+
+def _choose(
+    run: FinishedRun, least_recall: str, data_dir: str | None, *, skip_damaged: bool
+) -> Threshold:
+    """The threshold for "CLASS=R", from the run's validation examples."""
+    from train.decision import choose_threshold, parse_threshold
+
+    number, recall = parse_threshold(least_recall, run.input.class_names, "--least-recall")
+    _, examples, probability = predict_split(
+        run, "validation", data_dir, skip_damaged=skip_damaged
+    )
+    return choose_threshold(probability, examples.subset_labels, number, recall)
 
 
 def predict_split(
@@ -302,9 +332,23 @@ def _print_summary(found: dict[str, Any], folder: Path) -> None:
             f"  {_figure(found['metrics'][n][c])} {_range(found['intervals'][n][c])}" for n in names
         ]
         print(f"  {c:{width}}" + "".join(cells))
+    if "decision" in found:
+        _print_decision(found["decision"])
     print(
         f"more: {folder}/evaluation.json, confusion_matrix.png, calibration.png, worst_errors.csv"
     )
+
+
+def _print_decision(decision: dict[str, Any]) -> None:
+    name = decision["least_recall"].rpartition("=")[0]
+    print(
+        f"  {name} from a probability of {decision['threshold']:.4f} on, chosen on validation for "
+        f"{decision['least_recall']}; to give to train.predict as --threshold "
+        f"{name}={decision['threshold']}"
+    )
+    for how in ("without", "with"):
+        cells = [f"{k.replace('_', ' ')} {_figure(v)}" for k, v in decision[how].items()]
+        print(f"  {how:8} threshold: {', '.join(cells)}")
 
 
 def _figure(value: float | None) -> str:

@@ -40,6 +40,12 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
     add("input", metavar="INPUT", help="what to predict")
     add("--output", default="predictions.csv", help="the CSV to write (default: predictions.csv)")
     add("--column", default="text", help="texts: the column of a CSV (default: text)")
+    add(
+        "--threshold",
+        metavar="CLASS=P",
+        help="decide for this class from the probability P on, such as train.evaluate "
+        "--least-recall finds",
+    )
     return parser.parse_args(arguments)
 
 
@@ -48,17 +54,30 @@ def main(arguments: list[str] | None = None) -> int:
     options = parse_arguments(sys.argv[1:] if arguments is None else arguments)
     import_tensorflow_quietly()
     try:
-        return predict(options.run, Path(options.input), Path(options.output), options.column)
+        return predict(
+            options.run,
+            Path(options.input),
+            Path(options.output),
+            options.column,
+            options.threshold,
+        )
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
 
 
-def predict(path: str | Path, source: Path, output: Path, column: str = "text") -> int:
+def predict(
+    path: str | Path,
+    source: Path,
+    output: Path,
+    column: str = "text",
+    threshold: str | None = None,
+) -> int:
     """Predicts the items of `source`, writes `output` and reports what was left out.
 
     The columns of `output` are `input`, the name or the number of the item; `predicted`, a class;
-    and `probability_<class>` for each class.
+    and `probability_<class>` for each class. With a threshold, "CLASS=P", that class is predicted
+    where its probability is P at least.
 
     Returns:
       0, or 1 where no item could be read; nothing is written then.
@@ -67,6 +86,7 @@ def predict(path: str | Path, source: Path, output: Path, column: str = "text") 
       ValueError: no finished run, or an input of another kind.
       OSError: there is no such input, or the output cannot be written.
     """
+    from train.decision import Threshold, parse_threshold
     from train.finished import open_run
     from train.read_inputs import Unusable, make_preparation, read_raw
 
@@ -83,13 +103,15 @@ def predict(path: str | Path, source: Path, output: Path, column: str = "text") 
                 yield name, value
 
     names = run.input.class_names
+    limit = Threshold(*parse_threshold(threshold, names, "--threshold")) if threshold else None
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["input", "predicted", *(f"probability_{name}" for name in names)])
     count = 0
     for name, row in predict_items(run, usable()):
         count += 1
-        writer.writerow([name, names[row.argmax()], *(f"{p:.8f}" for p in row)])
+        chosen = limit.decide(row[None])[0] if limit else row.argmax()
+        writer.writerow([name, names[chosen], *(f"{p:.8f}" for p in row)])
     total = count + len(unusable)
     if count:
         write_atomically(output, text.getvalue().encode())
