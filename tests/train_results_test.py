@@ -27,16 +27,25 @@ def test_page_of_files(
     crossed, fixed, run = tmp_path / "crossed.json", tmp_path / "fixed.json", tmp_path / "run"
     arguments = [*data, *small, "--folds=2", "--seeds", "1", f"--output={crossed}"]
     assert cross_validate.main(arguments) == 0
+    second = tmp_path / "second.json"
+    changed = [*arguments, "--model=mlp", "--no-baselines", f"--output={second}"]
+    assert cross_validate.main(changed) == 0
     assert baseline.main([*data, f"--output={fixed}"]) == 0
     assert train([*data, *small, f"--run-dir={run}"]) == 0
     for split in ("train", "validation", "test"):
         options = [str(run), f"--split={split}", "--resamples=10"]
         assert evaluate.main([*options, f"--data-dir={synthetic_data_dir}"]) == 0
     page = tmp_path / "RESULTS.md"
-    files = [f"--cross-validations={crossed}", f"--baselines={fixed}", f"--runs={run}"]
+    files = ["--cross-validations", str(crossed), str(second)]
+    files += [f"--baselines={fixed}", f"--runs={run}"]
     assert results.main([*files, f"--output={page}"]) == 0
     text = page.read_text()
     assert "## fetal_health/synthetic/1.0.0" in text and str(tmp_path) not in text
+    assert text.count("2 folds of the split train, 1 seed: mean ± deviation of 2 values") == 1
+    table = [line.split(" |")[0] for line in text.partition("\n\n    python")[0].splitlines()]
+    assert table[-3:] == ["| mlp_small", f"| {linear}", "| mlp"]
+    assert re.search(r"cross_validate .*--model mlp .*--seeds 1 --no-baselines$", text, re.M)
+    assert "new pictures" not in text, "nothing was asked about them"
     rows = json.loads(crossed.read_text())["systems"][linear]
     assert f"| {linear} | {np.mean([r['weighted_f1'] for r in rows]):.4f} ±" in text
     metrics = json.loads((run / "metrics.json").read_text())

@@ -10,6 +10,7 @@ features of the frozen EfficientNet-Lite0. Settings are fixed here, not tuned.
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import sys
 import time
@@ -81,6 +82,12 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
     add("--image-size", type=int, default=224, help="pixels (default: 224)")
     add("--sequence-length", type=int, default=200, help="ids per text (default: 200)")
     add("--vocab-size", type=int, default=20_000, help="ids in use (default: 20000)")
+    add(
+        "--new-to",
+        metavar="SET",
+        help="pictures only: also the accuracy on those of test that stand, pixel by pixel, in no "
+        "train or validation of this set",
+    )
     add("--output", type=Path, metavar="FILE", help="also written as JSON, for train.results")
     return parser.parse_args(normalise_flags(arguments))
 
@@ -95,6 +102,7 @@ def main(arguments: list[str] | None = None) -> int:
 
     from records.data import InputConfig, open_data
     from records.schema import IMAGE
+    from train.copies import find_new
 
     sizes = InputConfig(
         image_size=config.image_size,
@@ -105,6 +113,10 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         data = open_data(config.dataset, config.data_dir, sizes, config.seed)
         examples = {role: data.examples(role) for role in data.roles()}
+        if config.new_to:
+            test = examples["test"]
+            new = find_new(test, config.new_to, config.data_dir)
+            examples["test-new"] = dataclasses.replace(test, numbers=test.numbers[new])
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

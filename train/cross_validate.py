@@ -31,8 +31,25 @@ _FIGURES = ("accuracy", "weighted_f1", "loss", "calibration_error")
 Predicted = tuple[np.ndarray, np.ndarray]
 
 
-def parse_arguments(arguments: list[str]) -> tuple[TrainConfig, list[int], Path]:
-    """(settings with folds, seeds, where the result goes); exits with 2 where they are wrong."""
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """What is cross-validated.
+
+    Attributes:
+      config: settings with folds.
+      seeds: each names initial weights, order and folds.
+      output: where the result goes.
+      baselines: whether scikit-learn's models are fitted, too.
+    """
+
+    config: TrainConfig
+    seeds: tuple[int, ...]
+    output: Path
+    baselines: bool = True
+
+
+def parse_arguments(arguments: list[str]) -> Plan:
+    """Parses command-line flags; prints usage and exits with 2 where they are wrong."""
     parser = argparse.ArgumentParser(
         prog="python -m train.cross_validate",
         description="Cross-validates a model and scikit-learn's baselines on the same folds.",
@@ -48,9 +65,17 @@ def parse_arguments(arguments: list[str]) -> tuple[TrainConfig, list[int], Path]
         metavar="FILE",
         help="default: cross_validation/<set>-<model>.json",
     )
+    group.add_argument(
+        "--no-baselines",
+        dest="baselines",
+        action="store_false",
+        help="leave scikit-learn's models out: the file of another model on the same folds has "
+        "them, and train.results makes one table of both",
+    )
     add_flags(parser)
     found = vars(parser.parse_args(normalise_flags(arguments)))
-    seeds, output = found.pop("seeds"), found.pop("output")
+    seeds, output = tuple(found.pop("seeds")), found.pop("output")
+    baselines = found.pop("baselines")
     if found["fold"] or found["seed"]:
         parser.error(
             "all folds are trained, with every one of --seeds: --fold and --seed do not belong here"
@@ -60,25 +85,25 @@ def parse_arguments(arguments: list[str]) -> tuple[TrainConfig, list[int], Path]
     except ValueError as error:
         parser.error(str(error))
     name = f"{config.dataset.strip('/').replace('/', '-')}-{config.model or 'default'}"
-    return config, seeds, output or Path("cross_validation", f"{name}.json")
+    return Plan(config, seeds, output or Path("cross_validation", f"{name}.json"), baselines)
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Cross-validates; returns the exit code."""
-    config, seeds, output = parse_arguments(sys.argv[1:] if arguments is None else arguments)
+    plan = parse_arguments(sys.argv[1:] if arguments is None else arguments)
     import_tensorflow_quietly()
     try:
-        cross_validate(config, seeds, output)
+        cross_validate(plan)
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     return 0
 
 
-def cross_validate(config: TrainConfig, seeds: list[int], output: Path) -> dict[str, Any]:
+def cross_validate(plan: Plan) -> dict[str, Any]:
     """Trains every fold with every seed, fits the baselines, prints the table and writes it.
 
-    A seed names the folds, too. Returns what the file holds: the settings, and per system a list
+    Returns what the file holds: the settings, and per system a list
     of one entry per seed and fold.
 
     Raises:
@@ -87,37 +112,31 @@ def cross_validate(config: TrainConfig, seeds: list[int], output: Path) -> dict[
     """
     from records.fingerprint import check_fingerprint
     from records.schema import read_schema
-    from train.baseline import make_baselines
     from train.prepare import prepare
     from train.resolve import resolve
-    from train.setup import open_fold
     from train.strategy import set_up_devices
 
+    config, output = plan.config, plan.output
     set_up_devices(config.cpu_devices, config.deterministic)
     directory = prepare(config.dataset, config.data_dir, config.manual_dir)
     schema = read_schema(directory, config.feature)
     config = resolve(config, schema)
     rows: dict[str, list[dict[str, Any]]] = {}
-    for seed in seeds:
+    for seed in plan.seeds:
         seeded = dataclasses.replace(config, seed=seed)
         began = time.perf_counter()
-        found = _train(seeded, schema, output)
+        asked = dataclasses.replace(plan.config, seed=seed)
+        found = _train(asked, seeded, schema, output)
         seconds = time.perf_counter() - began
         rows.setdefault(str(config.model), []).extend(_rows(found, seed, seconds, schema))
-        folds = [dataclasses.replace(seeded, fold=i) for i in range(int(config.folds or 0))]
-        parts = [open_fold(fold, schema) for fold in folds]
-        for name in make_baselines(schema.modality, seed):
-            began = time.perf_counter()
-            # A new one for each fold.
-            pairs = [_fit(make_baselines(schema.modality, seed)[name], part) for part in parts]
-            spent = time.perf_counter() - began
-            rows.setdefault(name, []).extend(_rows(pairs, seed, spent, schema))
+        for name, one in _fit_baselines(seeded, schema).items() if plan.baselines else ():
+            rows.setdefault(name, []).extend(one)
         _print_seed(rows, seed)
     result = {
         "dataset": schema.name,
         "data_fingerprint": check_fingerprint(directory),
         "settings": json.loads(config.to_json()),
-        "seeds": seeds,
+        "seeds": list(plan.seeds),
         "systems": rows,
     }
     output.parent.mkdir(parents=True, exist_ok=True)
@@ -127,27 +146,43 @@ def cross_validate(config: TrainConfig, seeds: list[int], output: Path) -> dict[
     return result
 
 
-def _train(config: TrainConfig, schema: Any, output: Path) -> list[Predicted]:
-    """The predictions for every fold's validation examples."""
+def _train(asked: TrainConfig, config: TrainConfig, schema: Any, output: Path) -> list[Predicted]:
+    """The predictions for every fold's validation examples, of settings as asked and resolved."""
     from train.evaluate import predict_split
     from train.finished import open_run, probabilities
     from train.fold_training import can_train_together, train_folds
     from train.strategy import make_cluster
     from train.whole_run import train_and_evaluate
 
-    folds = [dataclasses.replace(config, fold=i) for i in range(int(config.folds or 0))]
     if can_train_together(config, schema):
         cluster = make_cluster(config.strategy, config.cpu_devices)
         pairs = train_folds(config, schema, cluster, lambda epoch, found: None)
         return [(labels, probabilities(logits)) for labels, logits in pairs]
     found = []
-    for fold in folds:
-        run = output.with_suffix("") / f"seed-{config.seed}-fold-{fold.fold}"
-        train_and_evaluate(dataclasses.replace(fold, run_dir=str(run)))
+    for fold in range(int(config.folds or 0)):
+        run = output.with_suffix("") / f"seed-{config.seed}-fold-{fold}"
+        # Resolved ones would be resolved again, and defaults taken for what was asked for.
+        train_and_evaluate(dataclasses.replace(asked, fold=fold, run_dir=str(run)))
         _, examples, probability = predict_split(open_run(run), "validation", config.data_dir)
         found.append((examples.subset_labels, probability))
         shutil.rmtree(run / "checkpoints", ignore_errors=True)
     return found
+
+
+def _fit_baselines(config: TrainConfig, schema: Any) -> dict[str, list[dict[str, Any]]]:
+    """scikit-learn's entries on the folds of a seed, by name."""
+    from train.baseline import make_baselines
+    from train.setup import open_fold
+
+    folds = [dataclasses.replace(config, fold=i) for i in range(int(config.folds or 0))]
+    parts = [open_fold(fold, schema) for fold in folds]
+    rows = {}
+    for name in make_baselines(schema.modality, config.seed):
+        began = time.perf_counter()
+        # A new one for each fold.
+        pairs = [_fit(make_baselines(schema.modality, config.seed)[name], p) for p in parts]
+        rows[name] = _rows(pairs, config.seed, time.perf_counter() - began, schema)
+    return rows
 
 
 def _fit(baseline: Any, part: Data) -> Predicted:

@@ -158,9 +158,7 @@ def _choose(
     from train.decision import choose_threshold, parse_threshold
 
     number, recall = parse_threshold(least_recall, run.input.class_names, "--least-recall")
-    _, examples, probability = predict_split(
-        run, "validation", data_dir, skip_damaged=skip_damaged
-    )
+    _, examples, probability = predict_split(run, "validation", data_dir, skip_damaged=skip_damaged)
     return choose_threshold(probability, examples.subset_labels, number, recall)
 
 

@@ -20,10 +20,8 @@ from train.cross_validate import format_table
 from train.writing import escape_cell, write_atomically
 
 _ROLES = ("train", "validation", "test", "test-new")
-_HEAD = (
-    "| model | seed | training accuracy | validation accuracy, F1 | test accuracy, F1 "
-    "| 95 % interval of test accuracy | test, new pictures only | minutes |"
-)
+_HEAD = ["model", "seed", "training accuracy", "validation accuracy, F1", "test accuracy, F1"]
+_HEAD += ["95 % interval of test accuracy", "test, new pictures only", "minutes"]
 
 
 def parse_arguments(arguments: list[str]) -> argparse.Namespace:
@@ -82,9 +80,8 @@ def format_page(
     ]
     for name in dict.fromkeys(names):
         lines += ["", f"## {name}"]
-        for one in crossed:
-            if one["dataset"] == name:
-                lines += _cross_validation(one)
+        for same in _same_folds([one for one in crossed if one["dataset"] == name]):
+            lines += _cross_validation(same)
         fixed = [one for one in baselines if one["dataset"] == name]
         trained = [run for run in runs if run["metrics"]["dataset"] == name]
         if fixed or trained:
@@ -92,36 +89,50 @@ def format_page(
     return "\n".join(lines) + "\n"
 
 
-def _cross_validation(found: dict[str, Any]) -> list[str]:
+def _same_folds(crossed: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:
+    """The cross-validations whose rows can stand in one table, together."""
+    tables: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
+    for one in crossed:
+        settings = one["settings"]
+        key = (settings["folds"], settings["pool_splits"], settings["feature"], *one["seeds"])
+        tables.setdefault((one["data_fingerprint"], *key), []).append(one)
+    return list(tables.values())
+
+
+def _cross_validation(found: list[dict[str, Any]]) -> list[str]:
+    """One table of files with the same folds, and the commands."""
     from train.reproduce import format_command
 
-    settings, seeds = found["settings"], found["seeds"]
-    rows = next(iter(found["systems"].values()))
+    settings, seeds = found[0]["settings"], found[0]["seeds"]
+    systems = {name: rows for one in found for name, rows in one["systems"].items()}
     splits = "all splits together" if settings["pool_splits"] else "the split train"
-    minutes = sum(r["seconds"] for of_one in found["systems"].values() for r in of_one) / 60
-    flags = f"--seeds {' '.join(map(str, seeds))}"
-    command = format_command("train.cross_validate", settings, omit=("seed", "fold"))
-    return [
+    minutes = sum(r["seconds"] for rows in systems.values() for r in rows) / 60
+    lines = [
         "",
-        f"{settings['folds']} folds of {splits}, {len(seeds)} seeds: mean ± deviation of "
-        f"{len(rows)} values. {minutes:.1f} minutes in all.",
+        f"{settings['folds']} folds of {splits}, {len(seeds)} seed{'s' * (len(seeds) > 1)}: mean "
+        f"± deviation of {len(seeds) * settings['folds']} values. {minutes:.1f} minutes in all.",
         "",
-        format_table(found),
+        format_table({"systems": systems}),
         "",
-        f"    {command} {flags}",
     ]
+    for one in found:
+        command = format_command("train.cross_validate", one["settings"], omit=("seed", "fold"))
+        flags = f"--seeds {' '.join(map(str, seeds))}"
+        if len(one["systems"]) == 1:
+            flags += " --no-baselines"
+        lines.append(f"    {command} {flags}")
+    return lines
 
 
 def _runs(baselines: list[dict[str, Any]], runs: list[dict[str, Any]]) -> list[str]:
     from train.reproduce import format_command
 
-    lines = ["", _HEAD, "|---" * (_HEAD.count("|") - 1) + "|"]
+    rows = [_HEAD]
     for one in baselines:
         for name, roles in one["systems"].items():
-            test = _pair(roles.get("test"))
             cells = [name, one["seed"], _accuracy(roles["train"]), _pair(roles["validation"])]
-            cells += [test, "", "", f"{roles['seconds']['fit'] / 60:.1f}"]
-            lines.append(_row(cells))
+            cells += [_pair(roles.get("test")), "", _pair(roles.get("test-new"))]
+            rows.append([*cells, f"{roles['seconds']['fit'] / 60:.1f}"])
     for run in runs:
         of = {role: run["evaluations"].get(role, {}).get("metrics") for role in _ROLES}
         test = run["evaluations"].get("test")
@@ -130,8 +141,12 @@ def _runs(baselines: list[dict[str, Any]], runs: list[dict[str, Any]]) -> list[s
         cells = [_name(run), run["metrics"]["seed"], _accuracy(of["train"])]
         cells += [_pair(of["validation"]), _pair(of["test"])]
         cells += [f"{limits[0]:.3f} to {limits[1]:.3f}" if limits else ""]
-        cells += [_pair(of["test-new"]), f"{minutes:.1f}"]
-        lines.append(_row(cells))
+        rows.append([*cells, _pair(of["test-new"]), f"{minutes:.1f}"])
+    # A set of which nothing was asked apart has no column for it.
+    used = [i for i in range(len(_HEAD)) if any(row[i] != "" for row in rows[1:])]
+    lines = [_row([row[i] for i in used]) for row in rows]
+    lines[1:1] = ["|---" * len(used) + "|"]
+    lines.insert(0, "")
     for run in runs:
         lines += ["", f"    {format_command('train.run', run['config'], omit=('fold',))}"]
         lines += _confusion(run)
@@ -174,6 +189,8 @@ def _read(file: Path) -> dict[str, Any]:
     try:
         found = read_json(file)
         found["dataset"], found["systems"]
+        if "seeds" in found:  # of a cross-validation
+            found["data_fingerprint"], found["settings"]["folds"]
         return dict(found)
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(

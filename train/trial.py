@@ -83,7 +83,8 @@ class TrialRunner:
         if can_train_together(config, self.schema):
             found = self._run_together(config, trial)
         else:
-            found = self._run_apart(config, trial)
+            # Resolved ones would be resolved again, and defaults taken for what was asked for.
+            found = self._run_apart(asked, trial)
         return {name: [float(getattr(m, name)) for m in found] for name in FIGURES}
 
     def _run_together(self, config: TrainConfig, trial: optuna.Trial) -> list[Metrics]:
