@@ -7,6 +7,8 @@
 #                    and a page with plots in benchmarks/results
 #   make peers       other libraries, each in an environment of its own, for
 #                    make bench ARGS="--suite peers"
+#   make results     every run of RESULTS.md, and the page; goes on where it was stopped
+#                    (ARGS="data runs/results": where the sets lie, and where runs go)
 #   make lint        ruff and mypy
 #   make gpu-check   what the GPUs of this machine can do; says so when there are none
 #   make damage-page the table of docs/damage.md, from the messages that the tests see
@@ -48,7 +50,7 @@ STALE := stale
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow bench peers lint format gpu-check damage-page install clean stale
+.PHONY: help demo test test-slow bench peers results lint format gpu-check damage-page install clean stale
 
 help:
 	@sed -n '/^$$/q; s/^# \{0,1\}//p' Makefile
@@ -76,6 +78,9 @@ peers: $(PEERS:%=.peers/%)
 	@$(PYTHON) -m venv --clear $@ && $@/bin/pip install -q setuptools wheel "numpy>=2" \
 	  && $@/bin/pip install -q --no-build-isolation -r $< \
 	  || { rm -rf $@; echo "$* could not be installed: skipped"; }
+
+results: $(STAMP)
+	@train/reproduce_results.sh $(ARGS)
 
 lint: $(STAMP)
 	@$(RUN) -m ruff check .

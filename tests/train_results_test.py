@@ -35,9 +35,13 @@ def test_page_of_files(
     for split in ("train", "validation", "test"):
         options = [str(run), f"--split={split}", "--resamples=10"]
         assert evaluate.main([*options, f"--data-dir={synthetic_data_dir}"]) == 0
+    other = tmp_path / "other"
+    assert train([*data, *small, "--seed=4", f"--run-dir={other}"]) == 0
+    options = [str(other), "--split=validation", "--resamples=10"]
+    assert evaluate.main([*options, f"--data-dir={synthetic_data_dir}"]) == 0
     page = tmp_path / "RESULTS.md"
     files = ["--cross-validations", str(crossed), str(second)]
-    files += [f"--baselines={fixed}", f"--runs={run}"]
+    files += [f"--baselines={fixed}", "--runs", str(other), str(run)]
     assert results.main([*files, f"--output={page}"]) == 0
     text = page.read_text()
     assert "## fetal_health/synthetic/1.0.0" in text and str(tmp_path) not in text
@@ -54,6 +58,11 @@ def test_page_of_files(
     assert f"{test['accuracy']:.4f}, {test['weighted_f1']:.4f}" in text
     measured = json.loads(fixed.read_text())["systems"][linear]
     assert f"{measured['test']['accuracy']:.4f}" in text
+    second_seed = json.loads((other / "metrics.json").read_text())["validation"]
+    means = [(validation[k] + second_seed[k]) / 2 for k in ("accuracy", "weighted_f1")]
+    cells = f"| {means[0]:.4f}, {means[1]:.4f} |  |  |  |"  # test was read for one seed only
+    assert re.search(rf"^\| `mlp_small` \| mean \|  {re.escape(cells)}$", text, re.MULTILINE)
+    assert text.index("| `mlp_small` | 0 |") < text.index("| `mlp_small` | 4 |")
     first = test["confusion_matrix"][0]
     assert f"| {' | '.join(map(str, first))} |" in text
     commands = re.findall(r"^    python -m train\.run (.*)$", text, re.MULTILINE)

@@ -10,6 +10,7 @@ split that was not evaluated stays empty.
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -133,24 +134,67 @@ def _runs(baselines: list[dict[str, Any]], runs: list[dict[str, Any]]) -> list[s
             cells = [name, one["seed"], _accuracy(roles["train"]), _pair(roles["validation"])]
             cells += [_pair(roles.get("test")), "", _pair(roles.get("test-new"))]
             rows.append([*cells, f"{roles['seconds']['fit'] / 60:.1f}"])
-    for run in runs:
-        of = {role: run["evaluations"].get(role, {}).get("metrics") for role in _ROLES}
-        test = run["evaluations"].get("test")
-        limits = test["intervals"]["accuracy"] if test else None
-        minutes = sum(run["metrics"]["seconds"].values()) / 60
-        cells = [_name(run), run["metrics"]["seed"], _accuracy(of["train"])]
-        cells += [_pair(of["validation"]), _pair(of["test"])]
-        cells += [f"{limits[0]:.3f} to {limits[1]:.3f}" if limits else ""]
-        rows.append([*cells, _pair(of["test-new"]), f"{minutes:.1f}"])
+    alike = _but_for_seed(runs)
+    for same in alike:
+        cells = [_cells(run) for run in same]
+        rows += [
+            [_name(run), run["metrics"]["seed"], *c] for run, c in zip(same, cells, strict=True)
+        ]
+        if len(same) > 1:
+            rows.append([_name(same[0]), "mean", *_mean(same)])
     # A set of which nothing was asked apart has no column for it.
     used = [i for i in range(len(_HEAD)) if any(row[i] != "" for row in rows[1:])]
     lines = [_row([row[i] for i in used]) for row in rows]
     lines[1:1] = ["|---" * len(used) + "|"]
     lines.insert(0, "")
-    for run in runs:
-        lines += ["", f"    {format_command('train.run', run['config'], omit=('fold',))}"]
-        lines += _confusion(run)
+    for same in alike:
+        for run in same:
+            lines += ["", f"    {format_command('train.run', run['config'], omit=('fold',))}"]
+        lines += _confusion(same[0])
     return lines
+
+
+def _but_for_seed(runs: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:
+    """Runs of the same settings, the seed apart, together and by seed."""
+    groups: dict[str, list[dict[str, Any]]] = {}
+    for run in sorted(runs, key=lambda run: run["metrics"]["seed"]):
+        groups.setdefault(json.dumps(run["config"] | {"seed": None}, sort_keys=True), []).append(
+            run
+        )
+    return sorted(groups.values(), key=lambda same: runs.index(same[0]))
+
+
+def _metrics(run: dict[str, Any], role: str) -> dict[str, Any] | None:
+    """The figures of a split, where it was evaluated."""
+    found: dict[str, Any] | None = run["evaluations"].get(role, {}).get("metrics")
+    return found
+
+
+def _cells(run: dict[str, Any]) -> list[str]:
+    """The cells of a run from training accuracy on."""
+    test = run["evaluations"].get("test")
+    limits = test["intervals"]["accuracy"] if test else None
+    return [
+        _accuracy(_metrics(run, "train")),
+        _pair(_metrics(run, "validation")),
+        _pair(_metrics(run, "test")),
+        f"{limits[0]:.3f} to {limits[1]:.3f}" if limits else "",
+        _pair(_metrics(run, "test-new")),
+        f"{sum(run['metrics']['seconds'].values()) / 60:.1f}",
+    ]
+
+
+def _mean(runs: list[dict[str, Any]]) -> list[str]:
+    """The cells of several seeds' mean; empty where one of them was not evaluated."""
+    of = {}
+    for role in _ROLES:
+        found = [figures for run in runs if (figures := _metrics(run, role))]
+        if len(found) < len(runs):
+            of[role] = None
+            continue
+        of[role] = {k: sum(f[k] for f in found) / len(found) for k in ("accuracy", "weighted_f1")}
+    cells = [_accuracy(of["train"]), _pair(of["validation"]), _pair(of["test"]), ""]
+    return [*cells, _pair(of["test-new"]), ""]
 
 
 def _confusion(run: dict[str, Any]) -> list[str]:
@@ -159,7 +203,8 @@ def _confusion(run: dict[str, Any]) -> list[str]:
     if not test:
         return []
     names = list(test["metrics"]["recall"])
-    head = f"{_name(run)}, test: rows true, columns predicted"
+    seed = run["metrics"]["seed"]
+    head = f"{_name(run)}, seed {seed}, test: rows true, columns predicted"
     lines = ["", _row([head, *names, "recall"]), "|---" * (len(names) + 2) + "|"]
     for name, counts in zip(names, test["confusion_matrix"], strict=True):
         recall = test["metrics"]["recall"][name]

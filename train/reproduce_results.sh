@@ -1,0 +1,81 @@
+#!/usr/bin/env bash
+# Trains, evaluates and writes everything in RESULTS.md, from the prepared sets:
+#
+#   make results ARGS="data runs/results"
+#
+# The arguments: where the sets lie, and where runs go. What is finished there is not done again, so
+# that a call that was stopped goes on; each test split is read once, at the end of its run.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+data="${1:-data}" out="${2:-runs/results}"
+python=.venv/bin/python
+
+cross_validate() { # name, then flags
+  [[ -e "$out/$1.json" ]] ||
+    "$python" -m train.cross_validate --data-dir "$data" --output "$out/$1.json" "${@:2}"
+}
+
+baseline() { # name, then flags
+  [[ -e "$out/$1.json" ]] ||
+    "$python" -m train.baseline --data-dir "$data" --output "$out/$1.json" "${@:2}"
+}
+
+train() { # name, then flags
+  [[ -e "$out/$1/metrics.json" ]] ||
+    "$python" -m train.run --data-dir "$data" --run-dir "$out/$1" --strategy one_device "${@:2}"
+  for split in train validation test; do
+    evaluate "$1" --split "$split"
+  done
+}
+
+evaluate() { # name, then flags; $3 is the split
+  local folder="$out/$1/evaluation-$3$([[ $# -gt 3 ]] && echo -new || true)"
+  [[ -e "$folder/evaluation.json" ]] ||
+    "$python" -m train.evaluate "$out/$1" --data-dir "$data" "${@:2}"
+}
+
+fetal_health() {
+  local flags=(--dataset fetal_health/kaggle --folds 5 --pool-splits --seeds 0 1 2)
+  flags+=(--strategy one_device)
+  cross_validate dcn "${flags[@]}" --model dcn --epochs 40 --weight-decay 0.2 --warmup-epochs 2
+  cross_validate mlp_report "${flags[@]}" --model mlp_report --no-baselines
+  cross_validate mlp_report_best "${flags[@]}" --model mlp_report_best --no-baselines
+}
+
+brain_tumor_mri() {
+  local flags=(--image-size 160 --model efficientnet_lite0 --unfreeze-from all --epochs 20)
+  flags+=(--fine-tune-epochs 20 --fine-tune-learning-rate 0.001 --weight-decay 0.05)
+  flags+=(--label-smoothing 0.1 --warmup-epochs 1)
+  local new=(--new-to brain_tumor_mri/kaggle)
+  baseline mri_baselines --dataset brain_tumor_mri/deduplicated "${new[@]}"
+  train mri --dataset brain_tumor_mri/deduplicated "${flags[@]}"
+  evaluate mri --split test "${new[@]}"
+  baseline mri_as_given_baselines --dataset brain_tumor_mri/kaggle
+  train mri_as_given --dataset brain_tumor_mri/kaggle "${flags[@]}"
+  # Shorter, and the last epoch counts: the fold that is measured on chooses nothing.
+  cross_validate mri_folds --dataset brain_tumor_mri/deduplicated --folds 5 --pool-splits \
+    --seeds 0 --strategy one_device "${flags[@]}" --epochs 10 --fine-tune-epochs 12 \
+    --early-stopping 0
+}
+
+song_lyrics() {
+  baseline lyrics_baselines --dataset song_lyrics/kaggle
+  for seed in 0 1 2; do
+    train "lyrics_$seed" --dataset song_lyrics/kaggle --model gru_pairs --seed "$seed"
+  done
+  train lyrics_basic --dataset song_lyrics/kaggle --feature token_ids_basic --model lstm
+  train lyrics_spacy --dataset song_lyrics/kaggle --feature token_ids --model lstm
+  baseline artists_baselines --dataset song_lyrics/by_artist
+  for seed in 0 1 2; do
+    train "artists_$seed" --dataset song_lyrics/by_artist --model gru_pairs --seed "$seed"
+  done
+}
+
+fetal_health
+brain_tumor_mri
+song_lyrics
+"$python" -m train.results \
+  --cross-validations "$out"/{dcn,mlp_report,mlp_report_best,mri_folds}.json \
+  --baselines "$out"/{mri_baselines,mri_as_given_baselines,lyrics_baselines,artists_baselines}.json \
+  --runs "$out"/{mri,mri_as_given,lyrics_0,lyrics_1,lyrics_2,lyrics_basic,lyrics_spacy} \
+  "$out"/artists_{0,1,2}
