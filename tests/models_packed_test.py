@@ -74,7 +74,7 @@ def test_networks_of_an_ensemble_differ_and_their_probability_is_averaged() -> N
     x = np.random.default_rng(1).normal(size=(6, FEATURES)).astype(np.float32)
     until_mean = keras.Model(model.inputs, model.get_layer("logits").output)
     each = tf.nn.softmax(until_mean(x, training=False), -1).numpy()
-    assert each.shape == (6, 4, CLASSES)
+    assert each.shape == (6, 8, CLASSES)
     assert np.abs(each[:, 0] - each[:, 1]).max() > 1e-3
     mean = tf.nn.softmax(model(x, training=False), -1)
     np.testing.assert_allclose(mean, each.mean(1), atol=1e-6)
