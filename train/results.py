@@ -186,7 +186,7 @@ def _cells(run: dict[str, Any]) -> list[str]:
 
 def _mean(runs: list[dict[str, Any]]) -> list[str]:
     """The cells of several seeds' mean; empty where one of them was not evaluated."""
-    of = {}
+    of: dict[str, dict[str, float] | None] = {}
     for role in _ROLES:
         found = [figures for run in runs if (figures := _metrics(run, role))]
         if len(found) < len(runs):
