@@ -52,6 +52,10 @@ def test_texts_run_apart(synthetic_data_dir: Path, tmp_path: Path) -> None:
     assert set(systems) == {"gru"}
     rows = systems["gru"]
     assert [r["fold"] for r in rows] == [0, 1] and all(0 < r["accuracy"] <= 1 for r in rows)
+    # A second call takes finished folds as they are, the time they took, too.
+    output.unlink()
+    assert main([*arguments, "--no-baselines", "--early-stopping=0"]) == 0
+    assert json.loads(output.read_text())["systems"]["gru"] == rows
 
 
 def test_one_seed_belongs_elsewhere(capsys: Any) -> None:

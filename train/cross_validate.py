@@ -124,10 +124,8 @@ def cross_validate(plan: Plan) -> dict[str, Any]:
     rows: dict[str, list[dict[str, Any]]] = {}
     for seed in plan.seeds:
         seeded = dataclasses.replace(config, seed=seed)
-        began = time.perf_counter()
         asked = dataclasses.replace(plan.config, seed=seed)
-        found = _train(asked, seeded, schema, output)
-        seconds = time.perf_counter() - began
+        found, seconds = _train(asked, seeded, schema, output)
         rows.setdefault(str(config.model), []).extend(_rows(found, seed, seconds, schema))
         for name, one in _fit_baselines(seeded, schema).items() if plan.baselines else ():
             rows.setdefault(name, []).extend(one)
@@ -146,8 +144,13 @@ def cross_validate(plan: Plan) -> dict[str, Any]:
     return result
 
 
-def _train(asked: TrainConfig, config: TrainConfig, schema: Any, output: Path) -> list[Predicted]:
-    """The predictions for every fold's validation examples, of settings as asked and resolved."""
+def _train(
+    asked: TrainConfig, config: TrainConfig, schema: Any, output: Path
+) -> tuple[list[Predicted], float]:
+    """The predictions for every fold's validation examples, and the seconds of all folds.
+
+    Settings are given as asked and resolved.
+    """
     from train.evaluate import predict_split
     from train.finished import open_run, probabilities
     from train.fold_training import can_train_together, train_folds
@@ -155,18 +158,22 @@ def _train(asked: TrainConfig, config: TrainConfig, schema: Any, output: Path) -
     from train.whole_run import train_and_evaluate
 
     if can_train_together(config, schema):
+        began = time.perf_counter()
         cluster = make_cluster(config.strategy, config.cpu_devices)
         pairs = train_folds(config, schema, cluster, lambda epoch, found: None)
-        return [(labels, probabilities(logits)) for labels, logits in pairs]
-    found = []
+        found = [(labels, probabilities(logits)) for labels, logits in pairs]
+        return found, time.perf_counter() - began
+    found, seconds = [], 0.0
     for fold in range(int(config.folds or 0)):
         run = output.with_suffix("") / f"seed-{config.seed}-fold-{fold}"
         # Resolved ones would be resolved again, and defaults taken for what was asked for.
-        train_and_evaluate(dataclasses.replace(asked, fold=fold, run_dir=str(run)))
+        metrics = train_and_evaluate(dataclasses.replace(asked, fold=fold, run_dir=str(run)))
+        # Those of the run itself: one that was finished before took them then.
+        seconds += sum(metrics["seconds"].values())
         _, examples, probability = predict_split(open_run(run), "validation", config.data_dir)
         found.append((examples.subset_labels, probability))
         shutil.rmtree(run / "checkpoints", ignore_errors=True)
-    return found
+    return found, seconds
 
 
 def _fit_baselines(config: TrainConfig, schema: Any) -> dict[str, list[dict[str, Any]]]:
@@ -187,8 +194,10 @@ def _fit_baselines(config: TrainConfig, schema: Any) -> dict[str, list[dict[str,
 
 def _fit(baseline: Any, part: Data) -> Predicted:
     """The predictions of a scikit-learn model, fitted on a fold's training examples."""
+    from train.baseline import fit_alone
+
     train, validation = part.examples("train"), part.examples("validation")
-    baseline.fit(np.asarray(train.inputs)[train.numbers], train.subset_labels)
+    fit_alone(baseline, np.asarray(train.inputs)[train.numbers], train.subset_labels)
     rows = np.asarray(validation.inputs)[validation.numbers]
     probability = np.zeros((len(rows), part.schema.num_classes))
     probability[:, baseline.classes_] = baseline.predict_proba(rows)
