@@ -50,6 +50,10 @@ def test_page_of_files(
     assert table[-3:] == ["| mlp_small", f"| {linear}", "| mlp"]
     assert re.search(r"cross_validate .*--model mlp .*--seeds 1 --no-baselines$", text, re.M)
     assert "new pictures" not in text, "nothing was asked about them"
+    twice = tmp_path / "twice.md"  # the same model again: in a table of its own, none is lost
+    files_of_one = ["--cross-validations", str(crossed), str(second), str(second)]
+    assert results.main([*files_of_one, f"--output={twice}"]) == 0
+    assert twice.read_text().count("| mlp |") == 2
     rows = json.loads(crossed.read_text())["systems"][linear]
     assert f"| {linear} | {np.mean([r['weighted_f1'] for r in rows]):.4f} ±" in text
     metrics = json.loads((run / "metrics.json").read_text())

@@ -91,12 +91,18 @@ def format_page(
 
 
 def _same_folds(crossed: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:
-    """The cross-validations whose rows can stand in one table, together."""
+    """The cross-validations whose rows can stand in one table, together.
+
+    A model with other settings goes into a table of its own: the name would stand for both.
+    """
     tables: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
     for one in crossed:
         settings = one["settings"]
-        key = (settings["folds"], settings["pool_splits"], settings["feature"], *one["seeds"])
-        tables.setdefault((one["data_fingerprint"], *key), []).append(one)
+        key: tuple[Any, ...] = (one["data_fingerprint"], settings["folds"], settings["pool_splits"])
+        key += (settings["feature"], tuple(one["seeds"]), 0)
+        while settings["model"] in [same["settings"]["model"] for same in tables.get(key, [])]:
+            key = (*key[:-1], key[-1] + 1)
+        tables.setdefault(key, []).append(one)
     return list(tables.values())
 
 
@@ -235,7 +241,7 @@ def _read(file: Path) -> dict[str, Any]:
         found = read_json(file)
         found["dataset"], found["systems"]
         if "seeds" in found:  # of a cross-validation
-            found["data_fingerprint"], found["settings"]["folds"]
+            found["data_fingerprint"], found["settings"]["model"]
         return dict(found)
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(
