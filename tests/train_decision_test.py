@@ -20,7 +20,7 @@ from train.finished import open_run
 from train.predict import main as predict
 
 
-@given(st.integers(1, 60), st.integers(0, 2**32 - 1), st.floats(0.01, 1.0))
+@given(st.integers(1, 60), st.integers(0, 2**32 - 1), st.floats(1e-12, 1.0))
 def test_highest_threshold_of_the_recall(n: int, seed: int, recall: float) -> None:
     rng = np.random.default_rng(seed)
     probability = rng.dirichlet(np.ones(3), n).round(2)  # ties
@@ -50,9 +50,10 @@ def test_decides_as_a_loop_would() -> None:
 
 
 def test_share_of_a_count_is_not_rounded_up() -> None:
-    probability = np.stack([np.linspace(0.9, 0.1, 20), np.linspace(0.1, 0.9, 20)], 1)
-    found = choose_threshold(probability, np.ones(20, int), 1, 0.95)
-    assert (probability[:, 1] >= found.least).sum() == 19
+    probability = np.stack([np.linspace(0.9, 0.1, 100), np.linspace(0.1, 0.9, 100)], 1)
+    assert 0.07 * 100 > 7, "as floating-point numbers"
+    found = choose_threshold(probability, np.ones(100, int), 1, 0.07)
+    assert (probability[:, 1] >= found.least).sum() == 7
 
 
 @pytest.mark.parametrize("text", ["pathological", "x=0.5", "pathological=0", "pathological=nan"])
@@ -70,6 +71,8 @@ def test_chosen_on_validation_and_given_to_predict(
     run = Path(shutil.copytree(finished_runs["fetal_health"], tmp_path / "run"))
     name = open_run(run).input.class_names[2]
     options = ["--split=test", f"--data-dir={synthetic_data_dir}", "--resamples=10"]
+    assert evaluate([str(run), *options, "--least-recall=tumour=1"]) == 1
+    assert "--least-recall expected CLASS=X" in capsys.readouterr().err
     assert evaluate([str(run), *options, f"--least-recall={name}=1"]) == 0
     found = json.loads((run / "evaluation-test" / "evaluation.json").read_text())["decision"]
     _, validation, probability = predict_split(open_run(run), "validation", str(synthetic_data_dir))

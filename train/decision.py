@@ -47,8 +47,9 @@ def choose_threshold(
         raise ValueError(
             f"train/decision: class {number} expected among the validation examples, received none"
         )
-    # 0.95 * 20 is 19.000000000000004 for some shares: that is 19 examples, not 20.
-    return Threshold(number, float(own[int(np.ceil(round(recall * len(own), 9))) - 1]))
+    # 0.07 * 100 is 7.000000000000001: that is 7 examples, not 8. One at least has to be found.
+    wanted = max(1, int(np.ceil(round(recall * len(own), 9))))
+    return Threshold(number, float(own[wanted - 1]))
 
 
 def parse_threshold(text: str, names: tuple[str, ...], flag: str) -> tuple[int, float]:

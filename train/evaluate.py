@@ -26,7 +26,6 @@ from train.writing import write_atomically
 if TYPE_CHECKING:
     from records.data import Data
     from records.examples import Examples
-    from train.decision import Threshold
     from train.finished import FinishedRun
     from train.scores import Bootstrap
 
@@ -127,10 +126,13 @@ def evaluate(
       FileNotFoundError: the set is not there.
     """
     from train.copies import find_new
-    from train.decision import measure_decision
+    from train.decision import choose_threshold, measure_decision, parse_threshold
     from train.finished import open_run
 
     run = open_run(path)
+    wanted = None
+    if least_recall:
+        wanted = parse_threshold(least_recall, run.input.class_names, "--least-recall")
     print(f"{run.config.model} of {run.path} on {run.input.dataset}, split {split}", flush=True)
     data, examples, probability = predict_split(run, split, data_dir, skip_damaged=skip_damaged)
     folder = run.path / f"evaluation-{split}"
@@ -140,8 +142,11 @@ def evaluate(
         probability, folder = probability[new], folder.with_name(f"{folder.name}-new")
     found = _measure(run, split, data, examples, probability, bootstrap)
     found["new_to"] = new_to
-    if least_recall:
-        limit = _choose(run, least_recall, data_dir, skip_damaged=skip_damaged)
+    if wanted:
+        _, chosen_on, of_them = predict_split(
+            run, "validation", data_dir, skip_damaged=skip_damaged
+        )
+        limit = choose_threshold(of_them, chosen_on.subset_labels, *wanted)
         decision = measure_decision(limit, probability, examples.subset_labels)
         found["decision"] = {"least_recall": least_recall} | decision
     folder.mkdir(exist_ok=True)
@@ -149,17 +154,6 @@ def evaluate(
     write_atomically(folder / "evaluation.json", (json.dumps(found, indent=2) + "\n").encode())
     _print_summary(found, folder)
     return found
-
-
-def _choose(
-    run: FinishedRun, least_recall: str, data_dir: str | None, *, skip_damaged: bool
-) -> Threshold:
-    """The threshold for "CLASS=R", from the run's validation examples."""
-    from train.decision import choose_threshold, parse_threshold
-
-    number, recall = parse_threshold(least_recall, run.input.class_names, "--least-recall")
-    _, examples, probability = predict_split(run, "validation", data_dir, skip_damaged=skip_damaged)
-    return choose_threshold(probability, examples.subset_labels, number, recall)
 
 
 def predict_split(
