@@ -157,9 +157,9 @@ class TrainConfig:
     model: str | None = _flag(
         None,
         "model",
-        "the model (tables: mlp, mlp_small, mlp_report, "
+        "the model (tables: dcn, mlp, mlp_small, mlp_report, "
         "mlp_report_best; pictures: efficientnet_lite0, efficientnet_b0, resnet50, inception_v3; "
-        "texts: gru, lstm, bilstm)",
+        "texts: gru, gru_pairs, lstm, bilstm)",
     )
     weights: str = _flag("imagenet", "model", "imagenet, random, or a weights file (pictures)")
     preprocess: str = _flag(
