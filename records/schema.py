@@ -73,12 +73,17 @@ class Schema:
                 f"{sorted(self.split_counts)}, received {split!r}"
             )
 
+    @property
+    def pooled_splits(self) -> tuple[str, ...]:
+        """The labelled splits, in the order in which `pooled` numbers their records."""
+        return tuple(s for s in ("train", "validation", "test") if s in self.split_counts)
+
     def pooled(self) -> tuple[Schema, str]:
         """(the same set with one more split, all its labelled splits together; that split's name).
 
         For cross-validation over all rows, with settings that were chosen without the test split.
         """
-        parts = [s for s in ("train", "validation", "test") if s in self.split_counts]
+        parts = self.pooled_splits
         name = "+".join(parts)
         counts = self.split_counts | {name: sum(self.split_counts[s] for s in parts)}
         shards = self.shards | {name: tuple(path for s in parts for path in self.shards[s])}

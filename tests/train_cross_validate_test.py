@@ -36,7 +36,23 @@ def test_table_and_file(synthetic_data_dir: Path, tmp_path: Path, capsys: Any) -
     rows = systems["gradient boosting"]
     (received,) = [r["weighted_f1"] for r in rows if (r["seed"], r["fold"]) == (5, 1)]
     assert received == pytest.approx(expected)
+    # Record numbers run through train first, then test: each split's own accuracy.
+    numbers, right = validation.numbers, predicted == validation.subset_labels
+    in_train = numbers < schema.split_counts["train"]
+    (counted,) = [r["right"] for r in rows if (r["seed"], r["fold"]) == (5, 1)]
+    assert counted == {
+        "train": [right[in_train].sum(), in_train.sum()],
+        "test": [right[~in_train].sum(), (~in_train).sum()],
+    }
     printed = capsys.readouterr().out
+    assert "| accuracy on records of train | accuracy on records of test |" in printed
+    for rows_of_one in systems.values():
+        of_test = np.sum([r["right"]["test"] for r in rows_of_one], axis=0)
+        assert f"| {of_test[0] / of_test[1]:.4f} |" in printed
+        assert sum(r["right"]["test"][1] for r in rows_of_one) == 2 * schema.split_counts["test"]
+        for r in rows_of_one:  # together they are the fold's accuracy
+            both = np.sum(list(r["right"].values()), axis=0)
+            assert both[0] / both[1] == pytest.approx(r["accuracy"])
     mean = np.mean([r["weighted_f1"] for r in rows])
     assert f"| gradient boosting | {mean:.4f} ±" in printed
 

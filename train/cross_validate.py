@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from records.data import Data
 
 _FIGURES = ("accuracy", "weighted_f1", "loss", "calibration_error")
-# (labels int [n], probabilities float64 [n, C]) of one fold's validation examples.
-Predicted = tuple[np.ndarray, np.ndarray]
+# (labels int [n], probabilities float64 [n, C], record numbers int64 [n]) of one fold's validation.
+Predicted = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -126,7 +126,7 @@ def cross_validate(plan: Plan) -> dict[str, Any]:
         seeded = dataclasses.replace(config, seed=seed)
         asked = dataclasses.replace(plan.config, seed=seed)
         found, seconds = _train(asked, seeded, schema, output)
-        rows.setdefault(str(config.model), []).extend(_rows(found, seed, seconds, schema))
+        rows.setdefault(str(config.model), []).extend(_rows(found, seeded, seconds, schema))
         for name, one in _fit_baselines(seeded, schema).items() if plan.baselines else ():
             rows.setdefault(name, []).extend(one)
         _print_seed(rows, seed)
@@ -161,8 +161,12 @@ def _train(
         began = time.perf_counter()
         cluster = make_cluster(config.strategy, config.cpu_devices)
         pairs = train_folds(config, schema, cluster, lambda epoch, found: None)
-        found = [(labels, probabilities(logits)) for labels, logits in pairs]
-        return found, time.perf_counter() - began
+        seconds = time.perf_counter() - began
+        numbers = [part.examples("validation").numbers for part in _open_folds(config, schema)]
+        return [
+            (labels, probabilities(logits), of_fold)
+            for (labels, logits), of_fold in zip(pairs, numbers, strict=True)
+        ], seconds
     found, seconds = [], 0.0
     for fold in range(int(config.folds or 0)):
         run = output.with_suffix("") / f"seed-{config.seed}-fold-{fold}"
@@ -171,7 +175,7 @@ def _train(
         # Those of the run itself: one that was finished before took them then.
         seconds += sum(metrics["seconds"].values())
         _, examples, probability = predict_split(open_run(run), "validation", config.data_dir)
-        found.append((examples.subset_labels, probability))
+        found.append((examples.subset_labels, probability, examples.numbers))
         shutil.rmtree(run / "checkpoints", ignore_errors=True)
     return found, seconds
 
@@ -179,17 +183,22 @@ def _train(
 def _fit_baselines(config: TrainConfig, schema: Any) -> dict[str, list[dict[str, Any]]]:
     """scikit-learn's entries on the folds of a seed, by name."""
     from train.baseline import make_baselines
-    from train.setup import open_fold
 
-    folds = [dataclasses.replace(config, fold=i) for i in range(int(config.folds or 0))]
-    parts = [open_fold(fold, schema) for fold in folds]
+    parts = _open_folds(config, schema)
     rows = {}
     for name in make_baselines(schema.modality, config.seed):
         began = time.perf_counter()
         # A new one for each fold.
         pairs = [_fit(make_baselines(schema.modality, config.seed)[name], p) for p in parts]
-        rows[name] = _rows(pairs, config.seed, time.perf_counter() - began, schema)
+        rows[name] = _rows(pairs, config, time.perf_counter() - began, schema)
     return rows
+
+
+def _open_folds(config: TrainConfig, schema: Any) -> list[Data]:
+    from train.setup import open_fold
+
+    folds = range(int(config.folds or 0))
+    return [open_fold(dataclasses.replace(config, fold=i), schema) for i in folds]
 
 
 def _fit(baseline: Any, part: Data) -> Predicted:
@@ -202,19 +211,32 @@ def _fit(baseline: Any, part: Data) -> Predicted:
     probability = np.zeros((len(rows), part.schema.num_classes))
     probability[:, baseline.classes_] = baseline.predict_proba(rows)
     # Of float32 features they add up to 1 in float32 only.
-    return validation.subset_labels, probability / probability.sum(1, keepdims=True)
+    probability /= probability.sum(1, keepdims=True)
+    return validation.subset_labels, probability, validation.numbers
 
 
-def _rows(found: list[Predicted], seed: int, seconds: float, schema: Any) -> list[dict[str, Any]]:
+def _rows(found: list[Predicted], config: TrainConfig, seconds: float, schema: Any) -> list[Any]:
     """One entry per fold; the seconds are the mean of the seed's folds."""
     from train import scores
 
     rows = []
-    for fold, (labels, probability) in enumerate(found):
+    for fold, (labels, probability, numbers) in enumerate(found):
         figures = scores.to_json(scores.score(probability, labels), schema.class_names)
         row = {name: figures[name] for name in _FIGURES} | {"recall": figures["recall"]}
-        rows.append({"seed": seed, "fold": fold, "seconds": seconds / len(found)} | row)
+        if config.pool_splits:
+            row["right"] = _count_right(probability.argmax(1) == labels, numbers, schema)
+        rows.append({"seed": config.seed, "fold": fold, "seconds": seconds / len(found)} | row)
     return rows
+
+
+def _count_right(right: np.ndarray, numbers: np.ndarray, schema: Any) -> dict[str, list[int]]:
+    """By the split that a record lies in: how many are right, of how many."""
+    counts, first = {}, 0
+    for split in schema.pooled_splits:
+        last = first + schema.split_counts[split]
+        of_split = right[(first <= numbers) & (numbers < last)]
+        counts[split], first = [int(of_split.sum()), len(of_split)], last
+    return counts
 
 
 def _print_seed(rows: dict[str, list[dict[str, Any]]], seed: int) -> None:
@@ -224,10 +246,18 @@ def _print_seed(rows: dict[str, list[dict[str, Any]]], seed: int) -> None:
 
 
 def format_table(result: dict[str, Any]) -> str:
-    """Mean ± deviation over seeds and folds as a Markdown table."""
-    classes = list(next(iter(result["systems"].values()))[0]["recall"])
+    """Mean ± deviation over seeds and folds as a Markdown table.
+
+    Where folds were cut from all splits together, also the share of each split's records that are
+    right.
+    """
+    every = [row for rows in result["systems"].values() for row in rows]
+    classes = list(every[0]["recall"])
     header = ["", "weighted F1", "accuracy", "loss", "calibration error"]
-    header += [f"recall {name}" for name in classes] + ["s per fold"]
+    header += [f"recall {name}" for name in classes]
+    # Files of earlier versions did not count these.
+    splits = list(every[0]["right"]) if all("right" in row for row in every) else []
+    header += [f"accuracy on records of {split}" for split in splits] + ["s per fold"]
     lines = ["| " + " | ".join(header) + " |", "|---" * len(header) + "|"]
     for name, rows in result["systems"].items():
         cells = [name]
@@ -237,6 +267,9 @@ def format_table(result: dict[str, Any]) -> str:
         for one in classes:
             values = [row["recall"][one] for row in rows if row["recall"][one] is not None]
             cells.append(f"{np.mean(values):.3f}")
+        for split in splits:
+            right, count = np.sum([row["right"][split] for row in rows], axis=0)
+            cells.append(f"{right / count:.4f}")
         cells.append(f"{np.mean([row['seconds'] for row in rows]):.1f}")
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
