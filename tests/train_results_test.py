@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -74,6 +75,12 @@ def test_page_of_files(
     again = json.loads(parse_config(commands[0].split()).to_json())
     for name in ("dataset", "model", "epochs", "hidden", "strategy", "seed"):
         assert again[name] == stored[name]
+    changed_run = shutil.copytree(run, tmp_path / "changed")
+    stored["learning_rate"] = 0.25
+    (changed_run / "config.json").write_text(json.dumps(stored))
+    assert results.main(["--runs", str(run), str(changed_run), f"--output={page}"]) == 0
+    assert "| `mlp_small` | 0 |" in page.read_text()
+    assert "| `mlp_small --learning-rate 0.25` | 0 |" in page.read_text()
     capsys.readouterr()
     assert results.main([f"--runs={tmp_path}"]) == 1
     assert "expected a run folder" in capsys.readouterr().err

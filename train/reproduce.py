@@ -29,6 +29,15 @@ def format_command(module: str, settings: dict[str, Any], omit: Iterable[str] = 
 
     Args:
       module: with flags of `TrainConfig`, such as "train.run".
+      settings, omit: as for `format_flags`.
+    """
+    return f"python -m {module} {' '.join(format_flags(settings, omit))}"
+
+
+def format_flags(settings: dict[str, Any], omit: Iterable[str] = ()) -> list[str]:
+    """Each flag, with its value, of what differs from the defaults.
+
+    Args:
       settings: of `config.json` or a trial, defaults filled in; other keys are left out.
       omit: settings that the module does not take, or that are of no interest.
     """
@@ -46,4 +55,4 @@ def format_command(module: str, settings: dict[str, Any], omit: Iterable[str] = 
             flags.append(f"--{flag} {' '.join(map(str, value))}")
         else:
             flags.append(f"--{flag} {value}")
-    return f"python -m {module} {' '.join(flags)}"
+    return flags

@@ -20,12 +20,16 @@ baseline() { # name, then flags
     "$python" -m train.baseline --data-dir "$data" --output "$out/$1.json" "${@:2}"
 }
 
-train() { # name, then flags
+compare() { # name, then flags: on validation alone, for a choice
   [[ -e "$out/$1/metrics.json" ]] ||
     "$python" -m train.run --data-dir "$data" --run-dir "$out/$1" --strategy one_device "${@:2}"
-  for split in train validation test; do
-    evaluate "$1" --split "$split"
-  done
+  evaluate "$1" --split validation
+}
+
+train() { # name, then flags
+  compare "$@"
+  evaluate "$1" --split train
+  evaluate "$1" --split test
 }
 
 evaluate() { # name, then flags; $3 is the split
@@ -44,17 +48,21 @@ fetal_health() {
 
 brain_tumor_mri() {
   local flags=(--image-size 160 --model efficientnet_lite0 --unfreeze-from all --epochs 20)
-  flags+=(--fine-tune-epochs 20 --fine-tune-learning-rate 0.001 --weight-decay 0.05)
-  flags+=(--label-smoothing 0.1 --warmup-epochs 1)
+  flags+=(--fine-tune-epochs 20 --weight-decay 0.05 --label-smoothing 0.1 --warmup-epochs 1)
+  local batch_64=("${flags[@]}" --fine-tune-learning-rate 0.001)
+  flags+=(--global-batch-size 32 --fine-tune-learning-rate 0.0007)
   local new=(--new-to brain_tumor_mri/kaggle)
   baseline mri_baselines --dataset brain_tumor_mri/deduplicated "${new[@]}"
   train mri --dataset brain_tumor_mri/deduplicated "${flags[@]}"
   evaluate mri --split test "${new[@]}"
+  compare mri_batch_64 --dataset brain_tumor_mri/deduplicated "${batch_64[@]}"
+  compare mri_mixup --dataset brain_tumor_mri/deduplicated "${flags[@]}" --mixup 0.2
+  compare mri_weights --dataset brain_tumor_mri/deduplicated "${flags[@]}" --class-weights balanced
   baseline mri_as_given_baselines --dataset brain_tumor_mri/kaggle
   train mri_as_given --dataset brain_tumor_mri/kaggle "${flags[@]}"
   # Shorter, and the last epoch counts: the fold that is measured on chooses nothing.
   cross_validate mri_folds --dataset brain_tumor_mri/deduplicated --folds 5 --pool-splits \
-    --seeds 0 --strategy one_device "${flags[@]}" --epochs 10 --fine-tune-epochs 12 \
+    --seeds 0 --strategy one_device "${flags[@]}" --epochs 10 --fine-tune-epochs 15 \
     --early-stopping 0
 }
 
@@ -80,5 +88,5 @@ song_lyrics
 "$python" -m train.results \
   --cross-validations "$out"/{dcn,mlp_report,mlp_report_best,mri_folds}.json \
   --baselines "$out"/{mri_baselines,mri_as_given_baselines,lyrics_baselines,artists_baselines}.json \
-  --runs "$out"/{mri,mri_as_given,lyrics_0,lyrics_1,lyrics_2,lyrics_basic,lyrics_spacy} \
-  "$out"/lyrics_regular "$out"/artists_{0,1,2}
+  --runs "$out"/mri{,_batch_64,_mixup,_weights,_as_given} "$out"/artists_{0,1,2} \
+  "$out"/lyrics_{0,1,2,basic,spacy,regular}

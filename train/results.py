@@ -141,22 +141,20 @@ def _runs(baselines: list[dict[str, Any]], runs: list[dict[str, Any]]) -> list[s
             cells += [_pair(roles.get("test")), "", _pair(roles.get("test-new"))]
             rows.append([*cells, f"{roles['seconds']['fit'] / 60:.1f}"])
     alike = _but_for_seed(runs)
-    for same in alike:
-        cells = [_cells(run) for run in same]
-        rows += [
-            [_name(run), run["metrics"]["seed"], *c] for run, c in zip(same, cells, strict=True)
-        ]
+    names = _names(alike)
+    for name, same in zip(names, alike, strict=True):
+        rows += [[name, run["metrics"]["seed"], *_cells(run)] for run in same]
         if len(same) > 1:
-            rows.append([_name(same[0]), "mean", *_mean(same)])
+            rows.append([name, "mean", *_mean(same)])
     # A set of which nothing was asked apart has no column for it.
     used = [i for i in range(len(_HEAD)) if any(row[i] != "" for row in rows[1:])]
     lines = [_row([row[i] for i in used]) for row in rows]
     lines[1:1] = ["|---" * len(used) + "|"]
     lines.insert(0, "")
-    for same in alike:
+    for name, same in zip(names, alike, strict=True):
         for run in same:
             lines += ["", f"    {format_command('train.run', run['config'], omit=('fold',))}"]
-        lines += _confusion(same[0])
+        lines += _confusion(name, same[0])
     return lines
 
 
@@ -203,14 +201,14 @@ def _mean(runs: list[dict[str, Any]]) -> list[str]:
     return [*cells, _pair(of["test-new"]), ""]
 
 
-def _confusion(run: dict[str, Any]) -> list[str]:
+def _confusion(name: str, run: dict[str, Any]) -> list[str]:
     """The confusion matrix of test: a row per true class."""
     test = run["evaluations"].get("test")
     if not test:
         return []
     names = list(test["metrics"]["recall"])
     seed = run["metrics"]["seed"]
-    head = f"{_name(run)}, seed {seed}, test: rows true, columns predicted"
+    head = f"{name}, seed {seed}, test: rows true, columns predicted"
     lines = ["", _row([head, *names, "recall"]), "|---" * (len(names) + 2) + "|"]
     for name, counts in zip(names, test["confusion_matrix"], strict=True):
         recall = test["metrics"]["recall"][name]
@@ -218,10 +216,22 @@ def _confusion(run: dict[str, Any]) -> list[str]:
     return lines
 
 
-def _name(run: dict[str, Any]) -> str:
-    """The model, and its input where another than the set's usual one was asked for."""
-    feature = run["config"]["feature"]
-    return f"`{run['metrics']['model']}`" + (f" on {feature}" if feature else "")
+def _names(alike: list[list[dict[str, Any]]]) -> list[str]:
+    """One for the runs of each settings: the model, and the flags that tell it from its like.
+
+    The input is told wherever another than the set's usual one was asked for.
+    """
+    from train.reproduce import format_flags
+
+    models = [(same[0]["metrics"]["model"], same[0]["config"]["feature"]) for same in alike]
+    flags = [format_flags(same[0]["config"], ("seed", "fold", "feature")) for same in alike]
+    names = []
+    for model, own in zip(models, flags, strict=True):
+        others = [flags[i] for i, other in enumerate(models) if other == model]
+        apart = [flag for flag in own if not all(flag in other for other in others)]
+        name = f"`{' '.join([model[0], *apart])}`"
+        names.append(f"{name} on {model[1]}" if model[1] else name)
+    return names
 
 
 def _row(cells: list[Any]) -> str:
