@@ -55,18 +55,19 @@ class InputConfig:
 
 @dataclasses.dataclass(frozen=True)
 class Fold:
-    """One fold of a cross-validation: stratified by class, no group of duplicates is parted.
+    """One fold of a cross-validation, stratified by class.
 
     Attributes:
-      number, count: which of how many, from 0.
-      seed: names how examples are dealt to folds.
+      number, count, seed: which of how many, from 0, as dealt by a seed.
       pooled: of all splits together, else of `train` alone.
+      grouped: no group (near copies, an artist's songs) is parted.
     """
 
     number: int
     count: int
     seed: int = 0
     pooled: bool = False
+    grouped: bool = True
 
 
 class Data:
@@ -200,13 +201,12 @@ class Data:
 
     @functools.cached_property
     def _cut(self) -> tuple[np.ndarray, np.ndarray]:
-        index = self._index(self._base)
-        if self.fold is None:
+        index, fold = self._index(self._base), self.fold
+        if fold is None:
             return subsets.cut_validation(index.label, index.group, self.seed)
-        of_fold = subsets.assign_folds(index.label, index.group, self.fold.count, self.fold.seed)
-        return np.flatnonzero(of_fold != self.fold.number), np.flatnonzero(
-            of_fold == self.fold.number
-        )
+        groups = index.group if fold.grouped else np.arange(len(index.group), dtype=np.uint64)
+        of_fold = subsets.assign_folds(index.label, groups, fold.count, fold.seed)
+        return np.flatnonzero(of_fold != fold.number), np.flatnonzero(of_fold == fold.number)
 
     @functools.cached_property
     def _splits(self) -> tuple[str, ...]:

@@ -43,6 +43,7 @@ def test_values_keep_their_underscores() -> None:
         (["--ema", "1"], "--ema expected a momentum in (0, 1), received 1"),
         (["--label-smoothing", "1"], "--label-smoothing expected a share in [0, 1)"),
         (["--accumulate-steps", "0"], "--accumulate-steps expected a positive number"),
+        (["--no-group-folds"], "--no-group-folds expected with --folds, received"),
         (["--warmup-epochs", "-1"], "--warmup-epochs expected 0 or more"),
     ],
 )

@@ -85,6 +85,10 @@ def test_every_example_validates_once(synthetic_data_dir: Path, pooled: bool) ->
     for own in numbers:
         others = np.setdiff1d(np.arange(total), own)
         assert not set(groups[own]) & set(groups[others]), "equal rows are parted"
+    apart = [Data(schema, InputConfig(), 4, Fold(i, 5, 4, pooled, grouped=False)) for i in (0, 1)]
+    first, second = (part.examples("validation").numbers for part in apart)
+    assert not set(first) & set(second)
+    assert set(groups[first]) & set(groups[np.setdiff1d(np.arange(total), first)]), "none is parted"
     ours = np.stack([np.bincount(labels[own], minlength=3) for own in numbers])
     reference = StratifiedKFold(5).split(labels, labels)
     theirs = np.stack([np.bincount(labels[own], minlength=3) for _, own in reference])

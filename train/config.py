@@ -140,8 +140,8 @@ class TrainConfig:
     folds: int | None = _flag(
         None,
         "data",
-        "cross-validation: cut the split train into so many folds (stratified; duplicates and an "
-        "artist's songs stay together) and validate on --fold; the split test is not read",
+        "cross-validation: cut the split train into so many folds (stratified) and validate on "
+        "--fold; the split test is not read",
     )
     fold: int = _flag(0, "data", "which of --folds validates, from 0")
     pool_splits: bool = _flag(
@@ -149,6 +149,9 @@ class TrainConfig:
         "data",
         "--folds: of all splits together, test included; for a last table, when nothing is chosen "
         "any more",
+    )
+    group_folds: bool = _flag(
+        True, "data", "--folds: near copies and an artist's songs stay in one fold"
     )
     image_size: int | None = _flag(None, "data", "side of the square pictures, pixels")
     sequence_length: int = _flag(200, "data", "ids per text; longer texts are cut")
@@ -291,10 +294,10 @@ class TrainConfig:
     def _check_folds(self) -> None:
         """Raises ValueError for a fold that is not there."""
         if self.folds is None:
-            if self.fold or self.pool_splits:
+            if self.fold or self.pool_splits or not self.group_folds:
                 raise ValueError(
-                    "train/config: --fold and --pool-splits expected with --folds, received them "
-                    "without"
+                    "train/config: --fold, --pool-splits, --no-group-folds expected with --folds, "
+                    "received them without"
                 )
             return
         if self.folds < 2 or not 0 <= self.fold < self.folds:

@@ -99,7 +99,7 @@ def _same_folds(crossed: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:
     for one in crossed:
         settings = one["settings"]
         key: tuple[Any, ...] = (one["data_fingerprint"], settings["folds"], settings["pool_splits"])
-        key += (settings["feature"], tuple(one["seeds"]), 0)
+        key += (settings.get("group_folds", True), settings["feature"], tuple(one["seeds"]), 0)
         while settings["model"] in [same["settings"]["model"] for same in tables.get(key, [])]:
             key = (*key[:-1], key[-1] + 1)
         tables.setdefault(key, []).append(one)
@@ -113,6 +113,8 @@ def _cross_validation(found: list[dict[str, Any]]) -> list[str]:
     settings, seeds = found[0]["settings"], found[0]["seeds"]
     systems = {name: rows for one in found for name, rows in one["systems"].items()}
     splits = "all splits together" if settings["pool_splits"] else "the split train"
+    if not settings.get("group_folds", True):  # which earlier versions did not know
+        splits += ", groups parted"
     minutes = sum(r["seconds"] for rows in systems.values() for r in rows) / 60
     lines = [
         "",

@@ -74,7 +74,7 @@ def make_fold(config: TrainConfig) -> Fold | None:
     """The fold that validates, or None without cross-validation."""
     if config.folds is None:
         return None
-    return Fold(config.fold, config.folds, config.seed, config.pool_splits)
+    return Fold(config.fold, config.folds, config.seed, config.pool_splits, config.group_folds)
 
 
 def make_source(config: TrainConfig, data: Data, fingerprint: str) -> ChunkSource:
