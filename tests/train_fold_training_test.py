@@ -13,6 +13,7 @@ from train.config import TrainConfig
 from train.fold_training import can_train_together, train_folds
 from train.metrics import Metrics, metrics_from_logits
 from train.resolve import resolve
+from train.setup import make_fold
 from train.strategy import make_cluster
 from train.whole_run import train_and_evaluate
 
@@ -93,6 +94,12 @@ def test_every_example_validates_once(synthetic_data_dir: Path, pooled: bool) ->
     reference = StratifiedKFold(5).split(labels, labels)
     theirs = np.stack([np.bincount(labels[own], minlength=3) for _, own in reference])
     assert (np.ptp(ours, 0) <= np.ptp(theirs, 0) + 1).all()
+
+
+def test_flags_make_the_fold() -> None:
+    config = TrainConfig(folds=4, fold=2, seed=7, pool_splits=True, group_folds=False)
+    assert make_fold(config) == Fold(2, 4, 7, pooled=True, grouped=False)
+    assert make_fold(TrainConfig(folds=4)) == Fold(0, 4, 0, pooled=False, grouped=True)
 
 
 def test_statistics_are_those_of_the_training_folds(synthetic_data_dir: Path) -> None:
