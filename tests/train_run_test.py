@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -142,8 +143,15 @@ def test_sigterm_writes_a_checkpoint_and_the_same_command_goes_on(
     assert list((tmp_path / "run").glob("checkpoints/step-*.npz"))
 
 
-def test_finished_run_is_shown_and_other_settings_are_refused(finished: Any) -> None:
+def test_finished_run_is_shown_and_other_settings_are_refused(
+    finished: Any, tmp_path: Path
+) -> None:
     run_dir, _, flags = finished
+    older = shutil.copytree(run_dir, tmp_path / "older")
+    stored = json.loads((older / "config.json").read_text())
+    del stored["group_folds"]  # as a version wrote it that had no such flag
+    (older / "config.json").write_text(json.dumps(stored))
+    assert "finished run of these settings" in _run(*flags, "--run-dir", str(older))
     assert "finished run of these settings" in _run(*flags, "--run-dir", str(run_dir))
     printed = _run(*flags, "--run-dir", str(run_dir), "--seed", "5", code=1)
     assert "belongs to a run with other settings (seed: 0, now 5)" in printed

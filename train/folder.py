@@ -156,6 +156,8 @@ class RunFolder:
                 f"something that holds no config.json. {hint}"
             )
         stored.pop("resolved", None)
+        # A setting that an earlier version did not know had what is its default now.
+        stored = json.loads(TrainConfig().to_json()) | stored
         asked = json.loads(config.to_json()) | {"data_fingerprint": fingerprint}
         differing = sorted(k for k in stored.keys() | asked if stored.get(k) != asked.get(k))
         if not (self.path / "metrics.json").exists():
