@@ -153,6 +153,7 @@ def finished_runs(
     }
     for name, own in flags.items():
         arguments = [f"--dataset={name}/synthetic", f"--data-dir={synthetic_data_dir}", *own]
-        arguments += ["--epochs=2", "--strategy=one_device", f"--run-dir={base / name}"]
+        arguments += ["--epochs=2", "--strategy=one_device", "--evaluate-test"]
+        arguments += [f"--run-dir={base / name}"]
         assert main(arguments) == 0
     return {name: base / name for name in flags}

@@ -78,7 +78,7 @@ def profiled(tmp_path_factory: Any, synthetic_data_dir: Path) -> tuple[Path, str
     printed = _train(
         "--dataset", "brain_tumor_mri/synthetic", "--data-dir", str(synthetic_data_dir),
         "--epochs", "2", "--image-size", str(SIZE), "--cache", "none", "--profile", "3,8",
-        "--run-dir", str(run_dir),
+        "--run-dir", str(run_dir), "--evaluate-test",
     )  # fmt: skip
     return run_dir, printed
 

@@ -32,12 +32,12 @@ def test_page_of_files(
     changed = [*arguments, "--model=mlp", "--no-baselines", f"--output={second}"]
     assert cross_validate.main(changed) == 0
     assert baseline.main([*data, f"--output={fixed}"]) == 0
-    assert train([*data, *small, f"--run-dir={run}"]) == 0
+    assert train([*data, *small, "--evaluate-test", f"--run-dir={run}"]) == 0
     for split in ("train", "validation", "test"):
         options = [str(run), f"--split={split}", "--resamples=10"]
         assert evaluate.main([*options, f"--data-dir={synthetic_data_dir}"]) == 0
     other = tmp_path / "other"
-    assert train([*data, *small, "--seed=4", f"--run-dir={other}"]) == 0
+    assert train([*data, *small, "--seed=4", "--evaluate-test", f"--run-dir={other}"]) == 0
     options = [str(other), "--split=validation", "--resamples=10"]
     assert evaluate.main([*options, f"--data-dir={synthetic_data_dir}"]) == 0
     page = tmp_path / "RESULTS.md"

@@ -19,7 +19,7 @@ from records import open_data
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 TIMING = ("examples_per_s", "seconds")
-FAST = ["--dataset", "fetal_health/synthetic", "--epochs", "3"]
+FAST = ["--dataset", "fetal_health/synthetic", "--epochs", "3", "--evaluate-test"]
 
 
 def _start(*arguments: str) -> subprocess.Popen[str]:
@@ -167,6 +167,7 @@ def test_finished_run_is_shown_and_other_settings_are_refused(
         (["--freeze"], "--freeze expected with a picture model"),
         (["--fine-tune-epochs", "9"], "--fine-tune-epochs expected with --unfreeze-from"),
         (["--warmup-epochs", "3"], "--warmup-epochs expected fewer than the 3 epochs"),
+        (["--folds", "3"], "--evaluate-test expected with a split test and without --folds"),
         (["--mixup", "0.2"], "--mixup expected with a picture model"),
         (["--accumulate-steps", "3"], "--accumulate-steps expected a divisor of the 32 rows"),
         (["--strategy", "mirrored", "--cpu-devices", "2", "--global-batch-size", "33"], "multiple"),
@@ -205,6 +206,7 @@ def test_text_and_pictures_train_mirrored(
         "--run-dir", str(tmp_path / "run"), "--strategy", "mirrored", "--cpu-devices", "2",
         "--precision", precision, "--image-size", "64", "--sequence-length", "16",
     )  # fmt: skip
+    assert "test" not in json.loads((tmp_path / "run" / "metrics.json").read_text()), "unasked"
     history = _history(tmp_path / "run")
     assert float(history[-1]["loss"]) < float(history[0]["loss"])
     assert (tmp_path / "run" / "confusion_matrix.png").exists()
@@ -219,6 +221,7 @@ def test_fetal_health_beats_its_goal(shared_data: Path, tmp_path: Path) -> None:
         _run(
             "--dataset", "fetal_health/kaggle", "--manual-dir", str(shared_data / "fetal_health"),
             "--data-dir", str(tmp_path / "data"), "--run-dir", str(run_dir), "--seed", str(seed),
+            "--evaluate-test",
         )  # fmt: skip
         metrics = json.loads((run_dir / "metrics.json").read_text())
         assert metrics["seconds"]["step"] < 60

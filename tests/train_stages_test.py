@@ -66,7 +66,7 @@ FINE_TUNE = [
 def test_a_run_killed_while_fine_tuning_ends_the_same(
     synthetic_data_dir: Path, tmp_path: Path
 ) -> None:
-    flags = [*FINE_TUNE, f"--data-dir={synthetic_data_dir}"]
+    flags = [*FINE_TUNE, f"--data-dir={synthetic_data_dir}", "--evaluate-test"]
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     finish(start(*flags, f"--run-dir={whole}"))
     rows = history(whole)

@@ -145,13 +145,13 @@ class TrainConfig:
     )
     fold: int = _flag(0, "data", "which of --folds validates, from 0")
     pool_splits: bool = _flag(
-        False,
-        "data",
-        "--folds: of all splits together, test included; for a last table, when nothing is chosen "
-        "any more",
+        False, "data", "--folds: of all splits together, test included; where nothing is chosen"
     )
     group_folds: bool = _flag(
         True, "data", "--folds: near copies and an artist's songs stay in one fold"
+    )
+    evaluate_test: bool = _flag(
+        False, "data", "read the split test at the end, where nothing is chosen any more"
     )
     image_size: int | None = _flag(None, "data", "side of the square pictures, pixels")
     sequence_length: int = _flag(200, "data", "ids per text; longer texts are cut")

@@ -90,7 +90,7 @@ def _train(name: str, options: argparse.Namespace, logs: Path) -> None:
     flags = ["--dataset", f"{name}/synthetic", "--data-dir", str(options.data_dir)]
     flags += ["--model", SETS[name], "--strategy", "mirrored", *_SHORT[name]]
     # Two replicas also without GPUs; where there are GPUs, they are used and this is ignored.
-    flags += ["--cpu-devices", "2", "--run-dir", str(folder)]
+    flags += ["--cpu-devices", "2", "--run-dir", str(folder), "--evaluate-test"]
     command = python_command("train.run", *flags)
     run_command(f"training {SETS[name]} on {name}/synthetic", command, logs / f"{name}.log")
 

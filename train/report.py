@@ -183,3 +183,4 @@ def print_summary(found: dict[str, Any], path: Path, again: bool = False) -> Non
     )
     print(f"more: {path}/curves.png, {path}/confusion_matrix.png")
     print(f"      tensorboard --logdir {path}/tensorboard")
+    print(f"      python -m train.evaluate {path}   intervals, worst errors; test by --split test")

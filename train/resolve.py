@@ -35,6 +35,11 @@ def resolve(config: TrainConfig, schema: Schema) -> TrainConfig:
     config = dataclasses.replace(config, freeze=freeze)
     _check_ignored(asked, config, modality)
     _check_service(config, bool(freeze))
+    if config.evaluate_test and (config.folds or "test" not in schema.split_counts):
+        raise ValueError(
+            "train/resolve: --evaluate-test expected with a split test and without --folds, "
+            f"received {', '.join(schema.split_counts)} and --folds {config.folds or 'none'}"
+        )
     return dataclasses.replace(config, image_size=config.image_size or entry.image_size or 224)
 
 

@@ -34,7 +34,10 @@ from train.thresholds import find_thresholds
 def open_examples(
     config: TrainConfig, schema: Schema, cluster: Cluster
 ) -> tuple[Data, str, dict[str, Examples]]:
-    """Opens and decodes the set: (data, cache level, examples by role)."""
+    """Opens and decodes the set: (data, cache level, examples by role).
+
+    The split test has a role only where it is to be evaluated.
+    """
     data_config = _input_config(config)
     fold = make_fold(config)
     data = Data(schema, data_config, config.seed, fold)
@@ -53,7 +56,8 @@ def open_examples(
     level = LEVELS[int(cluster.exchange(LEVELS.index(level)).max())]
     if level in ("disk", "none"):
         data = Data(schema, dataclasses.replace(data_config, cache=level), config.seed, fold)
-    return data, level, {role: data.examples(role) for role in data.roles()}
+    roles = [role for role in data.roles() if role != "test" or config.evaluate_test]
+    return data, level, {role: data.examples(role) for role in roles}
 
 
 def _input_config(config: TrainConfig) -> InputConfig:
