@@ -68,4 +68,7 @@ def test_help_groups_and_explains_every_flag(capsys: Any) -> None:
 def test_same_settings_name_the_same_folder() -> None:
     config = TrainConfig(model="mlp")
     assert config.default_run_dir() == TrainConfig(model="mlp", run_dir="x").default_run_dir()
+    assert (
+        config.default_run_dir() == TrainConfig(model="mlp", evaluate_test=True).default_run_dir()
+    )
     assert config.default_run_dir() != TrainConfig(model="mlp", seed=1).default_run_dir()

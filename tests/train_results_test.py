@@ -75,6 +75,11 @@ def test_page_of_files(
     again = json.loads(parse_config(commands[0].split()).to_json())
     for name in ("dataset", "model", "epochs", "hidden", "strategy", "seed"):
         assert again[name] == stored[name]
+    older = json.loads((other / "config.json").read_text())
+    del older["group_folds"]  # as a version wrote it that had no such flag
+    (other / "config.json").write_text(json.dumps(older))
+    assert results.main([*files, f"--output={page}"]) == 0
+    assert page.read_text() == text, "the seeds stand together all the same"
     changed_run = shutil.copytree(run, tmp_path / "changed")
     stored["learning_rate"] = 0.25
     (changed_run / "config.json").write_text(json.dumps(stored))

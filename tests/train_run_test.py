@@ -3,6 +3,8 @@
 import csv
 import json
 import os
+import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -82,6 +84,11 @@ def test_run_folder_holds_what_the_design_says(finished: Any) -> None:
     assert len(_history(run_dir)) == 3
     assert "GENERATED" in printed and "--dataset" in printed
     assert "recall per class" in printed and "tensorboard --logdir" in printed
+    (evaluation,) = re.findall(r"python -m (train\.evaluate .*?)   ", printed)
+    done = subprocess.run(
+        [sys.executable, "-m", *shlex.split(evaluation)], cwd=REPOSITORY, capture_output=True
+    )
+    assert done.returncode == 0 and (run_dir / "evaluation-validation").is_dir()
     trace = json.loads((run_dir / "profile.json").read_text())["trace"]
     assert trace["calls"] == 4 and 0 <= trace["input_share"] < 1
 

@@ -61,7 +61,7 @@ MODALITY_DEFAULTS: dict[str, dict[str, Any]] = {
 _PLACES: tuple[str, ...] = ("run_dir", "data_dir", "manual_dir", "cache", "memory_budget")
 _PLACES += ("checkpoint_minutes", "checkpoint_steps", "keep_checkpoints", "data_service")
 # Nor do these part runs: one that ended at a fault goes on with another answer to it.
-_PLACES += ("on_corrupt", "on_nan")
+_PLACES += ("on_corrupt", "on_nan", "evaluate_test")
 
 # Which numbers a field may hold: (fields, test, what an error says was expected).
 _RANGES: tuple[tuple[str, Callable[[float], bool], str], ...] = (
@@ -145,7 +145,7 @@ class TrainConfig:
     )
     fold: int = _flag(0, "data", "which of --folds validates, from 0")
     pool_splits: bool = _flag(
-        False, "data", "--folds: of all splits together, test included; where nothing is chosen"
+        False, "data", "--folds: of all splits together, test included; for a last table"
     )
     group_folds: bool = _flag(
         True, "data", "--folds: near copies and an artist's songs stay in one fold"
@@ -334,7 +334,7 @@ class TrainConfig:
         return first, last
 
     def to_json(self) -> str:
-        """The settings as JSON, without those that only say where things lie or when to save.
+        """The settings as JSON, without those that leave the training as it is.
 
         The data are known by their fingerprint, wherever they lie, and give the same batches from
         every cache.

@@ -215,7 +215,9 @@ def _fit(baseline: Any, part: Data) -> Predicted:
     return validation.subset_labels, probability, validation.numbers
 
 
-def _rows(found: list[Predicted], config: TrainConfig, seconds: float, schema: Any) -> list[Any]:
+def _rows(
+    found: list[Predicted], config: TrainConfig, seconds: float, schema: Any
+) -> list[dict[str, Any]]:
     """One entry per fold; the seconds are the mean of the seed's folds."""
     from train import scores
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import platform
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -138,7 +139,7 @@ def write_run(
     folder.write_text("profile.json", json.dumps(profile, indent=2) + "\n")
     found["input_share"] = share
     folder.write_text("metrics.json", json.dumps(found, indent=2) + "\n")
-    print_summary(found, folder.path)
+    print_summary(found, folder.path, result.config)
     if result.config.profile:
         print(f"profile: {_describe_trace(profile['trace'], result.config)}")
     return found
@@ -161,7 +162,9 @@ def _input_share(seconds: dict[str, float]) -> float:
     return seconds["input"] / max(seconds["input"] + seconds["step"], 1e-9)
 
 
-def print_summary(found: dict[str, Any], path: Path, again: bool = False) -> None:
+def print_summary(
+    found: dict[str, Any], path: Path, config: TrainConfig, again: bool = False
+) -> None:
     """The closing table."""
     if again:
         print(f"{path} is a finished run of these settings. To train anew, remove it.")
@@ -183,4 +186,6 @@ def print_summary(found: dict[str, Any], path: Path, again: bool = False) -> Non
     )
     print(f"more: {path}/curves.png, {path}/confusion_matrix.png")
     print(f"      tensorboard --logdir {path}/tensorboard")
-    print(f"      python -m train.evaluate {path}   intervals, worst errors; test by --split test")
+    evaluate = ["python", "-m", "train.evaluate", str(path)]
+    evaluate += ["--data-dir", config.data_dir] if config.data_dir else []
+    print(f"      {shlex.join(evaluate)}   intervals, worst errors; test by --split test")

@@ -17,6 +17,7 @@ from typing import Any
 
 from records.json_file import read_json
 from records.quiet import import_tensorflow_quietly
+from train.config import TrainConfig
 from train.cross_validate import format_table
 from train.writing import escape_cell, write_atomically
 
@@ -99,7 +100,7 @@ def _same_folds(crossed: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:
     for one in crossed:
         settings = one["settings"]
         key: tuple[Any, ...] = (one["data_fingerprint"], settings["folds"], settings["pool_splits"])
-        key += (settings.get("group_folds", True), settings["feature"], tuple(one["seeds"]), 0)
+        key += (settings["group_folds"], settings["feature"], tuple(one["seeds"]), 0)
         while settings["model"] in [same["settings"]["model"] for same in tables.get(key, [])]:
             key = (*key[:-1], key[-1] + 1)
         tables.setdefault(key, []).append(one)
@@ -113,7 +114,7 @@ def _cross_validation(found: list[dict[str, Any]]) -> list[str]:
     settings, seeds = found[0]["settings"], found[0]["seeds"]
     systems = {name: rows for one in found for name, rows in one["systems"].items()}
     splits = "all splits together" if settings["pool_splits"] else "the split train"
-    if not settings.get("group_folds", True):  # which earlier versions did not know
+    if not settings["group_folds"]:
         splits += ", groups parted"
     minutes = sum(r["seconds"] for rows in systems.values() for r in rows) / 60
     lines = [
@@ -254,6 +255,7 @@ def _read(file: Path) -> dict[str, Any]:
         found["dataset"], found["systems"]
         if "seeds" in found:  # of a cross-validation
             found["data_fingerprint"], found["settings"]["model"]
+            found["settings"] = _fill(found["settings"])
         return dict(found)
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(
@@ -262,11 +264,17 @@ def _read(file: Path) -> dict[str, Any]:
         ) from error
 
 
+def _fill(settings: dict[str, Any]) -> dict[str, Any]:
+    """With the defaults of flags that an earlier version did not know."""
+    return json.loads(TrainConfig().to_json()) | settings
+
+
 def _read_run(folder: Path) -> dict[str, Any]:
     from train.finished import open_run
 
     open_run(folder)  # the error of a folder that is no finished run
     config, metrics = (_read_object(folder / name) for name in ("config.json", "metrics.json"))
+    config = _fill(config)
     found = {
         file.parent.name.removeprefix("evaluation-"): _read_object(file)
         for file in sorted(folder.glob("evaluation-*/evaluation.json"))

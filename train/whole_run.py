@@ -71,6 +71,7 @@ def _train_and_evaluate(config: TrainConfig, cluster: Cluster, began: float) -> 
     config = resolve(config, schema)
     check_rows(config, cluster)
     cluster.check_same("settings", config.to_json())
+    cluster.check_same("--evaluate-test", str(config.evaluate_test))
     cluster.check_same(f"the data of {schema.name}", fingerprint)
     path = config.run_dir or config.default_run_dir()
     with RunFolder(path, config, fingerprint, is_chief=cluster.is_chief) as folder:
@@ -112,7 +113,7 @@ def _train_in(
     cluster.check_same(f"--run-dir {folder.path}, a folder they share,", seen)
     if finished is not None:
         if cluster.is_chief:
-            report.print_summary(finished, folder.path, again=True)
+            report.print_summary(finished, folder.path, config, again=True)
         return finished
     hardware = _agree_on_hardware(folder, config, cluster)
     if cluster.is_chief:
