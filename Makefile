@@ -98,8 +98,8 @@ gpu-check: $(STAMP)
 damage-page: $(STAMP)
 	@rm -f .faults.jsonl
 	@FAULT_MESSAGES=$(CURDIR)/.faults.jsonl $(RUN) -m pytest -q -m "not slow" \
-	  $(wildcard tests/faults_*_test.py) $(ARGS)
-	@$(RUN) tests/damage_page.py .faults.jsonl
+	  tests/faults $(ARGS)
+	@$(RUN) tests/support/damage_page.py .faults.jsonl
 
 install: $(STAMP)
 

@@ -19,9 +19,9 @@ from pathlib import Path
 import numpy as np
 from scipy import stats
 
-from benchmarks.result_file import Result, ResultError, read_result
-from benchmarks.table import align, set_name
-from benchmarks.timing import DURATION, FIRST_BATCH, OURS, Comparison
+from benchmarks.measuring.result_file import Result, ResultError, read_result
+from benchmarks.measuring.timing import DURATION, FIRST_BATCH, OURS, Comparison
+from benchmarks.reports.table import align, set_name
 
 Key = tuple[str, str, str, str]
 # Of all intervals of a comparison together. One whole run in 200 without any change would fail
@@ -88,7 +88,7 @@ def compare(old: Result, new: Result) -> Changes:
     common = [key for key in after if key in before]
     if not common:
         raise ResultError(
-            f"benchmarks/compare: {old.file} and {new.file} expected questions in common (suite, "
+            f"benchmark: {old.file} and {new.file} expected questions in common (suite, "
             f"set, question), received {len(before)} and {len(after)} without one"
         )
     same = old.hardware == new.hardware
@@ -138,7 +138,7 @@ def _by_key(result: Result) -> dict[Key, Comparison]:
     for one in result.comparisons:
         key = (one.suite, one.dataset, one.question, one.quantity)
         if key in found:
-            raise ResultError(f"benchmarks/compare: {result.file} holds twice: {_name(key)}")
+            raise ResultError(f"benchmark: {result.file} holds twice: {_name(key)}")
         found[key] = one
     return found
 

@@ -16,11 +16,19 @@ from collections.abc import Callable, Iterable, Sequence
 from html import escape
 from pathlib import Path
 
-from benchmarks import report_plots
-from benchmarks.report_markdown import format_section, marker_name, update_readme
-from benchmarks.result_file import Result, read_result, write_text
-from benchmarks.table import TITLES, UNITS, describe, format_number, goal_text, set_name, verdict
-from benchmarks.timing import OURS, PAIRED, Comparison
+from benchmarks.measuring.result_file import Result, read_result, write_text
+from benchmarks.measuring.timing import OURS, PAIRED, Comparison
+from benchmarks.reports import plots
+from benchmarks.reports.markdown import format_section, marker_name, update_readme
+from benchmarks.reports.table import (
+    TITLES,
+    UNITS,
+    describe,
+    format_number,
+    goal_text,
+    set_name,
+    verdict,
+)
 
 _STYLE = """
 body { font: 15px/1.45 system-ui, sans-serif; max-width: 1150px; margin: 2em auto; padding: 0 1em; }
@@ -35,13 +43,13 @@ tr.question td { border-top: 2px solid #999; }
 Plot = Callable[[Sequence[Comparison]], bytes | None]
 # What is drawn over all suites: title, what it shows, how.
 _OVERVIEWS: tuple[tuple[str, str, Plot], ...] = (
-    ("Time to the first batch", "Lines: spread of the rounds.", report_plots.first_batches),
+    ("Time to the first batch", "Lines: spread of the rounds.", plots.first_batches),
     (
         "Accelerator utilisation",
         "Share of the time in which an emulated accelerator computes instead of waiting.",
-        report_plots.utilisation,
+        plots.utilisation,
     ),
-    ("Cost as the set grows", "Ours; a flat line is what is wanted.", report_plots.growth),
+    ("Cost as the set grows", "Ours; a flat line is what is wanted.", plots.growth),
 )
 
 
@@ -61,7 +69,7 @@ def format_page(result: Result) -> str:
     for suite in dict.fromkeys(c.suite for c in comparisons):
         title = TITLES.get(suite, suite)
         some = [c for c in comparisons if c.suite == suite]
-        image = report_plots.ratios(some)
+        image = plots.ratios(some)
         body += [
             f"<h2>{escape(title)}</h2>",
             _image(image, f"{title}: ratios") if image else "",

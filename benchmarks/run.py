@@ -13,11 +13,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from benchmarks.child import ChildError
-from benchmarks.result_file import check_output
-from records.interrupt import interrupted
-from records.quiet import import_tensorflow_quietly
-from train.config import normalise_flags
+from benchmarks.measuring.child import ChildError
+from benchmarks.measuring.result_file import check_output
+from records.system.interrupt import interrupted
+from records.system.quiet import import_tensorflow_quietly
+from train.settings.config import normalise_flags
 
 # The parts of each suite, in the order they run.
 SUITES = {
@@ -28,19 +28,19 @@ SUITES = {
 # Module and function of each part: (work, effort, progress) -> comparisons. Imported when asked
 # for, because they import TensorFlow.
 PARTS = {
-    "readers": ("benchmarks.input", "measure_input"),
-    "peers": ("benchmarks.libraries", "measure_libraries"),
-    "engine": ("benchmarks.engine", "measure_engine"),
-    "limits": ("benchmarks.limits", "measure_limits"),
-    "accelerators": ("benchmarks.accelerators", "measure_accelerators"),
-    "growth": ("benchmarks.growth", "measure_growth"),
-    "fit": ("benchmarks.training", "measure_training"),
-    "step": ("benchmarks.steps", "measure_steps"),
-    "target": ("benchmarks.target", "measure_target"),
-    "folds": ("benchmarks.folds", "measure_folds"),
-    "scaling": ("benchmarks.scaling", "measure_scaling"),
-    "builders": ("benchmarks.builders", "measure_builders"),
-    "choices": ("benchmarks.choices", "measure_choices"),
+    "readers": ("benchmarks.input.readers", "measure_input"),
+    "peers": ("benchmarks.input.libraries", "measure_libraries"),
+    "engine": ("benchmarks.input.engine", "measure_engine"),
+    "limits": ("benchmarks.input.limits", "measure_limits"),
+    "accelerators": ("benchmarks.input.accelerators", "measure_accelerators"),
+    "growth": ("benchmarks.input.growth", "measure_growth"),
+    "fit": ("benchmarks.training.fit", "measure_training"),
+    "step": ("benchmarks.training.steps", "measure_steps"),
+    "target": ("benchmarks.training.target", "measure_target"),
+    "folds": ("benchmarks.training.folds", "measure_folds"),
+    "scaling": ("benchmarks.training.scaling", "measure_scaling"),
+    "builders": ("benchmarks.build.builders", "measure_builders"),
+    "choices": ("benchmarks.training.choices", "measure_choices"),
 }
 _DATASETS = "fetal_health brain_tumor_mri song_lyrics"
 _FOLDER = Path(__file__).resolve().parent
@@ -144,7 +144,9 @@ def run(options: argparse.Namespace, arguments: list[str]) -> int:
     # TFDS warns of its own deprecated attribute at every partial decoding.
     logging.getLogger("absl").setLevel(logging.ERROR)
     # Not at module top: they import TensorFlow, which `main` does first, and quietly.
-    from benchmarks import report, result_file, session, table, timing, work
+    from benchmarks import report
+    from benchmarks.measuring import result_file, session, timing, work
+    from benchmarks.reports import table
 
     environment = timing.describe_environment()
     effort = dataclasses.replace(

@@ -16,8 +16,8 @@ from absl import logging
 from etils import epath
 
 from builders import messages, sources, storage, writing
-from records import fingerprint
-from records.places import check_local
+from records.sets import fingerprint
+from records.system.places import check_local
 
 messages.shorten_tracebacks()
 SYNTHETIC = "synthetic"
@@ -294,7 +294,7 @@ class RecordsBuilder(  # type: ignore[call-arg]
         # directory to its final name. TFDS writes the same metadata once more after this.
         self.info.write_to_directory(self.data_dir)
         fingerprint.write_fingerprint(self.data_dir)
-        from records import index  # imports TensorFlow, which a refused request need not wait for
+        from records.shards import index
 
         index.write_indexes(os.path.normpath(self.data_dir))
 

@@ -17,7 +17,7 @@ from absl import logging
 from tensorflow_datasets.core import example_serializer, naming, writer
 from tensorflow_datasets.core.utils import shard_utils
 
-from records.processes import map_in_order
+from records.system.processes import map_in_order
 
 _KeyExample = tuple[str, dict[str, Any]]
 
@@ -92,7 +92,7 @@ def _check_keys(split: str, pairs: Iterable[tuple[str, bytes]]) -> Iterator[tupl
         if before is not here:
             places = (source or f"example {number}" for number, source in (before, here))
             raise ValueError(
-                f"builders/writing: split {split!r}: keys of examples expected to be unique, "
+                f"build: split {split!r}: keys of examples expected to be unique, "
                 f"received {str(key)!r} for {' and for '.join(places)}. Remove one of them, or "
                 "give each a key of its own in the builder"
             )

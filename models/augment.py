@@ -53,7 +53,7 @@ class AugmentConfig:
             value = getattr(self, name)
             if not 0.0 <= value <= limit:
                 raise ValueError(
-                    f"models/augment: {name} expected a number in [0, {limit}], received {value}"
+                    f"model: {name} expected a number in [0, {limit}], received {value}"
                 )
 
 
@@ -191,9 +191,7 @@ def augment_images(
     """
     images = tf.convert_to_tensor(images)
     if images.dtype != tf.uint8:
-        raise TypeError(
-            f"models/augment: images expected uint8 [B, H, W, C], received {images.dtype.name}"
-        )
+        raise TypeError(f"model: images expected uint8 [B, H, W, C], received {images.dtype.name}")
     config = config or AugmentConfig()
     height, width, channels = images.shape[1:]
     uniform = hash_uniform(keys, _DRAWS)

@@ -80,7 +80,7 @@ def _check_shape(config: ModelConfig, spec: Any, min_size: int) -> tuple[int, in
     usable = len(shape) == 3 and None not in shape and shape[2] in (1, 3)
     if not usable or min(shape[:2]) < min_size:
         raise ValueError(
-            f"models/cnn: {config.name} expected input [S, S, 1 or 3] with S >= {min_size}, "
+            f"model: {config.name} expected input [S, S, 1 or 3] with S >= {min_size}, "
             f"received {list(shape)}"
         )
     return shape  # type: ignore[return-value]
@@ -124,7 +124,7 @@ def check_weights(config: ModelConfig) -> None:
     if config.weights in ("imagenet", "random") or os.path.isfile(config.weights):
         return
     raise FileNotFoundError(
-        f"models/cnn: {config.name}: weights expected imagenet, random or the path of a file, "
+        f"model: {config.name}: weights expected imagenet, random or the path of a file, "
         f"received {config.weights!r}, which is not a file"
     )
 
@@ -150,7 +150,7 @@ def _load_application(
                 raise
             name = application.__name__
             raise ConnectionError(
-                f"models/cnn: {name}: the ImageNet weights could not be downloaded ({error}). "
+                f"model: {name}: the ImageNet weights could not be downloaded ({error}). "
                 f"Fetch {url} on a machine with network and pass --weights FILE, or use "
                 "--weights random, or --model efficientnet_lite0, whose weights are installed "
                 "with pip"
@@ -174,7 +174,7 @@ def load_weights_file(model: keras.Model, path: str, url: str) -> None:
             model.load_weights(path)
     except Exception as error:  # Keras and HDF5 raise some ten kinds, RuntimeError among them
         raise ValueError(
-            f"models/cnn: {model.name}: cannot load {path}: expected an HDF5 file (.weights.h5 or "
+            f"model: {model.name}: cannot load {path}: expected an HDF5 file (.weights.h5 or "
             f".h5) of this backbone without its classifier, such as {url}; received: {error}"
         ) from error
 

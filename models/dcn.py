@@ -123,9 +123,9 @@ def build_dcn(
     """
     shape = tuple(spec.shape)
     if len(shape) != 1 or shape[0] is None:
-        raise ValueError(f"models/dcn: {config.name} expected input [F], received {list(shape)}")
+        raise ValueError(f"model: {config.name} expected input [F], received {list(shape)}")
     if mean is None or variance is None or edges is None:
-        raise ValueError(f"models/dcn: {config.name} expected mean, variance and edges")
+        raise ValueError(f"model: {config.name} expected mean, variance and edges")
     dropout = _DROPOUT if config.dropout is None else config.dropout
     inputs = keras.Input(shape, dtype="float32", name="features")
     normal = build_normalization(mean, variance, shape[0])(inputs)

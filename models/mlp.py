@@ -30,12 +30,12 @@ def build_normalization(
     for name, values in (("mean", mean), ("variance", variance)):
         if values.shape != (num_features,):
             raise ValueError(
-                f"models/mlp: {name} expected shape [{num_features}], received {list(values.shape)}"
+                f"model: {name} expected shape [{num_features}], received {list(values.shape)}"
             )
         wrong = np.flatnonzero(~np.isfinite(values))
         if wrong.size:
             raise ValueError(
-                f"models/mlp: {name} expected finite numbers, received {values[wrong]} at features "
+                f"model: {name} expected finite numbers, received {values[wrong]} at features "
                 f"{wrong.tolist()}"
             )
     constant = variance <= np.square(mean * _RELATIVE_NOISE)
@@ -99,9 +99,9 @@ def build_mlp(
     """
     shape = tuple(spec.shape)
     if len(shape) != 1 or shape[0] is None:
-        raise ValueError(f"models/mlp: {config.name} expected input [F], received {list(shape)}")
+        raise ValueError(f"model: {config.name} expected input [F], received {list(shape)}")
     if (mean is None) != (variance is None):
-        raise ValueError("models/mlp: mean and variance must be given together or not at all")
+        raise ValueError("model: mean and variance must be given together or not at all")
     dropout = default_dropout if config.dropout is None else config.dropout
     inputs = keras.Input(shape, dtype="float32", name="features")
     x = inputs

@@ -100,8 +100,7 @@ def _convert(layer: keras.layers.Layer, members: int) -> keras.layers.Layer:
     if isinstance(layer, _SAME):
         return type(layer).from_config(config)
     raise ValueError(
-        f"models/packed: {layer.name}: a layer of a table's model expected, received "
-        f"{type(layer).__name__}"
+        f"model: {layer.name}: a layer of a table's model expected, received {type(layer).__name__}"
     )
 
 

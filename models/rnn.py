@@ -170,7 +170,7 @@ def build_rnn(
     shape = tuple(spec.shape)
     if len(shape) != 1 or not keras.backend.is_int_dtype(_dtype_name(spec.dtype)):
         raise ValueError(
-            f"models/rnn: {config.name} expected input int32 [T], received "
+            f"model: {config.name} expected input int32 [T], received "
             f"{_dtype_name(spec.dtype)} {list(shape)}"
         )
     dropout = design.dropout if config.dropout is None else config.dropout

@@ -223,6 +223,6 @@ def read_state_dict(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
         except _DAMAGE as error:
             detail = f"a damaged file ({type(error).__name__})"
     raise ValueError(
-        f"models/torch_weights: {os.fspath(path)}: expected a legacy PyTorch state dict (tensors "
+        f"model: {os.fspath(path)}: expected a legacy PyTorch state dict (tensors "
         f"only), received {detail}"
     )

@@ -2,7 +2,7 @@
 
 `make_dataset` feeds Keras `fit` or any loop, `make_arrays` gives the same batches as NumPy arrays;
 `open_data` gives the parts. All are loaded on
-first use, so that builders can import `records.cleaning` without starting TensorFlow.
+first use, so that builders can import `records.decoding.cleaning` without starting TensorFlow.
 """
 
 from __future__ import annotations
@@ -11,15 +11,15 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from records.data import Data, InputConfig, open_data
-    from records.dataset import make_arrays, make_dataset
+    from records.batches import make_arrays, make_dataset
+    from records.roles import Data, InputConfig, open_data
 
 _MODULES = {
-    "Data": "data",
-    "InputConfig": "data",
-    "make_arrays": "dataset",
-    "make_dataset": "dataset",
-    "open_data": "data",
+    "Data": "roles",
+    "InputConfig": "roles",
+    "make_arrays": "batches",
+    "make_dataset": "batches",
+    "open_data": "roles",
 }
 __all__ = ["Data", "InputConfig", "make_arrays", "make_dataset", "open_data"]
 

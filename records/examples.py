@@ -9,13 +9,13 @@ from collections.abc import Iterator
 import numpy as np
 import tensorflow as tf
 
-from records.buckets import BucketOrder
-from records.cache import Filling
-from records.index import RecordIndex
-from records.load import Loader
-from records.memory import share
-from records.order import Order
-from records.schema import IMAGE, Schema
+from records.loading.cache import Filling
+from records.loading.load import Loader
+from records.ordering.buckets import BucketOrder
+from records.ordering.order import Order
+from records.sets.schema import IMAGE, Schema
+from records.shards.index import RecordIndex
+from records.system.memory import share
 
 # Positions whose order is computed in one NumPy call, 1 to 3 ms: its fixed cost, some 0.2 ms, is
 # then small, and the first batch does not wait long.

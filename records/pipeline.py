@@ -4,14 +4,15 @@
                              in memory, or a file mapped into memory
     shards --records.stream, block by block--> decode -------->  the same, without a cache
 
-1. `records.data` opens a set by directory and decides which records are train, validation
+1. `records.roles` opens a set by directory and decides which records are train, validation
    and test.
 2. Decoding happens once: pictures become uint8, texts int32, and one contiguous array holds the
-   split (`records.cache` says where it is kept).
-3. `records.order` and `records.buckets` say which examples a step's batch holds. A batch is
+   split (`records.loading.cache` says where it is kept).
+3. `records.ordering.order` and `records.ordering.buckets` say which examples a step's batch holds.
+A batch is
    gathered from the array by those numbers; no shuffle buffer, nothing to replay, state
    `(seed, epoch, step)`.
-4. Without a cache the same numbers are read by offset (`records.stream`) and decoded again.
+4. Without a cache the same numbers are read by offset (`records.loading.stream`) and decoded again.
 
 No other module calls shuffle, repeat, batch, cache or prefetch.
 """
@@ -26,14 +27,14 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from records import callbacks
-from records.buckets import BucketOrder
-from records.cache import Filling
 from records.examples import AnyOrder, Examples, Plan, plan_steps
-from records.load import num_threads, ordered_map
-from records.memory import recycled_inputs, share
-from records.order import Order
-from records.stream import read_blocks
+from records.loading.cache import Filling
+from records.loading.load import num_threads, ordered_map
+from records.loading.stream import read_blocks
+from records.ordering.buckets import BucketOrder
+from records.ordering.order import Order
+from records.system import callbacks
+from records.system.memory import recycled_inputs, share
 
 _ENDLESS = 2**31  # epochs
 

@@ -16,13 +16,13 @@ from pathlib import Path
 
 import pytest
 
-from records.quiet import import_tensorflow_quietly
+from records.system.quiet import import_tensorflow_quietly
 
 import_tensorflow_quietly()
 
 import tensorflow as tf  # noqa: E402 - after its start-up notes were turned away
 
-REPOSITORY = Path(__file__).resolve().parent.parent
+REPOSITORY = Path(__file__).resolve().parents[1]
 BUILDERS = ("fetal_health", "brain_tumor_mri", "song_lyrics")
 LOGICAL_CPU_DEVICES = 2
 

@@ -19,13 +19,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from records.quiet import import_tensorflow_quietly
-from train.config import normalise_flags
-from train.writing import write_atomically
+from records.system.quiet import import_tensorflow_quietly
+from records.system.writing import write_atomically
+from train.settings.config import normalise_flags
 
 if TYPE_CHECKING:
-    from records.data import Data
     from records.examples import Examples
+    from records.roles import Data
 
 _FROZEN = "logistic regression, frozen features"
 
@@ -100,9 +100,9 @@ def main(arguments: list[str] | None = None) -> int:
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    from records.data import InputConfig, open_data
-    from records.schema import IMAGE
-    from train.copies import find_new
+    from records.roles import InputConfig, open_data
+    from records.sets.schema import IMAGE
+    from train.measures.copies import find_new
 
     sizes = InputConfig(
         image_size=config.image_size,
@@ -138,7 +138,8 @@ def main(arguments: list[str] | None = None) -> int:
 def fit_alone(model: Any, rows: np.ndarray, labels: np.ndarray) -> None:
     """Fits a scikit-learn model on one OpenMP thread.
 
-    Gradient boosting forks and joins thousands of times, and `records.quiet` has OpenMP's threads
+    Gradient boosting forks and joins thousands of times, and `records.system.quiet` has OpenMP's
+    threads
     sleep in between: on 2 cores a fold of fetal_health took 7.0 s with two threads, 0.45 with one.
     """
     from threadpoolctl import threadpool_limits
@@ -169,8 +170,8 @@ def _measure(
 def _frozen_features(data: Data, examples: dict[str, Examples]) -> dict[str, Examples]:
     """The features float32 [N, 1280] that the frozen EfficientNet-Lite0 gives."""
     from models import ModelConfig, build_model, split_frozen
-    from train.features import extract_features
-    from train.strategy import make_cluster
+    from train.devices.strategy import make_cluster
+    from train.step.features import extract_features
 
     cluster = make_cluster("one_device")
     config = ModelConfig("efficientnet_lite0")

@@ -19,12 +19,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from records.quiet import import_tensorflow_quietly
-from train.config import TrainConfig, add_flags, normalise_flags
-from train.writing import write_atomically
+from records.system.quiet import import_tensorflow_quietly
+from records.system.writing import write_atomically
+from train.settings.config import TrainConfig, add_flags, normalise_flags
 
 if TYPE_CHECKING:
-    from records.data import Data
+    from records.roles import Data
 
 _FIGURES = ("accuracy", "weighted_f1", "loss", "calibration_error")
 # (labels int [n], probabilities float64 [n, C], record numbers int64 [n]) of one fold's validation.
@@ -110,11 +110,11 @@ def cross_validate(plan: Plan) -> dict[str, Any]:
       ValueError: settings that do not fit the data.
       FileNotFoundError: the set is not there.
     """
-    from records.fingerprint import check_fingerprint
-    from records.schema import read_schema
-    from train.prepare import prepare
-    from train.resolve import resolve
-    from train.strategy import set_up_devices
+    from records.sets.fingerprint import check_fingerprint
+    from records.sets.schema import read_schema
+    from train.devices.strategy import set_up_devices
+    from train.settings.prepare import prepare
+    from train.settings.resolve import resolve
 
     config, output = plan.config, plan.output
     set_up_devices(config.cpu_devices, config.deterministic)
@@ -151,11 +151,11 @@ def _train(
 
     Settings are given as asked and resolved.
     """
+    from train.devices.strategy import make_cluster
+    from train.engine.whole_run import train_and_evaluate
     from train.evaluate import predict_split
-    from train.finished import open_run, probabilities
-    from train.fold_training import can_train_together, train_folds
-    from train.strategy import make_cluster
-    from train.whole_run import train_and_evaluate
+    from train.folders.finished_run import open_run, probabilities
+    from train.search.folds_at_once import can_train_together, train_folds
 
     if can_train_together(config, schema):
         began = time.perf_counter()
@@ -195,7 +195,7 @@ def _fit_baselines(config: TrainConfig, schema: Any) -> dict[str, list[dict[str,
 
 
 def _open_folds(config: TrainConfig, schema: Any) -> list[Data]:
-    from train.setup import open_fold
+    from train.assembly.setup import open_fold
 
     folds = range(int(config.folds or 0))
     return [open_fold(dataclasses.replace(config, fold=i), schema) for i in folds]
@@ -219,7 +219,7 @@ def _rows(
     found: list[Predicted], config: TrainConfig, seconds: float, schema: Any
 ) -> list[dict[str, Any]]:
     """One entry per fold; the seconds are the mean of the seed's folds."""
-    from train import scores
+    from train.measures import scores
 
     rows = []
     for fold, (labels, probability, numbers) in enumerate(found):

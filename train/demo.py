@@ -16,18 +16,18 @@ import time
 from pathlib import Path
 from typing import Any
 
-from records.interrupt import interrupted
-from train.commands import (
+from records.system.interrupt import interrupted
+from train.settings.commands import (
     SETS,
     CommandError,
     prepare_synthetic_sets,
     python_command,
     run_command,
 )
-from train.config import normalise_flags
+from train.settings.config import normalise_flags
 
 # Long enough to learn the generated sets, short enough for two processors: the epochs of a full
-# training are far more (see MODALITY_DEFAULTS in train.config).
+# training are far more (see MODALITY_DEFAULTS in train.settings.config).
 _SHORT = {
     "fetal_health": ("--epochs", "20"),
     "brain_tumor_mri": ("--epochs", "30"),
@@ -147,7 +147,7 @@ def _read_run(folder: Path) -> tuple[dict[str, Any], float]:
     """A finished run's `metrics.json` and its median examples/s."""
     for figure in ("curves.png", "confusion_matrix.png"):
         if not (folder / figure).exists():
-            raise ValueError(f"train/demo: {folder} expected {figure}, which is missing")
+            raise ValueError(f"demo: {folder} expected {figure}, which is missing")
     found = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
     with open(folder / "history.csv", encoding="utf-8", newline="") as file:
         rates = [float(row["examples_per_s"]) for row in csv.DictReader(file)]

@@ -19,15 +19,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from records.quiet import import_tensorflow_quietly
-from train.config import ON_CORRUPT
-from train.writing import write_atomically
+from records.system.quiet import import_tensorflow_quietly
+from records.system.writing import write_atomically
+from train.settings.config import ON_CORRUPT
 
 if TYPE_CHECKING:
-    from records.data import Data
     from records.examples import Examples
-    from train.finished import FinishedRun
-    from train.scores import Bootstrap
+    from records.roles import Data
+    from train.folders.finished_run import FinishedRun
+    from train.measures.scores import Bootstrap
 
 # Of the text of an error: enough to see what it is about; a lyric is its author's.
 _TEXT_CHARACTERS = 200
@@ -82,7 +82,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Evaluates and writes; returns the exit code."""
     options = parse_arguments(sys.argv[1:] if arguments is None else arguments)
     import_tensorflow_quietly()
-    from train.scores import Bootstrap
+    from train.measures.scores import Bootstrap
 
     bootstrap = Bootstrap(options.resamples, options.seed, options.percent)
     try:
@@ -125,9 +125,9 @@ def evaluate(
       ValueError: no finished run, no such split, or other data than the run's.
       FileNotFoundError: the set is not there.
     """
-    from train.copies import find_new
-    from train.decision import choose_threshold, measure_decision, parse_threshold
-    from train.finished import open_run
+    from train.folders.finished_run import open_run
+    from train.measures.class_threshold import choose_threshold, measure_decision, parse_threshold
+    from train.measures.copies import find_new
 
     run = open_run(path)
     wanted = None
@@ -165,20 +165,20 @@ def predict_split(
 
     Raises: as `evaluate`.
     """
-    from records.fingerprint import check_fingerprint
-    from records.schema import find_directory, read_schema
-    from train.finished import probabilities
-    from train.predictor import Predictor
-    from train.report import print_damage
-    from train.setup import open_examples
-    from train.strategy import make_cluster, set_up_devices
+    from records.sets.fingerprint import check_fingerprint
+    from records.sets.schema import find_directory, read_schema
+    from train.assembly.setup import open_examples
+    from train.devices.strategy import make_cluster, set_up_devices
+    from train.engine.console import print_damage
+    from train.folders.finished_run import probabilities
+    from train.step.predictor import Predictor
 
     set_up_devices(None, run.config.deterministic)
     directory = find_directory(run.config.dataset, data_dir)
     fingerprint = check_fingerprint(directory, skip_damaged=skip_damaged)
     if fingerprint != run.fingerprint:
         raise ValueError(
-            f"train/evaluate: {directory} expected the data that {run.path} was trained on "
+            f"evaluate: {directory} expected the data that {run.path} was trained on "
             f"(fingerprint {run.fingerprint[:12]}), received others ({fingerprint[:12]}). Name "
             "theirs with --data-dir, or train again on these"
         )
@@ -206,7 +206,7 @@ def _measure(
     """What `evaluation.json` holds."""
     from sklearn.metrics import confusion_matrix
 
-    from train import scores
+    from train.measures import scores
 
     labels, names = examples.subset_labels, run.input.class_names
     groups = examples.index.group[examples.numbers] if data.schema.group_name else None
@@ -245,15 +245,15 @@ def _write(
     """The figures, and the errors of which the model was most certain."""
     from sklearn.metrics import confusion_matrix
 
-    from records.schema import IMAGE
-    from train import figures, scores
+    from records.sets.schema import IMAGE
+    from train.measures import plots, scores
 
     labels, predicted = examples.subset_labels, probability.argmax(1)
     confusion = confusion_matrix(labels, predicted, labels=range(len(names)))
-    picture = figures.draw_confusion(confusion, names, split)
+    picture = plots.draw_confusion(confusion, names, split)
     write_atomically(folder / "confusion_matrix.png", picture)
     bins = scores.calibration_bins(probability, labels)
-    write_atomically(folder / "calibration.png", figures.draw_calibration(bins, split))
+    write_atomically(folder / "calibration.png", plots.draw_calibration(bins, split))
     wrong = np.flatnonzero(predicted != labels)
     certain = probability[wrong, predicted[wrong]]
     worst = wrong[np.argsort(-certain, kind="stable")[:num_errors]]
@@ -267,7 +267,7 @@ def _write(
     if examples.schema.modality == IMAGE and rows:
         pictures = examples.loader.load(examples.numbers[worst])
         titles = [f"{r['id']}\n{r['true']} as {r['predicted']}\n{r['probability']}" for r in rows]
-        write_atomically(folder / "worst_errors.png", figures.draw_pictures(pictures, titles))
+        write_atomically(folder / "worst_errors.png", plots.draw_pictures(pictures, titles))
 
 
 def worst_errors(

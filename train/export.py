@@ -19,10 +19,10 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from records.quiet import import_tensorflow_quietly
+from records.system.quiet import import_tensorflow_quietly
 
 if TYPE_CHECKING:
-    from train.finished import FinishedRun
+    from train.folders.finished_run import FinishedRun
 
 _BATCH = 64
 _PATTERN = re.compile(r"[*?\[\\]")
@@ -47,7 +47,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Exports and, if asked to, checks; returns the exit code."""
     options = parse_arguments(sys.argv[1:] if arguments is None else arguments)
     import_tensorflow_quietly()
-    from train.finished import open_run
+    from train.folders.finished_run import open_run
 
     output = Path(options.output or Path(options.run) / "saved_model")
     try:
@@ -70,16 +70,16 @@ def export(run: FinishedRun, output: Path) -> None:
     """
     import tensorflow as tf
 
-    from train.served import Served
+    from train.serving.served_model import Served
 
     if wrong := _PATTERN.findall(str(output.absolute())):
         raise ValueError(
-            f"train/export: --output {output} expected a path without {' '.join(wrong)}, which "
+            f"export: --output {output} expected a path without {' '.join(wrong)}, which "
             "TensorFlow takes for a pattern when it loads a model. Choose another --output"
         )
     if output.exists() and not (output / "saved_model.pb").exists():
         raise ValueError(
-            f"train/export: --output {output} expected a new name or an earlier export, received "
+            f"export: --output {output} expected a new name or an earlier export, received "
             "something else. Choose another --output"
         )
     served = Served(run.load_model(), run.input)
@@ -106,8 +106,8 @@ def check(run: FinishedRun, saved: Path, source: Path, column: str) -> dict[str,
     import numpy as np
     import tensorflow as tf
 
-    from train.finished import probabilities
-    from train.read_inputs import Unusable, make_preparation, pad, read_raw
+    from train.folders.finished_run import probabilities
+    from train.serving.read_inputs import Unusable, make_preparation, pad, read_raw
 
     model = tf.saved_model.load(str(saved))
     prepare, call = make_preparation(run.input), run.make_call()
@@ -126,7 +126,7 @@ def check(run: FinishedRun, saved: Path, source: Path, column: str) -> dict[str,
             same = (found[:, :width] == inputs.numpy()).all(1) & ~found[:, width:].any(1)
             ids.append(same)
     if not differences:
-        raise ValueError(f"train/export: {source}: nothing in it could be read")
+        raise ValueError(f"export: {source}: nothing in it could be read")
     result = {"items": float(sum(map(len, differences)))}
     result["largest_difference"] = float(np.concatenate(differences).max())
     result["same_label"] = float(np.concatenate(labels).mean())

@@ -18,17 +18,17 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from records.interrupt import interrupted
-from records.quiet import import_tensorflow_quietly
-from train.commands import (
+from records.system.interrupt import interrupted
+from records.system.quiet import import_tensorflow_quietly
+from train.folders.run_folder import versions
+from train.settings.commands import (
     SETS,
     CommandError,
     prepare_synthetic_sets,
     python_command,
     run_command,
 )
-from train.config import normalise_flags
-from train.folder import versions
+from train.settings.config import normalise_flags
 
 _MODELS = {model: name for name, model in SETS.items()}
 # Short runs: some dozens of steps of each, enough for the training loss to fall.
@@ -114,7 +114,7 @@ def main(arguments: list[str] | None = None) -> int:
     if not gpus and not options.cpu:
         if driver := _driver_lists_gpus():
             print(
-                f"train/gpu_check: nvidia-smi lists {driver} GPU(s), TensorFlow sees none. Install "
+                f"gpu check: nvidia-smi lists {driver} GPU(s), TensorFlow sees none. Install "
                 "its CUDA libraries: make gpu-check EXTRAS=test,lint,gpu",
                 file=sys.stderr,
             )

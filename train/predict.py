@@ -18,11 +18,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from records.quiet import import_tensorflow_quietly
-from train.writing import write_atomically
+from records.system.quiet import import_tensorflow_quietly
+from records.system.writing import write_atomically
 
 if TYPE_CHECKING:
-    from train.finished import FinishedRun
+    from train.folders.finished_run import FinishedRun
 
 _BATCH = 64
 
@@ -86,9 +86,9 @@ def predict(
       ValueError: no finished run, or an input of another kind.
       OSError: there is no such input, or the output cannot be written.
     """
-    from train.decision import Threshold, parse_threshold
-    from train.finished import open_run
-    from train.read_inputs import Unusable, make_preparation, read_raw
+    from train.folders.finished_run import open_run
+    from train.measures.class_threshold import Threshold, parse_threshold
+    from train.serving.read_inputs import Unusable, make_preparation, read_raw
 
     run = open_run(path)
     prepare = make_preparation(run.input)
@@ -134,8 +134,8 @@ def predict_items(
     run: FinishedRun, items: Iterator[tuple[str, np.ndarray]]
 ) -> Iterator[tuple[str, np.ndarray]]:
     """(name, probabilities float64 [C]) of each (name, input of the model)."""
-    from train.finished import probabilities
-    from train.read_inputs import pad
+    from train.folders.finished_run import probabilities
+    from train.serving.read_inputs import pad
 
     call: Any = None
     while batch := list(itertools.islice(items, _BATCH)):

@@ -15,11 +15,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from records.json_file import read_json
-from records.quiet import import_tensorflow_quietly
-from train.config import TrainConfig
+from records.system.json_file import read_json
+from records.system.quiet import import_tensorflow_quietly
+from records.system.writing import escape_cell, write_atomically
 from train.cross_validate import format_table
-from train.writing import escape_cell, write_atomically
+from train.settings.config import TrainConfig
 
 _ROLES = ("train", "validation", "test", "test-new")
 _HEAD = ["model", "seed", "training accuracy", "validation accuracy, F1", "test accuracy, F1"]
@@ -109,7 +109,7 @@ def _same_folds(crossed: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:
 
 def _cross_validation(found: list[dict[str, Any]]) -> list[str]:
     """One table of files with the same folds, and the commands."""
-    from train.reproduce import format_command
+    from train.settings.command_line import format_command
 
     settings, seeds = found[0]["settings"], found[0]["seeds"]
     systems = {name: rows for one in found for name, rows in one["systems"].items()}
@@ -135,7 +135,7 @@ def _cross_validation(found: list[dict[str, Any]]) -> list[str]:
 
 
 def _runs(baselines: list[dict[str, Any]], runs: list[dict[str, Any]]) -> list[str]:
-    from train.reproduce import format_command
+    from train.settings.command_line import format_command
 
     rows = [_HEAD]
     for one in baselines:
@@ -224,7 +224,7 @@ def _names(alike: list[list[dict[str, Any]]]) -> list[str]:
 
     The input is told wherever another than the set's usual one was asked for.
     """
-    from train.reproduce import format_flags
+    from train.settings.command_line import format_flags
 
     models = [(same[0]["metrics"]["model"], same[0]["config"]["feature"]) for same in alike]
     flags = [format_flags(same[0]["config"], ("seed", "fold", "feature")) for same in alike]
@@ -259,7 +259,7 @@ def _read(file: Path) -> dict[str, Any]:
         return dict(found)
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(
-            f"train/results: {file} expected what train.cross_validate or train.baseline --output "
+            f"results: {file} expected what train.cross_validate or train.baseline --output "
             f"wrote, received something else ({type(error).__name__}: {error})"
         ) from error
 
@@ -270,7 +270,7 @@ def _fill(settings: dict[str, Any]) -> dict[str, Any]:
 
 
 def _read_run(folder: Path) -> dict[str, Any]:
-    from train.finished import open_run
+    from train.folders.finished_run import open_run
 
     open_run(folder)  # the error of a folder that is no finished run
     config, metrics = (_read_object(folder / name) for name in ("config.json", "metrics.json"))
@@ -289,7 +289,7 @@ def _read_object(file: Path) -> dict[str, Any]:
             raise ValueError(f"a {type(found).__name__}")
     except ValueError as error:
         raise ValueError(
-            f"train/results: {file} expected what a run wrote, received something else ({error})"
+            f"results: {file} expected what a run wrote, received something else ({error})"
         ) from error
     return found
 

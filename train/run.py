@@ -10,9 +10,9 @@ import argparse
 import signal
 import sys
 
-from records.interrupt import interrupted
-from records.quiet import import_tensorflow_quietly
-from train.config import TrainConfig, add_flags, normalise_flags
+from records.system.interrupt import interrupted
+from records.system.quiet import import_tensorflow_quietly
+from train.settings.config import TrainConfig, add_flags, normalise_flags
 
 
 def parse_config(arguments: list[str]) -> TrainConfig:
@@ -45,9 +45,9 @@ def _run(config: TrainConfig) -> int:
     try:
         import_tensorflow_quietly()
         # They import TensorFlow: not at the top.
-        from train.loop import Interrupted
-        from train.whole_run import train_and_evaluate
-        from train.workers import WorkerDied, end_without_the_others
+        from train.devices.workers import WorkerDied, end_without_the_others
+        from train.engine.loop import Interrupted
+        from train.engine.whole_run import train_and_evaluate
     except KeyboardInterrupt:
         return _interrupted("starts again")
     try:

@@ -3,7 +3,7 @@
     python -m train.sweep --dataset fetal_health/kaggle --model mlp_report --trials 88
 
 The split test is never read. Every setting that is named stays as it is; the others of
-`train.spaces` are searched. The same command goes on where an interrupted one was.
+`train.settings.spaces` are searched. The same command goes on where an interrupted one was.
 """
 
 from __future__ import annotations
@@ -19,22 +19,22 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from records.interrupt import interrupted
-from records.json_file import read_json
-from records.quiet import import_tensorflow_quietly
-from train.config import TrainConfig, add_flags, normalise_flags
-from train.writing import write_atomically
+from records.system.interrupt import interrupted
+from records.system.json_file import read_json
+from records.system.quiet import import_tensorflow_quietly
+from records.system.writing import write_atomically
+from train.settings.config import TrainConfig, add_flags, normalise_flags
 
 if TYPE_CHECKING:
     import optuna
 
-    from train.trial import TrialRunner
+    from train.search.trial import TrialRunner
 
 SAMPLERS, METRICS = ("tpe", "random"), ("weighted_f1", "accuracy", "loss")
 _OWN = ("trials", "sampler", "metric", "sweep_dir", "prune")
 _SETTINGS = tuple(json.loads(TrainConfig().to_json()))  # all that shape a result
 _FOLDS = 5
-_NEVER_STOPPED_BEFORE = 4  # of the points of train.trial
+_NEVER_STOPPED_BEFORE = 4  # of the points of train.search.trial
 _STARTUP_TRIALS = 10  # drawn at random before the guided ones, and never stopped early
 
 
@@ -66,7 +66,7 @@ def parse_config(arguments: list[str]) -> SweepConfig:
     parser = argparse.ArgumentParser(
         prog="python -m train.sweep",
         description="Searches settings of a model by cross-validation inside the split train. "
-        "Flags of train.run fix a setting; the others of train/spaces.py are searched.",
+        "Flags of train.run fix a setting; the others of train/settings/spaces.py are searched.",
         allow_abbrev=False,
     )
     group = parser.add_argument_group("sweep")
@@ -134,8 +134,8 @@ def sweep(config: SweepConfig) -> None:
     """
     import optuna
 
-    from train.leaderboard import write_leaderboard
-    from train.trial import TrialRunner
+    from train.search.leaderboard import write_leaderboard
+    from train.search.trial import TrialRunner
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
@@ -176,7 +176,7 @@ def run_trial(study: optuna.Study, runner: TrialRunner) -> None:
     """Asks for settings, trains them and tells what they are worth."""
     import optuna
 
-    from train.objective import Diverged
+    from train.step.objective import Diverged
 
     trial = study.ask()
     began = time.perf_counter()
@@ -198,7 +198,7 @@ def _make_sampler(config: SweepConfig, number: int) -> Any:
     """A sampler whose draws depend on seed and number alone: a resumed sweep draws the same."""
     import optuna
 
-    from records.order import mix64
+    from records.ordering.order import mix64
 
     seed = mix64(config.fixed.seed, number) % 2**32
     if config.sampler == "random":
@@ -238,13 +238,13 @@ def _claim(config: SweepConfig, runner: TrialRunner) -> None:
             stored = dict(read_json(file))
         except (ValueError, TypeError) as error:
             raise ValueError(
-                f"train/sweep: {file} expected the settings of a sweep, received something else "
+                f"sweep: {file} expected the settings of a sweep, received something else "
                 f"({error}). Choose another --sweep-dir"
             ) from error
         differing = [key for key in asked if stored.get(key) != asked[key]]
         if differing:
             raise ValueError(
-                f"train/sweep: {config.folder} expected a sweep with the same "
+                f"sweep: {config.folder} expected a sweep with the same "
                 f"{', '.join(differing)}, received another one's folder. Choose another --sweep-dir"
             )
         return

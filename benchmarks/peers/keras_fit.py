@@ -52,7 +52,7 @@ def make_report(work: FitWork) -> Callable[[int], None]:
     """The report's transfer learning: `fit(x, y)` on a whole picture model with frozen backbone.
 
     At Keras's defaults but for XLA, which Keras 3 turns on by itself: the report's Keras did not,
-    and on a CPU it makes convolutions slower (0.14 to 0.28 x, see `train.choices`).
+    and on a CPU it makes convolutions slower (0.14 to 0.28 x, see `train.settings.auto`).
     """
     return _make_arrays(work, jit_compile=False)
 

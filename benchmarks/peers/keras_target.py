@@ -16,13 +16,13 @@ import numpy as np
 import tensorflow as tf
 
 import models
-from records.data import Data
-from records.fingerprint import check_fingerprint
-from records.schema import IMAGE, read_schema
-from train.config import TrainConfig
-from train.resolve import resolve
-from train.setup import build_training, make_optimizer, open_examples
-from train.strategy import make_cluster
+from records.roles import Data
+from records.sets.fingerprint import check_fingerprint
+from records.sets.schema import IMAGE, read_schema
+from train.assembly.setup import build_training, make_optimizer, open_examples
+from train.devices.strategy import make_cluster
+from train.settings.config import TrainConfig
+from train.settings.resolve import resolve
 
 # More steps a call gain nothing more.
 _MOST_STEPS_PER_EXECUTION = 64
@@ -136,7 +136,7 @@ def _compile(parts: _Parts, **options: Any) -> None:
         loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         metrics=["accuracy"],
         # "auto" compiles with XLA wherever it can. On CPUs that makes convolutions and the head
-        # on features slower (`train.choices`): there `fit` does without, as its user would.
+        # on features slower (`train.settings.auto`): there `fit` does without, as its user would.
         jit_compile=False if parts.is_picture else "auto",
         **options,
     )

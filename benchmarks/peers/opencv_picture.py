@@ -20,6 +20,6 @@ def decode(data: bytes, shape: Sequence[int]) -> np.ndarray:
     flags = colour | cv2.IMREAD_IGNORE_ORIENTATION
     pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     if pixels is None:
-        raise ValueError(f"benchmarks/peers: {len(data)} bytes expected a picture OpenCV decodes")
+        raise ValueError(f"benchmark: {len(data)} bytes expected a picture OpenCV decodes")
     small = cv2.resize(pixels, (width, height), interpolation=cv2.INTER_LINEAR)
     return small.reshape(height, width, channels)

@@ -1,7 +1,7 @@
 """How a peer in an environment of its own talks to the benchmark: lines of JSON on its pipes.
 
 The peer is started with one argument, a JSON object that says what to read
-(`benchmarks.peer_files`). It prints a line when it is ready. For each line it then gets,
+(`benchmarks.input.peer_files`). It prints a line when it is ready. For each line it then gets,
 `run N` or `check FILE`, it reads N whole epochs, or one, consumes every byte of them, and prints
 a line with what it saw; `check` also stores the epoch.
 

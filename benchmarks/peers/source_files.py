@@ -1,4 +1,4 @@
-"""The files that every library starts from (`benchmarks.peer_files`), read one example each."""
+"""The source files that every library starts from, read one example each."""
 
 from __future__ import annotations
 

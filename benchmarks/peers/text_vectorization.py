@@ -9,9 +9,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from benchmarks.work import Work
-from records.decode import parse_spec
-from records.index import RecordReader, read_index
+from benchmarks.measuring.work import Work
+from records.decoding.decode import parse_spec
+from records.shards.index import RecordReader, read_index
 
 _PREFETCH_BATCHES = 8
 

@@ -12,8 +12,8 @@ from typing import Any
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
-from benchmarks.work import Work
-from records.schema import IMAGE, TOKENS
+from benchmarks.measuring.work import Work
+from records.sets.schema import IMAGE, TOKENS
 
 _OOV_ID = 1
 # Not AUTOTUNE: that buffer grows to hundreds of small batches, fills while other systems have

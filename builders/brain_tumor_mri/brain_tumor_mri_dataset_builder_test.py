@@ -20,7 +20,7 @@ from builders.brain_tumor_mri import (
     splits,
     synthetic,
 )
-from records import fingerprint
+from records.sets import fingerprint
 
 DUMMY = Path(__file__).parent / "dummy_data"
 

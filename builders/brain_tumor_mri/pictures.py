@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from records import pixels
+from records.decoding import pixels
 
 FOLDERS = ("Training", "Testing")
 LABEL_NAMES = ("glioma_tumor", "meningioma_tumor", "no_tumor", "pituitary_tumor")
@@ -28,7 +28,7 @@ class Picture:
     Attributes:
       filename: path relative to the source folder, with `/`; unique.
       label: number into LABEL_NAMES.
-      height, width, is_grey, pixel_hash: see `records.pixels.PictureFacts`.
+      height, width, is_grey, pixel_hash: see `records.decoding.pixels.PictureFacts`.
       group: number of its near-copy group, from the group's smallest pixel hash; equal pictures
         are in one group. The same for the same pictures, whatever the config.
     """

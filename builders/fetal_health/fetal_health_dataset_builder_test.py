@@ -12,7 +12,7 @@ import pytest
 import tensorflow_datasets as tfds
 
 from builders.fetal_health import fetal_health_dataset_builder, synthetic, table
-from records import fingerprint
+from records.sets import fingerprint
 
 DUMMY_CSV = Path(__file__).parent / "dummy_data" / table.FILE_NAME
 

@@ -13,7 +13,7 @@ import tensorflow_datasets as tfds
 
 from builders.base import SYNTHETIC, RecordsBuilder
 from builders.writing import NumberedExamples, SourcedKey
-from records import cleaning
+from records.decoding import cleaning
 
 from . import songs, synthetic, tables
 from .vocabulary import write_vocabulary

@@ -17,7 +17,7 @@ import tensorflow_datasets as tfds
 
 from builders.song_lyrics import song_lyrics_dataset_builder as module
 from builders.song_lyrics import songs, synthetic
-from records import cleaning
+from records.decoding import cleaning
 
 _REPOSITORY = Path(__file__).resolve().parents[2]
 _SHARED = Path(os.environ.get("SHARED_DATA") or _REPOSITORY.parent / "shared" / "data")

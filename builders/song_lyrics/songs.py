@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from records import cleaning
+from records.decoding import cleaning
 
 from . import tables
 from .vocabulary import Vocabulary

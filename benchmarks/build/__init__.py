@@ -1,0 +1,4 @@
+"""Questions about `tfds build`.
+
+Imports `measuring`.
+"""

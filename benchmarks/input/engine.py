@@ -1,0 +1,221 @@
+"""Questions about the engine itself: a million rows, disk, streaming, resuming, huge orders.
+
+| question | measured |
+|---|---|
+| cold, 10^6 rows | a vector set repeated to a million rows: opening, parsing, every batch of 1024 |
+| second run, disk cache | the first epoch of a later run, from the file that an earlier one left |
+| streaming | pictures of 2 GB decoded in shuffle blocks under a budget of 512 MB, and its memory |
+| resume at 90 % | time to the first batch, deep in an epoch, against a fresh start |
+| order of 10^11 | numbers of 1,000 batches of 1024, anywhere in the epoch |
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+import tensorflow_datasets as tfds
+
+from benchmarks.input.readers import Progress, make_ours, open_examples, read_epoch
+from benchmarks.measuring.consume import Maker, read_on_host
+from benchmarks.measuring.repeat import repeat_set
+from benchmarks.measuring.timing import FIRST_BATCH, OURS, Comparison, Sample, alternate
+from benchmarks.measuring.work import Effort, Work, open_work
+from records.decoding.decode import parse_spec
+from records.ordering.order import Order
+from records.pipeline import make_arrays
+from records.sets.schema import IMAGE, TABULAR
+
+_ROWS, _QUICK_ROWS, _ROW_BATCH = 10**6, 10**4, 1024
+_STREAMED_BYTES, _BUDGET_BYTES = 2 * 10**9, 512 * 2**20
+_MOST_ROUNDS = 3  # of what takes a minute
+_HUGE, _HUGE_BATCHES, _HUGE_SIZE = 10**11, 1000, 1024
+
+
+def measure_engine(work: Work, effort: Effort, progress: Progress) -> list[Comparison]:
+    """Answers the questions that fit the set's kind of input."""
+
+    def tell(text: str) -> None:
+        progress(f"engine: {text}")
+
+    found = [_measure_resume(work, effort, tell, blocks) for blocks in (1, 4)]
+    if work.schema.modality == TABULAR:
+        with tempfile.TemporaryDirectory() as folder:
+            found += _measure_rows(work, folder, effort, tell)
+        found.append(_measure_order(work, effort, tell))
+    if work.schema.modality == IMAGE:
+        found += _measure_disk(work, effort, tell)
+        if effort.tune:  # a quick run has not the time
+            with tempfile.TemporaryDirectory() as folder:
+                found.append(_measure_streaming(work, folder, effort, tell))
+    return found
+
+
+def _answer(
+    work: Work, question: str, samples: dict[str, list[Sample]], goal: float | None, **more: Any
+) -> Comparison:
+    return Comparison("engine", work.schema.name, question, samples, goal=goal, **more)
+
+
+def _against(
+    work: Work, question: str, samples: dict[str, list[Sample]], goals: dict[str, float]
+) -> list[Comparison]:
+    """One comparison for each other system, with a goal of its own."""
+    return [
+        _answer(work, f"{question}: {name}", {OURS: samples[OURS], "other": samples[name]}, goal)
+        for name, goal in goals.items()
+    ]
+
+
+def _measure_rows(work: Work, folder: str, effort: Effort, progress: Progress) -> list[Comparison]:
+    rows, shown = (_ROWS, "10^6 rows") if effort.tune else (_QUICK_ROWS, "10^4 rows")
+    progress(f"{shown}, writing them")
+    directory = repeat_set(work.schema, work.split, rows, folder)
+    many = dataclasses.replace(open_work(directory), global_batch_size=_ROW_BATCH)
+    makers: dict[str, Maker] = {OURS: make_ours, "tfds.load": _tfds_batches, "bare": _bare_batches}
+    systems = {name: lambda make=make: read_epoch(many, make) for name, make in makers.items()}
+    for run in systems.values():
+        run()
+    rounds = min(_MOST_ROUNDS, effort.repetitions)
+    samples = alternate(systems, rounds, lambda text: progress(f"{shown}: {text}"))
+    goals = {"tfds.load": 7.0, "bare": 0.8}
+    return _against(work, f"cold, {shown}", samples, goals)
+
+
+def _tfds_batches(work: Work) -> Iterator[tuple[Any, Any]]:
+    """`tfds.load(...).batch(B)`."""
+    dataset = tfds.builder_from_directory(work.schema.directory).as_dataset(split=work.split)
+    for rows in dataset.batch(work.global_batch_size):
+        yield rows[work.schema.input_name], rows[work.schema.label_name]
+
+
+def _bare_batches(work: Work) -> Iterator[tuple[Any, Any]]:
+    """`TFRecordDataset(...).batch(B).map(parse_example)`: in the order of the files."""
+    spec, schema = parse_spec(work.schema), work.schema
+    files = tf.data.TFRecordDataset(list(schema.shards[work.split]))
+    for rows in files.batch(work.global_batch_size).map(lambda x: tf.io.parse_example(x, spec)):
+        yield rows[schema.input_name], rows[schema.label_name]
+
+
+def _measure_disk(work: Work, effort: Effort, progress: Progress) -> list[Comparison]:
+    """The first epoch of a second run against one that decodes, and against reading the file.
+
+    From the opened set on: opening takes some milliseconds with either.
+    """
+
+    def epoch(cache: str) -> Sample:
+        opened = open_examples(work, cache=cache)
+        return read_epoch(work, lambda _: make_arrays(*opened))
+
+    file = _decoded_file(work, lambda: epoch("disk"))
+
+    def read() -> Sample:
+        room, start = bytearray(2**23), time.perf_counter()
+        with open(file, "rb", buffering=0) as opened:
+            while opened.readinto(room):
+                pass
+        return Sample(work.num_examples, time.perf_counter() - start)
+
+    systems: dict[str, Callable[[], Sample]] = {
+        OURS: lambda: epoch("disk"),
+        "decoding": lambda: epoch("none"),
+        "limit: read the file": read,
+    }
+    samples = alternate(systems, effort.repetitions, lambda text: progress(f"disk cache: {text}"))
+    goals = {"decoding": 5.0, "limit: read the file": 0.5}
+    return _against(work, "second run, disk cache", samples, goals)
+
+
+def _decoded_file(work: Work, write: Callable[[], Any]) -> Path:
+    """The file that a run with the disk cache leaves."""
+    folder = Path(work.schema.directory) / "decoded"
+    write()
+    return max(folder.glob(f"{work.split}-*.npy"), key=lambda file: file.stat().st_mtime)
+
+
+def _measure_resume(work: Work, effort: Effort, progress: Progress, blocks: int) -> Comparison:
+    """Without a cache, where a batch has to be read: in one permutation, or in several blocks."""
+    examples, order = open_examples(work, cache="none")
+    if blocks > 1:
+        size, block = order.global_batch_size, order.num_examples // blocks
+        order = Order(order.num_examples, size, shuffle_block=block)
+    late = (3, int(0.9 * order.steps_per_epoch))
+
+    def first_batch(start: tuple[int, int]) -> Sample:
+        began = time.perf_counter()
+        batches = make_arrays(examples, order, 4, start)
+        read_on_host(*next(batches)[:2])
+        seconds = time.perf_counter() - began
+        return Sample(order.global_batch_size, seconds, seconds)
+
+    first_batch((0, 0))
+    systems = {OURS: lambda: first_batch(late), "fresh start": lambda: first_batch((0, 0))}
+    samples = alternate(systems, effort.repetitions, lambda text: progress(f"resume: {text}"))
+    state = json.dumps({"seed": order.seed, "epoch": late[0], "step": late[1]})
+    return _answer(
+        work,
+        f"resume at 90 %{f', {blocks} blocks' if blocks > 1 else ''}",
+        samples,
+        1 / 1.5,
+        quantity=FIRST_BATCH,
+        details={"state_bytes": len(state), "start": late},
+    )
+
+
+def _measure_order(work: Work, effort: Effort, progress: Progress) -> Comparison:
+    order = Order(_HUGE, _HUGE_SIZE)
+    random = np.random.default_rng(0)
+
+    def ours() -> Sample:
+        steps = random.integers(0, order.steps_per_epoch - 1, _HUGE_BATCHES)
+        start = time.perf_counter()
+        for step in steps.tolist():
+            order.examples(0, step)
+        return Sample(_HUGE_BATCHES * _HUGE_SIZE, time.perf_counter() - start)
+
+    # Not measured: what this project promises, as a rate beside the measured one.
+    promise = Sample(_HUGE_BATCHES * _HUGE_SIZE, 1.0)
+    systems = {OURS: ours, "promise: 1 s": lambda: promise}
+    samples = alternate(systems, effort.repetitions, lambda text: progress(f"order: {text}"))
+    return _answer(work, "order of 10^11, 1,000 batches", samples, 1.0)
+
+
+def _measure_streaming(work: Work, folder: str, effort: Effort, progress: Progress) -> Comparison:
+    """Blocks under the budget against a cold epoch without one, each in a process of its own."""
+    progress("streaming, writing pictures")
+    count = -(-_STREAMED_BYTES // int(np.prod(work.input_shape)))
+    directory = repeat_set(work.schema, work.split, count, folder)
+
+    def run(budget: int) -> Sample:
+        request = {"directory": directory, "budget": budget, "image_size": work.input_shape[0]}
+        done = subprocess.run(
+            [sys.executable, "-m", "benchmarks.input.streaming", json.dumps(request)],
+            capture_output=True,
+            text=True,
+            check=True,
+            cwd=Path(__file__).resolve().parents[2],
+            env=os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"},
+        )
+        found = json.loads(done.stdout.splitlines()[-1])
+        memory.append(found | {"budget": budget})
+        return Sample(found["examples"], found["seconds"])
+
+    memory: list[dict[str, Any]] = []
+    systems = {OURS: lambda: run(_BUDGET_BYTES), "no budget": lambda: run(0)}
+    rounds = min(_MOST_ROUNDS, effort.repetitions)
+    samples = alternate(systems, rounds, lambda text: progress(f"streaming: {text}"))
+    peaks = [m["peak_bytes"] - m["idle_bytes"] for m in memory if m["budget"]]
+    peak, budget = max(peaks) >> 20, _BUDGET_BYTES >> 20
+    note = f"at most {peak:,} MiB above the idle process, budget {budget} MiB"
+    question, details = f"streaming, {_STREAMED_BYTES / 10**9:g} GB", {"processes": memory}
+    return _answer(work, question, samples, 0.8, note=note, details=details)

@@ -1,0 +1,324 @@
+"""Other libraries, each in an environment of its own, and limits: pictures, tables and texts.
+
+| question | what is timed |
+|---|---|
+| cold | an epoch with decoding, parsing or tokenising, nothing kept, from a loader that is ready: |
+| | set or files are open, its own format was written before |
+| warm | a later epoch, with what the library itself keeps; one that keeps nothing: as cold |
+| step loop | as warm; ours inside one compiled loop, from its device cache |
+
+All take turns in the same rounds; while one computes the others are idle. Every byte of every
+batch is read, and what each peer delivers is checked before its time is taken.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.input.external import Peer, PeerError, is_installed
+from benchmarks.input.peer_files import write_files
+from benchmarks.input.readers import looped_ours, make_ours, open_examples, read_epoch
+from benchmarks.measuring.consume import LEAST_PSNR, read_on_host
+from benchmarks.measuring.equal_work import check_equal, check_labels, read_expected
+from benchmarks.measuring.timing import OURS, Comparison, Sample, alternate, fitting_count
+from benchmarks.measuring.work import Effort, Work, shortened
+from records.pipeline import make_arrays
+from records.sets.schema import IMAGE, TABULAR, TOKENS
+
+Progress = Callable[[str], None]
+
+COLD, WARM, LOOPED = "cold", "warm", "step loop"
+_ALL = (IMAGE, TABULAR, TOKENS)
+_ROWS = (TABULAR, TOKENS)
+_KEEPS_NOTHING = "it keeps nothing: every epoch of it is as its cold one"
+
+
+@dataclasses.dataclass(frozen=True, eq=False)  # each is its own, and hashable
+class Library:
+    """A way of one library to do the work.
+
+    Attributes:
+      name: as it is shown; "limit: ..." does a part of the work, only its labels are checked.
+      file: `peers/<file>.py`, `.peers/<file>`, `peers/requirements/<file>.txt`.
+      modalities: kinds of inputs that it reads.
+      goals: per question that it answers the least ratio of ours over it that we promise
+        ourselves, or None.
+      changes: of the request.
+      channels: of its pictures, where it cannot deliver as many as are asked for.
+      psnr: least PSNR, dB, of its pictures against ours.
+      note: what a reader must know.
+    """
+
+    name: str
+    file: str
+    modalities: tuple[str, ...]
+    goals: dict[str, float | None]
+    changes: dict[str, Any] = dataclasses.field(default_factory=dict)
+    channels: int | None = None
+    psnr: float = LEAST_PSNR
+    note: str = ""
+
+    def request(self, request: dict[str, Any], scratch: Path) -> dict[str, Any]:
+        """The request of `write_files` as this one gets it, with a folder for its own files."""
+        scratch.mkdir()
+        shape = request["input_shape"]
+        if self.channels is not None:
+            shape = [*shape[:2], self.channels]
+        return request | {"input_shape": shape, "scratch": str(scratch)} | self.changes
+
+
+def _keeps_nothing(name: str, file: str, goal: float | None = None, **more: Any) -> Library:
+    return Library(name, file, goals={COLD: goal, WARM: None}, **more)
+
+
+def _torch_pictures(name: str, decoder: str, goal: float | None = None) -> Library:
+    changes = {"decoder": decoder, "keep": False}
+    return _keeps_nothing(name, "torch_dataloader", goal, modalities=(IMAGE,), changes=changes)
+
+
+_NAIVE = "pictures and texts as in every later epoch of it: it keeps nothing of them"
+_UNSHUFFLED = "not shuffled: its default"
+_FFCV = "FFCV stores pictures anew (another JPEG, or resized with antialiasing), in colour: its "
+_FFCV += "pictures differ from ours, its work does not"
+LIBRARIES: tuple[Library, ...] = (
+    Library("tf.data, naive", "naive", _ALL, {COLD: None}, {"keep": False}, note=_NAIVE),
+    Library("tf.data, naive", "naive", (TABULAR,), {WARM: None}, {"keep": True}),
+    Library("tf.data, guide", "guide", _ALL, {COLD: None}, {"keep": False}),
+    Library("tf.data, guide, cached", "guide", _ALL, {WARM: None}, {"keep": True}),
+    Library("TFDS", "tfds", _ALL, {COLD: None}, {"keep": False}, note=_UNSHUFFLED),
+    Library("TFDS, autocached", "tfds", _ALL, {WARM: None}, {"keep": True}, note=_UNSHUFFLED),
+    _keeps_nothing("DALI, grey", "dali", 1.25, modalities=(IMAGE,)),
+    _keeps_nothing("DALI, RGB", "dali", 2.2, modalities=(IMAGE,), channels=3),
+    _torch_pictures("torch DataLoader, Pillow", "pillow", 3.5),
+    _torch_pictures("torch DataLoader, OpenCV", "opencv"),
+    Library("torch DataLoader", "torch_dataloader", _ROWS, {COLD: None}, {"keep": False}),
+    Library("torch DataLoader, in memory", "torch_dataloader", _ROWS, {WARM: None}, {"keep": True}),
+    _keeps_nothing("MosaicML Streaming", "mosaicml_streaming", modalities=_ALL),
+    _keeps_nothing("LitData", "litdata_loader", modalities=_ALL),
+    Library("FFCV, jpg", "ffcv_loader", (IMAGE,), {COLD: 3.0}, {"mode": "jpg"}, 3, 0.0, _FFCV),
+    Library(
+        "FFCV, raw",
+        "ffcv_loader",
+        (IMAGE,),
+        {WARM: 2.5, LOOPED: 5.0},
+        {"mode": "raw"},
+        3,
+        note=_FFCV,
+    ),
+    _keeps_nothing("WebDataset", "webdataset_loader", modalities=_ALL),
+    _keeps_nothing("Grain, ArrayRecord", "grain_loader", modalities=_ALL),
+    _keeps_nothing("SPDL", "spdl_loader", modalities=_ALL),
+    Library("Hugging Face datasets", "hf_datasets", _ALL, {COLD: None}, {"keep": False}),
+    Library("Hugging Face datasets, mapped", "hf_datasets", _ALL, {WARM: None}, {"keep": True}),
+    Library(
+        "limit: libjpeg-turbo alone", "libjpeg_limit", (IMAGE,), {COLD: 0.6}, {"resize": False}
+    ),
+    Library(
+        "limit: libjpeg-turbo and resize", "libjpeg_limit", (IMAGE,), {COLD: 0.85}, {"resize": True}
+    ),
+)
+
+
+def measure_libraries(work: Work, effort: Effort, progress: Progress) -> list[Comparison]:
+    """Compares with every installed library that reads such inputs; names those left out, and why.
+
+    A peer that fails, or delivers other work, is named and does not spoil the rows of the others.
+
+    Raises:
+      ValueError: ours deliver other examples than the set holds.
+    """
+    installed = _choose(work.schema.modality, effort)
+    if not installed:
+        return []
+    with contextlib.ExitStack() as stack:
+        work = stack.enter_context(shortened(work, effort))
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="peers")))
+        progress("peers: writing files for them")
+        request = write_files(work, folder)
+        running = _start(installed, request, folder, stack)
+        progress("peers: checking that all deliver the same")
+        expected = read_expected(work, folder, make_ours)
+        peers = {}
+        for library, peer in running.items():
+            progress(f"peers, starting and checking: {library.name}")
+            with _named_failure(library, effort):
+                peer.wait()
+                peers[library] = _Turn(work, library, peer, expected, effort)
+        return _compare(work, peers, effort, progress)
+
+
+def _choose(modality: str, effort: Effort) -> list[Library]:
+    """The wanted and installed ones; of quick runs one way of each library."""
+    found = [x for x in LIBRARIES if modality in x.modalities]
+    if effort.peers is not None:
+        found = [x for x in found if x.file in effort.peers]
+    if not effort.tune:
+        found = list({x.file: x for x in reversed(found)}.values())[::-1]
+    for library in found:
+        if not is_installed(library.file):
+            effort.skipped.append(f"{library.name}: not installed (make peers)")
+    return [x for x in found if is_installed(x.file)]
+
+
+def _start(
+    libraries: list[Library], request: dict[str, Any], folder: Path, stack: contextlib.ExitStack
+) -> dict[Library, Peer]:
+    """All at once: importing and converting keeps a processor busy for seconds each."""
+    started = {}
+    for number, library in enumerate(libraries):
+        asked = library.request(request, folder / f"scratch-{number}")
+        started[library] = stack.enter_context(Peer(library.file, asked))
+    return started
+
+
+@contextlib.contextmanager
+def _named_failure(library: Library, effort: Effort) -> Iterator[None]:
+    try:
+        yield
+    except (PeerError, ValueError) as error:
+        effort.skipped.append(f"{library.name}: failed: {error}")
+
+
+class _Turn:
+    """A checked peer: one call is one repetition.
+
+    Attributes:
+      epochs: of a repetition.
+      found: what the check measured.
+      failed: it ended since.
+    """
+
+    def __init__(
+        self,
+        work: Work,
+        library: Library,
+        peer: Peer,
+        expected: tuple[np.ndarray, np.ndarray],
+        effort: Effort,
+    ):
+        """Checks it, which warms it up, and measures how many epochs last some seconds."""
+        self.library, self.peer, self.failed = library, peer, False
+        self._effort = effort
+        inputs, labels = peer.deliver()
+        self.found: dict[str, Any] = {}
+        if library.name.startswith("limit"):
+            check_labels(library.name, labels, expected[1])
+        else:
+            self.found = check_equal(library.name, inputs, labels, expected, library.psnr)
+        self.epochs = fitting_count(peer.run().seconds, effort.seconds / 2)
+
+    def __call__(self) -> Sample:
+        sample = Sample(1, 1.0)  # of a failed one; `_compare` leaves it out
+        if not self.failed:
+            self.failed = True
+            with _named_failure(self.library, self._effort):
+                sample = self.peer.run(self.epochs)
+                self.failed = False
+        return sample
+
+
+def _compare(
+    work: Work, peers: dict[Library, _Turn], effort: Effort, progress: Progress
+) -> list[Comparison]:
+    """One comparison per question and library, from one set of rounds of all."""
+    asked = dict.fromkeys(question for library in peers for question in library.goals)
+    seconds = effort.seconds / 2
+    ours: dict[str, Callable[[], Sample]] = {}
+    for question in asked:
+        progress(f"peers, warming up: {OURS}, {question}")
+        if question == COLD:
+            ours[question] = _decoded_each_time(work, seconds)
+        else:
+            consume = looped_ours(work) if question == LOOPED else _iterated(work)
+            ours[question] = _kept_open(work, consume, seconds)
+    systems = {f"{OURS}, {question}": run for question, run in ours.items()}
+    systems |= {library.name: turn for library, turn in peers.items()}
+    samples = alternate(systems, effort.repetitions, lambda text: progress(f"peers: {text}"))
+    found = []
+    for question in asked:
+        for library, turn in peers.items():
+            if question in library.goals and not turn.failed:
+                pair = {OURS: samples[f"{OURS}, {question}"], "other": samples[library.name]}
+                found.append(_answer(work, question, library, turn, pair))
+    return found
+
+
+def _answer(
+    work: Work, question: str, library: Library, turn: _Turn, samples: dict[str, list[Sample]]
+) -> Comparison:
+    keeps_nothing = question == WARM and COLD in library.goals
+    notes = [library.note, _KEEPS_NOTHING * keeps_nothing]
+    return Comparison(
+        "peers",
+        work.schema.name,
+        f"{question}: {library.name}",
+        samples,
+        note="; ".join(note for note in notes if note),
+        details={
+            "peer": library.file,
+            "versions": turn.peer.versions,
+            "request": library.changes,
+            "check": turn.found,
+            "global_batch_size": work.global_batch_size,
+            "input": [work.input_dtype, *work.input_shape],
+            "examples": work.num_examples,
+            "split": work.split,
+            "fingerprint": work.fingerprint,
+            "epochs_per_repetition": turn.epochs,
+        },
+        goal=library.goals[question],
+    )
+
+
+def _decoded_each_time(work: Work, seconds: float) -> Callable[[], Sample]:
+    """Ours, cold: without a cache, because the others keep nothing of this epoch, either."""
+    opened = open_examples(work, cache="none")
+
+    def epoch() -> Sample:
+        return read_epoch(work, lambda _: make_arrays(*opened))
+
+    epoch()  # traces
+    count = fitting_count(epoch().seconds, seconds)
+
+    def run() -> Sample:
+        epochs = [epoch() for _ in range(count)]
+        total = sum(sample.seconds for sample in epochs)
+        return Sample(count * work.num_examples, total, epochs[0].first_batch_seconds)
+
+    return run
+
+
+def _iterated(work: Work) -> Callable[[int], None]:
+    """Ours, warm: NumPy arrays from one endless iterator."""
+    batches: Iterator[Any] = iter(make_ours(work, endless=True))
+
+    def consume(epochs: int) -> None:
+        for _ in range(epochs * work.steps_per_epoch):
+            inputs, labels, *_ = next(batches)
+            read_on_host(inputs, labels)
+
+    return consume
+
+
+def _kept_open(work: Work, consume: Callable[[int], None], seconds: float) -> Callable[[], Sample]:
+    """Epochs that last some seconds, after a quarter as many that use up what was read ahead."""
+    consume(1)  # decodes, compiles
+    start = time.perf_counter()
+    consume(1)
+    count = fitting_count(time.perf_counter() - start, seconds)
+
+    def run() -> Sample:
+        consume(-(-count // 4))
+        start = time.perf_counter()
+        consume(count)
+        return Sample(count * work.num_examples, time.perf_counter() - start)
+
+    return run

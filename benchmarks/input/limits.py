@@ -1,0 +1,146 @@
+"""The way to decoding against what this machine can do at all: reading and CRC32C of the shards.
+
+| question | ours | its limits, a row each |
+|---|---|---|
+| read, check | every record by the index, one thread | reading; CRC32C, one thread |
+| read, check, parse | the same and parsed, all cores: a cold epoch | reading; CRC32C, all cores |
+
+Shards are in the page cache. The limits know nothing of records: reading copies every shard into
+the same memory in large pieces, CRC32C runs over whole shards in memory. libjpeg-turbo and memory
+copies are limits beside their own questions (`benchmarks.input.libraries`,
+`benchmarks.input.readers`).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import google_crc32c
+
+from benchmarks.input.readers import Progress, open_examples
+from benchmarks.measuring.timing import (
+    OURS,
+    Comparison,
+    Sample,
+    alternate,
+    fitting_count,
+    usable_processors,
+)
+from benchmarks.measuring.work import Effort, Work
+from records.loading.load import Loader, ordered_map
+from records.shards.index import RecordReader, read_index
+
+_READ, _CRC = "limit: sequential read", "limit: CRC32C"
+_CRC_CORES = "limit: CRC32C, all cores"
+_CHECKED, _PARSED = "read, check, one thread", "read, check, parse"
+_NOTE = "the smaller the records, the more counts what each costs by itself"
+_PIECE_BYTES = 8 * 2**20  # as much as `RecordReader` reads at once
+_CRC_BYTES = 2**20  # small enough that all cores are busy to the end
+
+
+def measure_limits(work: Work, effort: Effort, progress: Progress) -> list[Comparison]:
+    """Answers the questions for one set, of any kind of input."""
+    paths = read_index(work.schema, work.split).paths
+    with ThreadPoolExecutor(usable_processors()) as pool:
+        samples = _measure(work, make_passes(work, paths, pool), effort, progress)
+    size = sum(Path(path).stat().st_size for path in paths)
+    pairs = ((_CHECKED, _READ), (_CHECKED, _CRC), (_PARSED, _READ), (_PARSED, _CRC_CORES))
+    return [_answer(work, ours, limit, samples, size) for ours, limit in pairs]
+
+
+def _measure(
+    work: Work, passes: dict[str, Callable[[], int]], effort: Effort, progress: Progress
+) -> dict[str, list[Sample]]:
+    counts = {}
+    for name, run in passes.items():
+        progress(f"limits: {name}, warming up")
+        run()
+        counts[name] = fitting_count(_seconds(run), effort.seconds / 2)
+    systems = {
+        name: lambda name=name: Sample(
+            counts[name] * work.num_examples, _seconds(passes[name], counts[name])
+        )
+        for name in passes
+    }
+    return alternate(systems, effort.repetitions, lambda text: progress(f"limits: {text}"))
+
+
+def make_passes(
+    work: Work, paths: tuple[str, ...], pool: ThreadPoolExecutor
+) -> dict[str, Callable[[], int]]:
+    """One pass of each system over the split; each returns the bytes that it went through."""
+    shards = [Path(path).read_bytes() for path in paths]
+    pieces = [
+        data[start : start + _CRC_BYTES]
+        for data in shards
+        for start in range(0, len(data), _CRC_BYTES)
+    ]
+    room = memoryview(bytearray(_PIECE_BYTES))
+    loader = open_examples(work, cache="none")[0].loader
+    return {
+        _CHECKED: lambda: _read_records(loader, 1, parse=False),
+        _PARSED: lambda: _read_records(loader, usable_processors(), parse=True),
+        _READ: lambda: sum(_read_file(path, room) for path in paths),
+        _CRC: lambda: sum(map(_check, shards)),
+        _CRC_CORES: lambda: sum(pool.map(_check, pieces)),
+    }
+
+
+def _read_records(loader: Loader, threads: int, parse: bool) -> int:
+    """Reads all records in units of work, as a cold epoch does; opens the shards anew."""
+    reader = RecordReader(loader.index)
+
+    def load(numbers: Any) -> Any:
+        payloads = reader.read(numbers)
+        return loader.rows(numbers, payloads) if parse else payloads
+
+    if threads == 1:  # without a pool
+        for numbers in loader.units():
+            load(numbers)
+    else:
+        for _ in ordered_map(load, loader.units(), threads):
+            pass
+    return reader.bytes_read
+
+
+def _read_file(path: str, room: memoryview) -> int:
+    total = 0
+    with open(path, "rb", buffering=0) as file:
+        while count := file.readinto(room):
+            total += count
+    return total
+
+
+def _check(data: bytes) -> int:
+    google_crc32c.value(data)
+    return len(data)
+
+
+def _seconds(run: Callable[[], Any], passes: int = 1) -> float:
+    start = time.perf_counter()
+    for _ in range(passes):
+        run()
+    return time.perf_counter() - start
+
+
+def _answer(
+    work: Work, ours: str, limit: str, samples: dict[str, list[Sample]], size: int
+) -> Comparison:
+    pair = {OURS: samples[ours], "limit": samples[limit]}
+    question = f"{ours}: {limit.removeprefix('limit: ')}"
+    one = Comparison("limits", work.schema.name, question, pair)
+    record = size / work.num_examples
+    details = {
+        "limit": limit,
+        "shard_bytes": size,
+        "bytes_per_s": {name: one.median(name) * record for name in pair},
+        "processors": usable_processors(),
+    }
+    first = (ours, limit) == (_CHECKED, _READ)  # said once for each set
+    note = f"{work.schema.name.split('/')[0]}: records of {record:,.0f} bytes; {_NOTE}"
+    return dataclasses.replace(one, note=note if first else "", details=details)

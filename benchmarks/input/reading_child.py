@@ -1,0 +1,76 @@
+"""One generated set read without a cache, in a process of its own: start, rate, and memory.
+
+Started by `benchmarks.input.growth` with a JSON object: `directory`, `smallest` (that of the
+smallest set), `global_batch_size`, `shuffle_block`, `seconds` to read for, and `raw`: pictures are
+not decoded, their bytes are copied.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import gc
+import json
+import re
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+
+from benchmarks.measuring.child import take_request
+from records.system.quiet import import_tensorflow_quietly
+
+
+def main() -> None:
+    """Reads for some seconds, however many epochs that takes, and prints what it took, as JSON."""
+    request = take_request()
+    import_tensorflow_quietly()
+    from benchmarks.measuring.consume import read_on_host
+
+    # Imports and traces everything, on the smallest set.
+    read_on_host(*next(_open(request | {"directory": request["smallest"]}))[:2])
+    gc.collect()
+    idle, start = psutil.Process().memory_info().rss, time.perf_counter()
+    batches = _open(request)
+    x, y, *_ = next(batches)
+    read_on_host(x, y)
+    first, examples = time.perf_counter() - start, 0
+    steady = time.perf_counter()
+    while (seconds := time.perf_counter() - steady) < request["seconds"]:
+        x, y, *_ = next(batches)
+        examples += len(y)
+        read_on_host(x, y)
+    # Not `ru_maxrss`, which begins with what the parent process held.
+    (peak,) = re.findall(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text("ascii"))
+    found = {"examples": examples, "seconds": seconds, "seconds_to_first_batch": first}
+    print(json.dumps(found | {"peak_bytes": int(peak) * 1024 - idle}))
+
+
+def _open(request: dict[str, Any]) -> Iterator[tuple[np.ndarray, ...]]:
+    """From the directory to the batches of endless epochs."""
+    from records import InputConfig, open_data
+    from records.loading.load import Loader
+    from records.ordering.order import Order
+    from records.pipeline import make_arrays
+
+    data = open_data(request["directory"], config=InputConfig(cache="none"))
+    examples = data.examples("train")
+    numbers = np.arange(examples.index.num_records)
+    examples = dataclasses.replace(examples, numbers=numbers)
+    if request["raw"]:
+        loader = Loader(data.schema, examples.index, _copy)
+        examples = dataclasses.replace(examples, loader=loader)
+    size, block = request["global_batch_size"], request["shuffle_block"]
+    order = Order(len(numbers), size, shuffle_block=block)
+    return make_arrays(examples, order, epochs=2**31)
+
+
+def _copy(rows: list[memoryview]) -> np.ndarray:
+    """The bytes of pictures of one size, uint8 [n, bytes]."""
+    return np.stack([np.frombuffer(row, np.uint8) for row in rows])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,125 @@
+"""The JSON file of one run: written atomically, read back as comparisons."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from benchmarks.measuring.timing import OURS, Comparison, Sample
+from records.system.json_file import read_json
+
+# 2 added `complete`, `parts`, `failures`, `skipped`, and of each comparison `against` and
+# `shares_of_limits`. Files of 1 hold the same repetitions and stay readable.
+FORMAT = 2
+_READABLE = (1, FORMAT)
+
+
+class ResultError(ValueError):
+    """A file that is no result of `benchmarks.run`, or cannot be used as one."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+    """One run.
+
+    Attributes:
+      file: where it was read from.
+      comparisons: its answers.
+      content: the JSON object as it was read.
+    """
+
+    file: Path
+    comparisons: list[Comparison]
+    content: dict[str, Any]
+
+    @property
+    def environment(self) -> dict[str, Any]:
+        """Hardware, versions and commit."""
+        return self.content["environment"]
+
+    @property
+    def hardware(self) -> tuple[Any, ...]:
+        """What has to be equal for rates to be comparable: processor, GPUs, GiB of memory."""
+        found = self.environment
+        memory = round(found["memory_bytes"] / 2**30)
+        return found["processor"], found["processors"], tuple(found["gpus"]), memory
+
+    @property
+    def complete(self) -> bool:
+        """Whether the run came to its end."""
+        return self.content.get("complete", True)
+
+
+def read_result(file: Path) -> Result:
+    """Reads what `benchmarks.run` wrote, of this layout or of format 1.
+
+    Raises:
+      ResultError: the file is not there, is no JSON, of another format, or lacks something.
+    """
+    where = f"benchmark: {file}"
+    try:
+        content = read_json(file)
+    except OSError as error:
+        raise ResultError(f"{where} cannot be read: {error.strerror}") from error
+    except ValueError as error:
+        raise ResultError(f"{where} expected JSON of benchmarks.run, received: {error}") from error
+    received = content.get("format") if isinstance(content, dict) else type(content).__name__
+    if received not in _READABLE:
+        raise ResultError(
+            f"{where} expected a result of benchmarks.run, format 1 or {FORMAT}, received "
+            f"{received!r}; measure again: python -m benchmarks.run --output FILE"
+        )
+    try:
+        result = Result(file, [_read_comparison(c) for c in content["comparisons"]], content)
+        result.hardware  # noqa: B018 - a file without it is refused here, not later
+    except (KeyError, TypeError, ValueError) as error:
+        raise ResultError(
+            f"{where} expected comparisons, each with `{OURS}` and another system, and the "
+            f"hardware, received something else ({type(error).__name__}: {error})"
+        ) from error
+    return result
+
+
+def _read_comparison(entry: dict[str, Any]) -> Comparison:
+    samples = {
+        name: [Sample(**repetition) for repetition in system["repetitions"]]
+        for name, system in entry["systems"].items()
+    }
+    counts = {len(repetitions) for repetitions in samples.values()}
+    if OURS not in samples or len(samples) < 2 or len(counts) != 1 or counts == {0}:
+        raise ValueError(f"{entry['question']}: repetitions of {list(samples)}: {counts}")
+    return Comparison(
+        suite=entry["suite"],
+        dataset=entry["dataset"],
+        question=entry["question"],
+        samples=samples,
+        quantity=entry["quantity"],
+        note=entry.get("note", ""),
+        details=entry.get("details", {}),
+        goal=entry.get("goal"),
+        against=entry.get("against", ""),
+    )
+
+
+def check_output(file: Path) -> None:
+    """Raises OSError, before minutes are spent, if the result could not be written."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    if file.is_dir() or not os.access(file.parent, os.W_OK):
+        raise OSError(
+            f"benchmark: --output expected a file in a folder that can be written, received {file}"
+        )
+
+
+def write_json(file: Path, content: dict[str, Any]) -> None:
+    """Writes the file atomically."""
+    write_text(file, json.dumps(content, indent=2) + "\n")
+
+
+def write_text(file: Path, text: str) -> None:
+    """Writes the file atomically."""
+    temporary = file.with_name(f".{file.name}.{os.getpid()}")
+    temporary.write_text(text, encoding="utf-8")
+    os.replace(temporary, file)

@@ -1,0 +1,109 @@
+"""One run: its parts, one after the other; what each found is kept if a later one fails.
+
+Until the run is over its file is `FILE.partial`, written anew after every part, so that an hour
+that is cut short is not lost and nothing unfinished lies under the final name.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import io
+import sys
+import time
+import traceback
+from pathlib import Path
+from typing import Any
+
+from benchmarks.measuring.child import ChildError
+from benchmarks.measuring.result_file import FORMAT, write_json
+from benchmarks.measuring.timing import Comparison
+from benchmarks.measuring.work import Effort, Work, view
+
+# What a part says in one sentence; of others the way there is shown, too.
+_EXPECTED = (ValueError, OSError, ChildError)
+
+
+class Session:
+    """What was measured so far, and the file that holds it."""
+
+    def __init__(self, output: Path, header: dict[str, Any], units: int):
+        """Starts the clock.
+
+        Args:
+          output: the file that the finished run will have.
+          header: what the file says of the run: arguments, effort, environment.
+          units: how many pairs of a part and a set there will be.
+        """
+        self.output, self.partial = output, output.with_name(f"{output.name}.partial")
+        self.comparisons: list[Comparison] = []
+        self.parts: list[dict[str, Any]] = []
+        self.failures: list[dict[str, Any]] = []
+        self.skipped: list[dict[str, str]] = []
+        self._header, self._units = header, units
+        self._started = time.perf_counter()
+        self._shown = ""
+
+    @property
+    def seconds(self) -> float:
+        """Since the start."""
+        return time.perf_counter() - self._started
+
+    def measure(self, part: str, function: tuple[str, str], work: Work, effort: Effort) -> None:
+        """Runs one part for one set and writes the file; an error of it is noted, not raised."""
+        unit = {"part": part, "dataset": work.schema.name}
+        started, before = self.seconds, len(effort.skipped)
+        self.progress(work.schema.name, part)
+        found: list[Comparison] = []
+        try:
+            measure = getattr(importlib.import_module(function[0]), function[1])
+            # What a run would tell its user while it is set up is not told here.
+            with view(work) as fresh, contextlib.redirect_stdout(io.StringIO()):
+                found = measure(fresh, effort, lambda text: self.progress(work.schema.name, text))
+            # A comparison that cannot be worked out belongs to its part's errors.
+            [comparison.to_dict() for comparison in found]
+            self.comparisons += found
+        except Exception as error:  # whatever it is, the other parts are worth having
+            if not isinstance(error, _EXPECTED):
+                traceback.print_exc()
+            self.failures.append(unit | {"error": f"{type(error).__name__}: {error}"})
+        self.skipped += [unit | {"what": text} for text in effort.skipped[before:]]
+        self.parts.append(unit | {"seconds": self.seconds - started, "comparisons": len(found)})
+        write_json(self.partial, self.content(complete=False))
+
+    def finish(self) -> dict[str, Any]:
+        """Gives the file its final name; returns what it holds."""
+        content = self.content(complete=True)
+        write_json(self.output, content)
+        self.partial.unlink(missing_ok=True)
+        return content
+
+    def content(self, complete: bool) -> dict[str, Any]:
+        """The JSON object of the file."""
+        return {
+            "format": FORMAT,
+            "complete": complete,
+            **self._header,
+            "seconds": self.seconds,
+            "parts": self.parts,
+            "failures": self.failures,
+            "skipped": self.skipped,
+            "comparisons": [c.to_dict() for c in self.comparisons],
+        }
+
+    def progress(self, name: str, text: str) -> None:
+        """Shows what runs now: a line that is rewritten on a terminal, else one per question."""
+        number = min(len(self.parts) + 1, self._units)
+        line = f"[{self.seconds:4.0f} s, {number} of {self._units}] {name}: {text}"
+        if sys.stderr.isatty():
+            print(f"\r\033[K{line}", end="", file=sys.stderr, flush=True)
+            return
+        step = f"{number} {text.rpartition(':')[0] or text}"
+        if step != self._shown:  # one line per question, not one per repetition
+            print(line, file=sys.stderr, flush=True)
+        self._shown = step
+
+    def end_progress(self) -> None:
+        """Clears the line on a terminal."""
+        if sys.stderr.isatty():
+            print("\r\033[K", end="", file=sys.stderr, flush=True)

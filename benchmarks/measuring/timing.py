@@ -1,0 +1,297 @@
+"""Time: samples, alternating repetitions, medians, ratios, and where it all was measured.
+
+A sample is one repetition of one system: examples over seconds, in total, never a mean of
+rates. Systems take turns (A B A B), so that a slow minute of the machine hits all of them, and
+a ratio is the median of the ratios within the rounds.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import os
+import platform
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy import stats
+
+OURS = "ours"
+# The other system of a comparison whose question ends with its name.
+OTHER = "other"
+RATE, FIRST_BATCH = "examples/s", "ms to first batch"
+# Seconds of whole repetitions: of runs to a target, starts, builds of one size.
+DURATION = "seconds"
+# Rates of pairs: the goal is about the 95 % interval of the ratio of the times.
+PAIRED = "examples/s in pairs"
+# What a comparison is against: another library or way of doing the work; what the machine itself
+# could do at most; this system with something more, less or promised.
+PEER, LIMIT, OURSELVES = "peer", "limit", "ourselves"
+# A step without input or without the host's share, an accelerator that never waits: the most that
+# can be reached.
+_LIMIT_NAMES = ("limit", "accelerator alone", "constant batch", "steps alone")
+_OWN_SUITES = ("step", "growth", "scaling", "choices")
+_OWN_NAMES = ("fresh start", "no budget", "decoding", "promise", "expected", "one process")
+# The time of these follows from a definition, not from the machine.
+_FIXED_NAMES = ("promise", "accelerator alone", "expected")
+_CONFIDENCE = 0.95
+# Repetitions on a quiet machine stay within about 10 % of their median.
+NOISY_SPREAD = 0.3
+# Load above this share of the processors before the start: someone else is computing.
+_BUSY_SHARE = 0.5
+
+
+@dataclasses.dataclass(frozen=True)
+class Sample:
+    """One repetition of one system.
+
+    Attributes:
+      examples: examples consumed.
+      seconds: wall time for all of them.
+      first_batch_seconds: wall time until the first batch was there; None where a repetition
+        goes on with what runs already.
+    """
+
+    examples: int
+    seconds: float
+    first_batch_seconds: float | None = None
+
+    @property
+    def rate(self) -> float:
+        """Examples per second."""
+        return self.examples / self.seconds
+
+
+def alternate(
+    systems: Mapping[str, Callable[[], Sample]],
+    repetitions: int,
+    progress: Callable[[str], None] = lambda text: None,
+) -> dict[str, list[Sample]]:
+    """Runs the systems in turn: all of them once, then all again, `repetitions` times.
+
+    Args:
+      systems: each call is one repetition; what must be warm has been warmed up before.
+      repetitions: rounds, at least 1.
+      progress: told what runs next.
+
+    Returns:
+      The samples of each system in the order measured; sample i of all belongs to round i.
+    """
+    if repetitions < 1:
+        raise ValueError(f"benchmark: repetitions expected 1 or more, received {repetitions}")
+    samples: dict[str, list[Sample]] = {name: [] for name in systems}
+    for number in range(1, repetitions + 1):
+        for name, run in systems.items():
+            progress(f"{name}, repetition {number} of {repetitions}")
+            samples[name].append(run())
+    return samples
+
+
+@dataclasses.dataclass(frozen=True)
+class Comparison:
+    """The answer to one question about one set.
+
+    Attributes:
+      suite: the suite's name.
+      dataset: `name/config/version`.
+      question: what was measured.
+      samples: per system, in the order of the rounds; `ours` is this system, the others peers.
+      quantity: `RATE`, `FIRST_BATCH` for the samples' times to the first batch, `DURATION` for
+        their times, or `PAIRED`.
+      note: what a reader must know to judge the figures.
+      details: settings, JSON-ready.
+      goal: the least ratio that this project promises itself, or None; of `PAIRED` the ratio of
+        the times that `time_interval` has to reach down to.
+      against: `PEER`, `LIMIT` or `OURSELVES`; "" lets the names tell, as `kind` says.
+    """
+
+    suite: str
+    dataset: str
+    question: str
+    samples: dict[str, list[Sample]]
+    quantity: str = RATE
+    note: str = ""
+    details: dict[str, Any] = dataclasses.field(default_factory=dict)
+    goal: float | None = None
+    against: str = ""
+
+    def values(self, system: str) -> np.ndarray:
+        """float64 [repetitions]: examples/s, or seconds, or milliseconds to the first batch."""
+        if self.quantity == DURATION:
+            return np.array([s.seconds for s in self.samples[system]])
+        if self.quantity != FIRST_BATCH:
+            return np.array([s.rate for s in self.samples[system]])
+        seconds = [s.first_batch_seconds for s in self.samples[system]]
+        return np.array(seconds, np.float64) * 1000
+
+    def median(self, system: str) -> float:
+        """The median of `values`."""
+        return float(np.median(self.values(system)))
+
+    def spread(self, system: str) -> float:
+        """(largest - smallest value) / median."""
+        values = self.values(system)
+        return float((values.max() - values.min()) / np.median(values))
+
+    @property
+    def noisy(self) -> bool:
+        """The repetitions of some system differ by more than `NOISY_SPREAD`."""
+        return any(self.spread(name) > NOISY_SPREAD for name in self.samples)
+
+    @property
+    def reference(self) -> str:
+        """The system that `ratios` compares with: the other one of the best median.
+
+        A limit is one only where nothing else was measured.
+        """
+        others = [name for name in self.samples if name != OURS]
+        peers = [name for name in others if not name.startswith(LIMIT)]
+        best = min if self.quantity in (FIRST_BATCH, DURATION) else max
+        return best(peers or others, key=self.median)
+
+    def label(self, system: str) -> str:
+        """A system's name; of `other` and a bare `limit`, the one that the question ends with."""
+        named = system not in (OTHER, LIMIT)
+        return system if named else self.question.partition(": ")[2] or system
+
+    @property
+    def kind(self) -> str:
+        """What the reference is: `PEER`, `LIMIT` or `OURSELVES`."""
+        name = self.label(self.reference)
+        if self.against or any(n.startswith(_LIMIT_NAMES) for n in (self.reference, name)):
+            return self.against or LIMIT
+        own = self.suite in _OWN_SUITES or name.startswith(_OWN_NAMES)
+        return OURSELVES if own else PEER
+
+    @property
+    def is_fixed(self) -> bool:
+        """The reference takes as long on any machine: the ratio does not cancel its speed."""
+        return self.label(self.reference).startswith(_FIXED_NAMES)
+
+    @property
+    def peer_is_faster(self) -> bool:
+        """Another library or way is ahead, in the median of the rounds."""
+        return self.kind == PEER and self.ratio < 1
+
+    def shares(self) -> dict[str, float]:
+        """Speed of ours as a share of each limit's, median of the rounds, by the limit's name."""
+        limits = {self.label(name): name for name in self.samples if name.startswith(LIMIT)}
+        if self.kind == LIMIT:
+            limits[self.label(self.reference)] = self.reference
+        return {k: float(np.median(self.ratios(name))) for k, name in limits.items()}
+
+    def ratios(self, system: str | None = None) -> np.ndarray:
+        """float64 [repetitions], speed of ours over the reference's or `system`'s, by rounds."""
+        ours, other = self.values(OURS), self.values(system or self.reference)
+        return other / ours if self.quantity in (FIRST_BATCH, DURATION) else ours / other
+
+    @property
+    def ratio(self) -> float:
+        """The median of `ratios`: above 1 this system is the faster one."""
+        return float(np.median(self.ratios()))
+
+    def time_interval(self) -> tuple[float, float]:
+        """The 95 % interval of the ratio of the times, ours over the reference's, in pairs.
+
+        Student's t on the logarithms of the ratios; a single pair says nothing: (0, inf).
+        """
+        logs = -np.log(self.ratios())
+        if len(logs) < 2:
+            return 0.0, float("inf")
+        error = logs.std(ddof=1) / np.sqrt(len(logs))
+        reach = stats.t.ppf((1 + _CONFIDENCE) / 2, len(logs) - 1) * error
+        return float(np.exp(logs.mean() - reach)), float(np.exp(logs.mean() + reach))
+
+    @property
+    def goal_met(self) -> bool | None:
+        """Whether the goal was reached; None without one."""
+        if self.goal is None:
+            return None
+        if self.quantity == PAIRED:
+            return self.time_interval()[0] <= self.goal
+        return self.ratio >= self.goal
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready, with every repetition."""
+        ratios = self.ratios()
+        return {
+            "suite": self.suite,
+            "dataset": self.dataset,
+            "question": self.question,
+            "quantity": self.quantity,
+            "reference": self.reference,
+            "against": self.kind,
+            "ratio": self.ratio,
+            "shares_of_limits": self.shares(),
+            "goal": self.goal,
+            "goal_met": self.goal_met,
+            "ratio_range": [float(ratios.min()), float(ratios.max())],
+            "time_interval": list(self.time_interval()) if self.quantity == PAIRED else None,
+            "noisy": self.noisy,
+            "note": self.note,
+            "details": self.details,
+            "systems": {
+                name: {
+                    "median": self.median(name),
+                    "spread": self.spread(name),
+                    "repetitions": [dataclasses.asdict(sample) for sample in samples],
+                }
+                for name, samples in self.samples.items()
+            },
+        }
+
+
+def fitting_count(seconds_each: float, wanted_seconds: float) -> int:
+    """How many runs of `seconds_each` last at least `wanted_seconds`; at least 1."""
+    return max(1, int(np.ceil(wanted_seconds / max(seconds_each, 1e-6))))
+
+
+def busy_note() -> str:
+    """A sentence if other work already runs on this machine, else ""."""
+    load, processors = os.getloadavg()[0], usable_processors()
+    if load <= _BUSY_SHARE * processors:
+        return ""
+    return (
+        f"The machine was busy before the start (load {load:.1f} on {processors} processors): "
+        "trust the ratios, not the rates."
+    )
+
+
+def usable_processors() -> int:
+    """Logical processors that this process may use."""
+    affinity = getattr(os, "sched_getaffinity", None)
+    return len(affinity(0)) if affinity else os.cpu_count() or 1
+
+
+def describe_environment() -> dict[str, Any]:
+    """Hardware, versions and commit, JSON-ready."""
+    import psutil
+    import tensorflow as tf  # not at module top: the arithmetic above needs none of it
+
+    from train.folders.run_folder import versions
+
+    gpus = tf.config.list_physical_devices("GPU")
+    names = [tf.config.experimental.get_device_details(g).get("device_name") for g in gpus]
+    return {
+        "utc": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "processor": _processor_name(),
+        "processors": usable_processors(),
+        "memory_bytes": psutil.virtual_memory().total,
+        "gpus": names,
+        "system": platform.platform(),
+        "python": platform.python_version(),
+        "versions": versions(),
+        "load_average": list(os.getloadavg()),
+        "busy": busy_note(),
+    }
+
+
+def _processor_name(description: Path = Path("/proc/cpuinfo")) -> str:
+    if description.exists():
+        lines: Sequence[str] = description.read_text(encoding="utf-8").splitlines()
+        names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+        if names:
+            return names[0]
+    return platform.processor() or platform.machine()

@@ -1,0 +1,239 @@
+"""What is measured: the sets, and the work that every system has to do on them alike."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from benchmarks.measuring.repeat import repeat_set
+from records.roles import Data, InputConfig
+from records.sets.fingerprint import check_fingerprint
+from records.sets.schema import IMAGE, TABULAR, TEXT, TOKENS, Schema, find_directory, read_schema
+from train.settings.prepare import prepare
+
+DATASETS = ("fetal_health", "brain_tumor_mri", "song_lyrics")
+# Batches of the input questions, examples.
+_BATCH_SIZES = {TABULAR: 256, IMAGE: 64, TOKENS: 64}
+
+
+@dataclasses.dataclass(frozen=True)
+class Question:
+    """One training that is measured.
+
+    Attributes:
+      model: its name.
+      goal: the least ratio to the best `fit` that this project promises itself, or None.
+      settings: fields of `TrainConfig` that differ from what a run takes by default.
+      examples: most examples taken; None takes all.
+      repeats: how often an epoch holds each of them.
+      report: the model is one of the report's own, at its batch size: its own way is measured, too.
+    """
+
+    model: str
+    goal: float | None = None
+    settings: dict[str, Any] = dataclasses.field(default_factory=dict)
+    examples: int | None = None
+    repeats: int = 1
+    report: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Effort:
+    """How long to measure.
+
+    Attributes:
+      repetitions: rounds of every question.
+      seconds: least duration of a warm repetition; training repetitions last longer.
+      train: trainings beside `fit` on one replica, by modality.
+      replicas: the same on two replicas.
+      tune: all settings of the tuned peers instead of the most promising ones.
+      peers: files of `peers/requirements`, without their ending, that may be started; None for
+        every installed one.
+      skipped: where a part says, one sentence each, what it left out, and why.
+      step_ms: times of a step, ms, of further emulated accelerators.
+      most: by modality, how many examples input questions take.
+    """
+
+    repetitions: int
+    seconds: float
+    train: dict[str, tuple[Question, ...]]
+    replicas: dict[str, tuple[Question, ...]]
+    tune: bool
+    peers: tuple[str, ...] | None = None
+    skipped: list[str] = dataclasses.field(default_factory=list)
+    step_ms: tuple[float, ...] = ()
+    most: dict[str, int] = dataclasses.field(default_factory=dict)
+
+
+# A recurrent step takes about 50 ms and a frozen backbone 15 ms a picture on two processors:
+# a part of those sets gives the same rates in seconds.
+QUICK = Effort(
+    repetitions=2,
+    seconds=0.1,
+    train={
+        TABULAR: (Question("mlp"),),
+        IMAGE: (Question("efficientnet_lite0", examples=64),),
+        TOKENS: (Question("gru", examples=256),),
+    },
+    replicas={TABULAR: (), IMAGE: (), TOKENS: ()},
+    tune=False,
+    most={IMAGE: 256, TOKENS: 4096},
+)
+# 54 steps of the small MLP take 4 ms, and `fit` spends as much once an epoch: the set is repeated,
+# so that steps are compared, not ends of epochs.
+_LONG = 16
+_BATCH_32, _BATCH_256 = {"global_batch_size": 32}, {"global_batch_size": 256}
+# Compiling it takes a minute, a step of 64 whole pictures several seconds. No network: random
+# weights, whose arithmetic is the same. `fit` does not augment.
+_B0 = Question(
+    "efficientnet_b0",
+    1.0,
+    {"freeze": False, "weights": "random", "image_size": 64, "augment": False} | _BATCH_32,
+    examples=128,
+)
+# The report's transfer learning, whose backbone `fit` runs in every step: few pictures, as above.
+_RESNET = Question(
+    "resnet50", settings={"freeze": True, "weights": "random"} | _BATCH_32, examples=64, report=True
+)
+FULL = Effort(
+    repetitions=5,
+    seconds=1.0,
+    train={
+        TABULAR: (
+            Question("mlp_small", 2.0, _BATCH_32, repeats=_LONG),
+            Question("mlp_small", 1.3, _BATCH_256, repeats=_LONG),
+            Question("mlp_report", 1.0, _BATCH_32, report=True),
+            Question("mlp_report_best", 1.0, _BATCH_32, report=True),
+            Question("mlp"),
+        ),
+        IMAGE: (_B0, Question("efficientnet_lite0", examples=1024), _RESNET),
+        TOKENS: (
+            Question("lstm", 1.0, examples=1024),
+            Question("lstm", settings=_BATCH_32, examples=512, report=True),
+            Question("gru", examples=1024),
+        ),
+    },
+    replicas={
+        TABULAR: (
+            Question("mlp_small", 3.5, _BATCH_256, repeats=_LONG),
+            Question("mlp_report_best", 1.2, _BATCH_256, repeats=4),
+        ),
+        IMAGE: (),
+        TOKENS: (),
+    },
+    tune=True,
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Work:
+    """One epoch of one split, as every system has to deliver it.
+
+    Attributes:
+      schema: the set.
+      split: all of its examples, in whatever order a system gives them.
+      fingerprint: of the set's content.
+      input_shape, input_dtype: one example's input: uint8 [S, S, C], int32 [T], float32 [F].
+      vocab_size: ids at or above it become 1.
+      global_batch_size: B; a system may leave the last batch smaller.
+    """
+
+    schema: Schema
+    split: str
+    fingerprint: str
+    input_shape: tuple[int, ...]
+    input_dtype: str
+    vocab_size: int
+    global_batch_size: int
+
+    @property
+    def num_examples(self) -> int:
+        """Examples of the split."""
+        return self.schema.split_counts[self.split]
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Batches of one epoch, the last one included."""
+        return -(-self.num_examples // self.global_batch_size)
+
+    def input_config(self) -> InputConfig:
+        """The settings with which this system does the work."""
+        if self.schema.modality == IMAGE:
+            return InputConfig(image_size=self.input_shape[0])
+        if self.schema.modality == TOKENS:
+            return InputConfig(sequence_length=self.input_shape[0], vocab_size=self.vocab_size)
+        return InputConfig()
+
+
+def choose_set(dataset: str, data_dir: str | None) -> str:
+    """The directory of a set: as named, or, for a bare name, the real one where it is prepared.
+
+    Otherwise the generated config is used, and prepared first where it is missing.
+
+    Raises:
+      FileNotFoundError, ValueError: the set is not there and cannot be prepared.
+    """
+    if dataset not in DATASETS:
+        return prepare(dataset, data_dir, None)
+    try:
+        return find_directory(f"{dataset}/kaggle", data_dir)
+    except FileNotFoundError:
+        print(f"{dataset}/kaggle is not prepared: measuring {dataset}/synthetic, generated data")
+        return prepare(f"{dataset}/synthetic", data_dir, None)
+
+
+def open_work(directory: str) -> Work:
+    """The work on the split `train` of a prepared set.
+
+    Raises:
+      ValueError: the set's input is plain text, which no peer reads in the same way, or the set
+        is damaged.
+    """
+    schema = read_schema(directory)
+    if schema.modality == TEXT:
+        raise ValueError(
+            f"benchmark: {schema.name}: input expected a picture, a vector or ids, received "
+            f"text ({schema.input_name!r}), which other systems split into words differently"
+        )
+    config = InputConfig()
+    spec = Data(schema, config).spec
+    return Work(
+        schema=schema,
+        split="train",
+        fingerprint=check_fingerprint(directory),
+        input_shape=tuple(spec.shape),
+        input_dtype=spec.dtype.name,
+        vocab_size=config.vocab_size,
+        global_batch_size=_BATCH_SIZES[schema.modality],
+    )
+
+
+@contextlib.contextmanager
+def view(work: Work) -> Iterator[Work]:
+    """The same work on links to the set's files, in a folder that goes at the end.
+
+    What an earlier run or question decoded beside the shards is not there, so that a cold epoch is
+    one, and what is decoded now stays out of the user's folder.
+    """
+    with tempfile.TemporaryDirectory(prefix="benchmark") as folder:
+        target = Path(folder, *work.schema.name.split("/"))
+        target.mkdir(parents=True)
+        for file in Path(work.schema.directory).iterdir():
+            if file.is_file():
+                (target / file.name).symlink_to(file.resolve())
+        yield open_work(str(target))
+
+
+@contextlib.contextmanager
+def shortened(work: Work, effort: Effort) -> Iterator[Work]:
+    """The same work on a set of the split's first examples alone, where the effort says so."""
+    count = effort.most.get(work.schema.modality, work.num_examples)
+    if count >= work.num_examples:
+        yield work
+        return
+    with tempfile.TemporaryDirectory(prefix="benchmark") as folder:
+        yield open_work(repeat_set(work.schema, work.split, count, folder))

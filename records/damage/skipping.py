@@ -1,0 +1,90 @@
+"""Damaged records that are passed over: every record keeps its number, so every batch its place.
+
+The order of examples, the validation cut and the batches depend on how many records there are, and
+on their classes and groups, which the index knows without reading them. So a damaged record stays
+in the index: another one is read in its place, and its position in a batch has weight 0.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+
+from records.damage.content import ContentChecker
+from records.damage.scan import Layout, ShardScan, scan_shards
+from records.sets.fingerprint import differing_shards, verify_hint
+from records.sets.schema import Schema
+from records.shards.index import RecordIndex, frame, parse_columns, read_stored_index
+
+
+def read_marked_index(schema: Schema, split: str) -> RecordIndex:
+    """The index of a split, damaged records marked; reads and checks every record.
+
+    Raises:
+      ValueError: a shard holds other records than those that were built, or none is usable.
+    """
+    stored = read_stored_index(schema, split)
+    checker = ContentChecker(schema, split, stored)
+    paths, lengths = schema.shards[split], schema.shard_lengths[split]
+    scans = scan_shards(paths, lengths, split_layouts(stored, len(paths)), checker.check)
+    _refuse_other_records(schema, scans)
+    usable = np.concatenate([scan.usable for scan in scans])
+    damage = [scan.describe(number) for scan in scans for number in sorted(scan.damaged)]
+    if len(usable) and not usable.any():
+        raise ValueError(
+            f"shards: {schema.name}: split {split} expected at least one record that is "
+            f"not damaged, received none of {len(usable)}. {verify_hint(schema.directory)} "
+            "Build the set again, with --overwrite"
+        )
+    index = stored or _indexed(schema, split, scans, usable)
+    return index if usable.all() else _marked(index, usable, tuple(damage))
+
+
+def split_layouts(index: RecordIndex | None, num_shards: int) -> list[Layout | None]:
+    """Where the records of each shard lie, by the index; None without one."""
+    if index is None:
+        return [None] * num_shards
+    cuts = np.searchsorted(index.shard, np.arange(1, len(index.paths)))
+    parts = zip(np.split(index.offset, cuts), np.split(index.length, cuts), strict=True)
+    return [Layout(offset, length) for offset, length in parts]
+
+
+def _refuse_other_records(schema: Schema, scans: list[ShardScan]) -> None:
+    """Raises ValueError where a shard is whole, and not the one that was built."""
+    differing = differing_shards(schema.directory)
+    for scan in scans:
+        expected, received = differing.get(Path(scan.path).name, ("", ""))
+        foreign = received.startswith("those of") or (expected and not scan.damaged)
+        if scan.is_relaid or foreign:
+            raise ValueError(
+                f"shards: {scan.path}: expected "
+                f"{expected or 'the records of its index'}, received {received or 'others'}: "
+                "whole records, but not those that were built. --on-corrupt skip passes damaged "
+                f"records over, not foreign ones. {verify_hint(schema.directory)}"
+            )
+
+
+def _indexed(schema: Schema, split: str, scans: list[ShardScan], usable: np.ndarray) -> RecordIndex:
+    """An index of what is left, where there is none: damaged records are of class 0."""
+    index = frame(schema, split, [(s.layout.offset, s.layout.length) for s in scans])
+    parse_columns(schema, index, np.flatnonzero(usable))
+    index.label[~usable] = 0
+    index.is_grey[~usable] = True  # they do not make the pictures of all others coloured
+    index.group[~usable] = np.flatnonzero(~usable)
+    return index
+
+
+def _marked(index: RecordIndex, usable: np.ndarray, damage: tuple[str, ...]) -> RecordIndex:
+    """The index with a usable record, the next one, in the place of each damaged one."""
+    good = np.flatnonzero(usable)
+    after = good[np.minimum(np.searchsorted(good, np.arange(len(usable))), len(good) - 1)]
+    stands = np.where(usable, np.arange(len(usable)), after)
+    read = ("shard", "offset", "length", "input_start", "input_bytes")
+    return dataclasses.replace(
+        index,
+        damaged=~usable,
+        damage=damage,
+        **{name: getattr(index, name)[stands] for name in read},
+    )

@@ -1,0 +1,232 @@
+"""Looks at a prepared set: prints what it holds and writes figures of it.
+
+    python -m records.describe fetal_health --data-dir D --output describe/fetal_health
+
+Class balance, duplicates and the builder's own notes for every set; ranges and correlations
+for tables, lengths and words for texts, sizes, bytes and colour for pictures.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from records.system.quiet import import_tensorflow_quietly
+
+if TYPE_CHECKING:
+    from records.describe.read import Section
+    from records.sets.schema import Schema
+    from records.shards.index import RecordIndex
+
+_SHOWN_CLASSES = 30
+_TEXT_FILE = "description.txt"
+
+
+def describe(
+    dataset: str,
+    data_dir: str | None = None,
+    output: str | None = None,
+    feature: str | None = None,
+) -> tuple[str, Path]:
+    """Describes a prepared set and writes the text and the figures.
+
+    Args:
+      dataset: `name[/config[/version]]` below `data_dir`, or the set's own directory.
+      data_dir: TFDS's data directory; default `$TFDS_DATA_DIR` or `~/tensorflow_datasets`.
+      output: the folder for `description.txt` and the PNG files; default `describe/<name>`.
+      feature: the input feature, where the set has several.
+
+    Returns:
+      (the text, the folder). Every file appears whole under its final name.
+
+    Raises:
+      FileNotFoundError: there is no such set.
+      ValueError: it has no input or label that can be read, a record is damaged, or the folder
+        cannot be made.
+      OSError: the folder cannot be written.
+    """
+    from records.sets.schema import find_directory, read_schema
+    from records.shards.index import read_index
+    from records.system import plotting
+
+    schema = read_schema(find_directory(dataset, data_dir), feature)
+    folder = Path(output or Path("describe") / schema.name.rpartition("/")[0].replace("/", "-"))
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(
+            f"describe: --output expected a folder that can be written, received {folder} "
+            f"({error.strerror})"
+        ) from error
+    indexes = {split: read_index(schema, split) for split in schema.split_counts}
+    section = _modality(schema)(schema, indexes)
+    counts = {split: _class_counts(index, schema) for split, index in indexes.items()}
+    lines = [*_head_lines(schema), *_class_lines(schema, counts), *section.lines]
+    for what, content in section.copies.items():
+        lines += _copy_lines(what, content, {s: i.label for s, i in indexes.items()})
+    lines += _group_lines(schema, indexes)
+    figures = {"classes.png": plotting.class_balance(schema.class_names, counts)}
+    figures |= section.figures
+    text = "\n".join(lines) + "\n"
+    _write(folder / _TEXT_FILE, text.encode())
+    for name, png in figures.items():
+        _write(folder / name, png)
+    return text, folder
+
+
+def _modality(schema: Schema) -> Callable[[Schema, dict[str, RecordIndex]], Section]:
+    from records.describe.pictures import describe_pictures
+    from records.describe.tables import describe_table
+    from records.describe.texts import describe_text
+    from records.sets.schema import IMAGE, TABULAR
+
+    return {IMAGE: describe_pictures, TABULAR: describe_table}.get(schema.modality, describe_text)
+
+
+def _head_lines(schema: Schema) -> list[str]:
+    """Name, place, input, and what the builder noted."""
+    shape = ", ".join("?" if n is None else str(n) for n in schema.input_shape)
+    lines = [
+        f"{schema.name}: {schema.modality}, {schema.input_name} {schema.input_dtype} [{shape}] -> "
+        f"{schema.label_name} ({schema.num_classes} classes)",
+        f"  {schema.directory}",
+    ]
+    if schema.metadata.get("generated"):
+        lines.append("  GENERATED data: its figures say nothing about the real task")
+    dropped = schema.metadata.get("dropped") or {}
+    for reason, count in dropped.items():
+        lines.append(f"  dropped when it was built: {count:,} ({reason})")
+    return lines
+
+
+def _class_counts(index: RecordIndex, schema: Schema) -> np.ndarray:
+    """int64 [C]; examples without a class (label -1) are not counted."""
+    labels = index.label[index.label >= 0]
+    counts = np.bincount(labels, minlength=schema.num_classes)
+    if len(counts) > schema.num_classes:
+        raise ValueError(
+            f"describe: {schema.name}: label expected 0 to {schema.num_classes - 1}, "
+            f"received {labels.max()}"
+        )
+    return counts
+
+
+def _class_lines(schema: Schema, counts: dict[str, np.ndarray]) -> list[str]:
+    """Counts and shares of the classes per split and over all splits."""
+    total = np.sum(list(counts.values()), 0)
+    columns = counts | ({"all": total} if len(counts) > 1 else {})
+    width = max(12, *(len(name) for name in schema.class_names))
+    lines = ["Classes", f"  {'':{width}}" + "".join(f"{name:>19}" for name in columns)]
+
+    def line(name: str, cells: list[tuple[int, int]]) -> str:
+        texts = [f"{n:,} {100 * n / max(of, 1):5.1f} %" for n, of in cells]
+        return f"  {name:{width}}" + "".join(f"{text:>19}" for text in texts)
+
+    for i, name in list(enumerate(schema.class_names))[:_SHOWN_CLASSES]:
+        lines.append(line(name, [(int(c[i]), int(c.sum())) for c in columns.values()]))
+    if schema.num_classes > _SHOWN_CLASSES:
+        lines.append(f"  ... and {schema.num_classes - _SHOWN_CLASSES} more classes")
+    lines.append(line("together", [(int(c.sum()), int(c.sum())) for c in columns.values()]))
+    for split, count in counts.items():
+        unlabelled = schema.split_counts[split] - int(count.sum())
+        if unlabelled:
+            lines.append(f"  {split}: {unlabelled:,} examples without a class")
+    stored = schema.metadata.get("class_counts") or {}
+    received = {name: int(n) for name, n in zip(schema.class_names, total, strict=True)}
+    if stored and {k: int(v) for k, v in stored.items()} != received:
+        lines.append(f"  the builder counted otherwise: {dict(stored)}")
+    return lines
+
+
+def _copy_lines(
+    what: str, content: dict[str, np.ndarray], labels: dict[str, np.ndarray]
+) -> list[str]:
+    """Exact copies within and across splits; content uint64 [N] by split, equal for copies."""
+    together = np.concatenate(list(content.values()))
+    _, number, sizes = np.unique(together, return_inverse=True, return_counts=True)
+    lines = [
+        f"Copies by {what}: {len(sizes):,} of {len(together):,} are distinct"
+        + (f", the most frequent stands {sizes.max():,} times" if len(sizes) < len(number) else "")
+    ]
+    if len(sizes) == len(number):
+        return lines
+    for split, mine in content.items():
+        extra = len(mine) - len(np.unique(mine))
+        others = [
+            f"{int(found.sum()):,} ({100 * found.mean():.1f} %) also in {other}"
+            for other, theirs in content.items()
+            if other != split and (found := np.isin(mine, theirs)).any()
+        ]
+        lines.append(f"  {split}: {'; '.join([f'{extra:,} repeat another one', *others])}")
+    low, high = np.full(len(sizes), np.iinfo(np.int64).max), np.full(len(sizes), -1)
+    every_label = np.concatenate(list(labels.values()))
+    np.minimum.at(low, number, every_label)
+    np.maximum.at(high, number, every_label)
+    conflicts = int((low != high).sum())
+    lines.append(f"  {conflicts:,} of those that stand several times have different classes")
+    return lines
+
+
+def _group_lines(schema: Schema, indexes: dict[str, RecordIndex]) -> list[str]:
+    """Groups (near copies, one artist's songs) and those that straddle splits."""
+    if schema.group_name is None:
+        return []
+    groups = {split: np.unique(index.group) for split, index in indexes.items()}
+    together = np.concatenate([index.group for index in indexes.values()])
+    distinct, sizes = np.unique(together, return_counts=True)
+    several = int((sizes > 1).sum())
+    lines = [
+        f"Groups by {schema.group_name}: {len(distinct):,}, of which {several:,} hold several "
+        f"examples, at most {sizes.max(initial=0):,}"
+    ]
+    names = list(groups)
+    for i, split in enumerate(names):
+        for other in names[i + 1 :]:
+            shared = np.intersect1d(groups[split], groups[other])
+            if len(shared):
+                inside = int(np.isin(indexes[other].group, shared).sum())
+                lines.append(
+                    f"  {len(shared):,} groups are both in {split} and {other} "
+                    f"({inside:,} examples of {other})"
+                )
+    return lines
+
+
+def _write(path: Path, data: bytes) -> None:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_bytes(data)
+    os.replace(temporary, path)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs the command line; returns the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m records.describe",
+        description="Prints what a prepared TFDS set holds and writes figures of it.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("dataset", help="name[/config[/version]], or a prepared set's directory")
+    place = "where prepared sets lie (default: $TFDS_DATA_DIR or ~/tensorflow_datasets)"
+    parser.add_argument("--data-dir", "--data_dir", help=place)
+    parser.add_argument("--output", help="folder for the figures (default: describe/<name>)")
+    parser.add_argument("--feature", help="the input feature, where a set has several")
+    flags = parser.parse_args(arguments)
+    import_tensorflow_quietly()
+    try:
+        text, folder = describe(flags.dataset, flags.data_dir, flags.output, flags.feature)
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    names = sorted(path.name for path in folder.glob("*.png"))
+    print(f"{text}Figures in {folder}: {', '.join(names)}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,129 @@
+"""What `records.describe` reads of a split: whole batches of features, hashes of their content."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from records.decoding.decode import parse_spec
+from records.loading.cache import show_progress
+from records.sets.schema import TOKENS, Schema
+from records.shards.index import RecordIndex, RecordReader
+
+_READ_ROWS = 1024
+_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+_MIX1, _MIX2 = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
+
+
+@dataclasses.dataclass(frozen=True)
+class Section:
+    """What one kind of data has to say.
+
+    Attributes:
+      lines: text.
+      figures: PNG bytes by file name.
+      copies: by what was compared ("file bytes"), then by split: uint64 [N], equal for
+        examples of equal content.
+    """
+
+    lines: list[str]
+    figures: dict[str, bytes]
+    copies: dict[str, dict[str, np.ndarray]]
+
+
+def main_split(schema: Schema) -> str:
+    """The split that statistics come from: `train`, so that nothing is learnt from the test
+    split; else the largest one.
+    """
+    if schema.split_counts.get("train"):
+        return "train"
+    return max(schema.split_counts, key=lambda split: schema.split_counts[split])
+
+
+def stored_features(schema: Schema) -> dict[str, Any]:
+    """All features of the set by name, as TFDS describes them."""
+    import tensorflow_datasets as tfds
+
+    return dict(tfds.builder_from_directory(schema.directory).info.features.items())
+
+
+def read_features(
+    schema: Schema, split: str, index: RecordIndex, extra: dict[str, Any] | None = None
+) -> Iterator[tuple[slice, dict[str, Any]]]:
+    """Reads a split in record order, parsed in batches of 1024.
+
+    Args:
+      schema, split, index: what is read.
+      extra: `tf.io.parse_example` spec of features besides input and label.
+
+    Yields:
+      (rows, features): the record numbers of the batch, and its tensors by feature name: the
+      input as stored (float32 or int64 [b, F], int64 ragged [b, None], or string [b]), the
+      label int64 [b], and the extra ones.
+
+    Raises:
+      ValueError: a record is damaged; names shard, record and byte offset.
+    """
+    reader, spec = RecordReader(index), parse_spec(schema) | (extra or {})
+    starts = range(0, index.num_records, _READ_ROWS)
+    numbers = (np.arange(s, min(s + _READ_ROWS, index.num_records)) for s in starts)
+    payloads = (reader.read(n) for n in numbers)
+    at = 0
+    for batch in show_progress(payloads, index.num_records, f"reading {schema.name} {split}"):
+        rows = slice(at, at + len(batch))
+        yield rows, tf.io.parse_example(tf.constant(batch, tf.string), spec)
+        at = rows.stop
+
+
+def hash_strings(strings: tf.Tensor) -> np.ndarray:
+    """Content hashes of string [b]: uint64 [b]."""
+    return tf.strings.to_hash_bucket_fast(strings, 2**63 - 1).numpy().astype(np.uint64)
+
+
+def hash_sequences(values: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+    """Content hashes of integer sequences.
+
+    Args:
+      values: int [n], all sequences one after the other.
+      lengths: int [b], which sum to n.
+
+    Returns:
+      uint64 [b]: the sum of the mixed (value, position) pairs, mixed with the length.
+    """
+    ends = np.cumsum(lengths)
+    starts = ends - lengths
+    position = (np.arange(len(values)) - np.repeat(starts, lengths)).astype(np.uint64)
+    mixed = _mix(_mix(values.astype(np.uint64)) + (position + np.uint64(1)) * _GOLDEN)
+    total = np.concatenate([np.zeros(1, np.uint64), np.cumsum(mixed, dtype=np.uint64)])
+    return _mix(total[ends] - total[starts] + lengths.astype(np.uint64))
+
+
+def _mix(x: np.ndarray) -> np.ndarray:
+    """The splitmix64 finaliser (Steele et al., OOPSLA 2014) on uint64; overflow wraps."""
+    x = x + _GOLDEN
+    x = (x ^ x >> np.uint64(30)) * _MIX1
+    x = (x ^ x >> np.uint64(27)) * _MIX2
+    return x ^ x >> np.uint64(31)
+
+
+def quantile_line(name: str, values: np.ndarray, unit: str) -> str:
+    """One line of quantiles and the mean of int or float [n]."""
+    shares = (0, 5, 25, 50, 75, 95, 99, 100)
+    found = np.percentile(values, shares)
+    cells = "".join(f"{value:>9,.0f}" for value in found)
+    return f"  {name:<12}{cells}{values.mean():>11,.1f}  {unit}"
+
+
+def quantile_header() -> str:
+    """The header above `quantile_line`."""
+    names = ("least", "5 %", "25 %", "median", "75 %", "95 %", "99 %", "most")
+    return f"  {'':12}{''.join(f'{name:>9}' for name in names)}{'mean':>11}"
+
+
+def id_dtype(schema: Schema) -> str:
+    """What the input holds, for headings."""
+    return "ids" if schema.modality == TOKENS else "words"

@@ -1,0 +1,4 @@
+"""`python -m records.diagnose`: names the slowest stage of the input.
+
+Imports `records` and its rooms below. Begin with `measure`.
+"""

@@ -1,0 +1,197 @@
+"""Where decoded examples are kept between epochs.
+
+| level | where | a batch is |
+|---|---|---|
+| `device` | each replica's memory | gathered by permuted index inside the compiled step |
+| `memory` | host memory, one tensor per feature | gathered by permuted index, then sent |
+| `disk` | a file beside the shards, mapped into memory | gathered likewise |
+| `none` | nowhere | read by offset, block by block, and decoded again |
+
+The level never changes which examples a batch holds.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import numpy as np
+import psutil
+
+from records.loading.disk_cache import has_space
+from records.loading.load import Loader, ordered_map
+
+LEVELS = ("auto", "device", "memory", "disk", "none")
+# Half of what is free: the other half stays for the model, the framework and the page cache.
+MEMORY_SHARE = 0.5
+# Where a GPU's free memory cannot be asked for: small beside any current GPU.
+_ACCELERATOR_BYTES = 2 * 2**30
+# Of the budget for each of two blocks; a tenth is left for what is being read and decoded.
+_BLOCK_SHARE = 0.45
+# A record held in memory: its payload, the Python object around it and its place in a dict.
+_OBJECT_BYTES = 200
+
+
+def choose_level(
+    wanted: str,
+    decoded_bytes: int,
+    local_replicas: int,
+    accelerator: bool,
+    *,
+    directory: str,
+    memory_budget: int | None = None,
+) -> tuple[str, str]:
+    """Chooses the highest cache level that fits.
+
+    Args:
+      wanted: one of `LEVELS`; anything but `auto` is kept.
+      decoded_bytes: bytes of all decoded splits.
+      local_replicas: replicas of this process, each with a copy on the `device` level.
+      accelerator: replicas have memory of their own (a GPU).
+      directory: the set's, beside whose shards the `disk` level writes.
+      memory_budget: bytes of host memory for examples; default: `host_budget`.
+
+    Returns:
+      (level, reason): the reason is a sentence for the user.
+    """
+    if wanted not in LEVELS:
+        raise ValueError(f"input: cache expected one of {LEVELS}, received {wanted!r}")
+    size = _mebibytes(decoded_bytes)
+    if wanted != "auto":
+        return wanted, f"cache {wanted}: as asked ({size} decoded)"
+    host = host_budget(memory_budget)
+    # Without an accelerator the copies lie in host memory, beside the one they are made from.
+    device = accelerator_budget() if accelerator else host
+    needed = decoded_bytes if accelerator else decoded_bytes * local_replicas
+    if needed <= device and decoded_bytes <= host:
+        copies = f" x {local_replicas} replicas" if local_replicas > 1 and not accelerator else ""
+        return "device", f"cache device: {size} decoded{copies} fit {_mebibytes(device)}"
+    if decoded_bytes <= host:
+        return "memory", f"cache memory: {size} decoded fit {_mebibytes(host)} of host memory"
+    if has_space(directory, decoded_bytes):
+        return "disk", (
+            f"cache disk: {size} decoded exceed {_mebibytes(host)} of host memory, and fit beside "
+            "the shards"
+        )
+    return "none", (
+        f"cache none: {size} decoded exceed {_mebibytes(host)} of host memory and what is free "
+        "beside the shards; records are read and decoded in every epoch"
+    )
+
+
+class Filling:
+    """Decodes pictures into an array, each record once, in whatever order they are asked for.
+
+    Attributes:
+      inputs: [N, ...], final where a record was loaded.
+      done: all of it is final.
+    """
+
+    def __init__(self, loader: Loader, inputs: np.ndarray, label: str):
+        """Decodes nothing yet; `label` names the progress line of `finish`."""
+        self.inputs, self.done = inputs, False
+        self._loader, self._label = loader, label
+        self._final = np.zeros(len(inputs), bool)
+        self._finishing = threading.Lock()
+
+    def ensure(self, numbers: np.ndarray) -> np.ndarray:
+        """Decodes what is missing of the records `numbers` int [n]; any thread may call it.
+
+        Returns:
+          `numbers`.
+
+        Raises:
+          ValueError: a record is damaged; names shard, record and byte offset.
+        """
+        missing = np.unique(numbers[~self._final[numbers]])
+        if len(missing):
+            self._loader.load_pictures(missing, self.inputs)
+            self._final[missing] = True  # after the inputs: another thread may look now
+        return numbers
+
+    def finish(self) -> None:
+        """Decodes what is left, on all cores, with progress on a terminal; errors as `load`."""
+        with self._finishing:
+            if self.done:
+                return
+            left = (unit[~self._final[unit]] for unit in self._loader.units())
+            total = int((~self._final).sum())
+            loaded = ordered_map(self.ensure, (unit for unit in left if len(unit)))
+            for _ in show_progress(loaded, total, self._label):
+                pass
+            self.done = True
+
+
+def host_budget(memory_budget: int | None) -> int:
+    """Bytes of host memory for examples: as asked, else half of what is free."""
+    if memory_budget is not None:
+        return memory_budget
+    return int(psutil.virtual_memory().available * MEMORY_SHARE)
+
+
+def accelerator_budget() -> int:
+    """Bytes of each GPU's memory for examples: half of what the fullest one has free.
+
+    TensorFlow does not tell a GPU's free memory before it has grown into it; nvidia-smi does.
+    """
+    command = shutil.which("nvidia-smi")
+    if command is None:
+        return _ACCELERATOR_BYTES
+    query = [command, "--query-gpu=memory.free", "--format=csv,noheader,nounits"]
+    try:
+        found = subprocess.run(query, capture_output=True, text=True, timeout=30, check=True)
+        free = min(int(line) for line in found.stdout.split()) * 2**20
+    except (OSError, ValueError, subprocess.SubprocessError):
+        return _ACCELERATOR_BYTES
+    return int(free * MEMORY_SHARE)
+
+
+def choose_shuffle_block(
+    level: str, record_bytes: int, num_examples: int, global_batch_size: int, budget: int
+) -> int | None:
+    """Examples that are permuted together, so that two blocks of their records fit the budget.
+
+    Args:
+      level: of the cache; with one, the whole split is permuted.
+      record_bytes: bytes of the split's records as stored.
+      num_examples: of the split.
+      global_batch_size: the least block.
+      budget: bytes of host memory, see `host_budget`.
+
+    Returns:
+      None where the whole split fits.
+    """
+    held = record_bytes + _OBJECT_BYTES * num_examples
+    if level != "none" or held <= budget:
+        return None
+    return max(global_batch_size, int(num_examples * budget * _BLOCK_SHARE / held))
+
+
+def _mebibytes(count: int) -> str:
+    return f"{count / 2**20:,.0f} MiB"
+
+
+def show_progress(batches: Iterable[Any], total: int, label: str) -> Iterator[Any]:
+    """Passes batches on; after two seconds shows rate and time left, on a terminal."""
+    start = shown = time.monotonic()
+    done = 0
+    for batch in batches:
+        yield batch
+        done += len(batch)
+        now = time.monotonic()
+        if sys.stderr.isatty() and now - start > 2 and now - shown > 0.5:
+            shown = now
+            rate = done / (now - start)
+            left = (total - done) / rate
+            print(
+                f"\r  {label}: {done:,} of {total:,}, {rate:,.0f} examples/s, {left:.0f} s left ",
+                end="",
+                file=sys.stderr,
+            )
+    if shown != start:
+        print("\r\033[K", end="", file=sys.stderr)

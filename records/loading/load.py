@@ -1,0 +1,210 @@
+"""From record numbers to decoded inputs: read, parse, decode. Each stage is timed.
+
+One definition for filling a cache and for reading without one, so that both give the same bytes.
+Whole units (hundreds of rows, or some dozens of pictures) go through the stages on a pool of
+threads, one per core: reading, parsing and decoding leave Python's lock.
+"""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import dataclasses
+import functools
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, TypeVar
+
+import numpy as np
+import tensorflow as tf
+
+from records.decoding.decode import PARSE_ERRORS, PictureError, describe_parse_error, parse_spec
+from records.sets.schema import IMAGE, TEXT, TOKENS, Schema
+from records.shards.index import RecordIndex, RecordReader, record_damage
+
+STAGES = ("read", "parse", "decode", "order", "gather")
+# Rows of one unit of work: enough that a call's own cost (some 50 us) does not count, few enough
+# that all cores are busy to the end.
+_UNIT_ROWS = 1024
+_UNIT_PICTURES = 32
+
+_Item = TypeVar("_Item")
+_Result = TypeVar("_Result")
+
+
+@dataclasses.dataclass
+class StageTime:
+    """What a stage did so far: seconds summed over threads, examples, bytes that came out."""
+
+    seconds: float = 0.0
+    examples: int = 0
+    bytes: int = 0
+
+
+class Loader:
+    """Loads records of one split: numbers -> payloads -> parsed rows -> inputs.
+
+    Attributes:
+      times: `StageTime` by stage, summed over all threads.
+      decode_rows: maps parsed rows to inputs.
+    """
+
+    def __init__(self, schema: Schema, index: RecordIndex, decode: Callable[..., Any]):
+        """Opens nothing yet.
+
+        Args:
+          schema, index: of the split.
+          decode: maps parsed rows to inputs [n, ...].
+        """
+        self.schema, self.index = schema, index
+        self.reader = RecordReader(index)
+        self.times = {stage: StageTime() for stage in STAGES}
+        self.decode_rows = decode
+        self._spec = parse_spec(schema)
+        self._lock = threading.Lock()
+
+    @functools.cached_property
+    def parse_serialised(self) -> Callable[[tf.Tensor], dict[str, Any]]:
+        """string [n] -> features of the records.
+
+        Traced once: parsing a feature spec anew in every call takes longer than a small unit.
+        """
+        traced = tf.function(lambda serialised: tf.io.parse_example(serialised, self._spec))
+        return traced.get_concrete_function(tf.TensorSpec([None], tf.string))
+
+    def load(self, numbers: np.ndarray) -> np.ndarray:
+        """The inputs [n, ...] of the records `numbers` int [n]; any thread may call it.
+
+        Raises:
+          ValueError: a record is damaged; names shard, record and byte offset.
+        """
+        return self.finish(numbers, self.read(numbers))
+
+    def load_pictures(self, numbers: np.ndarray, inputs: np.ndarray) -> None:
+        """Decodes pictures to where they stand in `inputs` [N, ...]; else as `load`."""
+        self.finish(numbers, self.read(numbers), out=[inputs[n] for n in numbers])
+
+    def finish(self, numbers: np.ndarray, payloads: np.ndarray, **options: Any) -> Any:
+        """As `load`, of payloads that are read already; `options` go to `decode`."""
+        rows = self.parse(numbers, payloads)
+        with self.timed("decode", len(numbers)) as done:
+            try:
+                inputs = self.decode_rows(rows, **options)
+            except PictureError as error:
+                expected = f"feature {self.schema.input_name!r} to be a whole picture ({error})"
+                raise record_damage(self.index, int(numbers[error.row]), expected) from None
+            done.bytes = sum(x.nbytes for x in inputs)
+        return inputs
+
+    def read(self, numbers: np.ndarray) -> np.ndarray:
+        """The payloads of records, as bytes objects [n]."""
+        with self.timed("read", len(numbers)) as done:
+            payloads = self.reader.read(numbers)
+            done.bytes = int(self.index.length[numbers].sum())
+        return payloads
+
+    def parse(self, numbers: np.ndarray, payloads: np.ndarray) -> Any:
+        """The parsed rows of records: as `rows`, timed."""
+        with self.timed("parse", len(payloads)) as done:
+            rows = self.rows(numbers, payloads)
+            array = rows[0] if isinstance(rows, tuple) else rows
+            done.bytes = sum(map(len, array)) if isinstance(rows, list) else array.nbytes
+        return rows
+
+    def rows(self, numbers: np.ndarray, payloads: np.ndarray) -> Any:
+        """Parsed rows: buffers or bytes [n], (ids int32, row starts int64 [n + 1]), or [n, F].
+
+        Pictures are cut out where the index says they are: `tf.io.parse_example` copies each one
+        four times, most of it under Python's lock, and took a tenth of the time of decoding.
+        """
+        if self.schema.modality == IMAGE:
+            starts = self.index.input_start[numbers]
+            ends = starts + self.index.input_bytes[numbers]
+            spans = zip(payloads, starts.tolist(), ends.tolist(), strict=True)
+            return [memoryview(payload)[a:b] for payload, a, b in spans]
+        inputs = self._parse_features(numbers, payloads)[self.schema.input_name]
+        if self.schema.modality == TOKENS:
+            return inputs.flat_values.numpy().astype(np.int32), inputs.row_splits.numpy()
+        return inputs.numpy().tolist() if self.schema.modality == TEXT else inputs.numpy()
+
+    def _parse_features(self, numbers: np.ndarray, payloads: np.ndarray) -> dict[str, Any]:
+        """The features of records; names the first one whose content does not fit the schema."""
+        try:
+            return self.parse_serialised(tf.constant(payloads.tolist(), tf.string))
+        except PARSE_ERRORS as error:
+            if len(numbers) == 1:
+                raise record_damage(
+                    self.index, int(numbers[0]), describe_parse_error(error)
+                ) from None
+            for i in range(len(numbers)):
+                self._parse_features(numbers[i : i + 1], payloads[i : i + 1])
+            raise
+
+    @property
+    def unit(self) -> int:
+        """Records of one unit of work."""
+        return _UNIT_PICTURES if self.schema.modality == IMAGE else _UNIT_ROWS
+
+    def units(self) -> Iterator[np.ndarray]:
+        """The numbers of the whole split in units of work, in record order."""
+        size = self.unit
+        for start in range(0, self.index.num_records, size):
+            yield np.arange(start, min(start + size, self.index.num_records))
+
+    @contextlib.contextmanager
+    def timed(self, stage: str, examples: int) -> Iterator[StageTime]:
+        """Adds the time of the block, and the bytes it sets, to a stage."""
+        done = StageTime(examples=examples)
+        start = time.perf_counter()
+        yield done
+        seconds = time.perf_counter() - start
+        with self._lock:
+            total = self.times[stage]
+            total.seconds += seconds
+            total.examples += done.examples
+            total.bytes += done.bytes
+
+
+def stream_moments(loader: Loader, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(mean, variance) float32 [F] of a table's records `numbers`, of which one unit is held."""
+    wanted = np.zeros(loader.index.num_records, bool)
+    wanted[numbers] = True
+    sums, squares = np.zeros(()), np.zeros(())
+    for unit in (u[wanted[u]] for u in loader.units()):
+        rows = loader.load(unit).astype(np.float64)
+        sums, squares = sums + rows.sum(0), squares + (rows**2).sum(0)
+    mean = sums / len(numbers)
+    variance = np.maximum(squares / len(numbers) - mean**2, 0)
+    return mean.astype(np.float32), variance.astype(np.float32)
+
+
+def num_threads() -> int:
+    """Threads of a pool: the cores that this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
+def ordered_map(
+    function: Callable[[_Item], _Result], items: Iterable[_Item], threads: int | None = None
+) -> Iterator[_Result]:
+    """Applies `function` on a pool of threads; yields the results in the order of the items.
+
+    At most `threads + 1` items are under way or waiting, so memory is bounded.
+    """
+    threads = threads or num_threads()
+    is_finalizing = sys.is_finalizing  # when the interpreter goes, so do its modules' names
+    pool = ThreadPoolExecutor(threads, thread_name_prefix="records")
+    window: collections.deque[Future[_Result]] = collections.deque()
+    try:
+        for item in items:
+            window.append(pool.submit(function, item))
+            if len(window) > threads:
+                yield window.popleft().result()
+        while window:
+            yield window.popleft().result()
+    finally:
+        if not is_finalizing():  # the pool's threads have ended by then
+            pool.shutdown(wait=True, cancel_futures=True)

@@ -1,0 +1,108 @@
+"""Which examples of a split a run uses: index arrays under the order.
+
+Validation cuts and folds are stratified by class and never part a group (duplicates, near
+copies, one artist's songs). They depend on labels, groups and seed only.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from records.ordering.order import mix64
+
+
+def assign_folds(
+    labels: np.ndarray, groups: np.ndarray, num_folds: int, seed: int = 0
+) -> np.ndarray:
+    """Deals whole groups to folds so that every class is spread evenly.
+
+    Groups of several examples are dealt from the largest to the smallest, in a seeded order
+    among equals, each to the fold that holds least of the group's classes. Single examples
+    then level each class over the folds.
+
+    Args:
+      labels: int [N].
+      groups: uint64 [N]; examples of equal group land in the same fold.
+      num_folds: n, at least 2.
+      seed: names the deal.
+
+    Returns:
+      int64 [N], the fold of each example.
+
+    Raises:
+      ValueError: fewer groups than folds.
+    """
+    unique, group_of, sizes = np.unique(groups, return_inverse=True, return_counts=True)
+    if not 2 <= num_folds <= len(unique):
+        raise ValueError(
+            f"data set: number of folds expected 2 to {len(unique)} (the groups there "
+            f"are), received {num_folds}"
+        )
+    rng = np.random.default_rng(mix64(seed))
+    num_classes = int(labels.max()) + 1
+    filled = np.zeros((num_folds, num_classes), np.int64)
+    fold_of_group = _deal_groups(labels, group_of, sizes, filled, rng)
+    folds = fold_of_group[group_of]
+    for label in range(num_classes):
+        single = rng.permutation(np.flatnonzero((folds < 0) & (labels == label)))
+        folds[single] = _level(filled, label, len(single))
+        filled[:, label] += np.bincount(folds[single], minlength=num_folds)
+    return folds
+
+
+def _deal_groups(
+    labels: np.ndarray,
+    group_of: np.ndarray,
+    sizes: np.ndarray,
+    filled: np.ndarray,
+    rng: np.random.Generator,
+) -> np.ndarray:
+    """Deals the groups of several examples, counting them in `filled` [n, C]; -1 for the rest."""
+    by_class = np.zeros((len(sizes), filled.shape[1]), np.int64)
+    np.add.at(by_class, (group_of, labels), 1)
+    share = 1 / np.maximum(by_class.sum(0), 1)
+    shuffled = rng.permutation(np.flatnonzero(sizes > 1))
+    fold_of_group = np.full(len(sizes), -1, np.int64)
+    for group in shuffled[np.argsort(-sizes[shuffled], kind="stable")]:
+        load = filled * share
+        present = by_class[group] > 0
+        fold = np.lexsort((load.sum(1), load[:, present].sum(1)))[0]
+        filled[fold] += by_class[group]
+        fold_of_group[group] = fold
+    return fold_of_group
+
+
+def _level(filled: np.ndarray, label: int, count: int) -> np.ndarray:
+    """Folds int64 [count] for single examples of a class, so that its folds end up level."""
+    load = filled[:, label].copy()
+    total = filled.sum(1)
+    folds = np.empty(count, np.int64)
+    dealt = 0
+    while dealt < count and load.min() < load.max():
+        fold = np.lexsort((total, load))[0]
+        folds[dealt] = fold
+        load[fold] += 1
+        total[fold] += 1
+        dealt += 1
+    # Level now: a plain rotation, the smallest fold first, keeps it so.
+    folds[dealt:] = np.resize(np.argsort(total, kind="stable"), count - dealt)
+    return folds
+
+
+def cut_validation(
+    labels: np.ndarray, groups: np.ndarray, seed: int = 0
+) -> tuple[np.ndarray, np.ndarray]:
+    """Cuts a stratified, group-respecting 10 % from a training split.
+
+    Returns:
+      (train int64 [n], validation int64 [m]): record numbers, ascending. They depend on the
+      seed; a set with fewer than 10 groups gives up one group.
+    """
+    folds = assign_folds(labels, groups, min(10, len(np.unique(groups))), seed)
+    return np.flatnonzero(folds != 0), np.flatnonzero(folds == 0)
+
+
+def balanced_class_weights(labels: np.ndarray, num_classes: int) -> np.ndarray:
+    """Weights N / (C * count) float64 [C], scikit-learn's "balanced"; 0 for absent classes."""
+    counts = np.bincount(labels, minlength=num_classes)
+    return np.where(counts > 0, len(labels) / (num_classes * np.maximum(counts, 1)), 0.0)

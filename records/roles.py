@@ -1,0 +1,402 @@
+"""Prepared sets as training, validation and test examples.
+
+Opens a set by directory, decides which records play which role, and decodes each split once:
+pictures to uint8, texts to int32 ids ranked by their frequency among the training examples.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import hashlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import tensorflow as tf
+
+from records.decoding import decode
+from records.examples import Examples
+from records.loading import cache, disk_cache
+from records.loading.load import Loader, ordered_map, stream_moments
+from records.ordering import splits
+from records.sets.fingerprint import check_fingerprint, read_fingerprint
+from records.sets.schema import IMAGE, TABULAR, TEXT, TOKENS, Schema, find_directory, read_schema
+from records.shards.index import RecordIndex, read_index
+from records.system.memory import empty_inputs
+
+
+@dataclasses.dataclass(frozen=True)
+class InputConfig:
+    """What shapes the decoded inputs; none of it needs a new build.
+
+    Attributes:
+      image_size: S, pictures become uint8 [S, S, C].
+      sequence_length: T, ids become int32 [T], padded or cut on the right.
+      vocab_size: V, ids at or above it become 1 (out of vocabulary).
+      cache: where decoded splits are kept: "memory", "disk" (a file beside the shards, decoded
+        once and mapped into memory by every later run) or "none" (read and decoded at every step).
+      feature: the input feature; None lets the schema choose.
+    """
+
+    image_size: int = 224
+    sequence_length: int = 200
+    vocab_size: int = 20_000
+    cache: str = "memory"
+    feature: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.cache not in ("memory", "disk", "none"):
+            raise ValueError(
+                "input: cache expected one of memory, disk, none, received "
+                f"{self.cache!r} (device is chosen by the training loop)"
+            )
+
+
+@dataclasses.dataclass(frozen=True)
+class Fold:
+    """One fold of a cross-validation, stratified by class.
+
+    Attributes:
+      number, count, seed: which of how many, from 0, as dealt by a seed.
+      pooled: of all splits together, else of `train` alone.
+      grouped: no group (near copies, an artist's songs) is parted.
+    """
+
+    number: int
+    count: int
+    seed: int = 0
+    pooled: bool = False
+    grouped: bool = True
+
+
+class Data:
+    """A prepared set's training, validation and test examples.
+
+    The role `validation` is the split `validation` where the set has one, else a stratified
+    10 % of `train` in which no group of duplicates is parted; `train` is then the rest. The
+    vocabulary ranks of ids come from the training examples alone, for every role.
+
+    With a `Fold`, `validation` is one of n equal parts of `train` and `train` the others; `test`
+    plays no role, so that nothing is chosen by it.
+    """
+
+    def __init__(
+        self, schema: Schema, config: InputConfig, seed: int = 0, fold: Fold | None = None
+    ):
+        """Opens the set; nothing is decoded yet.
+
+        Args:
+          schema: from `read_schema`.
+          config: shapes of the inputs.
+          seed: names the validation cut.
+          fold: of a cross-validation, in place of that cut.
+
+        Raises:
+          ValueError: the set has no split `train`, or the options do not fit its modality.
+        """
+        schema.check_split("train")
+        self.fold, self._base = fold, "train"
+        if fold is not None and fold.pooled:
+            schema, self._base = schema.pooled()
+        if schema.modality == TEXT and config.cache == "none":
+            raise ValueError(
+                f"input: {schema.name}: feature {schema.input_name!r} is text, whose words "
+                "are counted when it is decoded: cache expected device, memory or disk, received "
+                "none. Store ids in the set, or choose another cache"
+            )
+        self.schema, self.config, self.seed = schema, config, seed
+        self._filling: dict[str, cache.Filling] = {}
+
+    @functools.cached_property
+    def channels(self) -> int:
+        """Channels of the decoded pictures: 1 where every picture of all roles is grey."""
+        grey = all(self._index(s).is_grey.all() for s in self._splits)
+        return 1 if grey else 3
+
+    @property
+    def spec(self) -> tf.TensorSpec:
+        """One example's input: uint8 [S, S, C], int32 [T] or float32 [F]."""
+        if self.schema.modality == IMAGE:
+            size = self.config.image_size
+            return tf.TensorSpec([size, size, self.channels], tf.uint8)
+        if self.schema.modality in (TOKENS, TEXT):
+            return tf.TensorSpec([self.config.sequence_length], tf.int32)
+        return tf.TensorSpec(self.schema.input_shape, tf.float32)
+
+    @property
+    def decoded_bytes(self) -> int:
+        """Bytes of the decoded splits of all roles."""
+        examples = sum(self.schema.split_counts[s] for s in self._splits)
+        return int(examples * np.prod(self.spec.shape) * self.spec.dtype.size)
+
+    def roles(self) -> tuple[str, ...]:
+        """`train`, `validation`, and `test` where the set has one with classes; never in a fold."""
+        if self.fold is not None:
+            return ("train", "validation")
+        return tuple(dict.fromkeys(("train", "validation", *self._splits)))
+
+    def subset(self, role: str) -> tuple[str, np.ndarray]:
+        """(split, record numbers int64 [n]) of a role, or of another split of the set."""
+        if role != "validation":
+            self.schema.check_split(role)
+        cut = self.fold is not None or "validation" not in self.schema.split_counts
+        if not cut or role not in ("train", "validation"):
+            return role, np.arange(self._index(role).num_records)
+        return self._base, self._cut[role == "validation"]
+
+    def examples(self, role: str) -> Examples:
+        """The examples of a role, decoded on first use where they are cached.
+
+        Damaged ones keep their places in `train`, for the order's sake; other roles lack them.
+        """
+        split, numbers = self.subset(role)
+        index = self._index(split)
+        found = Examples(
+            schema=self.schema,
+            index=index,
+            numbers=numbers,
+            labels=index.label.astype(np.int32),
+            spec=self.spec,
+            lengths=self._lengths(split),
+            cached=None if self.config.cache == "none" else self._decoded(split),
+            loader=self._loader(split),
+            filling=self._filling.get(split),
+        )
+        return found if role == "train" else found.without_damaged()
+
+    def damage(self) -> dict[str, tuple[str, ...]]:
+        """What is wrong with damaged records, by split; splits without any are left out."""
+        found = {split: self._read(split).damage for split in self._splits}
+        return {split: damage for split, damage in found.items() if damage}
+
+    def statistics(self) -> tuple[np.ndarray, np.ndarray]:
+        """(mean, variance) float32 [F] of the training examples' features, for tables."""
+        examples = self.examples("train").without_damaged()
+        if examples.inputs is not None:
+            rows = examples.inputs[examples.numbers].astype(np.float64)
+            return rows.mean(0).astype(np.float32), rows.var(0).astype(np.float32)
+        return stream_moments(examples.loader, examples.numbers)
+
+    @functools.cached_property
+    def vocab_size(self) -> int:
+        """Ids in use: the vocabulary size asked for, or fewer where the words are fewer."""
+        return min(self.config.vocab_size, int(self._ranks.max()) + 1)
+
+    def vocabulary(self) -> tuple[str, ...] | None:
+        """The words of the ids in use, `vocab_size` of them, the first two special.
+
+        None where the set stores ids without their words.
+        """
+        ranks = self._ranks[:-1]
+        stored = self.schema.vocabulary()
+        if self.schema.modality == TEXT:
+            stored = ("", "", *(str(word, "utf-8", "replace") for word in self._vocabulary))
+        if stored is None:
+            return None
+        words = ["[PAD]", "[UNK]", *[""] * (self.vocab_size - 2)]
+        for raw in np.flatnonzero((ranks > decode.OOV_ID) & (ranks < self.vocab_size)):
+            words[ranks[raw]] = stored[raw]
+        return tuple(words)
+
+    @functools.cached_property
+    def _cut(self) -> tuple[np.ndarray, np.ndarray]:
+        index, fold = self._index(self._base), self.fold
+        if fold is None:
+            return splits.cut_validation(index.label, index.group, self.seed)
+        groups = index.group if fold.grouped else np.arange(len(index.group), dtype=np.uint64)
+        of_fold = splits.assign_folds(index.label, groups, fold.count, fold.seed)
+        return np.flatnonzero(of_fold != fold.number), np.flatnonzero(of_fold == fold.number)
+
+    @functools.cached_property
+    def _splits(self) -> tuple[str, ...]:
+        """Splits with a role: no `unsupervised` ones, nor a `test` without classes (label -1)."""
+        if self.fold is not None:
+            return (self._base,)
+        found = [s for s in ("train", "validation", "test") if s in self.schema.split_counts]
+        return tuple(s for s in found if s != "test" or (self._read(s).label != -1).any())
+
+    @functools.cache  # noqa: B019 - one Data lives as long as its run
+    def _read(self, split: str) -> RecordIndex:
+        return read_index(self.schema, split)
+
+    def _index(self, split: str) -> RecordIndex:
+        """The index of a split whose examples all have a class."""
+        index = self._read(split)
+        bad = np.flatnonzero((index.label < 0) | (index.label >= self.schema.num_classes))
+        if len(bad):
+            raise ValueError(
+                f"input: {self.schema.name}: split {split}, record {bad[0]}: label "
+                f"expected 0 to {self.schema.num_classes - 1}, received {index.label[bad[0]]}"
+            )
+        return index
+
+    @functools.cache  # noqa: B019
+    def _words(self, split: str) -> tuple[np.ndarray, np.ndarray]:
+        """(ids or words of all records, one after the other; where each begins int64 [N + 1])."""
+        flat, lengths = [], []
+        loader = Loader(self.schema, self._index(split), lambda rows: rows)
+        parsed = ordered_map(lambda unit: loader.parse(unit, loader.read(unit)), loader.units())
+        for rows in parsed:
+            if self.schema.modality == TEXT:
+                words = decode.split_words(tf.constant(rows, tf.string))
+                rows = words.flat_values.numpy(), words.row_splits.numpy()
+            flat.append(rows[0])
+            lengths.append(np.diff(rows[1]))
+        ids = np.concatenate(flat)
+        if self.schema.modality == TEXT:
+            ids = self._word_ids(ids, split)
+        return ids, np.concatenate([[0], np.cumsum(np.concatenate(lengths))])
+
+    def _lengths(self, split: str) -> np.ndarray | None:
+        """int64 [N], ids of each record up to T; None for tables and pictures."""
+        if self.schema.modality not in (TEXT, TOKENS):
+            return None
+        if self.schema.modality == TEXT:
+            lengths = np.diff(self._words(split)[1])
+        else:
+            lengths = self._index(split).sequence_length.astype(np.int64)
+        return np.minimum(lengths, self.config.sequence_length)
+
+    def _word_ids(self, words: np.ndarray, split: str) -> np.ndarray:
+        """Numbers a TEXT split's words; words that train lacks are out of vocabulary."""
+        if split == self._base:
+            # Objects, not NumPy's fixed-width bytes: one long word would make all words as wide.
+            ids, vocabulary = pd.factorize(words, sort=True)
+            self._vocabulary = pd.Index(vocabulary)
+            return ids.astype(np.int32) + 2
+        self._words(self._base)
+        at = self._vocabulary.get_indexer(words)
+        return np.where(at >= 0, at + 2, decode.OOV_ID).astype(np.int32)
+
+    @functools.cached_property
+    def _ranks(self) -> np.ndarray:
+        """int32 [ids + 1], each id's frequency rank among the training examples.
+
+        The last entry stands for all ids that train lacks: out of vocabulary.
+        """
+        _, numbers = self.subset("train")
+        index = self._index(self._base)
+        used = np.zeros(index.num_records, bool)
+        used[numbers] = True
+        if index.damaged is not None:
+            used &= ~index.damaged
+        vocabulary = self.schema.vocabulary() or ()
+        counts = np.zeros(max(2, len(vocabulary)), np.int64)
+        for ids in self._training_ids(used):
+            found = np.bincount(ids)
+            wider = np.zeros(max(len(counts), len(found)), np.int64)
+            wider[: len(counts)] += counts
+            wider[: len(found)] += found
+            counts = wider
+        return np.append(decode.rank_ids(counts), np.int32(decode.OOV_ID))
+
+    def _training_ids(self, used: np.ndarray) -> Iterator[np.ndarray]:
+        """The ids int32 [n] of the records where `used` bool [N]; unit by unit where streamed."""
+        if self.config.cache != "none":
+            ids, starts = self._words(self._base)
+            yield ids[np.repeat(used, np.diff(starts))]
+            return
+        loader = Loader(self.schema, self._index(self._base), lambda rows: rows)
+        chosen = (unit[used[unit]] for unit in loader.units())
+        for ids, _ in ordered_map(lambda unit: loader.parse(unit, loader.read(unit)), chosen):
+            yield ids
+
+    @functools.cache  # noqa: B019
+    def _loader(self, split: str) -> Loader:
+        return Loader(self.schema, self._index(split), self._decoder())
+
+    @functools.cache  # noqa: B019
+    def _decoded(self, split: str) -> np.ndarray:
+        """[N, ...]: all records of a split, decoded; mapped from a file with cache "disk"."""
+        path = disk_cache.cache_path(self.schema, split, self.content_key())
+        shape = (self._index(split).num_records, *self.spec.shape)
+        dtype = self.spec.dtype.as_numpy_dtype
+        stored = disk_cache.open_stored(path, shape, dtype, self.config.cache == "disk")
+        if stored is not None:
+            return stored
+        if self.config.cache == "memory":
+            inputs = empty_inputs(shape, dtype)
+            if self.schema.modality == IMAGE:  # decoded while the first epoch goes by
+                self._filling[split] = cache.Filling(
+                    self._loader(split), inputs, self._label(split)
+                )
+                return inputs
+            return self._fill(split, inputs)
+        return disk_cache.write(path, shape, dtype, lambda out: self._fill(split, out))
+
+    def _fill(self, split: str, out: np.ndarray) -> np.ndarray:
+        """Decodes a split into `out` [N, ...]."""
+        loader = self._loader(split)
+        if self.schema.modality == TEXT:
+            out[:] = self._decoder()(self._words(split))
+            return out
+
+        def load(unit: np.ndarray) -> np.ndarray:
+            out[unit[0] : unit[-1] + 1] = loader.load(unit)
+            return unit
+
+        done = ordered_map(load, loader.units())
+        for _ in cache.show_progress(done, len(out), self._label(split)):
+            pass
+        if self.schema.modality == TABULAR and not np.isfinite(out).all():
+            row, column = np.argwhere(~np.isfinite(out))[0]
+            raise ValueError(
+                f"input: {self.schema.name}: split {split}, record {row}, feature "
+                f"{self.schema.input_name!r}[{column}]: expected a finite number, received "
+                f"{out[row, column]}"
+            )
+        return out
+
+    def _label(self, split: str) -> str:
+        return f"decoding {self.schema.name} {split}"
+
+    def content_key(self) -> str:
+        """What shapes the decoded inputs, besides the shards."""
+        key = f"{self.schema.input_name} {self.spec} opencv-{decode.opencv_version()}"
+        if self.schema.modality in (TEXT, TOKENS):
+            ranks = hashlib.sha256(self._ranks.tobytes()).hexdigest()
+            key += f" {self.config.vocab_size} {ranks}"
+        if damage := self.damage():
+            key += f" {hashlib.sha256(repr(damage).encode()).hexdigest()}"
+        return key
+
+    def _decoder(self) -> Callable[[Any], np.ndarray]:
+        """What maps parsed rows to inputs."""
+        config = self.config
+        if self.schema.modality == IMAGE:
+            size, channels = config.image_size, self.channels
+            return functools.partial(decode.decode_pictures, image_size=size, channels=channels)
+        if self.schema.modality == TABULAR:
+            return lambda rows: rows.astype(np.float32, copy=False)
+        table, length, size = self._ranks, config.sequence_length, config.vocab_size
+        return lambda rows: decode.pad_ids(rows[0], rows[1], length, table, size)
+
+
+def open_data(
+    dataset: str,
+    data_dir: str | None = None,
+    config: InputConfig | None = None,
+    seed: int = 0,
+) -> Data:
+    """Opens a prepared set.
+
+    Args:
+      dataset: `name[/config[/version]]` below `data_dir`, or the set's own directory.
+      data_dir: TFDS's data directory; default `$TFDS_DATA_DIR` or `~/tensorflow_datasets`.
+      config: shapes of the inputs.
+      seed: names the validation cut, where the set has no validation split.
+
+    Raises:
+      FileNotFoundError: there is no such set.
+      ValueError: it cannot be trained on, or its shards are not those that were built; the message
+        says why.
+    """
+    config = config or InputConfig()
+    directory = find_directory(dataset, data_dir)
+    if read_fingerprint(Path(directory)) is not None:  # a set of TFDS's own has none
+        check_fingerprint(directory)
+    schema = read_schema(directory, config.feature)
+    return Data(schema, config, seed)

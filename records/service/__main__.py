@@ -1,0 +1,233 @@
+"""Input on other machines: a `tf.data.service` dispatcher, and workers that make our chunks.
+
+    python -m records.service dispatcher --port 5050 --expose
+    python -m records.service worker --dispatcher HOST:5050 --index 0 --of 2 --data-dir DIR --expose
+    python -m records.service local --workers 2 --data-dir DIR --expose
+
+A trainer uses them with `--data-service HOST:5050`. docs/data_service.md says what is promised.
+
+TensorFlow's servers listen on every network interface; which, cannot be set. Nothing is started
+before the user has agreed to that with `--expose`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+from records.system.places import check_local
+from records.system.quiet import import_tensorflow_quietly
+
+_DISPATCHER_SECONDS = 60
+# A trainer that went away: its work on the workers ends after a minute, not five.
+_FORGET_MS, _LOOK_MS = 60_000, 10_000
+_EVERYWHERE = "listening on every network interface"
+
+
+def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
+    """Parses the command line; prints usage and exits with 2 where it is wrong."""
+    parser = argparse.ArgumentParser(
+        prog="python -m records.service",
+        description="Makes training input for other machines. Nothing here is authenticated: run "
+        "it in a network that you trust.",
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    dispatcher = commands.add_parser("dispatcher", help="tells trainers which workers there are")
+    worker = commands.add_parser("worker", help="reads, decodes and sends its share of the chunks")
+    local = commands.add_parser("local", help="a dispatcher and some workers on this machine")
+    for command in (dispatcher, worker, local):
+        command.add_argument(
+            "--expose",
+            action="store_true",
+            help="agree that TensorFlow listens on every network interface, unauthenticated, and "
+            "runs what it is sent; needed",
+        )
+    for command in (dispatcher, local):
+        command.add_argument("--port", type=int, default=5050, help="its port (default: 5050)")
+    worker.add_argument("--dispatcher", required=True, metavar="HOST:PORT")
+    worker.add_argument(
+        "--index", type=int, required=True, metavar="I", help="which worker, from 0"
+    )
+    worker.add_argument("--of", type=int, required=True, metavar="N", help="how many workers")
+    worker.add_argument("--port", type=int, default=0, help="its port (default: a free one)")
+    worker.add_argument(
+        "--host", default="localhost", help="the name by which trainers reach it (this machine's)"
+    )
+    local.add_argument("--workers", type=int, default=2, metavar="N", help="(default: 2)")
+    for command in (worker, local):
+        command.add_argument("--data-dir", help="where its copy of the prepared sets lies")
+        command.add_argument(
+            "--cache",
+            choices=("memory", "disk", "none"),
+            default="memory",
+            help="where it keeps decoded examples (default: memory)",
+        )
+    found = parser.parse_args(arguments)
+    if found.command == "worker" and not 0 <= found.index < found.of:
+        parser.error(f"--index expected 0 to {found.of - 1}, received {found.index}")
+    if found.command == "local" and found.workers < 1:
+        parser.error(f"--workers expected at least 1, received {found.workers}")
+    return found
+
+
+def run_dispatcher(asked: argparse.Namespace, ended: threading.Event) -> int:
+    """Serves until `ended`."""
+    import tensorflow as tf
+
+    service = tf.data.experimental.service
+    config = service.DispatcherConfig(
+        port=asked.port,
+        protocol="grpc",
+        job_gc_timeout_ms=_FORGET_MS,
+        job_gc_check_interval_ms=_LOOK_MS,
+    )
+    server = _start(lambda: service.DispatchServer(config), asked.port)
+    print(f"dispatcher ready at {server.target.partition('://')[2]}, {_EVERYWHERE}", flush=True)
+    _serve(server, ended)
+    return 0
+
+
+def run_worker(asked: argparse.Namespace, ended: threading.Event) -> int:
+    """Serves until `ended`.
+
+    Raises:
+      ValueError: no dispatcher answers, or the port is taken.
+    """
+    import tensorflow as tf
+
+    from records.service.trainer import can_connect
+    from records.service.worker import Worker
+
+    until = time.monotonic() + _DISPATCHER_SECONDS
+    while not can_connect(asked.dispatcher):
+        if time.monotonic() > until:
+            raise ValueError(
+                f"data service: a dispatcher expected at {asked.dispatcher}, received no "
+                f"answer for {_DISPATCHER_SECONDS} s. Start it: python -m records.service "
+                f"dispatcher --port {asked.dispatcher.rpartition(':')[2]} --expose"
+            )
+        if ended.wait(0.5):
+            return 0
+    tf.config.set_visible_devices([], "GPU")  # a trainer on this machine wants them whole
+    worker = Worker(asked.index, asked.of, asked.data_dir, asked.cache)
+    worker.register()
+    service = tf.data.experimental.service
+    config = service.WorkerConfig(
+        dispatcher_address=asked.dispatcher,
+        worker_address=f"{asked.host}:%port%",
+        port=asked.port,
+        protocol="grpc",
+    )
+    server = _start(lambda: service.WorkerServer(config), asked.port)
+    worker.address = f"{asked.host}:{server._address.rpartition(':')[2]}"
+    print(
+        f"worker {asked.index} of {asked.of} ready at {worker.address}, {_EVERYWHERE}", flush=True
+    )
+    _serve(server, ended)
+    return 0
+
+
+def run_local(asked: argparse.Namespace, ended: threading.Event) -> int:
+    """Runs a dispatcher and workers as processes of their own; all end when one does."""
+    program = [sys.executable, "-m", "records.service"]
+    data = ["--data-dir", asked.data_dir] if asked.data_dir else []
+    commands = [["dispatcher", "--port", str(asked.port), "--expose"]]
+    for index in range(asked.workers):
+        which = ["--dispatcher", f"localhost:{asked.port}", "--index", str(index)]
+        commands.append(
+            [
+                "worker",
+                *which,
+                "--of",
+                str(asked.workers),
+                "--cache",
+                asked.cache,
+                "--expose",
+                *data,
+            ]
+        )
+    children = [subprocess.Popen([*program, *command]) for command in commands]
+    try:
+        while not ended.wait(0.2):
+            for child, command in zip(children, commands, strict=True):
+                if child.poll() is not None:
+                    print(
+                        f"error: {' '.join(command)} ended with code {child.returncode}",
+                        file=sys.stderr,
+                    )
+                    return 1
+        return 0
+    finally:
+        for child in children:
+            child.terminate()
+        for child in children:
+            child.wait()
+
+
+def _start(make: Callable[[], Any], port: int) -> Any:
+    """Starts a server on a port of its own."""
+    import tensorflow as tf
+
+    try:
+        # On every interface, as TensorFlow will, but only asked for: nothing can connect to it.
+        # gRPC would share the port with another server, and every other call would go there.
+        with socket.socket() as taken:
+            taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            taken.bind(("", port))
+        return make()
+    except (OSError, tf.errors.OpError) as error:
+        raise ValueError(
+            f"data service: port {port} expected to be free, received: {error}. End the other "
+            "server, or name another --port"
+        ) from None
+
+
+_REFUSAL = (
+    "data service: --expose expected, received none. TensorFlow's data service listens on every "
+    "network interface (0.0.0.0; it cannot be bound to one), asks nobody who he is, and runs the "
+    "graphs that it is sent. Where every machine that can reach these ports is trusted, or a "
+    "firewall shuts them, add --expose"
+)
+
+
+def _serve(server: Any, ended: threading.Event) -> None:
+    """Ends the process when `ended`. Nothing here needs to be saved.
+
+    A worker's own ending waits for its dispatcher, for ever where that went first, and holds
+    Python's lock meanwhile, which its chunks under way may need.
+    """
+    ended.wait()
+    sys.stdout.flush()
+    os._exit(0)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs one server until SIGTERM or SIGINT; returns the exit code."""
+    asked = parse_arguments(arguments)
+    if not asked.expose:
+        print(f"error: {_REFUSAL}", file=sys.stderr)
+        return 1
+    ended = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: ended.set())
+    run = {"dispatcher": run_dispatcher, "worker": run_worker, "local": run_local}[asked.command]
+    if asked.command != "local":
+        import_tensorflow_quietly()
+    try:
+        check_local(getattr(asked, "data_dir", None), "--data-dir")
+        return run(asked, ended)
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,160 @@
+"""A service worker's side of the data service: the chunks that a trainer asks for, by number.
+
+A trainer (`records.service.trainer`) asks with a small JSON (`Request`); the worker opens its own
+copy of the set and makes the chunks whose number is its index, modulo the number of workers.
+TensorFlow sends a dataset's graph to the workers and runs it there. Our loader is Python: the graph
+holds a `PyFunc` op, which names a Python function by a token, and `Worker.register` puts this
+process's functions under these tokens.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import json
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from records.examples import Plan
+from records.ordering.buckets import make_order
+from records.pipeline import load_chunk
+from records.roles import Data, InputConfig, open_data
+from records.sets.fingerprint import check_fingerprint
+
+# The functions of a worker's process, by the token that a graph names them with.
+HELLO, COUNT, CHUNK = "records.service/hello", "records.service/count", "records.service/chunk"
+ENDLESS = 2**62
+# Sets that stay open, each with its decoded examples: another trainer may use other settings.
+_OPEN_SETS = 2
+_OPEN_REQUESTS = 32
+
+
+@dataclasses.dataclass(frozen=True)
+class Request:
+    """Which chunks a trainer wants: all that a chunk depends on, besides its number.
+
+    Attributes:
+      dataset: `name/config/version`, below the worker's data directory.
+      fingerprint: the content of the trainer's copy; the worker's must be the same.
+      role: of the examples, such as `train`.
+      inputs: fields of `InputConfig`, without the cache.
+      seed: names the validation cut.
+      length_buckets: as `make_order`.
+      order: `state` of the trainer's order; the worker's must be the same.
+      start: (epoch, step) of the first chunk.
+      chunk_steps: K.
+      rows: the replica's part [from, to) of each global batch.
+      dtype: NumPy name of the inputs' dtype.
+    """
+
+    dataset: str
+    fingerprint: str
+    role: str
+    inputs: dict[str, Any]
+    seed: int
+    length_buckets: int
+    order: dict[str, Any]
+    start: tuple[int, int]
+    chunk_steps: int
+    rows: tuple[int, int]
+    dtype: str
+
+    def to_json(self) -> str:
+        """The request as it goes to the workers."""
+        return json.dumps(dataclasses.asdict(self), sort_keys=True)
+
+
+class Worker:
+    """Makes the chunks of one service worker.
+
+    Attributes:
+      index, of: which worker of how many.
+      address: where trainers reach it.
+    """
+
+    def __init__(self, index: int, of: int, data_dir: str | None, cache: str):
+        """Opens nothing yet; `data_dir` and `cache` as `open_data`."""
+        self.index, self.of, self.address = index, of, ""
+        self._data_dir, self._cache = data_dir, cache
+        self._lock = threading.Lock()
+        self._opened = functools.lru_cache(_OPEN_SETS)(self._open)
+        self._planned = functools.lru_cache(_OPEN_REQUESTS)(self._plan)
+
+    def register(self) -> None:
+        """Lets the graphs that TensorFlow runs in this process call this worker.
+
+        The registry is private to TensorFlow, whose version is pinned; a function under a token
+        of one's own is the one way to a Python function of another process.
+        """
+        from tensorflow.python.ops import script_ops
+
+        self._functions = {HELLO: self.hello, COUNT: self.count, CHUNK: self.chunk}
+        # The registry holds its functions weakly; this object keeps the bound methods.
+        script_ops._py_funcs._funcs.update(self._functions)
+
+    def hello(self) -> list[Any]:
+        """[index int64 [], of int64 [], address]; waits for the server to know its own."""
+        while not self.address:
+            time.sleep(0.01)
+        return [np.int64(self.index), np.int64(self.of), self.address.encode()]
+
+    def count(self, index: np.ndarray) -> np.ndarray:
+        """int64 []: how many chunks of the worker `index` this one makes; all or none."""
+        return np.array(ENDLESS if index == self.index else 0, np.int64)
+
+    def chunk(self, request: bytes, mine: np.ndarray) -> list[Any]:
+        """The worker's own chunk number `mine`, from 0.
+
+        Returns:
+          [error, number int64 [], inputs, labels, weights, keys, steps, lengths]: a message in
+          `error` goes to the trainer, and what follows it is empty then; else as `make_chunks`.
+        """
+        number = self.index + self.of * int(mine)
+        try:
+            with self._lock:  # opens, decodes a table and plans once, whoever asks
+                plan, chunks = self._planned(request)
+                epoch, step, row = plan.place(number)
+                chunk = tuple(array[row] for array in chunks(epoch, step))
+            return [b"", np.int64(number), *load_chunk(plan.examples, chunk)]
+        except (ValueError, OSError) as error:
+            dtypes = json.loads(request)["dtype"], "int32", "float32", "int64", "int64", "int64"
+            return [str(error).encode(), np.int64(number), *(np.zeros(0, d) for d in dtypes)]
+
+    def _open(self, dataset: str, inputs: str, seed: int) -> tuple[Data, str]:
+        """(the set, content of its fingerprint)."""
+        config = InputConfig(**json.loads(inputs), cache=self._cache)
+        data = open_data(dataset, self._data_dir, config, seed)
+        return data, check_fingerprint(data.schema.directory)
+
+    def _plan(self, request: bytes) -> tuple[Plan, Callable[[int, int], tuple[np.ndarray, ...]]]:
+        """(the plan of a request, its `chunks` with the last calls kept)."""
+        asked = Request(**json.loads(request))
+        data, content = self._opened(asked.dataset, json.dumps(asked.inputs), asked.seed)
+        if content != asked.fingerprint:
+            raise ValueError(
+                f"{data.schema.directory}: fingerprint expected {asked.fingerprint} (the "
+                f"trainer's), received {content}. Copy the trainer's set to this worker"
+            )
+        examples = data.examples(asked.role)
+        order = make_order(
+            examples.num_examples,
+            asked.order["global_batch_size"],
+            asked.order["seed"],
+            asked.order["shuffle"],
+            shuffle_block=asked.order.get("shuffle_block"),
+            lengths=examples.subset_lengths,
+            length_buckets=asked.length_buckets,
+        )
+        if order.state != asked.order:
+            raise ValueError(
+                f"{data.schema.name}: order of examples expected {asked.order} (the trainer's), "
+                f"received {order.state}. Run the same version of the project on both sides"
+            )
+        epoch, step = asked.start
+        rows = slice(*asked.rows)
+        plan = Plan(examples, order, (epoch, step), ENDLESS, asked.chunk_steps, rows)
+        return plan, functools.lru_cache(2)(plan.chunks)

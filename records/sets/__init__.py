@@ -1,0 +1,4 @@
+"""What a prepared set is: its schema, its metadata, its fingerprint.
+
+Imports `system`. Begin with `schema`.
+"""

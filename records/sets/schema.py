@@ -1,0 +1,330 @@
+"""What a prepared set holds and how it trains: found from the feature spec, not from its name.
+
+A set is opened by directory (`tfds.builder_from_directory`): no builder is imported.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from pathlib import Path
+from typing import Any
+
+from records.sets.tfds_metadata import open_builder
+from records.system.json_file import read_json
+from records.system.places import check_local
+
+TABULAR, IMAGE, TOKENS, TEXT = "tabular", "image", "tokens", "text"
+# Where a set offers several inputs and names none, the first modality listed here wins.
+_PREFERENCE = (IMAGE, TOKENS, TABULAR, TEXT)
+
+
+@dataclasses.dataclass(frozen=True)
+class Schema:
+    """The part of a prepared set's description that reading and training need.
+
+    Attributes:
+      name: `name/config/version`.
+      directory: where shards and metadata lie.
+      modality: `tabular` (fixed-length vector), `image` (encoded pictures), `tokens`
+        (variable-length integer ids) or `text` (strings).
+      input_name, label_name: the features that are the model's input and its class.
+      id_name, group_name, grey_name: features with a stable id, with the group that must
+        not straddle splits, and with the flag of grey pictures; None where the set has none.
+      group_is_text: groups are strings (an artist), not integers.
+      input_shape: shape of one example's input, None for variable sizes.
+      input_dtype: NumPy name of the input's dtype.
+      class_names: the classes in label order.
+      split_counts: examples per split.
+      shards: paths of the TFRecord files per split, in order.
+      shard_lengths: records of each of them by the metadata.
+      metadata: the builder's own metadata.
+      skip_damaged: damaged records are marked and passed over, instead of ending what reads them.
+    """
+
+    name: str
+    directory: str
+    modality: str
+    input_name: str
+    label_name: str
+    id_name: str | None
+    group_name: str | None
+    group_is_text: bool
+    grey_name: str | None
+    input_shape: tuple[int | None, ...]
+    input_dtype: str
+    class_names: tuple[str, ...]
+    split_counts: dict[str, int]
+    shards: dict[str, tuple[str, ...]]
+    shard_lengths: dict[str, tuple[int, ...]]
+    metadata: dict[str, Any]
+    skip_damaged: bool = False
+
+    @property
+    def num_classes(self) -> int:
+        """The number of classes."""
+        return len(self.class_names)
+
+    def check_split(self, split: str) -> None:
+        """Raises ValueError, naming the splits there are, unless `split` is one of them."""
+        if split not in self.split_counts:
+            raise ValueError(
+                f"data set: {self.name}: split expected one of "
+                f"{sorted(self.split_counts)}, received {split!r}"
+            )
+
+    @property
+    def pooled_splits(self) -> tuple[str, ...]:
+        """The labelled splits, in the order in which `pooled` numbers their records."""
+        return tuple(s for s in ("train", "validation", "test") if s in self.split_counts)
+
+    def pooled(self) -> tuple[Schema, str]:
+        """(the same set with one more split, all its labelled splits together; that split's name).
+
+        For cross-validation over all rows, with settings that were chosen without the test split.
+        """
+        parts = self.pooled_splits
+        name = "+".join(parts)
+        counts = self.split_counts | {name: sum(self.split_counts[s] for s in parts)}
+        shards = self.shards | {name: tuple(path for s in parts for path in self.shards[s])}
+        lengths = {name: tuple(n for s in parts for n in self.shard_lengths[s])}
+        found = dataclasses.replace(
+            self,
+            split_counts=counts,
+            shards=shards,
+            shard_lengths=self.shard_lengths | lengths,
+        )
+        return found, name
+
+    def vocabulary(self) -> tuple[str, ...] | None:
+        """The tokens of a `tokens` input by id, or None where the set stores none."""
+        path = Path(self.directory) / f"{self.input_name}.vocabulary.txt"
+        if not path.exists():
+            return None
+        return tuple(path.read_text(encoding="utf-8").rstrip("\n").split("\n"))
+
+
+def find_directory(dataset: str, data_dir: str | None = None) -> str:
+    """Finds the directory of a prepared set.
+
+    Args:
+      dataset: `name`, `name/config`, `name/config/version`, or a path to the directory itself.
+      data_dir: where TFDS keeps its sets; default `$TFDS_DATA_DIR` or `~/tensorflow_datasets`.
+
+    Raises:
+      FileNotFoundError: no prepared set lies there; the message gives the command that
+        prepares one.
+    """
+    check_local(dataset, "dataset")
+    check_local(data_dir, "--data-dir")
+    check_local(os.environ.get("TFDS_DATA_DIR"), "$TFDS_DATA_DIR") if not data_dir else None
+    if (Path(dataset) / "dataset_info.json").exists():
+        return str(Path(dataset))
+    root = default_data_dir(data_dir)
+    name, *rest = dataset.split("/")
+    if not name or len(rest) > 2 or ".." in rest:
+        raise ValueError(
+            "data set: dataset expected as name, name/config, name/config/version or the "
+            f"path of a prepared set, received {dataset!r}"
+        )
+    base = root / name
+    if rest:
+        candidates = [base / Path(*rest)]
+    else:
+        default = _default_config(base)
+        candidates = [base / default, base] if default else [base]
+    for folder in candidates:
+        found = folder if (folder / "dataset_info.json").exists() else _newest_version(folder)
+        if found is not None:
+            return str(found)
+    prepared = {_config_name(p, base) for p in base.glob("**/dataset_info.json")}
+    # Not of that name: all there is, two folders below (name, config, version) at most.
+    others = {
+        _config_name(p, root / p.relative_to(root).parts[0])
+        for pattern in ("*/*/dataset_info.json", "*/*/*/dataset_info.json")
+        for p in root.glob(pattern)
+    }
+    raise FileNotFoundError(
+        f"data set: no prepared set {dataset!r} in {root}; prepared there: "
+        f"{', '.join(sorted(prepared or others)) or 'nothing'}. Prepare it with: "
+        f"tfds build builders/{name} --config {rest[0] if rest else 'kaggle'} "
+        f"--manual_dir FOLDER --data_dir {root} (a set of your own: the path of its folder; "
+        f"one that TFDS ships: its name alone)"
+    )
+
+
+def default_data_dir(data_dir: str | None) -> Path:
+    """`data_dir`, or TFDS's own default place."""
+    place = data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
+    return Path(place).expanduser()
+
+
+def _config_name(info_file: Path, base: Path) -> str:
+    return "/".join((base.name, *info_file.parent.relative_to(base).parts[:-1]))
+
+
+def _default_config(base: Path) -> str | None:
+    """The default config as TFDS stored it beside the configs, or the only one there is."""
+    stored = base / ".config" / "metadata.json"
+    try:
+        name = read_json(stored)["default_config_name"]
+        if isinstance(name, str) and name == os.path.basename(name):
+            return name
+    except (OSError, ValueError, KeyError, TypeError):
+        pass  # none of TFDS's: the folders themselves may tell
+    configs = {p.parent.parent.name for p in base.glob("*/*/dataset_info.json")}
+    return configs.pop() if len(configs) == 1 else None
+
+
+def _newest_version(folder: Path) -> Path | None:
+    def parts(path: Path) -> tuple[int, ...]:
+        return tuple(int(n) for n in path.name.split("."))
+
+    versions = [
+        p.parent
+        for p in folder.glob("*/dataset_info.json")
+        if all(n.isdigit() for n in p.parent.name.split("."))
+    ]
+    return max(versions, key=parts) if versions else None
+
+
+def read_schema(
+    directory: str, input_feature: str | None = None, label_feature: str | None = None
+) -> Schema:
+    """Reads the schema of a prepared set.
+
+    Args:
+      directory: the set's directory.
+      input_feature: the feature to train on; default: what the builder's metadata or the
+        supervised keys name, else the only feature of the most specific modality.
+      label_feature: the ClassLabel to predict; default likewise.
+
+    Raises:
+      ValueError: no feature, or more than one, can be the input or the label, or a stored
+        encoding is not supported, and the message lists the features there are; or the metadata
+        are damaged.
+    """
+    import tensorflow_datasets as tfds
+
+    info = open_builder(directory).info
+    features: dict[str, Any] = dict(info.features.items())
+    metadata = dict(info.metadata or {})
+    keys = info.supervised_keys if isinstance(info.supervised_keys, tuple) else (None, None)
+    keys = tuple(key if isinstance(key, str) else None for key in keys)  # some are nested dicts
+    name = "/".join(p for p in (info.name, info.config_name, str(info.version)) if p)
+    wanted = input_feature or metadata.get("input_feature") or keys[0]
+    source = _choose_input(features, wanted, name)
+    wanted = label_feature or metadata.get("label_feature") or keys[1]
+    label = _choose_label(features, wanted, name)
+    modality = _modality(features[source])
+    assert modality is not None  # _choose_input only returns features with a modality
+    _check_encoding(features[source], source, name)
+    tensor = features[source].get_tensor_info()
+    shape = features[source].shape if modality == IMAGE else tensor.shape
+    group = _existing(features, metadata.get("group_feature"))
+    return Schema(
+        name=name,
+        directory=str(directory),
+        modality=modality,
+        input_name=source,
+        label_name=label,
+        id_name=_existing(features, metadata.get("id_feature"), "id", "filename"),
+        group_name=group,
+        group_is_text=isinstance(features.get(group or ""), tfds.features.Text),
+        grey_name=_existing(features, "is_grey") if modality == IMAGE else None,
+        input_shape=tuple(shape),
+        input_dtype=str(getattr(tensor.np_dtype, "__name__", tensor.np_dtype)),
+        class_names=tuple(features[label].names),
+        split_counts={k: int(v.num_examples) for k, v in info.splits.items()},
+        shards={k: tuple(str(p) for p in v.filepaths) for k, v in info.splits.items()},
+        shard_lengths={k: tuple(map(int, v.shard_lengths)) for k, v in info.splits.items()},
+        metadata=metadata,
+    )
+
+
+def _existing(features: dict[str, Any], *names: str | None) -> str | None:
+    return next((n for n in names if n in features), None)
+
+
+def _modality(feature: Any) -> str | None:
+    """The modality of a TFDS feature, or None if it cannot be a model's input."""
+    import numpy as np
+    import tensorflow_datasets as tfds
+
+    if isinstance(feature, tfds.features.ClassLabel):
+        return None
+    if isinstance(feature, tfds.features.Image):
+        return IMAGE
+    if isinstance(feature, tfds.features.Text):
+        return TEXT
+    others = (tfds.features.FeaturesDict, tfds.features.Dataset, tfds.features.Audio)
+    if isinstance(feature, others):
+        return None
+    info = feature.get_tensor_info()
+    if not hasattr(info, "shape") or len(info.shape) != 1:
+        return None
+    if info.shape[0] is not None:
+        return TABULAR if np.issubdtype(info.np_dtype, np.number) else None
+    return TOKENS if info.np_dtype in (np.int32, np.int64) else None
+
+
+def _check_encoding(feature: Any, source: str, name: str) -> None:
+    """Raises ValueError for a feature whose stored bytes are not what they stand for."""
+    import numpy as np
+    import tensorflow_datasets as tfds
+
+    encoding = getattr(getattr(feature, "_encoding", None), "value", None) or "none"
+    if isinstance(feature, tfds.features.Image):
+        # TFDS stores float32 pictures as PNGs of four channels that hold the floats' bytes.
+        if feature.np_dtype not in (np.uint8, np.uint16):
+            raise ValueError(
+                f"data set: {name}: feature {source!r} expected a picture of uint8, "
+                f"received {np.dtype(feature.np_dtype).name}. Build it with Image(dtype=np.uint8)"
+            )
+    elif encoding != "none":
+        raise ValueError(
+            f"data set: {name}: feature {source!r} expected a tensor stored as it is, "
+            f"received encoding {encoding!r}. Build it with Tensor(..., encoding='none')"
+        )
+
+
+def _choose_input(features: dict[str, Any], wanted: str | None, name: str) -> str:
+    """The name of the input feature."""
+    modalities = {k: m for k, f in features.items() if (m := _modality(f))}
+    if wanted is not None:
+        if wanted not in modalities:
+            raise ValueError(
+                f"data set: {name}: input feature expected one of "
+                f"{sorted(modalities) or 'none'} (a picture, a fixed-length vector, ids or text), "
+                f"received {wanted!r}"
+            )
+        return wanted
+    ids = {"id", "filename"}
+    for modality in _PREFERENCE:
+        found = [k for k, m in modalities.items() if m == modality and k not in ids]
+        if len(found) == 1:
+            return found[0]
+        if found:
+            break
+    raise ValueError(
+        f"data set: {name}: one input feature expected (a picture, a fixed-length vector, "
+        f"ids or text), received {sorted(modalities) or 'none'} of {sorted(features)}; "
+        "name it with --feature"
+    )
+
+
+def _choose_label(features: dict[str, Any], wanted: str | None, name: str) -> str:
+    """The name of the label feature."""
+    import tensorflow_datasets as tfds
+
+    labels = [k for k, f in features.items() if isinstance(f, tfds.features.ClassLabel)]
+    if wanted in labels:
+        return str(wanted)
+    if wanted is None and len(labels) == 1:
+        return labels[0]
+    if wanted is None and "label" in labels:
+        return "label"
+    raise ValueError(
+        f"data set: {name}: one ClassLabel expected, received "
+        f"{wanted if wanted is not None else sorted(labels) or 'none'} of {sorted(features)}"
+    )

@@ -1,0 +1,80 @@
+"""Opens the metadata of a prepared set, which may be damaged, or made to do harm."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from records.system.json_file import read_json
+
+_HINT = "Build the set again, with --overwrite"
+
+
+def open_builder(directory: str) -> Any:
+    """TFDS's builder of a prepared set's directory.
+
+    Raises:
+      FileNotFoundError: there is no such set.
+      ValueError: its `dataset_info.json` or `features.json` cannot be used, or names a class that
+        would have to be imported.
+    """
+    import tensorflow_datasets as tfds
+
+    if not (Path(directory) / "dataset_info.json").exists():
+        raise FileNotFoundError(
+            f"data set: {directory}: expected a prepared set, received a folder without "
+            "dataset_info.json"
+        )
+    _check_classes(Path(directory) / "features.json")
+    try:
+        builder = tfds.builder_from_directory(directory)
+        for split in builder.info.splits.values():
+            _ = split.num_examples, split.filepaths, split.shard_lengths
+    except Exception as error:  # protobuf, TFDS and NumPy raise some ten kinds
+        reason = str(error).strip().split("\n")[0] or type(error).__name__
+        raise ValueError(
+            f"data set: {directory}: expected dataset_info.json and features.json as TFDS "
+            f"writes them, received something else ({reason[:300]}). {_HINT}"
+        ) from None
+    return builder
+
+
+def _check_classes(file: Path) -> None:
+    """Raises ValueError where TFDS would import a module because a file names it.
+
+    Importing runs a module: also one that somebody put into the folder where Python was started.
+    """
+    try:
+        names = list(_class_names(read_json(file)))
+    except FileNotFoundError:
+        return  # TFDS says what it misses
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"data set: {file}: expected JSON, received: {error}. {_HINT}") from None
+    for name in names:
+        module = str(name).rpartition(".")[0]
+        if module.partition(".")[0] != "tensorflow_datasets" and module not in sys.modules:
+            raise ValueError(
+                f"data set: {file}: expected feature classes of tensorflow_datasets or of "
+                f"modules that are imported, received {name!r}, which is not imported because a "
+                "file says so. Import its module first, where you trust it"
+            )
+
+
+def _class_names(node: Any) -> Iterator[Any]:
+    """What stands anywhere in the tree under one of the names that TFDS takes a class from."""
+    if isinstance(node, list):
+        for value in node:
+            yield from _class_names(value)
+    if not isinstance(node, dict):
+        return
+    for key, value in node.items():
+        is_type = key == "type" and isinstance(value, str) and "." in value  # of old sets
+        if key in ("pythonClassName", "python_class_name") or is_type:
+            yield value
+        elif key == "json" and isinstance(value, str):  # a tree in a text
+            yield from _class_names(json.loads(value))
+        else:
+            yield from _class_names(value)

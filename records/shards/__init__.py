@@ -1,0 +1,4 @@
+"""TFRecord files: how records are framed, where each lies, and reading them by number.
+
+Imports `system` and `sets`. Begin with `framing`.
+"""

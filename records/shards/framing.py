@@ -1,0 +1,109 @@
+"""How TFRecord files frame records, and whether the frames are whole.
+
+A TFRecord file is a sequence of: length uint64, masked CRC32C of the length uint32, the
+payload, masked CRC32C of the payload uint32; all little-endian
+(tensorflow/core/lib/io/record_writer.h).
+"""
+
+from __future__ import annotations
+
+import itertools
+import mmap
+import os
+import struct
+from collections.abc import Iterable
+from typing import Any
+
+import google_crc32c
+import numpy as np
+
+from records.sets.fingerprint import verify_hint
+
+HEADER_BYTES, FOOTER_BYTES = 12, 4
+FRAME_BYTES = HEADER_BYTES + FOOTER_BYTES
+
+
+def scan_shard(path: str) -> tuple[np.ndarray, np.ndarray]:
+    """Walks a shard's framing: (offset int64 [n] of each header, payload bytes int64 [n])."""
+    offsets: list[int] = []
+    lengths: list[int] = []
+    size = os.path.getsize(path)
+    if size == 0:
+        return np.zeros(0, np.int64), np.zeros(0, np.int64)
+    with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        at = 0
+        while at < size:
+            end = at + HEADER_BYTES
+            if end > size or masked_crc(data[at : at + 8]) != _uint32(data, at + 8):
+                raise damage(path, len(offsets), at, "a record header with a matching CRC")
+            (length,) = struct.unpack_from("<Q", data, at)
+            if end + length + FOOTER_BYTES > size:
+                raise damage(path, len(offsets), at, f"{length} bytes of payload")
+            offsets.append(at)
+            lengths.append(length)
+            at = end + length + FOOTER_BYTES
+    return np.array(offsets, np.int64), np.array(lengths, np.int64)
+
+
+def damage(path: str, number: int, offset: int, expected: str) -> ValueError:
+    """The error for a damaged record."""
+    return ValueError(
+        f"shards: {path}, record {number} at byte {offset}: expected {expected}, "
+        f"received damaged or truncated data (file of {os.path.getsize(path)} bytes). "
+        f"{verify_hint(os.path.dirname(path))} Or build the set again, with --overwrite"
+    )
+
+
+def masked_crc(data: bytes) -> int:
+    """The masked CRC32C of TFRecord files."""
+    crc = google_crc32c.value(data)
+    return ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
+
+
+def _uint32(data: Any, at: int) -> int:
+    return int(struct.unpack_from("<I", data, at)[0])
+
+
+def check_records(
+    data: bytes, starts: np.ndarray, ends: np.ndarray, *, keep: bool = True
+) -> tuple[list[bytes], np.ndarray, np.ndarray]:
+    """Cuts records out of bytes read from a shard, and checks both CRCs of each.
+
+    Args:
+      data: bytes of the shard.
+      starts, ends: int64 [n], where each record, framing included, begins and ends in `data`.
+      keep: without it the payloads are only checked.
+
+    Returns:
+      (payloads [n], or none of them without `keep`, bool [n] the header is that of such a payload,
+      bool [n] the payload matches its CRC).
+    """
+    lengths, which = np.unique(ends - starts - FRAME_BYTES, return_inverse=True)
+    is_even = len(lengths) == 1 and np.array_equal(starts[1:], ends[:-1])
+    if is_even:  # cut in C: records of 143 bytes are checked in 0.16 instead of 0.35 us each
+        frame = f"{HEADER_BYTES}x{lengths[0]}s{FOOTER_BYTES}x"
+        rows = struct.iter_unpack(frame, memoryview(data)[starts[0] : ends[-1]])
+        cut: Iterable[bytes] = itertools.chain.from_iterable(rows)
+    else:
+        firsts, lasts = (starts + HEADER_BYTES).tolist(), (ends - FOOTER_BYTES).tolist()
+        cut = map(data.__getitem__, map(slice, firsts, lasts))
+    payloads = list(cut) if keep else []
+    crcs = np.fromiter(map(google_crc32c.value, payloads if keep else cut), np.uint32, len(starts))
+    bytes_of = np.frombuffer(data, np.uint8)
+    headers = bytes_of[starts[:, None] + np.arange(HEADER_BYTES)].view("<u4")
+    footers = bytes_of[ends[:, None] - FOOTER_BYTES + np.arange(FOOTER_BYTES)].view("<u4")
+    # Many records have the same length, and so the same header.
+    expected = np.frombuffer(b"".join(map(_header, lengths.tolist())), "<u4").reshape(-1, 3)[which]
+    same = [headers[:, i] == expected[:, i] for i in range(3)]  # 3 columns: faster than `all`
+    return payloads, same[0] & same[1] & same[2], _mask(crcs) == footers[:, 0]
+
+
+def _header(length: int) -> bytes:
+    """The 12 bytes in front of `length` bytes of payload."""
+    first = length.to_bytes(8, "little")
+    return first + masked_crc(first).to_bytes(4, "little")
+
+
+def _mask(crc: np.ndarray) -> np.ndarray:
+    """`masked_crc` of CRC32C uint32 [n]."""
+    return (crc >> np.uint32(15) | crc << np.uint32(17)) + np.uint32(0xA282EAD8)

@@ -1,0 +1,36 @@
+"""Where data and run folders may lie: on a file system of this machine, or mounted to it."""
+
+from __future__ import annotations
+
+import os
+import re
+
+_SCHEME = re.compile(r"([a-z][a-z0-9+.-]+):/", re.IGNORECASE)
+# Commands that copy, and that mount, by the scheme of an address.
+_COMMANDS = {
+    "gs": ("gcloud storage cp -r {} DIR", "gcsfuse BUCKET DIR"),
+    "s3": ("aws s3 cp --recursive {} DIR", "mount-s3 BUCKET DIR"),
+}
+
+
+def check_local(path: str | os.PathLike[str] | None, flag: str) -> None:
+    """Refuses an address of an object store.
+
+    Args:
+      path: of a file or folder; None passes.
+      flag: what received it, such as `--data-dir`.
+
+    Raises:
+      ValueError: it has a scheme, such as `gs://`; says why, and how to copy or mount it.
+    """
+    match = _SCHEME.match(os.fspath(path)) if path is not None else None
+    if match is None or path is None:
+        return
+    received = re.sub(r":/+", "://", os.fspath(path), count=1)  # `Path` makes one slash of two
+    copy, mount = _COMMANDS.get(match[1].lower(), ("", ""))
+    how = f": {copy.format(received)}, or {mount}" if copy else ""
+    raise ValueError(
+        f"place: {flag} expected a folder of a local or mounted file system, received "
+        f"{received}. Records are read one by one at their offsets, and files are renamed and "
+        f"locked, which an object store cannot do. Copy or mount it first{how}; then name DIR"
+    )

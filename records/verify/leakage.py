@@ -1,0 +1,229 @@
+"""Examples that stand in more than one split: what makes a test score say too much.
+
+Exact copies have equal inputs: pictures pixel by pixel, whatever their files; texts word by word,
+case and spaces aside; rows of tables number by number. Near copies are pictures whose thumbnails
+correlate (`records.decoding.pixels`), texts whose word counts have a cosine of at least
+NEAR_TEXT_COSINE, and rows whose standardised values differ by NEAR_ROW_DISTANCE at most (Euclidean,
+per feature).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from records.damage.content import read_feature
+from records.damage.scan import ShardScan
+from records.decoding.decode import parse_spec
+from records.decoding.pixels import NEAR_COPY_CORRELATION, read_facts
+from records.loading.load import ordered_map
+from records.sets.schema import IMAGE, TABULAR, TEXT, Schema
+from records.shards.framing import HEADER_BYTES
+
+NEAR_TEXT_COSINE, NEAR_ROW_DISTANCE = 0.95, 0.01
+_LAST = ("test", "validation", "train")
+_SHOWN = 20  # pairs of each kind
+_BLOCK = 512  # rows that are compared with all others at once
+_UNIT = 256
+
+
+@dataclasses.dataclass(frozen=True)
+class SplitInputs:
+    """What is compared of one split's usable records.
+
+    Attributes:
+      names: id, or shard and number, of each record.
+      labels: int64 [n].
+      exact: object [n], equal for exact copies.
+      vectors: [n, D], what near copies are found by; sparse for texts.
+    """
+
+    names: list[str]
+    labels: np.ndarray
+    exact: np.ndarray
+    vectors: Any
+
+
+@dataclasses.dataclass(frozen=True)
+class Leak:
+    """Records of one split that have copies in another.
+
+    Attributes:
+      split, other: their names; records of `split` are counted.
+      exact, near: (record of `split`, one of `other`) for each record of `split` that has an exact
+        copy, or else a near one.
+    """
+
+    split: str
+    other: str
+    exact: list[tuple[int, int]]
+    near: list[tuple[int, int]]
+
+
+def find_leakage(
+    schema: Schema, scans: dict[str, list[ShardScan]]
+) -> tuple[dict[str, SplitInputs], list[Leak]]:
+    """Compares every two splits.
+
+    Args:
+      schema: of the set.
+      scans: of every shard, by split; damaged records are left out.
+    """
+    inputs = {split: _read_inputs(schema, found) for split, found in scans.items()}
+    # A test split's copies are looked for in the others, not the other way round.
+    ordered = [s for s in inputs if s not in _LAST] + [s for s in _LAST if s in inputs]
+    leaks = []
+    for split, other in itertools.combinations(ordered, 2):
+        a, b = inputs[split], inputs[other]
+        first = {key: i for i, key in reversed(list(enumerate(b.exact)))}
+        exact = [(i, first[key]) for i, key in enumerate(a.exact) if key in first]
+        known = {i for i, _ in exact}
+        alike = _near(schema.modality, a.vectors, b.vectors)
+        near = [pair for pair in alike if pair[0] not in known]
+        leaks.append(Leak(split, other, exact, near))
+    return inputs, leaks
+
+
+def print_leakage(schema: Schema, scans: dict[str, list[ShardScan]]) -> None:
+    """Prints the counts of exact and near copies, and the first pairs of each."""
+    inputs, leaks = find_leakage(schema, scans)
+    for leak in leaks:
+        a, b = inputs[leak.split], inputs[leak.other]
+        for kind, pairs in (("exact", leak.exact), ("near", leak.near)):
+            differ = sum(a.labels[i] != b.labels[j] for i, j in pairs)
+            print(
+                f"  {len(pairs):,} of {len(a.names):,} {leak.split} records have {kind} copies in "
+                f"{leak.other}" + (f", {differ:,} of them under another class" if differ else "")
+            )
+            for i, j in pairs[:_SHOWN]:
+                print(f"    {a.names[i]} = {b.names[j]}")
+            if len(pairs) > _SHOWN:
+                print(f"    and {len(pairs) - _SHOWN:,} more")
+    _print_union(inputs, leaks)
+
+
+def _print_union(inputs: dict[str, SplitInputs], leaks: list[Leak]) -> None:
+    """How many records of a split have a copy in any of the splits behind it."""
+    for split in dict.fromkeys(leak.split for leak in leaks):
+        own = [leak for leak in leaks if leak.split == split]
+        exact = {i for leak in own for i, _ in leak.exact}
+        near = {i for leak in own for i, _ in leak.near} - exact
+        others = " or ".join(leak.other for leak in own)
+        print(
+            f"  {split}: {len(exact):,} of {len(inputs[split].names):,} records have an exact copy "
+            f"in {others}, {len(near):,} more a near one"
+        )
+
+
+def _read_inputs(schema: Schema, scans: list[ShardScan]) -> SplitInputs:
+    names: list[str] = []
+    parts: list[tuple[np.ndarray, list[Any], Any]] = []
+    spec = parse_spec(schema)
+
+    def describe(payloads: list[bytes]) -> tuple[np.ndarray, list[Any], Any]:
+        row = tf.io.parse_example(tf.constant(payloads, tf.string), spec)
+        return row[schema.label_name].numpy(), *_describe(schema, row[schema.input_name])
+
+    def units() -> Iterator[list[bytes]]:
+        for scan in scans:
+            for numbers, payloads in _payloads(scan):
+                for number, payload in zip(numbers, payloads, strict=True):
+                    own = read_feature(payload, schema.id_name) if schema.id_name else []
+                    names.append(_text(own[0]) if own else f"{scan.path} record {number}")
+                yield payloads
+
+    parts = list(ordered_map(describe, units()))
+    if not parts:
+        return SplitInputs([], np.zeros(0, np.int64), np.zeros(0, object), np.zeros((0, 1)))
+    exact = np.empty(len(names), object)
+    exact[:] = list(itertools.chain.from_iterable(keys for _, keys, _ in parts))
+    vectors = [v for _, _, v in parts]
+    if schema.modality in (IMAGE, TABULAR):
+        joined: Any = np.concatenate(vectors)
+    else:
+        import scipy.sparse
+
+        joined = scipy.sparse.vstack(vectors).tocsr()
+    return SplitInputs(names, np.concatenate([labels for labels, _, _ in parts]), exact, joined)
+
+
+def _payloads(scan: ShardScan) -> Iterator[tuple[np.ndarray, list[bytes]]]:
+    """(numbers in the shard, payloads) of its usable records, some at a time."""
+    usable = np.flatnonzero(scan.usable)
+    if not len(usable):
+        return
+    with open(scan.path, "rb") as file:
+        for at in range(0, len(usable), _UNIT):
+            payloads = []
+            numbers = usable[at : at + _UNIT]
+            for number in numbers:
+                file.seek(int(scan.layout.offset[number]) + HEADER_BYTES)
+                payloads.append(file.read(int(scan.layout.length[number])))
+            yield numbers, payloads
+
+
+def _describe(schema: Schema, inputs: Any) -> tuple[list[Any], Any]:
+    """(keys equal for exact copies [n], vectors [n, D])."""
+    if schema.modality == IMAGE:
+        facts = [read_facts(picture, "picture") for picture in inputs.numpy()]
+        thumbnails = np.stack([f.thumbnail for f in facts])
+        return [f.pixel_hash for f in facts], thumbnails
+    if schema.modality == TABULAR:
+        rows = inputs.numpy().astype(np.float64)
+        return [row.tobytes() for row in rows], rows
+    from sklearn.feature_extraction.text import HashingVectorizer
+
+    if schema.modality == TEXT:
+        texts = [str(text, "utf-8", "replace").lower().split() for text in inputs.numpy()]
+    else:
+        texts = [[str(i) for i in ids.numpy()] for ids in inputs]
+    hashing = HashingVectorizer(
+        n_features=2**18, analyzer=lambda words: words, alternate_sign=False
+    )
+    return [tuple(words) for words in texts], hashing.transform(texts)
+
+
+def _near(modality: str, a: Any, b: Any) -> Iterator[tuple[int, int]]:
+    """(row of `a`, the most alike row of `b`) for each row of `a` that has a near copy there."""
+    if not a.shape[0] or not b.shape[0]:
+        return
+    a, b, least = _comparable(modality, a, b)
+    for at in range(0, a.shape[0], _BLOCK):
+        likeness = a[at : at + _BLOCK] @ b.T
+        dense = likeness.toarray() if hasattr(likeness, "toarray") else likeness
+        best = dense.argmax(1)
+        for row in np.flatnonzero(dense[np.arange(len(best)), best] >= least):
+            yield at + int(row), int(best[row])
+
+
+def _comparable(modality: str, a: Any, b: Any) -> tuple[Any, Any, float]:
+    """Both as vectors whose inner product says how alike they are, and the least of near copies."""
+    if modality == IMAGE:
+        return _standardised(a), _standardised(b), NEAR_COPY_CORRELATION
+    if modality != TABULAR:
+        return a, b, NEAR_TEXT_COSINE  # the vectors have length 1 already
+    both = np.concatenate([a, b])
+    deviation = np.where(both.std(0) > 0, both.std(0), 1)
+    a, b = (a - both.mean(0)) / deviation, (b - both.mean(0)) / deviation
+    # -|x - y|^2 = 2xy - |x|^2 - |y|^2, as one product.
+    one = np.ones((len(a), 1)), np.ones((len(b), 1))
+    left = np.hstack([2 * a, -(a**2).sum(1, keepdims=True), one[0]])
+    right = np.hstack([b, one[1], -(b**2).sum(1, keepdims=True)])
+    return left, right, -(NEAR_ROW_DISTANCE**2) * a.shape[1]
+
+
+def _standardised(thumbnails: np.ndarray) -> np.ndarray:
+    """Thumbnails uint8 [n, 32, 32] as float64 [n, 1024] of mean 0 and length 1."""
+    flat = thumbnails.reshape(len(thumbnails), -1).astype(np.float64)
+    flat -= flat.mean(1, keepdims=True)
+    length = np.sqrt((flat**2).sum(1, keepdims=True))
+    return np.divide(flat, length, out=np.zeros_like(flat), where=length > 0)
+
+
+def _text(value: Any) -> str:
+    return str(value, "utf-8", "replace") if isinstance(value, bytes) else str(value)

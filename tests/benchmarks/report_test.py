@@ -1,0 +1,307 @@
+"""The page and the README's tables: everything is in them, and the README shows what they make."""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import re
+from collections.abc import Sequence
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from benchmarks import report
+from benchmarks.measuring.result_file import Result, read_result, write_json
+from benchmarks.measuring.timing import FIRST_BATCH, OURS, PAIRED, Comparison, Sample
+from benchmarks.reports import markdown, plots
+from benchmarks.reports.table import format_number
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+README = REPOSITORY / "README.md"
+_PNG = b"\x89PNG\r\n"
+
+
+def _one(
+    suite: str, question: str, quantity: str = "examples/s", goal: float | None = None, **more: Any
+) -> Comparison:
+    """Ours takes 1 s for 1000 examples; every other system as many seconds as `more` says."""
+    details = more.pop("details", {})
+    noise = 1 + 0.01 * np.arange(5)
+    seconds = {OURS: 1.0} | (more or {"tfds": 2.0})
+    samples = {
+        name: [Sample(1000, float(s * n), float(s * n)) for n in noise]
+        for name, s in seconds.items()
+    }
+    return Comparison(
+        suite, "set/kaggle/1.0.0", question, samples, quantity, details=details, goal=goal
+    )
+
+
+def _result(comparisons: Sequence[Comparison], **more: Any) -> Result:
+    environment = {
+        "utc": "2026-01-02T03:04:05+00:00",
+        "processor": "A <processor>",
+        "processors": 2,
+        "memory_bytes": 2**33,
+        "gpus": [],
+        "system": "Linux",
+        "python": "3.11",
+        "versions": {"tensorflow": "2.21.0", "commit": "abc1234"},
+        "load_average": [0.1, 0.2, 0.3],
+        "busy": "",
+    }
+    content = {
+        "format": 2,
+        "environment": environment,
+        "effort": {"repetitions": 5, "seconds": 1.0},
+        "comparisons": [c.to_dict() for c in comparisons],
+    }
+    return Result(Path("run.json"), list(comparisons), content | more)
+
+
+def _accelerator(step_ms: float, cache: str) -> Comparison:
+    details = {"accelerator": "H100", "step_ms": step_ms, "au": step_ms / 100, "cache": cache}
+    more: dict[str, Any] = {"accelerator alone": step_ms / 100}
+    return _one("accelerators", f"{cache}, {step_ms:g} ms", details=details, **more)
+
+
+def _grown(power: int, ending: str = "", quantity: str = "examples/s") -> Comparison:
+    sizes = {"ours": 10**power, "other": 10**4}
+    details = {key: {"examples": size, "peak_bytes": [size]} for key, size in sizes.items()}
+    more: dict[str, Any] = {"10^4": 0.5}
+    return _one("growth", f"rows, 10^{power}{ending}", quantity, details=details, **more)
+
+
+def _everything() -> list[Comparison]:
+    return [
+        _one("input", "cold", fit=3.0, tfds=2.5),
+        _one("input", "first batch", FIRST_BATCH, tfds=0.5),
+        _one("peers", "cold: DALI", goal=1.5, other=1.25),
+        _one("peers", "cold: limit: copy", other=0.8),
+        _one("step", "real input", PAIRED, goal=1.02, **{"constant batch": 0.99}),
+        *(_accelerator(ms, cache) for ms in (20.0, 50.0) for cache in ("cold", "warm")),
+        *(_grown(n) for n in (3, 5)),
+        _grown(3, ": start", FIRST_BATCH),
+    ]
+
+
+class _Page(HTMLParser):
+    """Collects text, the sources of what is loaded, and open tags."""
+
+    def __init__(self, page: str):
+        super().__init__()
+        self.sources: list[str] = []
+        self.tags: set[str] = set()
+        self.text = ""
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.add(tag)
+        self.sources += [value or "" for name, value in attrs if name in ("src", "href")]
+
+    def handle_data(self, data: str) -> None:
+        self.text += f" {data}"
+
+
+def _images(page: str) -> list[bytes]:
+    return [base64.b64decode(s.partition(",")[2]) for s in _Page(page).sources]
+
+
+def test_the_page_holds_everything_and_loads_nothing() -> None:
+    found = _everything()
+    skipped = [{"part": "peers", "dataset": "set", "what": "grain: not installed"}] * 2
+    failure = {"part": "target", "dataset": "set", "error": "ValueError: <script>alert()</script>"}
+    parts = [{"part": "peers", "seconds": 10.2}, {"part": "peers", "seconds": 20.4}]
+    more: dict[str, Any] = {"skipped": skipped, "failures": [failure], "parts": parts}
+    text = report.format_page(_result(found, complete=False, **more))
+    page = _Page(text)
+    assert not page.tags & {"script", "link", "iframe"} and "@import" not in text
+    assert all(source.startswith("data:image/png;base64,") for source in page.sources)
+    # First batches, utilisation, growth; ratios of input, peers and step.
+    assert len(page.sources) == 3 + 3
+    assert all(image.startswith(_PNG) for image in _images(text))
+    for one in found:
+        for name in one.samples:
+            assert format_number(one.median(name)) in page.text
+        assert f"{one.ratio:.2f}" in page.text and one.question in page.text
+    for expected in (
+        "A <processor>",
+        "abc1234",
+        "peers 31 s",
+        "goal 1.5: MISSED",
+        "goal at most 1.02: met",
+        "tfds is faster (2.00 x)",
+        "80.0% of limit: copy",
+        "ValueError: <script>alert()</script>",
+        "did not come to its end",
+    ):
+        assert expected in page.text
+    assert page.text.count("grain: not installed") == 1
+
+
+@pytest.mark.parametrize("suite", ["input", "step", "accelerators", "growth", ""])
+def test_absent_suites_leave_a_page(suite: str) -> None:
+    found = [c for c in _everything() if c.suite == suite]
+    text = report.format_page(_result(found))
+    shown = {image[:6] for image in _images(text)}
+    assert shown <= {_PNG} and bool(shown) == bool(suite)
+
+
+def test_plots_have_nothing_to_show_elsewhere() -> None:
+    rows = [_one("input", "cold")]
+    assert plots.ratios(rows) and plots.ratios([]) is None
+    for plot in (plots.first_batches, plots.utilisation, plots.growth):
+        assert plot(rows) is None
+
+
+def _catch(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """What would be painted, instead of a picture of it."""
+    drawn: list[Any] = []
+
+    def catch(width: float, height: float, paint: Any) -> bytes:
+        drawn.append(paint)
+        return b""
+
+    monkeypatch.setattr(plots, "draw", catch)
+    return drawn
+
+
+def test_a_plot_shows_ratio_spread_and_goal(monkeypatch: pytest.MonkeyPatch) -> None:
+    from matplotlib.figure import Figure
+
+    drawn = _catch(monkeypatch)
+    pairs = _one("step", "real input", PAIRED, goal=1.25, **{"constant batch": 0.9})
+    plots.ratios([_one("input", "cold", goal=1.5, tfds=0.5), pairs])
+    figure: Any = Figure()
+    drawn[0](figure)
+    (axis,) = figure.axes
+    assert axis.get_xscale() == "log"
+    marks = [line for line in axis.lines if len(line.get_xdata()) == 1]
+    points = [
+        (line.get_marker(), round(float(line.get_xdata()[0]), 3), line.get_color())
+        for line in marks
+    ]
+    assert points == [
+        ("o", 0.5, "tab:red"),
+        ("|", 1.5, "black"),
+        ("o", 0.9, "tab:gray"),
+        ("|", 0.8, "black"),  # at most 1.25 of the time
+    ]
+    assert axis.lines[0].get_xdata() == [1, 1], "no line at 1"
+
+
+def test_growth_is_drawn_as_time_per_example(monkeypatch: pytest.MonkeyPatch) -> None:
+    from matplotlib.figure import Figure
+
+    drawn = _catch(monkeypatch)
+    plots.growth(_everything())
+    figure: Any = Figure()
+    drawn[0](figure)
+    rows, memory, first = figure.axes
+    (line,) = rows.lines  # one for all sizes, the one that the others are compared with included
+    assert list(line.get_xdata()) == [10**3, 10**4, 10**5]
+    np.testing.assert_allclose(line.get_ydata(), 1e3 * 1.02 * np.array([1, 0.5, 1]))
+    np.testing.assert_allclose(memory.lines[0].get_ydata(), np.array([10**3, 10**4, 10**5]) / 2**20)
+    np.testing.assert_allclose(first.lines[0].get_ydata(), [1020, 510])
+
+
+def test_markdown_has_one_row_per_question_or_library() -> None:
+    text = markdown.format_section(_result(_everything()), "x/run.json")
+    lines = text.splitlines()
+    assert lines[0] == "<!-- benchmarks: x/run.json -->" and lines[-1] == "<!-- end -->"
+    rows = [line for line in lines if line.startswith("| set | ") and "question" not in line]
+    table = dict.fromkeys(lines)
+    assert "| set | cold | 980 | tfds: 392 | 2.50 |" in table
+    assert "| set | first batch | 1,020 ms | tfds: 510 ms | **0.50** |" in table
+    # Of libraries each has a row, each question a column.
+    libraries = ["|  | set, cold |", "|---|---|", "| ours, examples/s | 980 |", "| DALI | 1.25 |"]
+    start = lines.index(libraries[0])
+    assert lines[start : start + 5] == [*libraries, "| limit: copy | 80% |"]
+    assert "Goals missed: set, cold: DALI ≥ 1.5." in table
+    assert "| set | real input | 980 | 99.0% (constant batch) | time ≤ 1.02: met |" in table
+    assert len(rows) == len(_everything()) - 2  # DALI and its limit stand there
+    assert "**Input**: ours faster in 1 of 2 comparisons" in table
+    assert "did not come to its end" not in text
+    broken = _result(_everything(), complete=False)
+    found = " ".join(markdown.format_section(broken, "x/run.json").split())
+    assert "The run did not come to its end: later parts are missing." in found
+
+
+def test_long_tables_are_folded() -> None:
+    many = [_one("input", f"question {i}") for i in range(13)]
+    lines = markdown.format_section(_result(many), "f").splitlines()
+    (summary,) = [line for line in lines if line.startswith("<details>")]
+    assert "ours faster in 13 of 13 comparisons" in summary and "</details>" in lines
+
+
+def test_the_readme_is_rewritten_between_its_markers(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    readme, file = tmp_path / "README.md", tmp_path / "results" / "run.json"
+    file.parent.mkdir()
+    write_json(file, _result(_everything()).content)
+    command = [str(file), "--update", str(readme)]
+    readme.write_text("# Title\n")
+    assert report.main(command) == 1
+    assert "expected one section between `<!-- benchmarks: FILE -->`" in capsys.readouterr().err
+    assert readme.read_text() == "# Title\n"
+    readme.write_text("# Title\n<!-- benchmarks: old.json -->\nstale\n<!-- end -->\nThe end: \\1\n")
+    assert report.main(command) == 0
+    text = readme.read_text()
+    assert text.startswith("# Title\n<!-- benchmarks: results/run.json -->\n")
+    assert text.endswith("<!-- end -->\nThe end: \\1\n") and "stale" not in text
+    assert report.main(command) == 0 and readme.read_text() == text, "not the same again"
+    assert sorted(f.name for f in tmp_path.iterdir()) == ["README.md", "results"]
+    readme.write_text(text + text)
+    assert report.main(command) == 1, "two sections"
+
+
+def test_the_command_writes_a_page_or_says_why_not(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "run.json"
+    write_json(file, _result(_everything()).content)
+    assert report.main([str(file)]) == 0
+    assert (tmp_path / "run.html").read_text().startswith("<!doctype html>")
+    assert report.main([str(file), "--output", str(tmp_path / "other.html")]) == 0
+    assert (tmp_path / "other.html").exists()
+    capsys.readouterr()
+    assert report.main([str(file), "--markdown"]) == 0
+    assert capsys.readouterr().out.rstrip().endswith("<!-- end -->")
+    assert report.main([str(tmp_path / "missing.json")]) == 1
+    assert "missing.json cannot be read" in capsys.readouterr().err
+
+
+def test_the_readme_shows_what_the_command_makes() -> None:
+    """Mend it with `python -m benchmarks.report FILE --update README.md`."""
+    text = README.read_text(encoding="utf-8")
+    if "<!-- benchmarks:" not in text:
+        return  # nothing is claimed
+    name = markdown.read_marker(text)
+    result = read_result(REPOSITORY / name)
+    section = markdown.format_section(result, name)
+    assert markdown.replace_section(text, section) == text
+
+
+def test_committed_results_can_be_read() -> None:
+    files = sorted((REPOSITORY / "benchmarks" / "results").glob("20*.json"))
+    assert files
+    for file in files:
+        result = read_result(file)
+        assert result.comparisons
+        assert result.complete, f"{file.name}: not a whole run"
+        for one, stored in zip(result.comparisons, result.content["comparisons"], strict=True):
+            assert one.ratio == pytest.approx(stored["ratio"])
+            assert one.reference == stored["reference"]
+        assert re.search(r"<img alt=\"[^\"]+: ratios", report.format_page(result)), file.name
+
+
+def test_a_noisy_answer_is_marked() -> None:
+    calm = _one("input", "cold")
+    wild = {n: [*s[:-1], Sample(1000, 9.0)] for n, s in calm.samples.items()}
+    noisy = dataclasses.replace(calm, samples=wild)
+    assert "2.00 ~ |" in markdown.format_section(_result([noisy]), "f")
+    assert "noisy" in _Page(report.format_page(_result([noisy]))).text

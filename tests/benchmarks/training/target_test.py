@@ -1,0 +1,164 @@
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from benchmarks.measuring import work as work_module
+from benchmarks.measuring.child import ChildError
+from benchmarks.measuring.timing import DURATION, OURS
+from benchmarks.peers import keras_target
+from benchmarks.training import target
+from benchmarks.training.target import Epoch, Goal, Race, run_until
+from records.sets.schema import read_schema
+from train.assembly.setup import build_training, open_examples
+from train.devices.strategy import make_cluster
+from train.settings.config import TrainConfig
+from train.settings.resolve import resolve
+
+_SMALL = {"model": "mlp_small", "cpu_devices": None}
+
+
+def _open(data_dir: Path, name: str) -> work_module.Work:
+    return work_module.open_work(work_module.choose_set(f"{name}/synthetic", str(data_dir)))
+
+
+def _lines(accuracies: list[float]) -> Iterator[str]:
+    """What a run prints: a start that takes its time, then an epoch every 10 ms."""
+    time.sleep(0.05)
+    yield "ready\n"
+    yield "mlp on some set (validation: none yet)\n"
+    for number, accuracy in enumerate(accuracies, 1):
+        time.sleep(0.01)
+        yield (
+            f"epoch {number:3d}/9  loss 0.1234  accuracy 0.9999  validation: loss 0.2345  "
+            f"accuracy {accuracy:.4f}  F1 0.9999\n"
+        )
+
+
+def test_a_harder_target_takes_no_less() -> None:
+    accuracies = [0.2, 0.5, 0.4, 0.7, 0.9]
+    wanted = (0.1, 0.2, 0.45, 0.5, 0.6, 0.9)
+    found = [run_until(_lines(accuracies), value, 5) for value in wanted]
+    assert [len(epochs) for epochs in found] == [1, 1, 2, 2, 4, 5]
+    for value, epochs in zip(wanted, found, strict=True):
+        assert epochs[-1].accuracy >= value > max([e.accuracy for e in epochs[:-1]], default=0)
+        seconds = [e.seconds for e in epochs]
+        assert seconds == sorted(seconds)
+        assert 0.01 * len(epochs) <= seconds[-1] < 0.01 * len(epochs) + 0.04, "the start counts not"
+
+
+def test_a_run_that_ends_too_early_is_no_result() -> None:
+    assert len(run_until(_lines([0.1, 0.2]), 0.9, most_epochs=2)) == 2
+    with pytest.raises(ChildError, match="received its end after 2"):
+        run_until(_lines([0.1, 0.2]), 0.9, most_epochs=3)
+
+
+def test_who_does_not_arrive_is_named() -> None:
+    goal = Goal(0.9, _SMALL, epochs=2)
+    fast = Race(0, (Epoch(1.0, 0.9),), goal.accuracy)
+    late = Race(1, (Epoch(1.0, 0.1), Epoch(2.0, 0.8999)), goal.accuracy)
+    assert fast.reached and not late.reached and late.seconds == 2.0
+    note = target.describe({OURS: [fast, fast], "report": [fast, late]}, goal)
+    assert "epochs: ours 1, 1; report 1, 2" in note
+    assert "report DID NOT REACH IT in 2 epochs with seed 1" in note
+    assert "NOT REACH" not in target.describe({OURS: [fast], "report": [fast]}, goal)
+
+
+def test_sets_without_a_goal_and_quick_runs(synthetic_data_dir: Path, monkeypatch: Any) -> None:
+    started: list[tuple[str, int]] = []
+
+    def measure(work: Any, goal: Goal, seeds: int, progress: Any) -> str:
+        started.append((goal.settings["model"], seeds))
+        return "measured"
+
+    monkeypatch.setattr(target, "measure_goal", measure)
+    table, pictures = (_open(synthetic_data_dir, n) for n in ("fetal_health", "brain_tumor_mri"))
+    for work in (table, pictures):
+        for effort in (work_module.QUICK, work_module.FULL):
+            target.measure_target(work, effort, print)
+    assert started == [("mlp", 3), ("efficientnet_lite0", 2)]
+    monkeypatch.setattr(target, "GOALS", {})
+    assert target.measure_target(table, work_module.FULL, print) == []
+
+
+def test_all_systems_on_their_way_to_a_target(synthetic_data_dir: Path) -> None:
+    """One that none can reach shows every epoch; ours then stops where it reaches another one."""
+    work = _open(synthetic_data_dir, "fetal_health")
+    goal = Goal(1.1, _SMALL, epochs=3)
+    found = target.measure_goal(work, goal, 1, lambda text: None)
+    assert found.quantity == DURATION and set(found.samples) == {OURS, "fit", "report"}
+    assert found.details["reached"] == {name: [False] for name in found.samples}
+    assert found.note.count("DID NOT REACH IT in 3 epochs with seed 0") == 3
+    for name, (sample,) in found.samples.items():
+        assert sample.examples == 3 * work.num_examples
+        assert sample.seconds > found.details["first_epoch_seconds"][name][0] > 0
+        (accuracies,) = found.details["accuracies"][name]
+        assert len(accuracies) == 3 and max(accuracies) > 0.6, "the majority class has 0.78 of it"
+    (accuracies,) = found.details["accuracies"][OURS]
+    easier = dataclasses.replace(goal, accuracy=max(accuracies))
+    race = target._race(work, easier, OURS, 0)
+    assert race.reached
+    assert [e.accuracy for e in race.epochs] == accuracies[: np.argmax(accuracies) + 1]
+
+
+@pytest.mark.parametrize("name", ["fetal_health", "brain_tumor_mri"])
+def test_fit_begins_with_the_same_model_and_examples(name: str, synthetic_data_dir: Path) -> None:
+    directory = _open(synthetic_data_dir, name).schema.directory
+    settings: dict[str, Any] = {"model": "mlp"}
+    if name == "brain_tumor_mri":
+        settings = {"model": "efficientnet_lite0", "image_size": 32}
+    config = TrainConfig(dataset=directory, schedule="constant", epochs=1, seed=3, **settings)
+    parts = keras_target._open(config)
+    schema, cluster = read_schema(directory), make_cluster("one_device")
+    config = resolve(config, schema)
+    data, level, examples = open_examples(config, schema, cluster)
+    for role, (inputs, labels) in (("train", parts.train), ("validation", parts.validation)):
+        source = examples[role]
+        np.testing.assert_array_equal(inputs, np.asarray(source.inputs)[source.numbers])
+        np.testing.assert_array_equal(labels, source.subset_labels)
+    hardware = {"precision": "float32", "xla": False}
+    ours = build_training(config, hardware, data, level, examples, cluster).model
+    for a, b in zip(ours.get_weights(), parts.model.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+    trained = [len(model.trainable_weights) for model in (ours, parts.model)]
+    assert trained[0] == trained[1]
+
+
+def test_both_fits_train_the_head_alone_and_tell(
+    synthetic_data_dir: Path, monkeypatch: Any
+) -> None:
+    directory = _open(synthetic_data_dir, "brain_tumor_mri").schema.directory
+    config = TrainConfig(
+        dataset=directory, model="efficientnet_lite0", image_size=32, epochs=2, schedule="constant"
+    )
+    opened: list[Any] = []
+    original = keras_target._open
+
+    def open_and_keep(config: TrainConfig) -> Any:
+        opened.append(original(config))
+        return opened[-1]
+
+    monkeypatch.setattr(keras_target, "_open", open_and_keep)
+    told: dict[str, list[float]] = {}
+    for train in (keras_target.train_cached, keras_target.train_arrays):
+        told[train.__name__] = []
+        train(config, told[train.__name__].append)
+    untrained = original(config).model
+    for parts in opened:
+        for stage in ("backbone", "head"):
+            pairs = zip(
+                untrained.get_layer(stage).get_weights(),
+                parts.model.get_layer(stage).get_weights(),
+                strict=True,
+            )
+            assert all(np.array_equal(a, b) for a, b in pairs) == (stage == "backbone")
+    for accuracies in told.values():
+        assert len(accuracies) == 2 and all(0 <= a <= 1 for a in accuracies)
+    assert list(itertools.chain(*told.values())), "nothing was told"

@@ -1,0 +1,63 @@
+"""Addresses of object stores are refused wherever data and run folders enter."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from builders.fetal_health import fetal_health_dataset_builder as fetal_health
+from records.describe import __main__ as describe
+from records.diagnose import __main__ as diagnose
+from records.service import __main__ as service
+from records.system.places import check_local
+from records.verify import __main__ as verify
+from tests.support.faults import record_fault
+from train import evaluate, predict
+from train import run as train
+
+GS, S3 = "gs://bucket/data", "s3://bucket/data"
+COMMANDS: dict[str, tuple[Callable[[list[str]], int], list[str]]] = {
+    "train.run --data-dir": (train.main, [f"--data-dir={GS}"]),
+    "train.run --manual-dir": (train.main, [f"--manual-dir={S3}", "--dataset=fetal_health/kaggle"]),
+    "train.run --run-dir": (train.main, [f"--run-dir={GS}"]),
+    "train.evaluate": (evaluate.main, [f"{S3}"]),
+    "train.predict": (predict.main, [GS, "x.csv"]),
+    "records.describe": (describe.main, ["fetal_health", f"--data-dir={GS}"]),
+    "records.diagnose": (diagnose.main, ["--dataset=fetal_health", f"--data-dir={S3}"]),
+    "records.verify": (verify.main, [GS]),
+    "records.service": (service.main, ["local", "--workers=1", "--expose", f"--data-dir={GS}"]),
+}
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_object_stores_are_refused(name: str, synthetic_data_dir: Path, capsys: Any) -> None:
+    main, arguments = COMMANDS[name]
+    if name == "train.run --run-dir":
+        arguments = [*arguments, f"--data-dir={synthetic_data_dir}"]
+    assert main(arguments) == 1
+    message = capsys.readouterr().err
+    assert message.startswith("error: place: ") and "//bucket/data" in message
+    assert ("gcsfuse" in message) == ("gs://" in message) != ("mount-s3" in message)
+    record_fault(f"{name} in an object store", message, "refused before anything is done")
+
+
+def test_builders_refuse_them(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="--data_dir expected a folder of a local or mounted"):
+        fetal_health.Builder(data_dir=GS, config="kaggle")
+
+
+def test_local_places_pass() -> None:
+    for path in (None, "data", "/mnt/gs", Path("a/b"), "fetal_health/kaggle", "C:/data", "~/x"):
+        check_local(path, "--data-dir")
+    for path in (GS, Path(GS), "hdfs://name/x", "S3://bucket"):
+        with pytest.raises(ValueError, match="expected a folder of a local or mounted"):
+            check_local(path, "--data-dir")
+
+
+def test_the_environment_is_looked_at(monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    monkeypatch.setenv("TFDS_DATA_DIR", GS)
+    assert train.main([]) == 1
+    assert "$TFDS_DATA_DIR expected" in capsys.readouterr().err

@@ -1,0 +1,80 @@
+"""`python -m train.cross_validate`: ours and scikit-learn's on the same folds."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from sklearn.ensemble import HistGradientBoostingClassifier
+from sklearn.metrics import f1_score
+
+from records.roles import Data, Fold, InputConfig
+from records.sets.schema import find_directory, read_schema
+from train.cross_validate import main
+
+
+def test_table_and_file(synthetic_data_dir: Path, tmp_path: Path, capsys: Any) -> None:
+    """The baseline's figures are those of scikit-learn called by hand."""
+    output = tmp_path / "found.json"
+    arguments = ["--dataset=fetal_health/synthetic", f"--data-dir={synthetic_data_dir}"]
+    arguments += ["--model=mlp_small", "--epochs=2", "--folds=2", "--pool-splits"]
+    arguments += ["--seeds", "0", "5", f"--output={output}", "--strategy=one_device"]
+    assert main(arguments) == 0
+    found = json.loads(output.read_text())
+    systems = found["systems"]
+    assert set(systems) == {"mlp_small", "gradient boosting", "logistic regression"}
+    assert all(len(rows) == 4 for rows in systems.values())
+    schema = read_schema(find_directory("fetal_health/synthetic", str(synthetic_data_dir)))
+    data = Data(schema, InputConfig(), 5, Fold(1, 2, 5, True))
+    train, validation = data.examples("train"), data.examples("validation")
+    assert train.inputs is not None
+    boosting = HistGradientBoostingClassifier(random_state=5)
+    boosting.fit(train.inputs[train.numbers], train.subset_labels)
+    predicted = boosting.predict(train.inputs[validation.numbers])
+    expected = f1_score(validation.subset_labels, predicted, average="weighted")
+    rows = systems["gradient boosting"]
+    (received,) = [r["weighted_f1"] for r in rows if (r["seed"], r["fold"]) == (5, 1)]
+    assert received == pytest.approx(expected)
+    # Record numbers run through train first, then test: each split's own accuracy.
+    numbers, right = validation.numbers, predicted == validation.subset_labels
+    in_train = numbers < schema.split_counts["train"]
+    (counted,) = [r["right"] for r in rows if (r["seed"], r["fold"]) == (5, 1)]
+    assert counted == {
+        "train": [right[in_train].sum(), in_train.sum()],
+        "test": [right[~in_train].sum(), (~in_train).sum()],
+    }
+    printed = capsys.readouterr().out
+    assert "| accuracy on records of train | accuracy on records of test |" in printed
+    for rows_of_one in systems.values():
+        of_test = np.sum([r["right"]["test"] for r in rows_of_one], axis=0)
+        assert f"| {of_test[0] / of_test[1]:.4f} |" in printed
+        assert sum(r["right"]["test"][1] for r in rows_of_one) == 2 * schema.split_counts["test"]
+        for r in rows_of_one:  # together they are the fold's accuracy
+            both = np.sum(list(r["right"].values()), axis=0)
+            assert both[0] / both[1] == pytest.approx(r["accuracy"])
+    mean = np.mean([r["weighted_f1"] for r in rows])
+    assert f"| gradient boosting | {mean:.4f} ±" in printed
+
+
+def test_texts_run_apart(synthetic_data_dir: Path, tmp_path: Path) -> None:
+    output = tmp_path / "found.json"
+    arguments = ["--dataset=song_lyrics/synthetic", f"--data-dir={synthetic_data_dir}"]
+    arguments += ["--model=gru", "--epochs=1", "--folds=2", "--seeds", "0", "--strategy=one_device"]
+    arguments += ["--sequence-length=12", "--units=4", "--embedding-dim=4", f"--output={output}"]
+    # A monitor is the default of texts, and an error where it is asked for without stopping.
+    assert main([*arguments, "--no-baselines", "--early-stopping=0"]) == 0
+    systems = json.loads(output.read_text())["systems"]
+    assert set(systems) == {"gru"}
+    rows = systems["gru"]
+    assert [r["fold"] for r in rows] == [0, 1] and all(0 < r["accuracy"] <= 1 for r in rows)
+    # A second call takes finished folds as they are, the time they took, too.
+    output.unlink()
+    assert main([*arguments, "--no-baselines", "--early-stopping=0"]) == 0
+    assert json.loads(output.read_text())["systems"]["gru"] == rows
+
+
+def test_one_seed_belongs_elsewhere(capsys: Any) -> None:
+    with pytest.raises(SystemExit):
+        main(["--seed=3"])
+    assert "--seeds" in capsys.readouterr().err

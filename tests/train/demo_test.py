@@ -1,0 +1,176 @@
+"""The demo and the GPU check without training: commands, summary, verdicts."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from train import demo, gpu_check
+from train.run import parse_config
+from train.settings import commands
+
+
+def _write_run(folder: Path) -> None:
+    """What the demo reads of a finished run."""
+    folder.mkdir(parents=True)
+    metrics = {"accuracy": 0.9, "weighted_f1": 0.8}
+    found: dict[str, Any] = {"validation": metrics, "test": metrics, "input_share": 0.125}
+    found |= {"seconds": {"setup": 1, "input": 2, "step": 3, "rest": 4}}
+    found |= {"devices": ["/device:CPU:0"], "strategy": "mirrored"}
+    (folder / "metrics.json").write_text(json.dumps(found))
+    (folder / "config.json").write_text("{}")
+    (folder / "history.csv").write_text("epoch,examples_per_s\n1,1\n2,100\n3,300\n4,200\n")
+    for figure in ("curves.png", "confusion_matrix.png"):
+        (folder / figure).write_bytes(b"")
+
+
+def test_summary_holds_metrics_time_and_figures(tmp_path: Path) -> None:
+    for name in commands.SETS:
+        _write_run(tmp_path / name)
+    one: dict[str, Any] = {"dataset": "fetal_health/synthetic/1.0.0", "question": "epoch, warm"}
+    systems = {"ours": {"median": 50.0}, "fit": {"median": 100.0}}
+    one |= {"reference": "fit", "ratio": 0.5, "quantity": "examples/s", "systems": systems}
+    (tmp_path / "benchmarks.json").write_text(json.dumps({"comparisons": [one]}))
+    options = demo.parse_arguments(["--run_dir", str(tmp_path)])
+    text = "\n".join(demo.summary_lines(options))
+    for name, model in commands.SETS.items():
+        assert f"{name}, {model}" in text
+        assert str(tmp_path / name / "curves.png") in text
+        assert str(tmp_path / name / "confusion_matrix.png") in text
+    assert "0.900   0.800" in text and "12.5 %" in text
+    assert "200" in text  # the median of the epochs after the first
+    assert "enerated" in text and f"--logdir {tmp_path}" in text
+    assert "0.50  examples/s, fit" in text
+    (tmp_path / "song_lyrics" / "curves.png").unlink()
+    with pytest.raises(ValueError, match=r"song_lyrics expected curves\.png"):
+        demo.summary_lines(options)
+
+
+def test_demo_replaces_its_own_run_folders_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[list[str]] = []
+    monkeypatch.setattr(demo, "run_command", lambda title, command, log: started.append(command))
+    _write_run(tmp_path / "fetal_health")
+    (tmp_path / "song_lyrics").mkdir()
+    (tmp_path / "song_lyrics" / "mine.txt").write_text("not a run folder")
+    options = demo.parse_arguments(["--run-dir", str(tmp_path)])
+    for name in commands.SETS:
+        demo._train(name, options, tmp_path / "logs")
+    assert not (tmp_path / "fetal_health").exists()
+    assert (tmp_path / "song_lyrics" / "mine.txt").exists()
+    for command in started:
+        config = parse_config(command[3:])
+        assert config.strategy == "mirrored" and "synthetic" in config.dataset
+
+
+def test_failing_command_ends_the_demo_and_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(data_dir: Path, log: Path) -> None:
+        code = "import sys; print('error: no such thing'); sys.exit(3)"
+        commands.run_command("building", [sys.executable, "-c", code], log)
+
+    monkeypatch.setattr(demo, "prepare_synthetic_sets", fail)
+    assert demo.main(["--run-dir", str(tmp_path)]) == 1
+    error = capsys.readouterr().err
+    assert "error: no such thing" in error and "exit code 3 of: " in error
+    assert "build.log" in error
+
+
+def test_program_that_is_missing_is_named(tmp_path: Path) -> None:
+    with pytest.raises(commands.CommandError, match="no-such-program") as caught:
+        commands.run_command("nothing", ["no-such-program", "x"], tmp_path / "log")
+    assert "No such file" in caught.value.last_line
+
+
+def test_prepared_sets_are_not_built_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    started: list[list[str]] = []
+    monkeypatch.setattr(
+        commands, "run_command", lambda title, command, log: started.append(command)
+    )
+    for name in ("fetal_health", "song_lyrics"):
+        folder = tmp_path / name / "synthetic" / "1.0.0"
+        folder.mkdir(parents=True)
+        (folder / "dataset_info.json").write_text("{}")
+    commands.prepare_synthetic_sets(tmp_path, tmp_path / "log")
+    ((_, build, *rest),) = started
+    assert build == "build" and len([word for word in rest if "builders" in word]) == 1
+    assert "prepared already" not in capsys.readouterr().out
+    commands.prepare_synthetic_sets(tmp_path, tmp_path / "log", ["song_lyrics"])
+    assert len(started) == 1 and "prepared already" in capsys.readouterr().out
+
+
+def test_gpu_check_covers_every_combination() -> None:
+    models = list(commands.SETS.values())
+    cases = gpu_check.list_cases(models, cpu=False)
+    assert len({case.name for case in cases}) == len(cases) == 3 * 2 * 3 * 2 + 3
+    reduced = gpu_check.list_cases(models, cpu=True)
+    for field in ("model", "strategy", "precision", "xla"):
+        values = {getattr(case, field) for case in reduced}
+        assert values == {getattr(case, field) for case in cases}
+    for case in [*cases, *reduced]:
+        config = parse_config(case.flags())
+        assert (config.strategy, config.precision) == (case.strategy, case.precision)
+        assert config.xla == case.xla
+
+
+def test_gpu_check_judges_what_ran() -> None:
+    case = gpu_check.Case("mlp", "mirrored", "mixed_float16", True)
+    good = {"losses": [1.0, 0.5], "devices": ["/job:localhost/device:GPU:0"]}
+    good |= {"ran_precision": "mixed_float16", "ran_xla": True}
+    assert gpu_check.find_problems(case, good, cpu=False) == []
+    for wrong, said in (
+        ({"losses": [1.0, float("nan")]}, "finite"),
+        ({"losses": [1.0, 1.0]}, "fall"),
+        ({"devices": ["/job:localhost/device:CPU:0"]}, "GPU devices"),
+        ({"ran_precision": "float32"}, "precision expected mixed_float16"),
+        ({"ran_xla": False}, "xla expected True"),
+    ):
+        (problem,) = gpu_check.find_problems(case, good | wrong, cpu=False)
+        assert said in problem
+    profiled = gpu_check.Case("mlp", "auto", "auto", None, profile=True)
+    assert gpu_check.find_problems(profiled, good | {"trace_conclusion": None}, cpu=False)
+    assert not gpu_check.find_problems(profiled, good | {"trace_conclusion": "No"}, cpu=False)
+
+
+def test_gpu_check_without_gpus_says_so(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(gpu_check, "find_gpus", list)
+    monkeypatch.setattr(gpu_check, "_driver_lists_gpus", lambda: 0)
+    assert gpu_check.main([]) == 0
+    assert "no GPU" in capsys.readouterr().out
+    monkeypatch.setattr(gpu_check, "_driver_lists_gpus", lambda: 2)
+    assert gpu_check.main([]) == 1
+    assert "lists 2 GPU(s), TensorFlow sees none" in capsys.readouterr().err
+
+
+def test_gpu_check_goes_on_after_a_failure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(module: str, *arguments: str) -> list[str]:
+        return [sys.executable, "-c", "raise SystemExit('error: out of memory')"]
+
+    monkeypatch.setattr(gpu_check, "prepare_synthetic_sets", lambda *_: None)
+    monkeypatch.setattr(gpu_check, "python_command", fail)
+    assert gpu_check.main(["--cpu", "--models", "mlp", "--run-dir", str(tmp_path)]) == 1
+    written = json.loads((tmp_path / "gpu_check.json").read_text())
+    assert written["complete"] and "nothing about GPUs" in written["devices"]
+    assert {tuple(case["problems"]) for case in written["cases"]} == {("error: out of memory",)}
+    assert f"0 of {len(written['cases'])} passed" in capsys.readouterr().out
+
+
+def test_both_start_without_tensorflow() -> None:
+    # The demo only starts processes: importing TensorFlow would cost it seconds.
+    code = "import sys, train.demo, train.gpu_check; print('tensorflow' in sys.modules)"
+    root = commands.REPOSITORY
+    done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True)
+    assert done.stdout.strip() == "False", done.stderr

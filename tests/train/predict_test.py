@@ -1,0 +1,164 @@
+"""`python -m train.predict`: the evaluator's predictions from the source files, and bad input."""
+
+import csv
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import tensorflow as tf
+
+from builders.brain_tumor_mri.synthetic import write_pictures
+from builders.fetal_health.synthetic import write_csv
+from train.evaluate import predict_split
+from train.folders.finished_run import open_run
+from train.predict import main
+
+
+def _predict(run: Path, source: Path, output: Path, *flags: str, code: int = 0) -> dict[str, Any]:
+    """{input: (predicted, probabilities [C])} of the output."""
+    assert main([str(run), str(source), f"--output={output}", *flags]) == code
+    with open(output, newline="") as file:
+        header, *rows = csv.reader(file)
+    names = open_run(run).input.class_names
+    assert header == ["input", "predicted", *(f"probability_{name}" for name in names)]
+    found = {name: (predicted, np.array(p, float)) for name, predicted, *p in rows}
+    assert len(found) == len(rows)
+    assert all(predicted == names[p.argmax()] for predicted, p in found.values())
+    return found
+
+
+def _evaluator(run: Path, data_dir: Path, *features: str) -> tuple[list[tuple], np.ndarray]:
+    """(stored features of the test examples, the evaluator's probabilities [n, C])."""
+    _, examples, probability = predict_split(open_run(run), "test", str(data_dir))
+    rows = []
+    for payload in examples.loader.read(examples.numbers):
+        stored = tf.train.Example.FromString(payload).features.feature
+        rows.append(tuple(stored[f].bytes_list.value[0].decode() for f in features))
+    return rows, probability
+
+
+def test_rows_of_the_source_table(
+    finished_runs: dict[str, Path], synthetic_data_dir: Path, tmp_path: Path
+) -> None:
+    """Columns in another order, among others."""
+    run = finished_runs["fetal_health"]
+    write_csv(tmp_path)
+    table = pd.read_csv(tmp_path / "fetal_health.csv", dtype=str)
+    table = table[table.columns[::-1]].assign(note="a, b")
+    table.to_csv(tmp_path / "source.csv", index=False)
+    found = _predict(run, tmp_path / "source.csv", tmp_path / "out.csv")
+    assert len(found) == len(table)
+    rows, expected = _evaluator(run, synthetic_data_dir, "id")
+    received = [found[str(int(name.removeprefix("row-")))][1] for (name,) in rows]
+    np.testing.assert_allclose(received, expected, atol=1e-5)
+
+
+def test_pictures_of_the_source_folder(
+    finished_runs: dict[str, Path],
+    synthetic_data_dir: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Damaged files among them are named and left out; one picture alone gives the same."""
+    run, pictures = finished_runs["brain_tumor_mri"], tmp_path / "pictures"
+    pictures.mkdir()
+    write_pictures(pictures)
+    (pictures / "Testing" / "notes.txt").write_text("no picture")
+    rows, expected = _evaluator(run, synthetic_data_dir, "filename")
+    whole = (pictures / rows[0][0]).read_bytes()
+    (pictures / "Testing" / "cut.jpg").write_bytes(whole[: len(whole) // 2])
+    (pictures / "Testing" / "empty.jpg").touch()
+    capsys.readouterr()
+    found = _predict(run, pictures / "Testing", tmp_path / "out.csv")
+    printed = capsys.readouterr().out
+    assert f"3 of {len(rows) + 3} could not be read" in printed
+    for name in ("notes.txt", "cut.jpg: its end is missing", "empty.jpg"):
+        assert f"  {name}" in printed
+    received = np.array([found[name.removeprefix("Testing/")][1] for (name,) in rows])
+    np.testing.assert_allclose(received, expected, atol=1e-5)
+    (alone,) = _predict(run, pictures / rows[0][0], tmp_path / "one.csv").values()
+    np.testing.assert_allclose(alone[1], expected[0], atol=1e-5)
+
+
+def test_texts_of_the_set(
+    finished_runs: dict[str, Path],
+    synthetic_data_dir: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    run = finished_runs["song_lyrics"]
+    rows, expected = _evaluator(run, synthetic_data_dir, "text")
+    with open(tmp_path / "songs.csv", "w", newline="") as file:
+        csv.writer(file).writerows([("Lyric",), *rows, ("?!",)])
+    found = _predict(run, tmp_path / "songs.csv", tmp_path / "out.csv", "--column=Lyric")
+    received = [found[str(i + 1)][1] for i in range(len(rows))]
+    np.testing.assert_allclose(received, expected, atol=1e-5)
+    assert f"{len(rows) + 1}: no words in it" in capsys.readouterr().out
+    # One text per line: those of the set that are one.
+    short = "Dusty road, broken heart\n\nneon lights and the dance floor\n"
+    (tmp_path / "songs.txt").write_text(short)
+    assert list(_predict(run, tmp_path / "songs.txt", tmp_path / "lines.csv")) == ["1", "3"]
+    assert "  2: no words in it" in capsys.readouterr().out
+
+
+def _table(change: str) -> bytes:
+    """A table of two rows with one thing wrong."""
+    from builders.fetal_health.table import FEATURE_NAMES
+
+    header, row = list(FEATURE_NAMES), ["1.5"] * len(FEATURE_NAMES)
+    lines = [header, row, list(row)]
+    if change == "column":
+        header[3] = "other"
+    elif change == "short":
+        lines[2].pop()
+    else:
+        lines[2][4] = change
+    return "\n".join(",".join(line) for line in lines).encode()
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "expected"),
+    [
+        (
+            "fetal_health",
+            _table("column"),
+            "line 1: expected a header with each of the columns 'ut",
+        ),
+        ("fetal_health", _table("high"), "line 3, column 'light_decelerations': expected a finite"),
+        ("fetal_health", _table(""), "line 3, column 'light_decelerations'"),
+        ("fetal_health", _table("inf"), "received 'inf'"),
+        ("fetal_health", _table("short"), "line 3: expected 21 fields as in the header"),
+        ("fetal_health", b"\xff\xd8\xff\xe0", "expected a CSV file in UTF-8"),
+        ("fetal_health", None, "expected a CSV file, as the run was trained on fetal_health"),
+        ("song_lyrics", None, "expected a text file or a CSV file"),
+        ("song_lyrics", b"\xff\xd8\xff\xe0", "expected text in UTF-8"),
+        ("song_lyrics", b"\n ?!\n", "nothing in it could be read"),
+        ("brain_tumor_mri", b"a,b\n1,2\n", "nothing in it could be read"),
+        ("brain_tumor_mri", None, "nothing in it could be read"),
+    ],
+)
+def test_bad_input_is_a_clear_error(
+    name: str,
+    content: bytes | None,
+    expected: str,
+    finished_runs: dict[str, Path],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    source = tmp_path / "source"
+    source.mkdir() if content is None else source.write_bytes(content)
+    output = tmp_path / "out.csv"
+    assert main([str(finished_runs[name]), str(source), f"--output={output}"]) == 1
+    assert expected in capsys.readouterr().err
+    assert not output.exists() and not list(tmp_path.glob(".out*"))
+
+
+def test_missing_files_are_clear_errors(
+    finished_runs: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([str(finished_runs["fetal_health"]), str(tmp_path / "nothing.csv")]) == 1
+    assert "nothing.csv is not there" in capsys.readouterr().err
+    assert main([str(tmp_path), "nothing.csv"]) == 1
+    assert "expected a run folder" in capsys.readouterr().err

@@ -1,0 +1,99 @@
+"""`python -m train.results`: the page holds what the files hold, and the commands for it."""
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from train import baseline, cross_validate, evaluate, results
+from train.run import main as train
+from train.run import parse_config
+from train.settings.command_line import format_command
+
+
+def test_page_of_files(
+    synthetic_data_dir: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    make = baseline.make_baselines
+    linear = "logistic regression"  # boosting takes seconds a fold
+    monkeypatch.setattr(baseline, "make_baselines", lambda *a: {linear: make(*a)[linear]})
+    data = [f"--data-dir={synthetic_data_dir}", "--dataset=fetal_health/synthetic"]
+    small = ["--model=mlp_small", "--epochs=2", "--strategy=one_device", "--hidden", "8", "4"]
+    crossed, fixed, run = tmp_path / "crossed.json", tmp_path / "fixed.json", tmp_path / "run"
+    arguments = [*data, *small, "--folds=2", "--seeds", "1", f"--output={crossed}"]
+    assert cross_validate.main(arguments) == 0
+    second = tmp_path / "second.json"
+    changed = [*arguments, "--model=mlp", "--no-baselines", f"--output={second}"]
+    assert cross_validate.main(changed) == 0
+    assert baseline.main([*data, f"--output={fixed}"]) == 0
+    assert train([*data, *small, "--evaluate-test", f"--run-dir={run}"]) == 0
+    for split in ("train", "validation", "test"):
+        options = [str(run), f"--split={split}", "--resamples=10"]
+        assert evaluate.main([*options, f"--data-dir={synthetic_data_dir}"]) == 0
+    other = tmp_path / "other"
+    assert train([*data, *small, "--seed=4", "--evaluate-test", f"--run-dir={other}"]) == 0
+    options = [str(other), "--split=validation", "--resamples=10"]
+    assert evaluate.main([*options, f"--data-dir={synthetic_data_dir}"]) == 0
+    page = tmp_path / "RESULTS.md"
+    files = ["--cross-validations", str(crossed), str(second)]
+    files += [f"--baselines={fixed}", "--runs", str(other), str(run)]
+    assert results.main([*files, f"--output={page}"]) == 0
+    text = page.read_text()
+    assert "## fetal_health/synthetic/1.0.0" in text and str(tmp_path) not in text
+    assert text.count("2 folds of the split train, 1 seed: mean ± deviation of 2 values") == 1
+    table = [line.split(" |")[0] for line in text.partition("\n\n    python")[0].splitlines()]
+    assert table[-3:] == ["| mlp_small", f"| {linear}", "| mlp"]
+    assert re.search(r"cross_validate .*--model mlp .*--seeds 1 --no-baselines$", text, re.M)
+    assert "new pictures" not in text, "nothing was asked about them"
+    twice = tmp_path / "twice.md"  # the same model again: in a table of its own, none is lost
+    files_of_one = ["--cross-validations", str(crossed), str(second), str(second)]
+    assert results.main([*files_of_one, f"--output={twice}"]) == 0
+    assert twice.read_text().count("| mlp |") == 2
+    rows = json.loads(crossed.read_text())["systems"][linear]
+    assert f"| {linear} | {np.mean([r['weighted_f1'] for r in rows]):.4f} ±" in text
+    metrics = json.loads((run / "metrics.json").read_text())
+    test, validation = metrics["test"], metrics["validation"]
+    assert f"{validation['accuracy']:.4f}, {validation['weighted_f1']:.4f}" in text
+    assert f"{test['accuracy']:.4f}, {test['weighted_f1']:.4f}" in text
+    measured = json.loads(fixed.read_text())["systems"][linear]
+    assert f"{measured['test']['accuracy']:.4f}" in text
+    second_seed = json.loads((other / "metrics.json").read_text())["validation"]
+    means = [(validation[k] + second_seed[k]) / 2 for k in ("accuracy", "weighted_f1")]
+    cells = f"| {means[0]:.4f}, {means[1]:.4f} |  |  |  |"  # test was read for one seed only
+    assert re.search(rf"^\| `mlp_small` \| mean \|  {re.escape(cells)}$", text, re.MULTILINE)
+    assert text.index("| `mlp_small` | 0 |") < text.index("| `mlp_small` | 4 |")
+    first = test["confusion_matrix"][0]
+    assert f"| {' | '.join(map(str, first))} |" in text
+    commands = re.findall(r"^    python -m train\.run (.*)$", text, re.MULTILINE)
+    stored = json.loads((run / "config.json").read_text())
+    again = json.loads(parse_config(commands[0].split()).to_json())
+    for name in ("dataset", "model", "epochs", "hidden", "strategy", "seed"):
+        assert again[name] == stored[name]
+    older = json.loads((other / "config.json").read_text())
+    del older["group_folds"]  # as a version wrote it that had no such flag
+    (other / "config.json").write_text(json.dumps(older))
+    assert results.main([*files, f"--output={page}"]) == 0
+    assert page.read_text() == text, "the seeds stand together all the same"
+    changed_run = shutil.copytree(run, tmp_path / "changed")
+    stored["learning_rate"] = 0.25
+    (changed_run / "config.json").write_text(json.dumps(stored))
+    assert results.main(["--runs", str(run), str(changed_run), f"--output={page}"]) == 0
+    assert "| `mlp_small` | 0 |" in page.read_text()
+    assert "| `mlp_small --learning-rate 0.25` | 0 |" in page.read_text()
+    capsys.readouterr()
+    assert results.main([f"--runs={tmp_path}"]) == 1
+    assert "expected a run folder" in capsys.readouterr().err
+
+
+def test_command_names_what_is_not_the_default() -> None:
+    config = parse_config(["--dataset=x", "--model=gru", "--units=4", "--no-augment", "--seed=3"])
+    settings = json.loads(config.to_json())
+    command = format_command("train.run", settings)
+    expected = "python -m train.run --dataset x --model gru --no-augment --units 4 --seed 3"
+    assert command == expected

@@ -1,0 +1,236 @@
+"""Whole runs at the command line: the run folder, resuming, and errors."""
+
+import csv
+import json
+import os
+import re
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+
+from records import open_data
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+TIMING = ("examples_per_s", "seconds")
+FAST = ["--dataset", "fetal_health/synthetic", "--epochs", "3", "--evaluate-test"]
+
+
+def _start(*arguments: str) -> subprocess.Popen[str]:
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
+    environment.pop("TF_CPP_MIN_LOG_LEVEL", None)  # as a user would start it
+    return subprocess.Popen(
+        [sys.executable, "-m", "train.run", *arguments],
+        cwd=REPOSITORY,
+        env=environment,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+
+
+def _run(*arguments: str, code: int = 0) -> str:
+    """Runs to the end; what it printed, checked to hold no TensorFlow noise."""
+    process = _start(*arguments)
+    out, err = process.communicate(timeout=400)
+    assert process.returncode == code, out + err
+    assert "oneDNN" not in err and "cuda" not in err.lower() and "Traceback" not in err, err
+    return out + err
+
+
+def _weights(run_dir: Path) -> list[np.ndarray]:
+    model = keras.models.load_model(run_dir / "model.keras", compile=False, safe_mode=True)
+    return model.get_weights()
+
+
+def _history(run_dir: Path) -> list[dict[str, str]]:
+    with open(run_dir / "history.csv") as file:
+        return [{k: v for k, v in r.items() if k not in TIMING} for r in csv.DictReader(file)]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: Any, synthetic_data_dir: Path) -> Any:
+    """An uninterrupted run: (folder, what it printed, its flags)."""
+    run_dir = tmp_path_factory.mktemp("runs") / "whole"
+    flags = [*FAST, "--data-dir", str(synthetic_data_dir), "--profile", "4,8", "--dropout", "0.2"]
+    return run_dir, _run(*flags, "--run-dir", str(run_dir)), flags
+
+
+def test_run_folder_holds_what_the_design_says(finished: Any) -> None:
+    run_dir, printed, _ = finished
+    for name in (
+        "config.json",
+        "history.csv",
+        "metrics.json",
+        "model.keras",
+        "checkpoints",
+        "curves.png",
+        "confusion_matrix.png",
+        "tensorboard",
+        "profile.json",
+    ):
+        assert (run_dir / name).exists(), name
+    assert not [p for p in run_dir.iterdir() if p.name.startswith(".")], "leftovers"
+    metrics = json.loads((run_dir / "metrics.json").read_text())
+    assert {"versions", "data_fingerprint", "seed", "machine"} <= metrics.keys()
+    assert len(_history(run_dir)) == 3
+    assert "GENERATED" in printed and "--dataset" in printed
+    assert "recall per class" in printed and "tensorboard --logdir" in printed
+    (evaluation,) = re.findall(r"python -m (train\.evaluate .*?)   ", printed)
+    done = subprocess.run(
+        [sys.executable, "-m", *shlex.split(evaluation)], cwd=REPOSITORY, capture_output=True
+    )
+    assert done.returncode == 0 and (run_dir / "evaluation-validation").is_dir()
+    trace = json.loads((run_dir / "profile.json").read_text())["trace"]
+    assert trace["calls"] == 4 and 0 <= trace["input_share"] < 1
+
+
+def test_stored_metrics_are_those_of_the_stored_model(
+    finished: Any, synthetic_data_dir: Path
+) -> None:
+    """Keras's own evaluation of model.keras, on data read by our pipeline."""
+    run_dir, _, _ = finished
+    examples = open_data("fetal_health/synthetic", str(synthetic_data_dir)).examples("test")
+    model = keras.models.load_model(run_dir / "model.keras", compile=False)
+    model.compile(
+        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True), metrics=["accuracy"]
+    )
+    loss, accuracy = model.evaluate(examples.inputs, examples.labels, verbose=0)
+    stored = json.loads((run_dir / "metrics.json").read_text())["test"]
+    assert stored["accuracy"] == pytest.approx(accuracy, abs=1e-6)
+    assert stored["loss"] == pytest.approx(loss, rel=1e-4)
+
+
+@pytest.mark.parametrize("replicas", [1, 2])
+def test_killed_run_ends_with_the_same_weights(
+    replicas: int, finished: Any, synthetic_data_dir: Path, tmp_path: Path
+) -> None:
+    whole, _, flags = finished
+    extra = ["--strategy", "mirrored", "--cpu-devices", "2"] if replicas == 2 else []
+    if replicas == 2:
+        whole = tmp_path / "whole"
+        _run(*flags, *extra, "--run-dir", str(whole))
+    killed = tmp_path / "killed"
+    # A checkpoint after every call, so that the kill falls into the middle of an epoch.
+    flags = [*flags, *extra, "--run-dir", str(killed), "--checkpoint-minutes", "0"]
+    process = _start(*flags)
+    deadline = time.monotonic() + 120
+    while not list(killed.glob("checkpoints/step-*.npz")) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert list(killed.glob("checkpoints/step-*.npz"))
+    assert not (killed / "metrics.json").exists(), "it must have been killed before its end"
+    assert "going on at epoch" in _run(*flags)
+    for a, b in zip(_weights(whole), _weights(killed), strict=True):
+        assert np.array_equal(a, b)
+    assert _history(whole) == _history(killed)
+
+
+def test_sigterm_writes_a_checkpoint_and_the_same_command_goes_on(
+    synthetic_data_dir: Path, tmp_path: Path
+) -> None:
+    flags = ["--dataset", "fetal_health/synthetic", "--epochs", "2000", "--data-dir"]
+    flags += [str(synthetic_data_dir), "--run-dir", str(tmp_path / "run")]
+    process = _start(*flags)
+    for line in process.stdout or ():
+        if line.startswith("epoch   3"):
+            break
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130 and "the same command goes on" in err
+    assert list((tmp_path / "run").glob("checkpoints/step-*.npz"))
+
+
+def test_finished_run_is_shown_and_other_settings_are_refused(
+    finished: Any, tmp_path: Path
+) -> None:
+    run_dir, _, flags = finished
+    older = shutil.copytree(run_dir, tmp_path / "older")
+    stored = json.loads((older / "config.json").read_text())
+    del stored["group_folds"]  # as a version wrote it that had no such flag
+    (older / "config.json").write_text(json.dumps(stored))
+    assert "finished run of these settings" in _run(*flags, "--run-dir", str(older))
+    assert "finished run of these settings" in _run(*flags, "--run-dir", str(run_dir))
+    printed = _run(*flags, "--run-dir", str(run_dir), "--seed", "5", code=1)
+    assert "belongs to a run with other settings (seed: 0, now 5)" in printed
+    stored = json.loads((run_dir / "config.json").read_text())
+    assert stored["seed"] == 0, "the folder is as it was"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["--dataset", "nothing"], "no prepared set 'nothing'"),
+        (["--model", "gru"], "mlp"),
+        (["--freeze"], "--freeze expected with a picture model"),
+        (["--fine-tune-epochs", "9"], "--fine-tune-epochs expected with --unfreeze-from"),
+        (["--warmup-epochs", "3"], "--warmup-epochs expected fewer than the 3 epochs"),
+        (["--folds", "3"], "--evaluate-test expected with a split test and without --folds"),
+        (["--mixup", "0.2"], "--mixup expected with a picture model"),
+        (["--accumulate-steps", "3"], "--accumulate-steps expected a divisor of the 32 rows"),
+        (["--strategy", "mirrored", "--cpu-devices", "2", "--global-batch-size", "33"], "multiple"),
+        (["--strategy", "multi_worker"], "TF_CONFIG"),
+        (["--run-dir", "/proc/nothing"], "/proc"),
+        (["--run-dir", "records"], "expected a run folder or a new name"),
+        (["--dataset", "fetal_health/kaggle", "--manual-dir", "/nowhere"], "/nowhere"),
+    ],
+)
+def test_bad_input_is_a_clear_error(
+    arguments: list[str], expected: str, synthetic_data_dir: Path, tmp_path: Path
+) -> None:
+    base = ["--data-dir", str(synthetic_data_dir), "--run-dir", str(tmp_path / "run"), *FAST]
+    printed = _run(*base, *arguments, code=1)
+    assert printed.startswith("error: ") or "\nerror: " in printed
+    assert expected in printed
+    assert not (tmp_path / "run" / "metrics.json").exists()
+
+
+def test_mirrored_on_one_device_works_and_says_so(synthetic_data_dir: Path, tmp_path: Path) -> None:
+    printed = _run(
+        *FAST, "--data-dir", str(synthetic_data_dir), "--run-dir", str(tmp_path / "run"),
+        "--strategy", "mirrored", "--cpu-devices", "1",
+    )  # fmt: skip
+    assert "mirrored on the one CPU device there is: 1 replica" in printed
+
+
+@pytest.mark.parametrize("precision", ["mixed_bfloat16", "mixed_float16"])
+def test_text_and_pictures_train_mirrored(
+    precision: str, synthetic_data_dir: Path, tmp_path: Path
+) -> None:
+    """Both other families over two replicas: the loss falls and the run folder is whole."""
+    sets = {"mixed_bfloat16": "song_lyrics/synthetic", "mixed_float16": "brain_tumor_mri/synthetic"}
+    _run(
+        "--dataset", sets[precision], "--data-dir", str(synthetic_data_dir), "--epochs", "2",
+        "--run-dir", str(tmp_path / "run"), "--strategy", "mirrored", "--cpu-devices", "2",
+        "--precision", precision, "--image-size", "64", "--sequence-length", "16",
+    )  # fmt: skip
+    assert "test" not in json.loads((tmp_path / "run" / "metrics.json").read_text()), "unasked"
+    history = _history(tmp_path / "run")
+    assert float(history[-1]["loss"]) < float(history[0]["loss"])
+    assert (tmp_path / "run" / "confusion_matrix.png").exists()
+
+
+@pytest.mark.real_data
+def test_fetal_health_beats_its_goal(shared_data: Path, tmp_path: Path) -> None:
+    """Weighted F1 on test, mean of three seeds, defaults: at least 0.92."""
+    scores = []
+    for seed in range(3):
+        run_dir = tmp_path / str(seed)
+        _run(
+            "--dataset", "fetal_health/kaggle", "--manual-dir", str(shared_data / "fetal_health"),
+            "--data-dir", str(tmp_path / "data"), "--run-dir", str(run_dir), "--seed", str(seed),
+            "--evaluate-test",
+        )  # fmt: skip
+        metrics = json.loads((run_dir / "metrics.json").read_text())
+        assert metrics["seconds"]["step"] < 60
+        scores.append(metrics["test"]["weighted_f1"])
+    assert np.mean(scores) >= 0.92, scores

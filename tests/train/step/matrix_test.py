@@ -1,0 +1,175 @@
+"""Every precision and compiler setting, 16 steps per call, against one float32 replica.
+
+One process per replica count; inside it the cells are trained one after the other from the same
+weights, on the same 32 global batches (the last of them padded).
+"""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+# Also run by tests/train/devices/multi_worker_test.py, in several processes.
+TRAIN_CELLS = """
+import json, sys
+import keras
+import numpy as np
+from records.roles import InputConfig, open_data
+from train.settings.config import TrainConfig
+from train.step.feed import Feed
+from train.settings.resolve import resolve
+from train.assembly.setup import build_training
+from train.devices.strategy import make_cluster
+
+settings = json.loads(sys.argv[1])
+cluster = make_cluster(settings["strategy"])
+found = {}
+for family in settings["families"]:
+    data = open_data(family["dataset"], settings["data_dir"],
+                     InputConfig(sequence_length=16, vocab_size=300, image_size=32), seed=3)
+    config = resolve(TrainConfig(model=family["model"], dropout=0.0, seed=3,
+                                 learning_rate=family.get("rate", 1e-3),
+                                 global_batch_size=family["batch"], clip_norm=1.0, epochs=50,
+                                 freeze=family.get("freeze"), augment=True, image_size=32,
+                                 length_buckets=1, weights=family.get("weights", "imagenet")),
+                     data.schema)
+    for precision, xla in family["cells"]:
+        examples = {"train": data.examples("train")}
+        hardware = {"precision": precision, "xla": xla}
+        training = build_training(config, hardware, data, "device", examples, cluster)
+        if training.scale:  # so that no step overflows, which would be skipped, rightly
+            training.scale.scale.assign(family.get("scale", 2.0**15))
+        def weights():
+            return np.concatenate([np.ravel(v.numpy()) for v in training.trained.weights
+                                   if "seed" not in v.path])
+
+        found.setdefault(f"{family['model']}-start", weights())
+        order = training.order
+        first = order.steps_per_epoch - 20 % order.steps_per_epoch
+        feed = Feed(training.examples["train"], order, cluster, training.level,
+                    one_length=xla)
+        feed.start(0, first)
+        calls, steps = [], 0
+        while steps < 32:
+            chunk = feed.take(min(16, 32 - steps))
+            if chunk is None:  # the end of an epoch
+                feed.start(1, 0)
+                continue
+            training.step.run(chunk, steps)
+            steps += chunk.steps
+            calls.append(chunk.steps)
+        assert max(calls) >= min(16, order.steps_per_epoch), calls
+        assert training.optimizer.iterations.numpy() == 32
+        name = f"{family['model']}-{precision}-{xla}"
+        found[name + "/weights"] = weights()
+        found[name + "/loss"] = training.step.loss_sum.numpy()
+        found[name + "/confusion"] = training.step.confusion.numpy()
+if cluster.is_chief:
+    np.savez(settings["output"], **found)
+"""
+
+ALL = [(p, x) for p in ("float32", "mixed_bfloat16", "mixed_float16") for x in (False, True)]
+FAMILIES: list[dict[str, Any]] = [
+    {"dataset": "fetal_health/synthetic", "model": "mlp", "batch": 32, "cells": ALL},
+    {"dataset": "song_lyrics/synthetic", "model": "lstm", "batch": 32, "cells": ALL},
+    {
+        "dataset": "brain_tumor_mri/synthetic",
+        "model": "efficientnet_lite0",
+        "batch": 32,
+        "cells": ALL,
+    },
+]
+# BatchNorm in training: at several replicas not under XLA.
+UNFROZEN: dict[str, Any] = {
+    "dataset": "brain_tumor_mri/synthetic",
+    "model": "efficientnet_lite0",
+    "batch": 8,
+    "freeze": False,
+    "scale": 2.0**6,
+    "rate": 1e-4,
+    "cells": [cell for cell in ALL if not cell[1]],
+}
+
+# Largest difference from the float32 reference after 32 steps: of the summed loss, relative; and
+# of the weights, as a share of the distance they moved (root mean square).
+BOUNDS = {"float32": (1e-6, 1e-4), "mixed_bfloat16": (2e-2, 0.4), "mixed_float16": (5e-3, 0.25)}
+
+
+def train_cells(
+    run_python: Callable[..., str],
+    output: Path,
+    data_dir: Path,
+    families: list[dict[str, Any]],
+    replicas: int,
+) -> dict[str, np.ndarray]:
+    strategy = "mirrored" if replicas > 1 else "one_device"
+    settings = {"families": families, "strategy": strategy, "data_dir": str(data_dir)}
+    run_python(
+        TRAIN_CELLS, json.dumps(settings | {"output": str(output)}), cpu_devices=replicas,
+        timeout_s=900,
+    )  # fmt: skip
+    with np.load(output) as stored:
+        return {name: stored[name] for name in stored.files}
+
+
+def compare(
+    found: dict[str, np.ndarray],
+    reference: dict[str, np.ndarray],
+    bounds: dict[str, tuple[float, float]],
+) -> list[str]:
+    """What lies outside the bounds, one line per cell."""
+    complaints = []
+    for name in [n[: -len("/loss")] for n in found if n.endswith("/loss")]:
+        model, precision, _ = name.rsplit("-", 2)
+        base = f"{model}-float32-False"
+        loss = abs(found[f"{name}/loss"] / reference[f"{base}/loss"] - 1)
+        assert found[f"{name}/confusion"].sum() == reference[f"{base}/confusion"].sum() > 0
+        difference = found[f"{name}/weights"] - reference[f"{base}/weights"]
+        moved = reference[f"{base}/weights"] - reference[f"{model}-start"]
+        share = np.sqrt(np.mean(difference**2) / np.mean(moved**2))
+        print(f"{name}: loss {loss:.1e}, weights {share:.1e}")
+        if not (loss <= bounds[precision][0] and share <= bounds[precision][1]):
+            complaints.append(f"{name}: loss {loss:.1e}, weights {share:.1e}")
+    return complaints
+
+
+@pytest.fixture(scope="module")
+def reference(
+    run_python: Callable[..., str], synthetic_data_dir: Path, tmp_path_factory: Any
+) -> dict[str, np.ndarray]:
+    """One replica: all cells."""
+    output = tmp_path_factory.mktemp("matrix") / "one.npz"
+    return train_cells(run_python, output, synthetic_data_dir, FAMILIES, replicas=1)
+
+
+def test_one_replica(reference: dict[str, np.ndarray]) -> None:
+    assert len([n for n in reference if n.endswith("/loss")]) == len(FAMILIES) * len(ALL)
+    assert compare(reference, reference, BOUNDS) == []
+
+
+def test_two_replicas(
+    reference: dict[str, np.ndarray],
+    run_python: Callable[..., str],
+    synthetic_data_dir: Path,
+    tmp_path: Path,
+) -> None:
+    found = train_cells(run_python, tmp_path / "two.npz", synthetic_data_dir, FAMILIES, replicas=2)
+    assert len([n for n in found if n.endswith("/loss")]) == len(FAMILIES) * len(ALL)
+    assert compare(found, reference, BOUNDS) == []
+
+
+@pytest.mark.slow
+def test_whole_network_with_batch_norm(
+    run_python: Callable[..., str], synthetic_data_dir: Path, tmp_path: Path
+) -> None:
+    """EfficientNet-Lite0 and its 49 BatchNorm layers in training, one replica and two."""
+    one, two = (
+        train_cells(run_python, tmp_path / f"{n}.npz", synthetic_data_dir, [UNFROZEN], n)
+        for n in (1, 2)
+    )
+    # 32 steps of Adam through 49 normalisations of 8 rows enlarge a rounding difference.
+    bounds = {"float32": (1e-3, 0.1), "mixed_bfloat16": (0.1, 1.0), "mixed_float16": (0.05, 1.0)}
+    assert compare(one, one, bounds) + compare(two, one, bounds) == []

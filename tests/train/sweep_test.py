@@ -1,0 +1,184 @@
+"""`python -m train.sweep`: it searches, goes on where it was, and never reads the split test."""
+
+import csv
+import json
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from records.roles import Data
+from tests.support.runs import finish, start
+from train import sweep
+from train.run import parse_config
+
+FLAGS = ["--model=mlp_small", "--epochs=2", "--folds=2", "--hidden", "8", "--strategy=one_device"]
+FLAGS += ["--no-xla"]  # what would be compiled for seconds takes some
+
+
+def _sweep(data_dir: Path, folder: Path, *flags: str, code: int = 0) -> None:
+    arguments = ["--dataset=fetal_health/synthetic", f"--data-dir={data_dir}", *FLAGS]
+    assert sweep.main([*arguments, f"--sweep-dir={folder}", *flags]) == code
+
+
+def _leaderboard(folder: Path) -> list[dict[str, str]]:
+    with open(folder / "leaderboard.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    return [{k: v for k, v in row.items() if k != "seconds"} for row in rows]
+
+
+def _without_ids(folder: Path) -> list[dict[str, str]]:
+    """A trial that was cut short leaves its number behind, and the next has another."""
+    return [{k: v for k, v in row.items() if k != "id"} for row in _leaderboard(folder)]
+
+
+def test_a_leaderboard_comes_out(
+    synthetic_data_dir: Path, tmp_path: Path, monkeypatch: Any, capsys: Any
+) -> None:
+    """Sorted, with mean and deviation; named settings are not searched; test is not read."""
+    read: set[str] = set()
+    subset = Data.subset
+
+    def watch(self: Data, role: str) -> Any:
+        read.add(role)
+        return subset(self, role)
+
+    monkeypatch.setattr(Data, "subset", watch)
+    _sweep(synthetic_data_dir, tmp_path / "s", "--trials=4", "--no-prune", "--sampler=random")
+    assert read == {"train", "validation"}
+    rows = _leaderboard(tmp_path / "s")
+    values = [float(row["weighted_f1"]) for row in rows]
+    assert len(rows) == 4 and values == sorted(values, reverse=True)
+    assert {row["id"] for row in rows} == {"0", "1", "2", "3"}
+    assert len({row["learning_rate"] for row in rows}) == 4
+    assert all(float(row["weighted_f1_deviation"]) >= 0 for row in rows)
+    best = json.loads((tmp_path / "s" / "best.json").read_text())
+    assert best["hidden"] == [8] and best["epochs"] == 2
+    for name in ("history.png", "importance.png"):
+        assert (tmp_path / "s" / name).read_bytes().startswith(b"\x89PNG")
+    assert len(list((tmp_path / "s" / "tensorboard").iterdir())) == 4
+    printed = capsys.readouterr().out
+    command = next(line for line in printed.splitlines() if "python -m train.run" in line)
+    again = parse_config(command.split("train.run ")[1].split())
+    assert again.hidden == (8,) and again.learning_rate == pytest.approx(best["learning_rate"])
+
+
+@pytest.mark.parametrize("sampler", ["random", "tpe"])
+def test_an_interrupted_sweep_goes_on_to_the_same_end(
+    synthetic_data_dir: Path, tmp_path: Path, monkeypatch: Any, sampler: str
+) -> None:
+    flags = ("--trials=3", f"--sampler={sampler}")
+    _sweep(synthetic_data_dir, tmp_path / "whole", *flags)
+    run_trial, calls = sweep.run_trial, 0
+
+    def interrupted(study: Any, runner: Any) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == 2:
+            study.ask()  # it is at work when the end comes
+            raise KeyboardInterrupt
+        run_trial(study, runner)
+
+    monkeypatch.setattr(sweep, "run_trial", interrupted)
+    _sweep(synthetic_data_dir, tmp_path / "cut", *flags, code=130)
+    assert len(_leaderboard(tmp_path / "cut")) == 1
+    monkeypatch.setattr(sweep, "run_trial", run_trial)
+    _sweep(synthetic_data_dir, tmp_path / "cut", *flags)
+    assert _without_ids(tmp_path / "cut") == _without_ids(tmp_path / "whole")
+
+
+@pytest.mark.slow
+def test_a_terminated_sweep_goes_on_to_the_same_end(
+    synthetic_data_dir: Path, tmp_path: Path
+) -> None:
+    """In processes of their own, with pruning: SIGTERM in the middle of a trial."""
+    flags = ["--dataset=fetal_health/synthetic", f"--data-dir={synthetic_data_dir}"]
+    flags += [
+        "--model=mlp_small",
+        "--epochs=20",
+        "--folds=3",
+        "--trials=14",
+        "--no-xla",
+        "--hidden",
+        "8",
+    ]
+    command = ["-c", "from train import sweep; raise SystemExit(sweep.run_command())", *flags]
+    finish(start(*command, f"--sweep-dir={tmp_path / 'whole'}"))
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        process = start(*command, f"--sweep-dir={tmp_path / 'cut'}")
+        before = _count(tmp_path / "cut")
+        while _count(tmp_path / "cut") < before + 3 and process.poll() is None:
+            time.sleep(0.05)
+        time.sleep(0.4)
+        process.send_signal(number)
+        (printed,) = finish(process, code=130 if number == signal.SIGTERM else -number)
+        assert number != signal.SIGTERM or "the same command goes on" in printed
+        assert 3 <= _count(tmp_path / "cut") < 14
+    finish(start(*command, f"--sweep-dir={tmp_path / 'cut'}"))
+    found, expected = _without_ids(tmp_path / "cut"), _without_ids(tmp_path / "whole")
+    assert found == expected and len(found) == 14
+    assert {row["state"] for row in found} == {"complete", "pruned"}
+
+
+def _count(folder: Path) -> int:
+    return len(_leaderboard(folder)) if (folder / "leaderboard.csv").exists() else 0
+
+
+def test_named_settings_stay_also_where_they_are_the_default(
+    synthetic_data_dir: Path, tmp_path: Path
+) -> None:
+    """A weight decay is drawn for AdamW, whoever chose that."""
+    flags = ("--model=mlp_report", "--trials=2", "--optimizer=adamw", "--dropout=0.15")
+    _sweep(synthetic_data_dir, tmp_path / "s", *flags)
+    for row in _leaderboard(tmp_path / "s"):
+        assert "optimizer" not in row and "dropout" not in row and "hidden" not in row
+        assert float(row["weight_decay"]) > 0
+    best = json.loads((tmp_path / "s" / "best.json").read_text())
+    assert (best["optimizer"], best["dropout"]) == ("adamw", 0.15)
+
+
+def test_a_trial_whose_loss_is_no_number_ends_alone(
+    synthetic_data_dir: Path, tmp_path: Path
+) -> None:
+    flags = ("--trials=2", "--learning-rate=1e30", "--optimizer=sgd", "--weight-decay=0")
+    _sweep(synthetic_data_dir, tmp_path / "s", *flags)
+    rows = _leaderboard(tmp_path / "s")
+    assert [row["state"] for row in rows] == ["diverged"] * 2
+    assert not (tmp_path / "s" / "best.json").exists()
+
+
+def test_a_folder_belongs_to_its_sweep(
+    synthetic_data_dir: Path, tmp_path: Path, capsys: Any
+) -> None:
+    _sweep(synthetic_data_dir, tmp_path / "s", "--trials=1")
+    _sweep(synthetic_data_dir, tmp_path / "s", "--trials=1", "--metric=loss", code=1)
+    message = capsys.readouterr().err
+    assert "expected a sweep with the same metric" in message and "--sweep-dir" in message
+
+
+def test_texts_are_trained_fold_by_fold(synthetic_data_dir: Path, tmp_path: Path) -> None:
+    arguments = ["--dataset=song_lyrics/synthetic", f"--data-dir={synthetic_data_dir}"]
+    arguments += ["--model=gru", "--epochs=1", "--folds=2", "--trials=1", "--units=4"]
+    arguments += ["--sequence-length=12", "--embedding-dim=4", "--strategy=one_device"]
+    assert sweep.main([*arguments, f"--sweep-dir={tmp_path / 's'}", "--metric=accuracy"]) == 0
+    (row,) = _leaderboard(tmp_path / "s")
+    assert 0 < float(row["accuracy"]) <= 1
+    assert "vocab_size" in row and "units" not in row  # named, so not searched
+    assert json.loads((tmp_path / "s" / "best.json").read_text())["units"] == 4
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        (["--trials=0"], "--trials expected 1 or more"),
+        (["--folds=3", "--fold=1"], "--fold and --pool-splits"),
+        (["--folds=1"], "--folds expected 2 or more"),
+    ],
+)
+def test_wrong_flags(flags: list[str], expected: str, capsys: Any) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        sweep.parse_config(flags)
+    assert exit_.value.code == 2
+    assert expected in capsys.readouterr().err

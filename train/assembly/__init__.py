@@ -1,0 +1,4 @@
+"""Puts together what a run needs before its first step: data, model, optimizer, step.
+
+Imports the rooms below it. Begin with `setup`.
+"""

@@ -1,0 +1,171 @@
+"""Devices and distribution strategies: everything that depends on the hardware present."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from train.devices.workers import Workers, find_workers, make_exchange
+from train.settings.auto import set_up_gpus
+
+
+@dataclasses.dataclass(frozen=True)
+class Cluster:
+    """A strategy and what the feed needs to know of it.
+
+    Attributes:
+      strategy: the tf.distribute strategy; TensorFlow's default one for a single replica, so
+        that a whole chunk of steps can be one compiled function.
+      name: `one_device`, `mirrored` or `multi_worker`.
+      devices: this process's devices, one per local replica.
+      first_replica: the global number of the first local replica.
+      num_replicas: replicas of all processes.
+      accelerator: the devices are GPUs.
+      note: a sentence for the user, or "".
+      workers: the processes of the run, where there are several.
+      exchanger: what `exchange` calls then.
+    """
+
+    strategy: Any
+    name: str
+    devices: tuple[str, ...]
+    first_replica: int
+    num_replicas: int
+    accelerator: bool
+    note: str = ""
+    workers: Workers | None = None
+    exchanger: Callable[[np.ndarray], np.ndarray] | None = None
+
+    @property
+    def is_chief(self) -> bool:
+        """This process writes the run folder."""
+        return self.first_replica == 0
+
+    def exchange(self, *values: float) -> np.ndarray:
+        """What every worker said: float64 [workers, n], the same on all of them.
+
+        Clocks, free memory and signals differ between workers, but all must make the same calls:
+        one that makes another call than the others waits for them for ever. So what depends on such
+        things is exchanged first, and every worker draws the same conclusion (`[0]` is the
+        chief's word, `.max(0)` or `.any()` that of all). Every worker must call it; with one
+        process it only gives the values back.
+        """
+        mine = np.array(values, np.float64)
+        return mine[None] if self.exchanger is None else self.exchanger(mine)
+
+    def check_same(self, what: str, text: str) -> None:
+        """Every worker must call it.
+
+        Raises:
+          ValueError: not all workers have the same text.
+        """
+        digest = int(hashlib.sha256(text.encode()).hexdigest()[:12], 16)  # exact in a float64
+        said = self.exchange(digest)[:, 0]
+        if (said != said[0]).any():
+            others = ", ".join(str(i) for i in np.flatnonzero(said != said[0]))
+            raise ValueError(
+                f"devices: {what} expected the same on all workers, received something "
+                f"else on worker {others} than on worker 0"
+            )
+
+    def slices(self, global_batch_size: int) -> list[slice]:
+        """The rows of a global batch that each local replica takes.
+
+        Raises:
+          ValueError: the batch cannot be split evenly.
+        """
+        if global_batch_size % self.num_replicas:
+            raise ValueError(
+                f"devices: --global-batch-size expected a multiple of the "
+                f"{self.num_replicas} replicas, received {global_batch_size}"
+            )
+        size = global_batch_size // self.num_replicas
+        numbers = range(self.first_replica, self.first_replica + len(self.devices))
+        return [slice(n * size, (n + 1) * size) for n in numbers]
+
+
+def set_up_devices(cpu_devices: int | None, deterministic: bool) -> None:
+    """Configures the devices; must come before TensorFlow uses any.
+
+    `train.settings.auto` holds the settings of GPUs and their reasons. Deterministic kernels make a
+    resumed run bitwise equal to an uninterrupted one.
+    """
+    tf.config.experimental.enable_op_determinism() if deterministic else None
+    try:
+        set_up_gpus()
+        if cpu_devices:
+            cpu = tf.config.list_physical_devices("CPU")[0]
+            configuration = [tf.config.LogicalDeviceConfiguration()] * cpu_devices
+            tf.config.set_logical_device_configuration(cpu, configuration)
+    except RuntimeError as error:
+        present = len(tf.config.list_logical_devices("CPU"))
+        if cpu_devices and cpu_devices != present:
+            raise ValueError(
+                f"devices: --cpu-devices expected {present}, which this process already "
+                f"uses, received {cpu_devices}: start a new process"
+            ) from error
+
+
+def make_cluster(name: str, cpu_devices: int | None = None) -> Cluster:
+    """Makes the strategy `name` over all devices of this process.
+
+    Args:
+      name: `one_device`, `mirrored`, `multi_worker` (cluster from TF_CONFIG or Slurm) or `auto`:
+        `mirrored` where there are several GPUs, or several logical CPU devices were asked for,
+        else `one_device`.
+      cpu_devices: how many were asked for.
+    """
+    if name == "multi_worker":  # before anything asks for the devices
+        if cpu_devices:
+            raise ValueError(
+                f"devices: --cpu-devices expected with other strategies (a worker is one "
+                f"CPU device, or all its GPUs), received {cpu_devices} with multi_worker"
+            )
+        return _multi_worker()
+    gpus = [d.name for d in tf.config.list_logical_devices("GPU")]
+    devices = gpus or [d.name for d in tf.config.list_logical_devices("CPU")]
+    if name == "auto":
+        several = len(gpus) > 1 or (not gpus and (cpu_devices or 1) > 1)
+        name = "mirrored" if several else "one_device"
+    if name == "mirrored" and len(devices) > 1:
+        strategy = tf.distribute.MirroredStrategy(devices)
+        return Cluster(strategy, name, tuple(devices), 0, len(devices), bool(gpus))
+    note = ""
+    if name == "mirrored":
+        kind = "GPU" if gpus else "CPU"
+        note = f"mirrored on the one {kind} device there is: 1 replica (--cpu-devices 2 makes two)"
+    default = tf.distribute.get_strategy()
+    return Cluster(default, name, (devices[0],), 0, 1, bool(gpus), note)
+
+
+def _multi_worker() -> Cluster:
+    """One process of several; waits for the others."""
+    workers = find_workers()
+    print(
+        f"worker {workers.index} of {len(workers.addresses)} at {workers.addresses[workers.index]}"
+        "; waiting for the others",
+        flush=True,
+    )
+    strategy = workers.connect()
+    devices = tuple(strategy.extended.worker_devices)
+    return Cluster(
+        strategy,
+        "multi_worker",
+        devices,
+        workers.index * len(devices),
+        strategy.num_replicas_in_sync,
+        "GPU" in devices[0],
+        workers=workers,
+        exchanger=make_exchange(strategy, workers),
+    )
+
+
+def parts_of(variable: Any) -> list[Any]:
+    """The copies of a variable on the local replicas."""
+    variable = getattr(variable, "value", variable) if hasattr(variable, "_value") else variable
+    return list(getattr(variable, "values", None) or [variable])

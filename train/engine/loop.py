@@ -1,0 +1,294 @@
+"""The training loop: epochs of chunks, validation, early stopping, checkpoints."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from train.assembly.setup import (
+    Training,
+)
+from train.devices.strategy import Cluster
+from train.engine import console, tensorboard_files
+from train.engine.profile import Profile
+from train.engine.signals import Signals
+from train.engine.state import State
+from train.folders.run_folder import RunFolder
+from train.measures.metrics import Metrics, metrics_from_confusion
+from train.settings.config import TrainConfig
+from train.step.feed import Chunk, Feed, Pace
+from train.step.non_finite import describe_batch
+from train.step.objective import Diverged
+from train.step.predictor import Predictor, Stopped
+
+
+class Interrupted(KeyboardInterrupt):
+    """SIGINT or SIGTERM: a checkpoint was written, the same command goes on."""
+
+
+class Loop:
+    """Trains until the epochs are done or early stopping says so."""
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        training: Training,
+        cluster: Cluster,
+        folder: RunFolder,
+        before: State | None = None,
+    ):
+        """Takes up the newest checkpoint of the run folder, if there is one; `before` is the state
+        of the stage before this one.
+        """
+        self.config, self.training, self.folder, self._cluster = config, training, folder, cluster
+        train = training.examples["train"]
+        self._epochs = int(config.epochs or 0)
+        self.order = training.order
+        one_length = training.step.compiled
+        self._feed = Feed(
+            train,
+            self.order,
+            cluster,
+            training.level,
+            one_length=one_length,
+            source=training.source,
+        )
+        self._validation = make_predictor(config, training, "validation", cluster)
+        self._signals = Signals()
+        self._validation.stop = self._signals.came
+        self._profile = Profile(config, folder.path, is_chief=cluster.is_chief)
+        self._pace = Pace()
+        self._steps = self._pace.steps
+        self.state = State(training, cluster, folder, config.keep_checkpoints, before)
+        self._skipped = 0  # steps of this process
+        self._first_row = len(self.state.progress.history)
+        self.state.restore()
+
+    def run(self) -> None:
+        """Trains; leaves the best weights in the model, the last ones without early stopping.
+
+        Raises:
+          Interrupted: a signal came; a checkpoint was written.
+        """
+        self._saved = time.monotonic()
+        with self._signals, self._profile:
+            if self._first_row and not self.state.number:
+                self._validate()  # what an earlier stage reached is the one to beat
+            while not self.state.progress.finished:
+                self._run_epoch()
+            self._save()
+            if self._cluster.exchange(self._signals.came()).any():
+                raise Interrupted
+        if self.config.early_stopping:
+            self.state.take_best()
+        else:
+            self.state.take_average()
+
+    def _run_epoch(self) -> None:
+        progress, step = self.state.progress, self.training.step
+        start, before = time.perf_counter(), dict(progress.seconds)
+        first = progress.step
+        if first == 0:
+            step.reset_totals()
+        self._feed.start(progress.epoch, first)
+        self._run_steps()
+        middle = time.perf_counter()
+        confusion = step.confusion.numpy()
+        count = confusion.sum()
+        self._check_finite(step.loss_sum.numpy() / count if count else np.nan)
+        train = metrics_from_confusion(confusion, step.loss_sum.numpy() / count)
+        validation = self._validate()
+        examples = sum(self.order.counts(progress.epoch, first, self.order.steps_per_epoch - first))
+        share = float(examples) / self.order.num_examples
+        self._record(train, validation, share, middle - start, time.perf_counter() - start)
+        progress.epoch, progress.step = progress.epoch + 1, 0
+        progress.finished |= progress.epoch >= self._epochs
+        spent = sum(progress.seconds[k] - before[k] for k in ("input", "step"))
+        progress.seconds["rest"] += time.perf_counter() - start - spent
+        self._agree()
+
+    def _check_finite(self, loss: float) -> None:
+        """Raises Diverged where the loss is no number any more: nothing better can follow."""
+        if np.isfinite(loss):
+            return
+        where, batch = f"epoch {self.state.progress.epoch + 1}", "Every step of it was skipped"
+        number = self.training.step.non_finite.first(self._cluster)
+        if self.config.on_nan == "stop" and number >= 0:
+            epoch, step = divmod(number, self.order.steps_per_epoch)
+            where = f"epoch {epoch + 1}, step {step} (step {number} of the run)"
+            train = self.training.examples["train"]
+            batch = describe_batch(train, self.order, epoch, step)
+        raise Diverged(
+            f"training: {where}: the training loss expected a number, received {loss}. {batch}. "
+            "Where the inputs are as they should be, choose a smaller --learning-rate, or "
+            f"--clip-norm 1, and another --run-dir than {self.folder.path}; --on-nan skip goes on "
+            "from the last checkpoint, without the update of such a step"
+        )
+
+    def _run_steps(self) -> None:
+        """Runs the rest of the epoch. While a chunk runs on a GPU, the next is being made."""
+        progress, profile = self.state.progress, self._profile
+        seconds = progress.seconds
+        number = self.state.number
+        profile.begin_step(number, profile.limit(number, self._steps))
+        t0 = time.perf_counter()
+        chunk = self._take(0)
+        seconds["input"] += time.perf_counter() - t0
+        while chunk is not None:
+            number = self.state.number
+            profile.begin_step(number, chunk.steps)
+            t1 = time.perf_counter()
+            with self._pace.timed(chunk.steps):
+                self.training.step.run(chunk, number)
+                t2 = time.perf_counter()
+                following = self._take(chunk.steps)
+                t3 = time.perf_counter()
+                loss = self.training.step.loss_sum.numpy()  # waits for the device
+            t4 = time.perf_counter()
+            # A device that is still busy when its next input is ready did not wait for it.
+            waited = t3 - t2 if t4 - t3 < 1e-3 else 0.0
+            seconds["input"] += waited
+            seconds["step"] += t4 - t1 - waited
+            self._check_finite(loss)  # before anything is saved
+            if self.config.on_nan == "skip":
+                skipped = int(self.training.step.non_finite.skipped.numpy())
+                progress.skipped_steps += skipped - self._skipped
+                self._skipped = skipped
+            progress.step += chunk.steps
+            chunk = following
+            if chunk is not None:
+                self._agree()
+        profile.end_step()
+
+    def _take(self, running: int) -> Chunk | None:
+        """The next chunk, given that `running` steps are under way; it ends where a checkpoint
+        is due.
+        """
+        number, every = self.state.number + running, self.config.checkpoint_steps
+        limit = self._profile.limit(number, self._steps)
+        with self._profile.wait():
+            return self._feed.take(min(limit, every - number % every) if every else limit)
+
+    def _agree(self) -> None:
+        """Saves or ends where it is time, and sets the steps of the next call.
+
+        All workers decide alike, by the chief's clock, and end when one got a signal.
+        """
+        due = time.monotonic() - self._saved > 60 * self.config.checkpoint_minutes
+        said = self._cluster.exchange(self._pace.steps, due, self._signals.came())
+        self._steps, due, stop = int(said[0, 0]), bool(said[0, 1]), bool(said[:, 2].any())
+        every = self.config.checkpoint_steps
+        if due or stop or (every and self.state.number % every == 0):
+            self._save(must=stop)
+        if stop:
+            raise Interrupted
+
+    def _save(self, must: bool = True) -> None:
+        """Writes a checkpoint; one that need not be may fail, and the older ones stay."""
+        try:
+            self.state.save()
+        except OSError as error:
+            place = self.folder.checkpoints
+            said = f"{place} expected room for a checkpoint, received: {error.strerror or error}"
+            if must:
+                raise OSError(
+                    f"training: {said}. The older checkpoints are whole: make room, and the same "
+                    "command goes on from them"
+                ) from error
+            print(f"no checkpoint: {said}; training goes on", file=sys.stderr, flush=True)
+        self._saved = time.monotonic()
+
+    def _validate(self) -> Metrics:
+        """Metrics of the validation examples; keeps the weights if they are the best so far.
+
+        A signal ends it, and a resume begins it anew.
+        """
+        try:
+            with self.state.averaged():
+                validation = self._validation.metrics()
+                self._judge(validation)
+        except Stopped:
+            self._save()
+            raise Interrupted from None
+        return validation
+
+    def _judge(self, validation: Metrics) -> None:
+        """Keeps the best weights and counts the epochs without a better metric."""
+        progress = self.state.progress
+        if not self.config.early_stopping:
+            return
+        value = getattr(validation, str(self.config.monitor))
+        signed = -value if self.config.monitor == "loss" else value
+        signed = signed if np.isfinite(signed) else -np.inf  # worse than any number
+        if progress.best is None or signed > progress.best:
+            progress.best, progress.waited = signed, 0
+            self.state.keep_best()
+        else:
+            progress.waited += 1
+        progress.finished = progress.waited >= self.config.early_stopping
+
+    def _record(
+        self,
+        train: Metrics,
+        validation: Metrics,
+        share: float,
+        step_seconds: float,
+        seconds: float,
+    ) -> None:
+        """Adds a row to the history; `share` of the epoch was trained in `step_seconds`."""
+        progress = self.state.progress
+        row: dict[str, Any] = {"epoch": len(progress.history) + 1}
+        for prefix, metrics in (("", train), ("val_", validation)):
+            for name in ("loss", "accuracy", "weighted_f1"):
+                row[prefix + name] = getattr(metrics, name)
+        row["learning_rate"] = float(self.training.optimizer.learning_rate.numpy())
+        rate = share / step_seconds
+        row |= {"examples_per_s": rate * self.order.num_examples, "seconds": seconds}
+        examples = self.training.examples["train"]
+        if examples.index.damaged is not None:
+            row["damaged"] = examples.num_damaged
+        if self.config.on_nan == "skip":
+            row["skipped_steps"] = progress.skipped_steps
+        lengths = examples.subset_lengths
+        if lengths is not None:
+            row["tokens_per_s"] = rate * float(lengths.sum())
+        progress.history.append(row)
+        if self._cluster.is_chief:
+            epochs = self._first_row + self._epochs
+            console.print_epoch(row, epochs, progress.history[self._first_row :])
+            self._log(row)
+
+    def _log(self, row: dict[str, Any]) -> None:
+        """Writes an epoch's figures; they are also in the checkpoint, so training goes on without.
+
+        The next epoch writes the whole history again.
+        """
+        try:
+            self.folder.write_history(self.state.progress.history)
+            tensorboard_files.write_scalars(self.folder.path, row)
+        except (OSError, tf.errors.OpError) as error:
+            reason = getattr(error, "strerror", None) or getattr(error, "message", str(error))
+            print(
+                f"no log of epoch {row['epoch']}: {self.folder.path} expected room for history.csv "
+                f"and tensorboard/, received: {reason}; training goes on",
+                file=sys.stderr,
+                flush=True,
+            )
+
+
+def make_predictor(
+    config: TrainConfig, training: Training, role: str, cluster: Cluster
+) -> Predictor:
+    """What predicts the examples of a role with the model in training."""
+    return Predictor(
+        training.trained,
+        training.examples[role],
+        cluster,
+        training.level,
+        int(config.global_batch_size or 0),
+        config.length_buckets,
+    )

@@ -1,0 +1,240 @@
+"""Everything a run needs to go on bitwise where it was: gathered, saved and put back.
+
+Variables are the same on every replica, so one copy of each is kept; only the sums of the epoch
+differ, and each replica's own is kept. A run may go on with another number of replicas.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from train.assembly.setup import Training
+from train.devices.strategy import Cluster, parts_of
+from train.engine.checkpoint import CheckpointError, read_checkpoint, write_checkpoint
+from train.folders.run_folder import RunFolder
+from train.step.objective import Diverged
+
+
+@dataclasses.dataclass
+class Progress:
+    """Where a run stands; all of it is in every checkpoint.
+
+    Attributes:
+      epoch, step: the next step, and its epoch; the step after the last while validating.
+      finished: no epoch is left, or early stopping ended the run.
+      best: best value so far of the monitored metric, signed so that more is better.
+      waited: epochs since then.
+      history: one row per finished epoch.
+      seconds: time spent so far, by kind: input, step, rest.
+      skipped_steps: steps that were skipped because their loss was no number.
+    """
+
+    epoch: int = 0
+    step: int = 0
+    finished: bool = False
+    best: float | None = None
+    waited: int = 0
+    history: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+    seconds: dict[str, float] = dataclasses.field(
+        default_factory=lambda: {"input": 0.0, "step": 0.0, "rest": 0.0}
+    )
+    skipped_steps: int = 0
+
+
+class State:
+    """The state of a run.
+
+    Attributes:
+      progress: where it stands.
+      best: the best weights so far; empty without early stopping.
+    """
+
+    def __init__(
+        self,
+        training: Training,
+        cluster: Cluster,
+        folder: RunFolder,
+        keep: int,
+        before: State | None = None,
+    ):
+        """Keeps the newest `keep` checkpoints in the run folder.
+
+        Args:
+          training, cluster, folder, keep: of the run.
+          before: of an earlier stage, the head's: its history and times go on.
+        """
+        self._training, self._cluster, self._keep = training, cluster, keep
+        self._checkpoints = folder.checkpoints
+        self.progress = Progress()
+        if before is not None:
+            self._checkpoints = folder.checkpoints / "fine_tuning"
+            history, seconds = list(before.progress.history), dict(before.progress.seconds)
+            skipped = before.progress.skipped_steps
+            self.progress = Progress(history=history, seconds=seconds, skipped_steps=skipped)
+        self.best: list[np.ndarray] = []
+
+    @property
+    def number(self) -> int:
+        """The next step, counted from the start of the run."""
+        return self.progress.epoch * self._training.order.steps_per_epoch + self.progress.step
+
+    def keep_best(self) -> None:
+        """Remembers the weights as they are now."""
+        self.best = read_values(self._weights())
+
+    def take_best(self) -> None:
+        """Puts the best weights back."""
+        assign_values(self._weights(), self.best)
+
+    @contextlib.contextmanager
+    def averaged(self) -> Iterator[None]:
+        """The moving average of the weights in their place, with `--ema`."""
+        if not self._has_average:
+            yield
+            return
+        kept = read_values(self._trainable())
+        self.take_average()
+        try:
+            yield
+        finally:
+            assign_values(self._trainable(), kept)
+
+    def take_average(self) -> None:
+        """Puts the moving average of the weights into the model; nothing without `--ema`."""
+        if not self._has_average:
+            return
+        with self._cluster.strategy.scope():
+            self._training.optimizer.finalize_variable_values(self._trainable())
+
+    @property
+    def _has_average(self) -> bool:
+        """Before the first update Keras's averages are zeros."""
+        optimizer = self._training.optimizer
+        return bool(optimizer.use_ema and int(optimizer.iterations.numpy()))
+
+    def save(self) -> None:
+        """Writes a checkpoint. Every worker must call it; the chief writes.
+
+        Raises:
+          Diverged: the weights are no numbers any more.
+        """
+        totals = self._all_totals()
+        if not self._cluster.is_chief:
+            return
+        arrays = {name: read_values(group) for name, group in self._groups().items()}
+        if not all(np.isfinite(a).all() for a in arrays["model"]):  # not over a good checkpoint
+            raise Diverged(
+                f"checkpoint: weights after step {self.number} expected numbers, received others: "
+                f"the gradients of a step were none. {self._checkpoints} holds the states from "
+                "before it. Choose a smaller --learning-rate or --clip-norm 1, and another "
+                "--run-dir; --on-nan skip goes on from there without the update of such a step"
+            )
+        arrays |= {"totals": totals, "best": self.best}
+        state = dataclasses.asdict(self.progress)
+        state |= {"order": self._training.order.state, "replicas": self._cluster.num_replicas}
+        write_checkpoint(self._checkpoints, self.number, arrays, state, self._keep)
+
+    def restore(self) -> None:
+        """Takes up the newest readable checkpoint of the run folder, if there is one.
+
+        Raises:
+          ValueError: it is of another model or of another order of examples, or not all workers
+            see the same one.
+        """
+        found = read_checkpoint(self._checkpoints)
+        if found is not None:
+            self._take_up(*found)
+        where = f"newest checkpoint in {self._checkpoints} (name a --run-dir they share)"
+        self._cluster.check_same(where, "none" if found is None else str(self.number))
+
+    def _take_up(self, arrays: dict[str, list[np.ndarray]], state: dict[str, Any]) -> None:
+        order, replicas = state.pop("order", None), state.pop("replicas", None)
+        if order != self._training.order.state:
+            raise CheckpointError(
+                f"checkpoint: {self._checkpoints}: order of examples expected "
+                f"{self._training.order.state}, received a checkpoint of {order}. Continue it "
+                "with the settings it began with, or name another --run-dir"
+            )
+        for name, group in self._groups().items():
+            assign_values(group, arrays.get(name, []))
+        self._assign_totals(arrays["totals"])
+        self.best = arrays.get("best", [])
+        self.progress = Progress(**state)
+        if not self._cluster.is_chief:
+            return
+        where = f"epoch {self.progress.epoch + 1}, step {self.progress.step}"
+        print(f"  going on at {'the end of training' if self.progress.finished else where}")
+        if replicas != self._cluster.num_replicas:
+            print(
+                f"  began with {replicas} replica{'s' * (replicas > 1)}, goes on with "
+                f"{self._cluster.num_replicas}: the same examples in the same order; results "
+                "agree within rounding, dropout masks differ"
+            )
+
+    def _trainable(self) -> list[Any]:
+        return list(self._training.trained.trainable_variables)
+
+    def _weights(self) -> list[Any]:
+        return list(self._training.trained.variables)
+
+    def _groups(self) -> dict[str, list[Any]]:
+        """Every variable that shapes what comes next and is the same on all replicas."""
+        scale = self._training.scale
+        return {
+            "model": self._weights(),
+            "optimizer": list(self._training.optimizer.variables),
+            "scale": [scale.scale, scale.finite_steps] if scale else [],
+        }
+
+    def _totals(self) -> list[Any]:
+        return [self._training.step.loss_sum, self._training.step.confusion]
+
+    def _all_totals(self) -> list[np.ndarray]:
+        """The epoch's sums of the replicas of all workers: float64 [R, ...] each."""
+        local = [np.stack([p.numpy() for p in parts_of(v)]) for v in self._totals()]
+        flat = self._cluster.exchange(*np.concatenate([a.ravel() for a in local]))
+        cuts = np.cumsum([a.size for a in local])[:-1]
+        parts = zip(np.split(flat, cuts, axis=1), local, strict=True)
+        return [part.reshape(self._cluster.num_replicas, *a.shape[1:]) for part, a in parts]
+
+    def _assign_totals(self, stored: list[np.ndarray]) -> None:
+        """Each replica takes its own sums; of another number of replicas the first takes all."""
+        first = self._cluster.first_replica
+        for variable, sums in zip(self._totals(), stored, strict=True):
+            if len(sums) != self._cluster.num_replicas:
+                all_of_it = sums.sum(0)
+                sums = np.zeros((self._cluster.num_replicas, *sums.shape[1:]))
+                sums[0] = all_of_it
+            for i, part in enumerate(parts_of(variable)):
+                part.assign(sums[first + i])
+
+
+def read_values(variables: list[Any]) -> list[np.ndarray]:
+    """The arrays of variables that are the same on every replica."""
+    return [parts_of(v)[0].numpy() for v in variables]
+
+
+def assign_values(variables: list[Any], arrays: list[np.ndarray]) -> None:
+    """Puts arrays into variables, on every local replica.
+
+    Raises:
+      CheckpointError: they are not as many as the variables, or of other shapes.
+    """
+    if len(arrays) != len(variables):
+        raise CheckpointError(
+            f"checkpoint: expected {len(variables)} variables, received {len(arrays)}"
+        )
+    for variable, array in zip(variables, arrays, strict=True):
+        parts = parts_of(variable)
+        if array.shape != tuple(parts[0].shape):
+            raise CheckpointError(
+                f"checkpoint: variable {parts[0].name} expected shape {tuple(parts[0].shape)}, "
+                f"received {array.shape}"
+            )
+        for part in parts:
+            part.assign(array)

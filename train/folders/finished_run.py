@@ -1,0 +1,149 @@
+"""Opens the folder of a finished run: its settings, its model and what that is fed with."""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+from pathlib import Path
+from typing import Any, get_args, get_origin, get_type_hints
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from records.system.json_file import read_json
+from records.system.places import check_local
+from train.folders.model_input import ModelInput
+from train.settings.config import PRECISIONS, TrainConfig
+from train.step.precision import set_precision
+
+_HINT = "Name a folder that python -m train.run has left, such as runs/<set>-<model>-<hash>"
+
+
+@dataclasses.dataclass(frozen=True)
+class FinishedRun:
+    """A finished run.
+
+    Attributes:
+      path: its folder.
+      config: its settings.
+      fingerprint: of the data it was trained on.
+      precision: of its model's arithmetic.
+      input: what its model is fed with.
+    """
+
+    path: Path
+    config: TrainConfig
+    fingerprint: str
+    precision: str
+    input: ModelInput
+
+    def load_model(self) -> keras.Model:
+        """The model with the weights that the run chose; sets Keras's precision to the run's.
+
+        Raises:
+          ValueError: the file is damaged.
+        """
+        set_precision(self.precision)
+        file = self.path / "model.keras"
+        try:
+            return keras.models.load_model(file, compile=False, safe_mode=True)
+        except Exception as error:  # zipfile, HDF5 and Keras raise some ten kinds
+            reason = f"{type(error).__name__}: {error}"
+            # Keras would explain how to run it all the same.
+            if "Python lambda" in reason or "`Lambda` layer" in reason:
+                reason = "one with a Lambda layer, which is Python code and is not run"
+            raise ValueError(
+                f"run folder: {file} expected a Keras model, received {reason}. Train again "
+                "into another --run-dir"
+            ) from error
+
+    def make_call(self) -> Any:
+        """Loads the model; the function from a batch of its inputs to logits float32 [B, C].
+
+        Texts int32 [B, any T]; else as the model's own input.
+        """
+        return make_call(self.load_model())
+
+
+def make_call(model: keras.Model) -> Any:
+    """The function, traced once, from a batch of a model's inputs to logits float32 [B, C]."""
+    shape, dtype = model.inputs[0].shape, model.inputs[0].dtype
+
+    def call(inputs: tf.Tensor) -> tf.Tensor:
+        return tf.cast(model(inputs, training=False), tf.float32)
+
+    # Pictures are uint8 until the model casts them.
+    kind = tf.uint8 if len(shape) == 4 else dtype
+    return tf.function(call, input_signature=[tf.TensorSpec([None, *shape[1:]], kind)])
+
+
+def open_run(path: str | Path) -> FinishedRun:
+    """Opens a run folder.
+
+    Raises:
+      ValueError: it is none, or the run is unfinished; the message names the command that mends.
+    """
+    check_local(path, "RUN")
+    path = Path(path)
+    stored = _read_config(path)
+    missing = [name for name in ("metrics.json", "model.keras") if not (path / name).exists()]
+    if missing:
+        raise ValueError(
+            f"run folder: {path} expected a finished run, received one without "
+            f"{' and '.join(missing)}. The python -m train.run command that began it goes on"
+        )
+    return FinishedRun(
+        path=path,
+        config=_read_settings(path, stored),
+        fingerprint=str(stored["data_fingerprint"]),
+        precision=str(stored["resolved"]["precision"]),
+        input=ModelInput.read(path),
+    )
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    file = path / "config.json"
+    if not file.is_file():
+        received = "a folder without config.json" if path.is_dir() else "no folder"
+        raise ValueError(f"run folder: {path} expected a run folder, received {received}. {_HINT}")
+    try:
+        stored = read_json(file)
+        precision = stored["resolved"]["precision"]
+        if precision not in PRECISIONS or type(stored["data_fingerprint"]) is not str:
+            raise ValueError(f"precision {precision!r}")
+        return dict(stored)
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"run folder: {file} expected the settings of a run, received something else "
+            f"({type(error).__name__}: {error}). {_HINT}"
+        ) from error
+
+
+def _read_settings(path: Path, stored: dict[str, Any]) -> TrainConfig:
+    """The settings of a run, each of the type that it has on the command line."""
+    hints = get_type_hints(TrainConfig)
+    settings = {name: value for name, value in stored.items() if name in hints}
+    for name, value in settings.items():
+        if not _is_of(hints[name], value):
+            raise ValueError(
+                f"run folder: {path / 'config.json'} expected {name} of type {hints[name]}, "
+                f"received {value!r}. {_HINT}"
+            )
+    return TrainConfig(**settings)
+
+
+def _is_of(hint: Any, value: Any) -> bool:
+    """Whether a value out of JSON is of the type of a setting."""
+    if isinstance(hint, types.UnionType):
+        return any(_is_of(one, value) for one in get_args(hint))
+    if get_origin(hint) is tuple:
+        return isinstance(value, list) and all(type(one) is get_args(hint)[0] for one in value)
+    return type(value) is hint or (hint is float and type(value) is int)
+
+
+def probabilities(logits: np.ndarray) -> np.ndarray:
+    """Softmax of logits [n, C]: float64 [n, C]."""
+    shifted = logits.astype(np.float64) - logits.max(1, keepdims=True)
+    weights = np.exp(shifted)
+    return weights / weights.sum(1, keepdims=True)

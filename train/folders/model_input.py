@@ -1,0 +1,116 @@
+"""What a run's model is fed with, kept in its run folder: enough to use it without the data."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+from records.roles import Data
+from records.sets.schema import IMAGE, TABULAR, TEXT, TOKENS
+from records.system.json_file import read_json
+from train.folders.run_folder import RunFolder
+
+FILE_NAME, VOCABULARY = "model_input.json", "vocabulary.txt"
+# How ids were made of text: `records.decoding.cleaning` by the features that builders/song_lyrics
+# makes with it, `records.decoding.decode.split_words` for sets that store the text itself. Else
+# only the set knows.
+_RULES = {"token_ids": "clean", "token_ids_basic": "basic"}
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelInput:
+    """What becomes of a table's row, a picture or a text on its way to the model.
+
+    Attributes:
+      dataset: `name/config/version` of the set that was trained on.
+      modality: one of `records.sets.schema`.
+      class_names: in the order of the logits.
+      feature_names: columns of a table, in the model's order; () for other inputs.
+      image_size, channels: of decoded pictures; 0 for other inputs.
+      sequence_length: T, ids of a text that the model reads; 0 for other inputs.
+      text_rule: how words are taken out of a text, see `records.decoding.cleaning_ops`; None for
+        other inputs and where the set does not say.
+      language: spaCy code of the texts, where the rule depends on it.
+      vocabulary: words by the model's ids; () without a rule.
+    """
+
+    dataset: str
+    modality: str
+    class_names: tuple[str, ...]
+    feature_names: tuple[str, ...] = ()
+    image_size: int = 0
+    channels: int = 0
+    sequence_length: int = 0
+    text_rule: str | None = None
+    language: str | None = None
+    vocabulary: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, data: Data) -> ModelInput:
+        """Of an opened set."""
+        schema, config = data.schema, data.config
+        common = (schema.name, schema.modality, schema.class_names)
+        if schema.modality == IMAGE:
+            return cls(*common, image_size=config.image_size, channels=data.channels)
+        if schema.modality == TABULAR:
+            numbered = [f"{schema.input_name}_{i}" for i in range(int(data.spec.shape[0]))]
+            names = schema.metadata.get("feature_names") or numbered
+            return cls(*common, feature_names=tuple(names))
+        language = schema.metadata.get("language")
+        rule = "words" if schema.modality == TEXT else None
+        if schema.modality == TOKENS and language:
+            rule = _RULES.get(schema.input_name)
+        words = data.vocabulary() if rule else None
+        return cls(
+            *common,
+            sequence_length=config.sequence_length,
+            text_rule=rule if words else None,
+            language=language,
+            vocabulary=words or (),
+        )
+
+    def write(self, folder: RunFolder) -> None:
+        """Writes `model_input.json`, and `vocabulary.txt` (the line number, from 0, is the id)."""
+        fields = dataclasses.asdict(self)
+        words = fields.pop("vocabulary")
+        if words:
+            folder.write_text(VOCABULARY, "".join(f"{word}\n" for word in words))
+        folder.write_text(FILE_NAME, json.dumps(fields, indent=2, ensure_ascii=False) + "\n")
+
+    def check(self) -> None:
+        """Raises ValueError for values that no run writes."""
+        if self.modality not in (TABULAR, IMAGE, TOKENS, TEXT) or not self.class_names:
+            raise ValueError(f"modality {self.modality!r}, {len(self.class_names)} classes")
+        if self.text_rule not in (None, "clean", "basic", "words"):
+            raise ValueError(f"text_rule {self.text_rule!r}")
+        if not isinstance(self.dataset, str) or not isinstance(self.language, str | None):
+            raise ValueError(f"dataset {self.dataset!r}, language {self.language!r}")
+        sizes = (self.image_size, self.channels, self.sequence_length)
+        if any(type(size) is not int or not 0 <= size < 2**31 for size in sizes):
+            raise ValueError(f"sizes {sizes}")
+
+    @classmethod
+    def read(cls, run: Path) -> ModelInput:
+        """Reads what `write` left.
+
+        Raises:
+          ValueError: the run folder holds none.
+        """
+        try:
+            fields: dict[str, Any] = dict(read_json(run / FILE_NAME))
+            file = run / VOCABULARY
+            words = file.read_bytes().decode() if file.exists() else ""
+            for name in ("class_names", "feature_names"):
+                if type(fields[name]) is not list or not all(type(n) is str for n in fields[name]):
+                    raise ValueError(f"{name} that are no list of texts")
+                fields[name] = tuple(fields[name])
+            found = cls(**fields, vocabulary=tuple(words.split("\n")[:-1]))
+            found.check()
+            return found
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            raise ValueError(
+                f"run folder: {run / FILE_NAME} expected what a finished run of this "
+                f"version leaves, received {error}. Train again into another --run-dir"
+            ) from error

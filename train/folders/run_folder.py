@@ -1,0 +1,185 @@
+"""The run folder: one configuration, its history, metrics, figures and checkpoints."""
+
+from __future__ import annotations
+
+import csv
+import fcntl
+import io
+import json
+import os
+import subprocess
+import weakref
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from records.system.json_file import read_json
+from records.system.places import check_local
+from records.system.writing import write_atomically
+from train.settings.config import TrainConfig
+
+_REPLICAS = ("strategy", "cpu_devices")  # settings of how many there are
+_PACKAGES = ("tensorflow", "keras", "tensorflow-datasets", "tensorflow-text", "numpy")
+
+
+class RunFolder:
+    """Reads and writes a run folder; every file appears whole under its final name.
+
+    One process at a time holds it; the system releases it however that process ends. Of several
+    workers this is the chief; the others only read.
+    """
+
+    def __init__(self, path: str, config: TrainConfig, fingerprint: str, *, is_chief: bool = True):
+        """Opens or makes the folder; nothing is written before `claim`.
+
+        Raises:
+          ValueError: it belongs to a run with other settings or other data, says which differ; or
+            it cannot be made; or another process trains in it; or an address of an object store.
+        """
+        check_local(path, "--run-dir")
+        self.path = Path(path)
+        self._is_chief = is_chief
+        self._check_folder(config, fingerprint)
+        if is_chief:
+            self._make()
+            self._lock()
+        asked = json.loads(config.to_json()) | {"data_fingerprint": fingerprint}
+        self._config = asked | (self._read_config() or {}) | {k: asked[k] for k in _REPLICAS}
+
+    def __enter__(self) -> RunFolder:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Lets other processes have the folder."""
+        if self._is_chief:
+            self._unlock()
+
+    def claim(self) -> None:
+        """Writes `config.json`: from now on the folder belongs to this run's settings."""
+        if self._is_chief:
+            self._write_config()
+
+    def _make(self) -> None:
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ValueError(
+                f"run folder: --run-dir expected a folder that can be written, received "
+                f"{self.path} ({error.strerror}). Choose another --run-dir"
+            ) from error
+
+    def _lock(self) -> None:
+        """Locks the folder itself, so that no lock file stays behind."""
+        handle = os.open(self.path, os.O_RDONLY)
+        self._unlock = weakref.finalize(self, os.close, handle)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ValueError(
+                f"run folder: another process trains in {self.path} at this moment. Wait until "
+                "it ends, or choose another --run-dir"
+            ) from None
+
+    @property
+    def checkpoints(self) -> Path:
+        """Where checkpoints lie."""
+        return self.path / "checkpoints"
+
+    def keep_resolved(self, resolved: dict[str, Any]) -> dict[str, Any]:
+        """Adds what defaults resolved to, unless an earlier start has; returns all of it."""
+        self._config["resolved"] = resolved | self._config.get("resolved", {})
+        return dict(self._config["resolved"])
+
+    def finished_metrics(self) -> dict[str, Any] | None:
+        """The metrics of a finished run, or None."""
+        file = self.path / "metrics.json"
+        if not file.exists():
+            return None
+        try:
+            found = read_json(file)
+            if not isinstance(found, dict):
+                raise ValueError(f"a {type(found).__name__}")
+        except ValueError as error:
+            raise ValueError(
+                f"run folder: {file} expected the metrics of a run, received something else "
+                f"({error}). Remove it, and the same command writes it anew"
+            ) from error
+        return found
+
+    def write_text(self, name: str, text: str) -> None:
+        """Writes a text file atomically."""
+        self.write_bytes(name, text.encode())
+
+    def write_bytes(self, name: str, data: bytes) -> None:
+        """Writes a file atomically."""
+        write_atomically(self.path / name, data)
+
+    def write_history(self, rows: list[dict[str, Any]]) -> None:
+        """Writes `history.csv`, one row per epoch."""
+        text = io.StringIO()
+        # A run may go on with --on-corrupt skip: its later rows have one more column.
+        names = dict.fromkeys(name for row in rows for name in row)
+        writer = csv.DictWriter(text, list(names))
+        writer.writeheader()
+        writer.writerows(rows)
+        self.write_text("history.csv", text.getvalue())
+
+    def _read_config(self) -> dict[str, Any] | None:
+        file = self.path / "config.json"
+        if not file.exists():
+            return None
+        try:
+            found = read_json(file)
+            if not isinstance(found, dict) or not isinstance(found.get("resolved", {}), dict):
+                raise ValueError("no settings")
+            return found
+        except ValueError as error:
+            raise ValueError(
+                f"run folder: {file} expected JSON, received something else ({error}). "
+                "Choose another --run-dir, or remove that folder"
+            ) from error
+
+    def _write_config(self) -> None:
+        text = json.dumps(self._config, indent=2, sort_keys=True) + "\n"
+        self.write_text("config.json", text)
+
+    def _check_folder(self, config: TrainConfig, fingerprint: str) -> None:
+        if not self.path.exists():
+            return
+        hint = "Choose another --run-dir, or remove that folder"
+        stored = self._read_config()
+        if stored is None:
+            if self.path.is_dir() and not any(self.path.iterdir()):
+                return
+            raise ValueError(
+                f"run folder: {self.path} expected a run folder or a new name, received "
+                f"something that holds no config.json. {hint}"
+            )
+        stored.pop("resolved", None)
+        # A setting that an earlier version did not know had what is its default now.
+        stored = json.loads(TrainConfig().to_json()) | stored
+        asked = json.loads(config.to_json()) | {"data_fingerprint": fingerprint}
+        differing = sorted(k for k in stored.keys() | asked if stored.get(k) != asked.get(k))
+        if not (self.path / "metrics.json").exists():
+            # An unfinished run goes on with other replicas: it sees the same examples.
+            differing = [k for k in differing if k not in _REPLICAS]
+        if differing:
+            lines = "; ".join(f"{k}: {stored.get(k)!r}, now {asked.get(k)!r}" for k in differing)
+            raise ValueError(
+                f"run folder: {self.path} belongs to a run with other settings ({lines}). {hint}"
+            )
+
+
+def versions() -> dict[str, str]:
+    """Versions of the packages that shape a result, and this project's commit if known."""
+    found = {name: metadata.version(name) for name in _PACKAGES}
+    try:
+        commit = subprocess.run(
+            ["git", "describe", "--always", "--dirty"],
+            cwd=Path(__file__).parent,
+            capture_output=True,
+            text=True,
+        ).stdout.strip()
+    except OSError:
+        commit = ""
+    return found | {"commit": commit or "unknown"}

@@ -1,0 +1,99 @@
+"""A class that must not be missed: decided for from a probability on, the largest or not."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+
+
+@dataclasses.dataclass(frozen=True)
+class Threshold:
+    """Decides for a class where its probability reaches `least`, else for the likeliest other.
+
+    Attributes:
+      number: of the class.
+      least: probability in (0, 1].
+    """
+
+    number: int
+    least: float
+
+    def decide(self, probability: np.ndarray) -> np.ndarray:
+        """Numbers of classes, int64 [n], for probabilities float [n, C]."""
+        others = np.array(probability, np.float64)
+        others[:, self.number] = -1.0
+        reached = probability[:, self.number] >= self.least
+        return np.where(reached, self.number, others.argmax(1))
+
+
+def choose_threshold(
+    probability: np.ndarray, labels: np.ndarray, number: int, recall: float
+) -> Threshold:
+    """The highest threshold at which at least `recall` of a class's examples are found.
+
+    Args:
+      probability: float [n, C] of validation examples: not those it is measured on afterwards.
+      labels: int [n].
+      number: of the class.
+      recall: share in (0, 1].
+
+    Raises:
+      ValueError: no example of the class.
+    """
+    own = np.sort(probability[labels == number, number])[::-1]
+    if not len(own):
+        raise ValueError(
+            f"evaluate: class {number} expected among the validation examples, received none"
+        )
+    # 0.07 * 100 is 7.000000000000001: that is 7 examples, not 8. One at least has to be found.
+    wanted = max(1, int(np.ceil(round(recall * len(own), 9))))
+    return Threshold(number, float(own[wanted - 1]))
+
+
+def parse_threshold(text: str, names: tuple[str, ...], flag: str) -> tuple[int, float]:
+    """(number of the class, share in (0, 1]) of `CLASS=X`.
+
+    Raises:
+      ValueError: no such class, or no such share.
+    """
+    name, _, value = text.rpartition("=")
+    try:
+        share = float(value)
+    except ValueError:
+        share = 0.0
+    if name not in names or not 0 < share <= 1:
+        raise ValueError(
+            f"evaluate: {flag} expected CLASS=X with one of the classes {', '.join(names)} "
+            f"and 0 < X <= 1, received {text!r}"
+        )
+    return names.index(name), share
+
+
+def measure_decision(
+    threshold: Threshold, probability: np.ndarray, labels: np.ndarray
+) -> dict[str, Any]:
+    """Figures of a split with the threshold and, for comparison, without it.
+
+    Returns:
+      `threshold`, and under `with` and `without`: `recall` and `precision` of the class (precision
+      0 where it was never decided for, recall None without examples), `accuracy` and `weighted_f1`.
+    """
+    from sklearn import metrics
+
+    def figures(predicted: np.ndarray) -> dict[str, float | None]:
+        is_class, decided = labels == threshold.number, predicted == threshold.number
+        f1 = metrics.f1_score(labels, predicted, average="weighted", zero_division=0)
+        return {
+            "recall": float(decided[is_class].mean()) if is_class.any() else None,
+            "precision": float(is_class[decided].mean()) if decided.any() else 0.0,
+            "accuracy": float((predicted == labels).mean()),
+            "weighted_f1": float(f1),
+        }
+
+    return {
+        "threshold": threshold.least,
+        "with": figures(threshold.decide(probability)),
+        "without": figures(probability.argmax(1)),
+    }

@@ -1,0 +1,92 @@
+"""Figures of a run folder, as PNG files."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import numpy as np
+
+from records.system.plotting import plain
+
+
+def _figure(width: float, height: float, columns: int = 1, rows: int = 1) -> Any:
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    return pyplot.subplots(rows, columns, figsize=(width, height), layout="constrained")
+
+
+def _png(figure: Any) -> bytes:
+    from matplotlib import pyplot
+
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=100)
+    pyplot.close(figure)
+    return buffer.getvalue()
+
+
+def draw_curves(history: list[dict[str, Any]]) -> bytes:
+    """Cost and metrics per epoch, training and validation."""
+    figure, axes = _figure(12, 4, 3)
+    epochs = [row["epoch"] for row in history]
+    for axis, name in zip(axes, ("loss", "accuracy", "weighted_f1"), strict=True):
+        axis.plot(epochs, [row[name] for row in history], label="training")
+        axis.plot(epochs, [row[f"val_{name}"] for row in history], label="validation")
+        axis.set(xlabel="epoch", title=name.replace("_", " "))
+        axis.legend()
+        axis.grid(alpha=0.3)
+    return _png(figure)
+
+
+def draw_confusion(confusion: np.ndarray, names: tuple[str, ...], role: str) -> bytes:
+    """Counts int64 [C, C], rows true, columns predicted; `role` names the split."""
+    size = max(4.5, 0.9 * len(names) + 2)
+    figure, axis = _figure(size, size)
+    share = confusion / np.maximum(confusion.sum(1, keepdims=True), 1)
+    axis.imshow(share, cmap="Blues", vmin=0, vmax=1)
+    for i, j in np.ndindex(*confusion.shape):
+        colour = "white" if share[i, j] > 0.5 else "black"
+        axis.text(j, i, f"{confusion[i, j]}", ha="center", va="center", color=colour)
+    ticks = range(len(names))
+    axis.set_xticks(ticks, plain(names), rotation=45, ha="right")
+    axis.set_yticks(ticks, plain(names))
+    axis.set(xlabel="predicted", ylabel="true", title=f"{role}: examples")
+    return _png(figure)
+
+
+def draw_calibration(bins: dict[str, np.ndarray], role: str) -> bytes:
+    """A reliability diagram: accuracy over confidence, and how many examples each bin holds.
+
+    Args:
+      bins: as `scores.calibration_bins` gives them.
+      role: names the split.
+    """
+    figure, (above, below) = _figure(9, 4.5, 2)
+    filled = bins["count"] > 0
+    edges = np.linspace(0, 1, len(bins["count"]) + 1)
+    above.plot([0, 1], [0, 1], color="grey", linestyle="--", label="as certain as right")
+    above.plot(bins["confidence"][filled], bins["accuracy"][filled], marker="o", label=role)
+    above.set(xlabel="probability of the predicted class", ylabel="accuracy", xlim=(0, 1))
+    above.set(ylim=(0, 1), title=f"{role}: calibration")
+    above.legend()
+    below.bar(edges[:-1], bins["count"], width=np.diff(edges), align="edge", edgecolor="white")
+    below.set(xlabel="probability of the predicted class", ylabel="examples", xlim=(0, 1))
+    for axis in (above, below):
+        axis.grid(alpha=0.3)
+    return _png(figure)
+
+
+def draw_pictures(pictures: np.ndarray, titles: list[str]) -> bytes:
+    """A contact sheet of pictures uint8 [n, S, S, C], a title above each."""
+    columns = min(5, len(pictures))
+    rows = -(-len(pictures) // columns)
+    figure, axes = _figure(2.4 * columns, 2.8 * rows, columns, rows)
+    for axis in np.ravel(axes):
+        axis.axis("off")
+    for axis, picture, title in zip(np.ravel(axes), pictures, plain(titles)):
+        axis.imshow(picture.squeeze(-1) if picture.shape[-1] == 1 else picture, cmap="gray")
+        axis.set_title(title, fontsize=7)
+    return _png(figure)

@@ -1,0 +1,212 @@
+"""All folds of a cross-validation of a table's model, trained at once, in one step.
+
+Every fold is the training that `train.run --folds N --fold I` does, with its own examples, order,
+statistics and initial weights; only the dropout masks are others, and where folds differ in size by
+enough for a step, the shorter ones end an epoch with a step whose gradient is 0. What is left out
+is what a trial does not need: checkpoints, files, the moving average of the weights.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from models.packed import pack
+from records.ordering.order import Order
+from records.ordering.splits import balanced_class_weights
+from records.roles import Data
+from records.sets.schema import TABULAR, Schema
+from train.assembly.setup import build_model, make_optimizer, open_fold
+from train.devices.strategy import Cluster
+from train.measures.metrics import Metrics, metrics_from_logits
+from train.settings.config import TrainConfig
+from train.settings.resolve import resolve_hardware
+from train.step.feed import Chunk
+from train.step.objective import Diverged, Objective
+from train.step.precision import set_precision
+from train.step.train_step import StepOptions, TrainStep
+
+# Told the number of the epoch, from 1, and the metrics of each fold after it.
+Report = Callable[[int, list[Metrics]], None]
+
+
+def can_train_together(config: TrainConfig, schema: Schema) -> bool:
+    """Whether `train_folds` does what these settings ask for."""
+    alone = config.clip_norm, config.ema, config.accumulate_steps > 1
+    # Weights of single examples, and steps of single folds.
+    skips = "skip" in (config.on_corrupt, config.on_nan)
+    return schema.modality == TABULAR and not any(alone) and not skips
+
+
+def train_folds(
+    config: TrainConfig, schema: Schema, cluster: Cluster, report: Report
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Trains and validates every fold.
+
+    Args:
+      config: resolved settings, with `folds`.
+      schema: a table.
+      cluster: one replica.
+      report: called after every epoch; an exception of it ends the training.
+
+    Returns:
+      (labels int32 [v], logits float32 [v, C]) of each fold's validation examples: logits of the
+      fold's best epoch by the monitored metric with early stopping, else of the last.
+
+    Raises:
+      Diverged: the loss is no number any more.
+    """
+    assert config.folds is not None
+    parts = [
+        open_fold(dataclasses.replace(config, fold=i), schema) for i in range(int(config.folds))
+    ]
+    return _Folds(config, parts, cluster).train(report)
+
+
+@dataclasses.dataclass
+class _Best:
+    """The best epoch of a fold so far: its metric, signed so that more is better, its logits, and
+    the epochs since.
+    """
+
+    logits: np.ndarray
+    value: float | None = None
+    waited: int = 0
+
+
+class _Flat(keras.Model):
+    """Packed networks on the rows of all, one network's after the other's: [M * B, F]."""
+
+    def __init__(self, packed: keras.Model):
+        super().__init__(name="folds")
+        self.packed = packed
+
+    def call(self, rows: Any, training: bool = False) -> Any:
+        """Logits [M * B, ...]."""
+        members, _, width = self.packed.inputs[0].shape
+        logits = self.packed(tf.reshape(rows, [members, -1, width]), training=training)
+        return tf.reshape(logits, [-1, *logits.shape[2:]])
+
+
+class _Folds:
+    """The folds in training."""
+
+    def __init__(self, config: TrainConfig, parts: list[Data], cluster: Cluster):
+        self._config = config
+        self._train = [part.examples("train") for part in parts]
+        self._validation = [part.examples("validation") for part in parts]
+        hardware = resolve_hardware(config, cluster)
+        set_precision(hardware["precision"])
+        size = int(config.global_batch_size or 0)
+        self._orders = [Order(t.num_examples, size, config.seed) for t in self._train]
+        self.steps_per_epoch = max(order.steps_per_epoch for order in self._orders)
+        networks = [build_model(config, hardware["xla"], part) for part in parts]
+        model = _Flat(pack(networks))
+        self._packed = model.packed
+        optimizer = make_optimizer(config, self.steps_per_epoch)
+        optimizer.build(model.trainable_variables)
+        classes = parts[0].schema.num_classes
+        options = StepOptions(
+            objective=Objective(np.ones(classes, np.float32), config.label_smoothing),
+            clip_norm=None,
+            clip_value=config.clip_value,
+            xla=hardware["xla"],
+            seed=config.seed,
+        )
+        self._step = TrainStep(model, optimizer, cluster, options, None)
+        self._inputs = tf.constant(self._train[0].inputs)
+        self._labels = tf.constant(self._train[0].labels)
+        self._class_weights = [self._weights_of(t.subset_labels, classes) for t in self._train]
+        self._predict = tf.function(self._validate, jit_compile=hardware["xla"])
+        self._validation_rows = tf.constant(self._padded_rows())
+
+    def train(self, report: Report) -> list[tuple[np.ndarray, np.ndarray]]:
+        """As `train_folds`."""
+        best = [_Best(np.zeros(0)) for _ in self._train]
+        patience = int(self._config.early_stopping or 0)
+        for epoch in range(int(self._config.epochs or 0)):
+            self._step.reset_totals()
+            self._step.run(self._chunk(epoch), epoch * self.steps_per_epoch)
+            if not np.isfinite(self._step.loss_sum.numpy()):
+                raise Diverged(
+                    f"training: epoch {epoch + 1}: the training loss is no number. "
+                    "Choose a smaller --learning-rate"
+                )
+            logits = self._predict(self._validation_rows).numpy()
+            found = []
+            for row, part, kept in zip(logits, self._validation, best, strict=True):
+                found.append(metrics_from_logits(row[: part.num_examples], part.subset_labels))
+                self._keep(kept, found[-1], row[: part.num_examples], patience)
+            report(epoch + 1, found)
+            if patience and all(kept.waited >= patience for kept in best):
+                break
+        labels = [part.subset_labels for part in self._validation]
+        return [(y, kept.logits) for y, kept in zip(labels, best, strict=True)]
+
+    def _keep(self, best: _Best, found: Metrics, logits: np.ndarray, patience: int) -> None:
+        """Without early stopping the last epoch counts; with it the best until it was waited."""
+        if not patience:
+            best.logits = logits
+            return
+        if best.waited >= patience:
+            return
+        value = getattr(found, str(self._config.monitor))
+        value = -value if self._config.monitor == "loss" else value
+        value = value if np.isfinite(value) else -np.inf  # worse than any number
+        if best.value is None or value > best.value:
+            best.value, best.logits, best.waited = value, logits, 0
+        else:
+            best.waited += 1
+
+    def _chunk(self, epoch: int) -> Chunk:
+        """One epoch of all folds. A fold's rows are weighed so that its loss is the mean of its
+        own part of the batch, whatever the others hold.
+        """
+        size = self._orders[0].global_batch_size
+        rows, weights = [], []
+        for order, train, of_class in zip(
+            self._orders, self._train, self._class_weights, strict=True
+        ):
+            missing = self.steps_per_epoch - order.steps_per_epoch
+            numbers, weight = order.examples(epoch, 0, order.steps_per_epoch)
+            numbers = np.pad(numbers, ((0, missing), (0, 0)))
+            weight = np.pad(weight, ((0, missing), (0, 0)))
+            records = train.numbers[numbers]
+            share = size / np.maximum(weight.sum(1, keepdims=True), 1)
+            rows.append(records)
+            weights.append(weight * share * of_class[train.labels[records]])
+        joined, weighed = (
+            np.concatenate(rows, 1),
+            np.concatenate(weights, 1).astype(np.float32),
+        )
+        arrays = (
+            self._inputs,
+            self._labels,
+            tf.constant(joined),
+            tf.constant(weighed),
+            tf.zeros(joined.shape, tf.int64),
+            tf.constant(0, tf.int64),
+        )
+        steps = self.steps_per_epoch
+        counts = np.full(steps, size, np.float32)
+        return Chunk(arrays, counts, np.zeros(steps, np.int64), steps)
+
+    def _weights_of(self, labels: np.ndarray, classes: int) -> np.ndarray:
+        if self._config.class_weights == "none":
+            return np.ones(classes)
+        return balanced_class_weights(labels, classes)
+
+    def _padded_rows(self) -> np.ndarray:
+        """Records int64 [M, V] of the folds' validation examples; the shorter are filled up."""
+        longest = max(part.num_examples for part in self._validation)
+        return np.stack([np.resize(part.numbers, longest) for part in self._validation])
+
+    def _validate(self, rows: tf.Tensor) -> tf.Tensor:
+        """Logits float32 [M, V, C]."""
+        logits = self._packed(tf.gather(self._inputs, rows), training=False)
+        return tf.cast(logits, tf.float32)

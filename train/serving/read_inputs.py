@@ -1,0 +1,201 @@
+"""Reads what a model is to predict, item by item, and makes it ready as in training."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import math
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from records.decoding import cleaning
+from records.decoding.decode import OOV_ID, PictureError, decode_pictures, split_words
+from records.sets.schema import IMAGE, TABULAR
+from train.folders.model_input import ModelInput
+
+# A lyric is at most some 100 KB; Python's own limit is 128 KB.
+_FIELD_BYTES = 2**27
+
+
+@dataclasses.dataclass(frozen=True)
+class Unusable:
+    """An item that cannot be predicted, and why."""
+
+    reason: str
+
+
+Raw = np.ndarray | bytes | str | Unusable
+Items = Iterator[tuple[str, Raw]]
+
+
+def read_raw(path: Path, wanted: ModelInput, column: str) -> Items:
+    """Yields the items of a file or folder as they are.
+
+    Args:
+      path: tables: a CSV with a header. Pictures: one, or a folder, looked through with all that is
+        below it. Texts: a file of one per line, or a CSV with the column `column`.
+      wanted: what the model is fed with.
+      column: see above.
+
+    Yields:
+      (name, float32 [F], the bytes of a picture, or a text). Names are the numbers of rows and
+      lines, from 1, or the paths of pictures below the folder. A picture that the system cannot
+      read is `Unusable`.
+
+    Raises:
+      ValueError: the file is of another kind, lacks a column, or holds a value that is no number;
+        names file and line.
+      OSError: there is no such file.
+    """
+    if not path.exists():
+        raise FileNotFoundError(f"predict: {path} is not there")
+    if wanted.modality == IMAGE:
+        return _pictures(path)
+    if path.is_dir():
+        kind = "a CSV file" if wanted.modality == TABULAR else "a text file or a CSV file"
+        raise ValueError(
+            f"predict: {path} expected {kind}, as the run was trained on "
+            f"{wanted.dataset}, received a folder"
+        )
+    if wanted.modality == TABULAR:
+        return _rows(path, wanted.feature_names)
+    return _column(path, column) if path.suffix.lower() == ".csv" else _lines(path)
+
+
+def make_preparation(wanted: ModelInput) -> Callable[[Any], np.ndarray | Unusable]:
+    """The function from what `read_raw` yields to the model's input, as in training.
+
+    It gives float32 [F], uint8 [S, S, C], int32 [up to T], or `Unusable`.
+
+    Raises:
+      ValueError: the set does not say how its ids were made of texts.
+    """
+    if wanted.modality == TABULAR:
+        return lambda row: row
+    if wanted.modality == IMAGE:
+        return lambda encoded: _picture(encoded, wanted)
+    encode = _make_text_encoder(wanted)
+
+    def prepare(text: str) -> np.ndarray | Unusable:
+        ids = encode(text)
+        return ids if len(ids) else Unusable("no words in it")
+
+    return prepare
+
+
+def _rows(path: Path, features: tuple[str, ...]) -> Items:
+    for number, line, row in _records(path, features):
+        yield str(number), np.array([_number(path, line, f, row[f]) for f in features], np.float32)
+
+
+def _number(path: Path, line: int, name: str, text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise ValueError(
+            f"predict: {path}, line {line}, column {name!r}: expected a finite number, "
+            f"received {text!r}"
+        )
+    return value
+
+
+def _column(path: Path, column: str) -> Iterator[tuple[str, str]]:
+    for number, _, row in _records(path, (column,)):
+        yield str(number), row[column]
+
+
+def _records(path: Path, needed: tuple[str, ...]) -> Iterator[tuple[int, int, dict[str, str]]]:
+    """(number of the row from 1, line at which it ends, its fields by column)."""
+    csv.field_size_limit(_FIELD_BYTES)
+    with open(path, encoding="utf-8-sig", newline="") as file:
+        reader = csv.reader(file, strict=True)
+        try:
+            header = next(reader, [])
+            _check_header(path, header, needed)
+            for number, fields in enumerate((r for r in reader if r), 1):
+                if len(fields) != len(header):
+                    raise ValueError(
+                        f"predict: {path}, line {reader.line_num}: expected "
+                        f"{len(header)} fields as in the header, received {len(fields)}"
+                    )
+                yield number, reader.line_num, dict(zip(header, fields, strict=True))
+        except (csv.Error, UnicodeDecodeError) as error:
+            raise ValueError(
+                f"predict: {path}, near line {reader.line_num + 1}: expected a CSV file "
+                f"in UTF-8, received something else ({error})"
+            ) from error
+
+
+def _check_header(path: Path, header: list[str], needed: tuple[str, ...]) -> None:
+    wrong = [name for name in needed if header.count(name) != 1]
+    if wrong:
+        raise ValueError(
+            f"predict: {path}, line 1: expected a header with each of the columns "
+            f"{', '.join(map(repr, wrong))} once, received {', '.join(map(repr, header)) or 'none'}"
+        )
+
+
+def _lines(path: Path) -> Iterator[tuple[str, str]]:
+    with open(path, encoding="utf-8-sig") as file:
+        try:
+            for number, line in enumerate(file, 1):
+                yield str(number), line
+        except UnicodeDecodeError as error:
+            raise ValueError(
+                f"predict: {path} expected text in UTF-8, received something else ({error})"
+            ) from error
+
+
+def _make_text_encoder(wanted: ModelInput) -> Callable[[str], np.ndarray]:
+    """The function from a text to its ids, int32 [up to T], by the rules of the set."""
+    language = wanted.language or "en"
+    rules: dict[str, Callable[[str], Any]] = {
+        "clean": lambda text: cleaning.clean_text(text, language),
+        "basic": cleaning.basic_tokens,
+        "words": lambda text: [str(w, "utf-8") for w in split_words([text]).flat_values.numpy()],
+    }
+    if wanted.text_rule is None:
+        raise ValueError(
+            f"predict: the ids of {wanted.dataset} expected a known rule from text to "
+            "ids, received none: only the set's own builder can make them. Store the text itself "
+            "in the set and train on that (--feature)"
+        )
+    split = rules[wanted.text_rule]
+    ids = {word: i for i, word in enumerate(wanted.vocabulary) if i > OOV_ID}
+    length = wanted.sequence_length
+    return lambda text: np.array([ids.get(w, OOV_ID) for w in split(text)[:length]], np.int32)
+
+
+def _pictures(path: Path) -> Items:
+    files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
+    base = path if path.is_dir() else path.parent
+    for file in files:
+        # Linux's names are bytes: what is no UTF-8 in them could be neither printed nor written.
+        name = os.fsencode(file.relative_to(base).as_posix()).decode(errors="backslashreplace")
+        try:
+            yield name, file.read_bytes()
+        except OSError as error:
+            yield name, Unusable(str(error))
+
+
+def _picture(encoded: bytes | Unusable, wanted: ModelInput) -> np.ndarray | Unusable:
+    if isinstance(encoded, Unusable):
+        return encoded
+    try:
+        return np.array(decode_pictures([encoded], wanted.image_size, wanted.channels)[0])
+    except PictureError as error:
+        return Unusable(str(error))
+
+
+def pad(rows: list[np.ndarray]) -> tf.Tensor:
+    """Stacks inputs; texts int32 are filled with 0 on the right to the longest of them."""
+    if rows[0].dtype != np.int32:
+        return tf.constant(np.stack(rows))
+    return tf.ragged.stack(rows).to_tensor()

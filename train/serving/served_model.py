@@ -1,0 +1,79 @@
+"""A model behind raw inputs, as one TensorFlow graph: what `train.export` saves."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from records.decoding.cleaning_ops import TextEncoder
+from records.decoding.decode_ops import decode_picture
+from records.sets.schema import IMAGE, TABULAR
+from train.folders.finished_run import make_call
+from train.folders.model_input import ModelInput
+
+
+class Served(tf.Module):
+    """A batch of raw inputs to probabilities, classes and labels."""
+
+    def __init__(self, model: keras.Model, wanted: ModelInput):
+        """Wraps a loaded model.
+
+        Raises:
+          ValueError: the set does not say how its ids were made, or in another language's rules.
+        """
+        super().__init__(name="served")
+        # What is saved with the graph; Keras's own objects would need Keras to be loaded.
+        self.model_variables = [variable.value for variable in model.variables]
+        self._wanted, self._call = wanted, make_call(model)
+        self._encoder = None
+        if wanted.modality not in (TABULAR, IMAGE):
+            _check_rule(wanted)
+            words = wanted.vocabulary
+            self._encoder = TextEncoder(str(wanted.text_rule), words, wanted.sequence_length)
+
+    def signatures(self) -> dict[str, Any]:
+        """The traced functions by the name of their signature."""
+        spec = tf.TensorSpec([None], tf.string, name="text")
+        if self._wanted.modality == IMAGE:
+            spec = tf.TensorSpec([None], tf.string, name="picture")
+        elif self._wanted.modality == TABULAR:
+            columns = len(self._wanted.feature_names)
+            spec = tf.TensorSpec([None, columns], tf.float32, name="features")
+        found = {"serving_default": tf.function(self._predict).get_concrete_function(spec)}
+        if self._encoder is not None:
+            encode = tf.function(lambda text: {"token_ids": self._encoder(text)})
+            found["token_ids"] = encode.get_concrete_function(spec)
+        return found
+
+    def _predict(self, raw: tf.Tensor) -> dict[str, tf.Tensor]:
+        classes = tf.constant(self._wanted.class_names)
+        probabilities = tf.nn.softmax(self._call(self._prepare(raw)))
+        label = tf.gather(classes, tf.argmax(probabilities, 1))
+        return {"probabilities": probabilities, "classes": classes, "label": label}
+
+    def _prepare(self, raw: tf.Tensor) -> tf.Tensor:
+        if self._encoder is not None:
+            return self._encoder(raw)
+        if self._wanted.modality == TABULAR:
+            return raw
+        size, channels = self._wanted.image_size, self._wanted.channels
+        spec = tf.TensorSpec([size, size, channels], tf.uint8)
+        return tf.map_fn(
+            lambda encoded: decode_picture(encoded, size, channels), raw, fn_output_signature=spec
+        )
+
+
+def _check_rule(wanted: ModelInput) -> None:
+    if wanted.text_rule is None:
+        raise ValueError(
+            f"export: the ids of {wanted.dataset} expected a known rule from text to ids, "
+            "received none: only the set's own builder can make them. Store the text itself in the "
+            "set and train on that (--feature)"
+        )
+    if wanted.text_rule == "clean" and wanted.language != "en":
+        raise ValueError(
+            f"export: the texts of {wanted.dataset} expected English, whose rules the graph "
+            f"repeats, received language {wanted.language!r}. Train with --feature token_ids_basic"
+        )

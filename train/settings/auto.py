@@ -1,0 +1,134 @@
+"""What `auto` means: one table of XLA and precision, by kind of device and family of model.
+
+Rows of CPUs were measured (`python -m benchmarks.run --suite choices` makes them anew, for the
+machine it runs on); rows of GPUs were not, and follow the sources named there. `docs/choices.md`
+explains both. The settings of GPUs that are no choice stand here, too.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from typing import Any
+
+import tensorflow as tf
+
+import models
+from train.settings.config import TrainConfig
+
+_FLOAT32, _BFLOAT16, _FLOAT16 = "float32", "mixed_bfloat16", "mixed_float16"
+# Hidden layers of 1024 units: their matrix products, not what surrounds them, take the time.
+_WIDE = ("mlp_report", "mlp_report_best")
+
+
+@dataclasses.dataclass(frozen=True)
+class Choice:
+    """What `auto` becomes.
+
+    Attributes:
+      xla: compile, at one replica: a whole chunk of steps.
+      xla_several: compile at several replicas, where only forward and backward can be.
+      precision: the Keras dtype policy.
+    """
+
+    xla: bool
+    xla_several: bool
+    precision: str
+
+
+def _gpu(precision: str) -> dict[str, Choice]:
+    """A GPU's row. Not measured.
+
+    XLA fuses element-wise work into kernels (tensorflow.org/xla). Not for recurrent models: XLA
+    has no CudnnRNN kernel ("No registered 'CudnnRNNV3' OpKernel for XLA_GPU_JIT",
+    tensorflow#99385, keras#18456), and what it makes of their loop is slow (jax#13111). Nor for
+    convolutional models at several replicas: see `train.step.train_step.check_compilable`.
+    """
+    compiled, plain = Choice(True, True, precision), Choice(False, False, precision)
+    return {
+        "small mlp": compiled,
+        "wide mlp": compiled,
+        "frozen head": compiled,
+        "convolutional": Choice(True, False, precision),
+        "recurrent": plain,
+    }
+
+
+# Ratios: speed with XLA over that without, one replica, on 2 processors: our steps on an AMD EPYC
+# (FACTS), `fit` on an Intel Xeon with AVX512 (the trials of `--suite train`).
+# Two replicas, and bfloat16, were not measured; two compile forward and backward only.
+CHOICES: dict[str, dict[str, Choice]] = {
+    "cpu": {
+        # 3.6 x at batch 32, 1.1 x at 256 (EPYC); `fit` 0.8 x at batch 32 (Xeon), where ours with
+        # XLA is 14 x that `fit`.
+        "small mlp": Choice(True, False, _FLOAT32),
+        # At batch 32, the default of tables: 1.6 x (EPYC), 1.2 and 1.35 x (Xeon). 0.73 x at 256.
+        "wide mlp": Choice(True, False, _FLOAT32),
+        # 0.12 to 0.36 x (Xeon).
+        "frozen head": Choice(False, False, _FLOAT32),
+        # 0.14 to 0.28 x, and a minute to compile (EPYC); 0.24 x (Xeon).
+        "convolutional": Choice(False, False, _FLOAT32),
+        # 0.8 x (EPYC), 1.45 x for `lstm` and 1.25 x for `gru` at one length of 200 (Xeon). But a
+        # run has up to 12 lengths, each compiled for itself: song_lyrics took 125 s instead of 36.
+        "recurrent": Choice(False, False, _FLOAT32),
+    },
+    # Compute capability 8 and newer, Ampere on: bfloat16 runs on the tensor cores (vllm#1284 names
+    # the limit) and needs no loss scale.
+    "gpu, capability 8 and newer": _gpu(_BFLOAT16),
+    # Volta and Turing: tensor cores for float16 only (tensorflow.org/guide/mixed_precision).
+    "gpu, capability 7": _gpu(_FLOAT16),
+    "gpu, older": _gpu(_FLOAT32),
+}
+
+
+def family(model: str, freeze: bool) -> str:
+    """The row's name for a model; `freeze`: only the head is trained, on cached features."""
+    modality = models.check_model(model).modality
+    if modality == "tabular":
+        return "wide mlp" if model in _WIDE else "small mlp"
+    if modality == "text":
+        return "recurrent"
+    return "frozen head" if freeze else "convolutional"
+
+
+def device_kind(accelerator: bool) -> str:
+    """The table's name for this machine's devices."""
+    if not accelerator:
+        return "cpu"
+    gpu = tf.config.list_physical_devices("GPU")[0]
+    major = tf.config.experimental.get_device_details(gpu).get("compute_capability", (0, 0))[0]
+    return {7: "gpu, capability 7"}.get(
+        major, "gpu, capability 8 and newer" if major >= 8 else "gpu, older"
+    )
+
+
+def choose_hardware(config: TrainConfig, accelerator: bool, num_replicas: int) -> dict[str, Any]:
+    """{"precision", "xla"}: as asked for, or what the table says of a resolved configuration."""
+    row = CHOICES[device_kind(accelerator)]
+    choice = row[family(str(config.model), bool(config.freeze))]
+    xla = choice.xla if num_replicas == 1 else choice.xla_several
+    precision = choice.precision if config.precision == "auto" else config.precision
+    return {"precision": precision, "xla": xla if config.xla is None else config.xla}
+
+
+def set_up_gpus() -> None:
+    """The settings of GPUs that are no choice; before TensorFlow uses any. Not measured.
+
+    | setting | why |
+    |---|---|
+    | memory growth | several processes and the profiler share a GPU |
+    | TF_GPU_THREAD_MODE=gpu_private | threads of its own start a GPU's kernels, which else wait
+      behind the input's work (tensorflow.org/guide/gpu_performance_analysis); one set in the
+      environment stays |
+    | TF32 | stays on, TensorFlow's default for float32 products from Ampere on: 10 bits of
+      mantissa (tf.config.experimental.enable_tensor_float_32_execution) |
+    | deterministic kernels | `--deterministic`, the default: a resumed run is bitwise equal to one
+      that was not interrupted |
+    | cuDNN for recurrent layers | where the step is not compiled: see `_gpu` |
+
+    Raises:
+      RuntimeError: TensorFlow uses its devices already.
+    """
+    os.environ.setdefault("TF_GPU_THREAD_MODE", "gpu_private")
+    for gpu in tf.config.list_physical_devices("GPU"):
+        tf.config.experimental.set_memory_growth(gpu, True)

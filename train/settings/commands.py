@@ -1,0 +1,136 @@
+"""Runs this project's commands as processes of their own, quietly: a line each, the rest in a log.
+
+A process per run: TensorFlow keeps its devices, precision and strategy for the life of a process.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TextIO
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+# One per kind of data, with the model that the demo and the check train on it.
+SETS = {"fetal_health": "mlp", "brain_tumor_mri": "efficientnet_lite0", "song_lyrics": "gru"}
+_LAST_LINES = 25
+
+
+class CommandError(RuntimeError):
+    """A command that failed; the message holds the command and the end of what it printed.
+
+    Attributes:
+      last_line: the last line it printed, which is an error's own message.
+    """
+
+    def __init__(self, command: Sequence[str], code: int, log: Path):
+        """Reads the end of the log."""
+        end = log.read_text(encoding="utf-8").splitlines()[1:][-_LAST_LINES:]
+        said = [line.strip() for line in end if line.strip()]
+        self.last_line = said[-1] if said else f"exit code {code}"
+        which = f"exit code {code} of: {format_command(command)}"
+        super().__init__("\n".join([*end, which, f"log: {log}"]))
+
+
+def python_command(module: str, *arguments: str) -> list[str]:
+    """`python -m module ...` with this interpreter."""
+    return [sys.executable, "-m", module, *arguments]
+
+
+def format_command(command: Sequence[str]) -> str:
+    """The command as it is typed; programs of this environment by their path from here."""
+    program = Path(command[0])
+    if program.is_absolute():
+        program = Path(os.path.relpath(program))
+    return shlex.join([str(program), *command[1:]])
+
+
+def run_command(title: str, command: Sequence[str], log: Path) -> float:
+    """Runs a command; shows `title` and how long it took.
+
+    Args:
+      title: what the user reads.
+      command: program and arguments.
+      log: the file that takes everything the command prints.
+
+    Returns:
+      The seconds it took.
+
+    Raises:
+      CommandError: the exit code is not 0, or the program cannot be started.
+    """
+    log.parent.mkdir(parents=True, exist_ok=True)
+    # With it, a process that imports TensorFlow needs about 10 s before it does anything.
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
+    environment |= {"PYTHONUNBUFFERED": "1"}
+    environment.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    start = time.perf_counter()
+    if not sys.stdout.isatty():
+        print(f"{title} ...", flush=True)
+    with open(log, "w", encoding="utf-8") as file:
+        file.write(f"$ {format_command(command)}\n")
+        try:
+            code = _follow(title, command, environment, file, start)
+        except OSError as error:
+            file.write(f"{error}\n")
+            code = 127
+    seconds = time.perf_counter() - start
+    clear = "\r\033[K" if sys.stdout.isatty() else ""
+    if code:
+        print(f"{clear}{title}: failed after {seconds:.0f} s", flush=True)
+        raise CommandError(command, code, log)
+    print(f"{clear}{title}: {seconds:.0f} s", flush=True)
+    return seconds
+
+
+def _follow(
+    title: str, command: Sequence[str], environment: dict[str, str], log: TextIO, start: float
+) -> int:
+    """Copies the output to the log; a terminal shows the newest line. Returns the exit code."""
+    with subprocess.Popen(
+        command,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+    ) as process:
+        assert process.stdout is not None
+        shown = 0.0
+        for line in process.stdout:
+            log.write(line)
+            now = time.perf_counter()
+            # Progress bars print hundreds of lines a second.
+            if sys.stdout.isatty() and line.strip() and now - shown > 0.2:
+                shown = now
+                text = f"[{now - start:3.0f} s] {title}: {line.strip()}"
+                print(f"\r\033[K{text[: _columns()]}", end="", flush=True)
+        return process.wait()
+
+
+def _columns() -> int:
+    try:
+        return os.get_terminal_size().columns - 1
+    except OSError:
+        return 79
+
+
+def prepare_synthetic_sets(data_dir: Path, log: Path, names: Iterable[str] = SETS) -> None:
+    """Builds the generated sets that are not there yet, with one `tfds build`.
+
+    Raises:
+      CommandError: the build failed.
+    """
+    missing = [n for n in names if not any(data_dir.glob(f"{n}/synthetic/*/dataset_info.json"))]
+    if not missing:
+        print(f"the generated sets are prepared already in {data_dir}", flush=True)
+        return
+    tfds = str(Path(sys.executable).with_name("tfds"))
+    builders = [os.path.relpath(REPOSITORY / "builders" / name) for name in missing]
+    command = [tfds, "build", *builders, "--config", "synthetic", "--data_dir", str(data_dir)]
+    run_command(f"building {', '.join(missing)} (generated data)", command, log)

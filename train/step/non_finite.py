@@ -1,0 +1,114 @@
+"""Steps whose loss or gradients are no numbers: the first one is known, though many run in a call.
+
+Each replica notes, inside the compiled loop, the first step whose own loss was not finite: one
+comparison a step. The host looks when a call is over. With `--on-nan skip` all gradients are looked
+at as well, and a step that is not finite leaves weights, moving statistics and sums as they were.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from records.damage.content import read_feature
+from records.examples import AnyOrder, Examples, plan_steps
+from records.sets.schema import IMAGE, TABULAR, Schema
+from train.devices.strategy import Cluster, parts_of
+
+_NEVER = -1
+_IDS, _COLUMNS = 8, 8  # named in a message
+
+
+class NonFiniteSteps:
+    """What is kept of them, on the devices.
+
+    Attributes:
+      skipped: int64 [], steps that were skipped since the start of this process.
+    """
+
+    def __init__(self, model: keras.Model, sums: list[tf.Variable]):
+        """Call it in the strategy's scope.
+
+        Args:
+          model: whose moving statistics a skipped step leaves alone.
+          sums: of each replica, that it leaves alone.
+        """
+        once = tf.VariableAggregation.ONLY_FIRST_REPLICA
+        self.skipped = tf.Variable(0, dtype=tf.int64, trainable=False, aggregation=once)
+        self._first = tf.Variable(
+            _NEVER,
+            dtype=tf.int64,
+            trainable=False,
+            synchronization=tf.VariableSynchronization.ON_READ,
+            aggregation=once,
+        )
+        moving = [v.value for v in model.non_trainable_variables if v.dtype.startswith("float")]
+        self._kept = [*sums, *moving]
+
+    def note(self, loss: tf.Tensor, step: tf.Tensor) -> None:
+        """Notes in a replica the first step whose loss [] is not finite."""
+        first = self._first.read_value()
+        is_first = ~tf.math.is_finite(loss) & (first == _NEVER)
+        self._first.assign(tf.where(is_first, step, first))
+
+    def read(self) -> list[tf.Tensor]:
+        """In a replica: what a step must not change if it is skipped."""
+        return [v.read_value() for v in self._kept]
+
+    def put_back(self, values: list[tf.Tensor]) -> None:
+        """In a replica: undoes what a skipped step changed."""
+        for variable, value in zip(self._kept, values, strict=True):
+            variable.assign(value)
+
+    def first(self, cluster: Cluster) -> int:
+        """The first step noted by any replica; every worker must call it."""
+        noted = [int(part.numpy()) for part in parts_of(self._first)]
+        said = cluster.exchange(min((n for n in noted if n != _NEVER), default=_NEVER))
+        return int(min((n for n in said[:, 0] if n != _NEVER), default=_NEVER))
+
+
+def describe_batch(examples: Examples, order: AnyOrder, epoch: int, step: int) -> str:
+    """The ids of a batch's examples, and the ranges of their inputs, in two sentences."""
+    whole = slice(0, order.global_batch_size)
+    found, weights, *_ = plan_steps(examples, order, epoch, step, 1, whole)
+    numbers = found[0][weights[0] > 0]
+    ids = [_identify(examples, int(n)) for n in numbers[:_IDS]]
+    more = f" and {len(numbers) - _IDS} more" if len(numbers) > _IDS else ""
+    rows = examples.loader.load(numbers) if examples.inputs is None else examples.inputs[numbers]
+    return f"Its batch: {', '.join(ids)}{more}. {_describe_ranges(examples.schema, rows)}"
+
+
+def _identify(examples: Examples, number: int) -> str:
+    """An example's id, or its record number where the set has none."""
+    name = examples.schema.id_name
+    (payload,) = examples.loader.read(np.array([number]))
+    values: list[Any] = read_feature(payload, name) if name else []
+    if not values:
+        return f"record {number}"
+    return str(values[0], "utf-8", "replace") if isinstance(values[0], bytes) else str(values[0])
+
+
+def _describe_ranges(schema: Schema, rows: np.ndarray) -> str:
+    """Least and largest value, by feature for tables, and how many are no numbers."""
+    if schema.modality != TABULAR or rows.ndim != 2:
+        kind = "pixels" if schema.modality == IMAGE and rows.ndim == 4 else "inputs"
+        return f"Its {kind}: {_range(rows)}"
+    names = [str(n) for n in schema.metadata.get("feature_names") or ()]
+    names = names if len(names) == rows.shape[1] else [str(i) for i in range(rows.shape[1])]
+    # What is no number first, then the largest: those are looked for.
+    finite = np.isfinite(rows)
+    size = np.where(finite, np.abs(rows), np.inf).max(0)
+    chosen = np.argsort(-size, kind="stable")[:_COLUMNS]
+    ranges = [f"{names[i]} {_range(rows[:, i])}" for i in chosen]
+    more = f" and {len(names) - _COLUMNS} smaller ones" if len(names) > _COLUMNS else ""
+    return f"Its features: {', '.join(ranges)}{more}"
+
+
+def _range(values: np.ndarray) -> str:
+    finite = values[np.isfinite(values)]
+    span = f"{finite.min():g} to {finite.max():g}" if finite.size else "no number at all"
+    lost = values.size - finite.size
+    return span + (f" ({lost} not finite)" if lost else "")

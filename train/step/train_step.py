@@ -1,0 +1,332 @@
+"""One training step in two phases, many steps per call.
+
+1. In every replica: forward and backward over its part of the batch (this part alone may be
+   compiled at two or more replicas); its loss is divided by the examples of the global batch,
+   so that the gradients, summed over the replicas, are those of the mean. They are unscaled and
+   clipped after the sum: each replica holds the same result.
+2. In every replica: the optimizer applies them. With a loss scale only if they are finite,
+   decided outside the replicas, once for all.
+
+With one replica the reduction is nothing and both phases of a whole chunk of steps are one
+function, compiled as a whole with XLA. What Keras's `fit` gets wrong with several replicas
+(clipping before the reduction, finiteness of replica 0 only, an uneven last batch, equal
+dropout masks) cannot arise here: each happens after the reduction, or knows its replica.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from models.augment import mix_pairs
+from records.ordering.order import mix64
+from train.devices.strategy import Cluster
+from train.step.batch_norm import batch_norms, count_rows, row_weights
+from train.step.feed import Chunk
+from train.step.non_finite import NonFiniteSteps
+from train.step.objective import Objective
+from train.step.precision import LossScale
+
+# Seeds of consecutive steps lie this far apart: a layer may draw that often in one step.
+_DRAWS_PER_STEP = 1024
+
+
+@dataclasses.dataclass(frozen=True)
+class StepOptions:
+    """What shapes a step besides model and optimizer.
+
+    Attributes:
+      objective: what is minimised.
+      clip_norm: largest global norm of the mean gradient, or None.
+      clip_value: largest absolute value of each of its numbers, or None.
+      xla: compile with XLA.
+      seed: names the dropout masks.
+      augment: (inputs [b, ...], keys int64 [b]) -> inputs, on the device, or None.
+      mixup: alpha of `mix_pairs`, pictures only; 0: none.
+      pieces: a replica's rows go through the model in so many parts, one after the other.
+      skip_non_finite: a step whose loss or gradients are not finite changes nothing.
+    """
+
+    objective: Objective
+    clip_norm: float | None
+    clip_value: float | None
+    xla: bool
+    seed: int
+    augment: Callable[[Any, Any], Any] | None = None
+    mixup: float = 0.0
+    pieces: int = 1
+    skip_non_finite: bool = False
+
+
+class TrainStep:
+    """Trains a model chunk by chunk and sums loss and confusion matrix of the epoch.
+
+    Attributes:
+      model, optimizer, scale, options: as given.
+      loss_sum, confusion: float64 [] and [C, C], of the epoch so far, over all replicas.
+      non_finite: the steps whose loss is no number.
+    """
+
+    def __init__(
+        self,
+        model: keras.Model,
+        optimizer: keras.optimizers.Optimizer,
+        cluster: Cluster,
+        options: StepOptions,
+        scale: LossScale | None,
+    ):
+        """Call it in the strategy's scope, with a built optimizer."""
+        self.model, self.optimizer, self.scale = model, optimizer, scale
+        self._cluster, self.options = cluster, options
+        self._variables = [v.value for v in model.trainable_variables]
+        self._seeds = [v for v in model.variables if v.name.endswith("seed_generator_state")]
+        num_classes = len(options.objective.class_weights)
+        self.loss_sum = _replica_sum(())
+        self.confusion = _replica_sum((num_classes, num_classes))
+        self._sums = [_replica_copy(v) for v in self._variables if options.pieces > 1]
+        self.non_finite = NonFiniteSteps(model, [self.loss_sum, self.confusion])
+        count_rows(model, cluster.num_replicas)
+        several = cluster.num_replicas > 1
+        if several:
+            # The gradients come reduced. Keras 3 has no flag to skip its own reduction
+            # (keras#19308); the method is private, so Keras is pinned and this is tested.
+            optimizer._all_reduce_sum_gradients = lambda pairs: list(pairs)
+        if several and options.xla:
+            check_compilable(model, cluster)
+            compiled = tf.function(self._forward_backward, jit_compile=True)
+            self._forward_backward = compiled  # type: ignore[method-assign]
+        self._call = tf.function(self._run, jit_compile=options.xla and not several)
+
+    @property
+    def compiled(self) -> bool:
+        """Compiled with XLA: every step of a chunk must have the same shapes."""
+        return self.options.xla
+
+    def run(self, chunk: Chunk, first_step: int) -> None:
+        """Trains the chunk's steps; `first_step` counts from the start of the run."""
+        steps = tf.constant(chunk.steps, tf.int64)
+        first = tf.constant(first_step, tf.int64)
+        # XLA compiles for each length; without it one graph serves all.
+        lengths = int(chunk.lengths[0]) if self.options.xla else tf.constant(chunk.lengths)
+        self._call(chunk.arrays, chunk.counts, lengths, first, steps)
+
+    def reset_totals(self) -> None:
+        """Begins an epoch's sums anew."""
+        for total in (self.loss_sum, self.confusion):
+            total.assign(tf.zeros_like(total.read_value()))
+
+    def _run(
+        self, arrays: Any, counts: Any, lengths: Any, first_step: tf.Tensor, steps: tf.Tensor
+    ) -> None:
+        def body(i: tf.Tensor) -> tuple[tf.Tensor]:
+            length = lengths if isinstance(lengths, int) else lengths[i]
+            self._step(arrays, (counts[i], length), i, first_step + i)
+            return (i + 1,)
+
+        # Not `for i in tf.range(steps)`: XLA would compile anew for every number of steps.
+        tf.while_loop(lambda i: i < steps, body, [tf.constant(0, tf.int64)])
+
+    def _step(self, arrays: Any, shared: Any, i: tf.Tensor, step: tf.Tensor) -> None:
+        """Phase 1 in every replica, the decision, phase 2 in every replica."""
+        strategy, pieces = self._cluster.strategy, self.options.pieces
+        arguments = (arrays, *shared, i, step)
+        skips = self.options.skip_non_finite
+        before = strategy.run(self.non_finite.read) if skips else None
+        if pieces > 1:
+
+            def body(piece: tf.Tensor) -> tuple[tf.Tensor]:
+                strategy.run(self._add_piece, (*arguments, piece))
+                return (piece + 1,)
+
+            tf.while_loop(lambda piece: piece < pieces, body, [tf.constant(0, tf.int64)])
+        gradients, finite = strategy.run(self._gradients, (*arguments, before))
+        if self.scale is None and not skips:
+            strategy.run(self._apply, (gradients,))
+            return
+        finite = strategy.experimental_local_results(finite)[0]  # the same on every replica
+
+        def leave() -> tf.Tensor:
+            if skips:
+                strategy.run(self.non_finite.put_back, (before,))
+            return tf.constant(False)
+
+        tf.cond(
+            finite,
+            lambda: (strategy.run(self._apply, (gradients,)), tf.constant(True))[1],
+            leave,
+        )
+        if skips:
+            self.non_finite.skipped.assign_add(tf.cast(~finite, tf.int64))
+        if self.scale is not None:
+            self.scale.update(finite)
+
+    def _gradients(
+        self,
+        arrays: Any,
+        count: tf.Tensor,
+        length: Any,
+        i: tf.Tensor,
+        step: tf.Tensor,
+        before: list[tf.Tensor] | None,
+    ) -> Any:
+        """Phase 1, in a replica: (mean gradients of the global batch, whether all are finite).
+
+        With `before`, what `non_finite.read` gave, the loss must be finite, too.
+        """
+        if self._sums:
+            gradients = [v.read_value() for v in self._sums]
+            for v in self._sums:
+                v.assign(tf.zeros_like(v))
+        else:
+            gradients = self._piece(arrays, count, length, i, step, None)
+        loss = (
+            [] if before is None else [tf.cast(self.loss_sum.read_value() - before[0], "float32")]
+        )
+        if self._cluster.num_replicas > 1:
+            context = tf.distribute.get_replica_context()
+            gradients = context.all_reduce(tf.distribute.ReduceOp.SUM, [*gradients, *loss])
+            gradients, loss = gradients[: len(self._variables)], gradients[len(self._variables) :]
+        if self.scale is not None:
+            gradients = [g / self.scale.scale for g in gradients]
+        checked = [*gradients, *loss]
+        finite = tf.reduce_all([tf.reduce_all(tf.math.is_finite(g)) for g in checked])
+        if self.options.clip_norm is not None:
+            gradients, _ = tf.clip_by_global_norm(gradients, self.options.clip_norm)
+        if self.options.clip_value is not None:
+            limit = self.options.clip_value
+            gradients = [tf.clip_by_value(g, -limit, limit) for g in gradients]
+        return gradients, finite
+
+    def _add_piece(self, *arguments: Any) -> None:
+        """Adds one piece's gradient to the sums, in a replica."""
+        for v, gradient in zip(self._sums, self._piece(*arguments), strict=True):
+            v.assign_add(gradient)
+
+    def _piece(
+        self, arrays: Any, count: Any, length: Any, i: Any, step: Any, piece: Any
+    ) -> list[tf.Tensor]:
+        """The gradient of one piece of this replica's rows; of all where `piece` is None."""
+        inputs, labels, rows, weights, keys, replica = arrays
+        # Cut to the step before the compiled part, which would else compile for every length K.
+        rows, number = (rows[i], weights[i], keys[i]), step
+        if piece is not None:
+            pieces = self.options.pieces
+            rows = tuple(tf.reshape(x, [pieces, x.shape[0] // pieces])[piece] for x in rows)
+            number = step * pieces + piece
+        return self._forward_backward(inputs, labels, rows, length, replica, count, number)
+
+    def _forward_backward(
+        self, inputs: Any, labels: Any, rows: Any, length: Any, replica: Any, count: Any, step: Any
+    ) -> list[tf.Tensor]:
+        """These rows' part of the gradient of the global batch's mean loss."""
+        options = self.options
+        row, weight, keys = rows
+        x, y, share = take_rows(inputs, row, length), tf.gather(labels, row), None
+        if options.augment is not None:
+            x = options.augment(x, keys)
+        if options.mixup:
+            x, share = mix_pairs(x, keys, options.mixup)
+        for n, state in enumerate(self._seeds):
+            base = tf.constant(mix64(options.seed, n) >> 2, tf.int64)
+            state.assign(tf.stack([base + replica, step * _DRAWS_PER_STEP]))
+        with tf.GradientTape() as tape, row_weights(weight):
+            logits = tf.cast(self.model(x, training=True), tf.float32)
+            loss = tf.reduce_sum(options.objective.losses(logits, y, share) * weight)
+            mean = loss / count  # before the scale: a sum over many rows would leave float16
+            scaled = mean if self.scale is None else mean * self.scale.scale
+        self.non_finite.note(loss, step // options.pieces)
+        self.loss_sum.assign_add(tf.cast(loss, tf.float64))
+        self.confusion.assign_add(_confusion(y, logits, weight))
+        # Dense also for embeddings: Adam's moments of words that a batch lacks decay as in the
+        # published algorithm, and every replica count and compiler takes the same path.
+        return [tf.convert_to_tensor(g) for g in tape.gradient(scaled, self._variables)]
+
+    def _apply(self, gradients: list[tf.Tensor]) -> None:
+        """Phase 2, in a replica: one optimizer step with the reduced gradients."""
+        self.optimizer.apply(gradients, self.model.trainable_variables)
+
+
+def take_rows(inputs: tf.Tensor, rows: tf.Tensor, length: Any) -> tf.Tensor:
+    """Rows [b] of inputs [n, ...]; of texts int32 [n, T] only the first `length` ids."""
+    taken = tf.gather(inputs, rows)
+    return taken[:, :length] if inputs.dtype == tf.int32 else taken
+
+
+def check_compilable(model: keras.Model, cluster: Cluster) -> None:
+    """Raises ValueError where XLA cannot compile the step at several replicas."""
+    if cluster.num_replicas > 1 and batch_norms(model):
+        raise ValueError(
+            f"training: --xla expected with one replica or without BatchNorm in training, "
+            f"received {cluster.num_replicas} replicas of {model.name}: its statistics are summed "
+            "over the replicas in the middle of the forward pass, where tf.distribute leaves the "
+            "compiled part. Choose --no-xla, or --freeze"
+        )
+
+
+def _replica_copy(variable: tf.Variable) -> tf.Variable:
+    """A variable of zeros, of the same shape, that each replica changes for itself."""
+    return tf.Variable(
+        tf.zeros(variable.shape, variable.dtype),
+        trainable=False,
+        synchronization=tf.VariableSynchronization.ON_READ,
+        aggregation=tf.VariableAggregation.SUM,
+    )
+
+
+def _replica_sum(shape: tuple[int, ...]) -> tf.Variable:
+    """A float64 variable of each replica that reads as the sum over the replicas."""
+    return tf.Variable(
+        tf.zeros(shape, tf.float64),
+        trainable=False,
+        synchronization=tf.VariableSynchronization.ON_READ,
+        aggregation=tf.VariableAggregation.SUM,
+    )
+
+
+def _confusion(labels: tf.Tensor, logits: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
+    """Counts float64 [C, C] (true class, predicted class) of the rows of weight 1."""
+    if logits.shape.rank == 3:  # of several networks
+        logits = tf.reduce_logsumexp(tf.nn.log_softmax(logits), 1)
+    num_classes = logits.shape[-1]
+    true = tf.one_hot(labels, num_classes, dtype=tf.float64)
+    predicted = tf.one_hot(tf.argmax(logits, -1), num_classes, dtype=tf.float64)
+    return tf.matmul(true * tf.cast(weights, tf.float64)[:, None], predicted, transpose_a=True)
+
+
+class PredictStep:
+    """Runs a model over a subset in order, without training."""
+
+    def __init__(self, model: keras.Model, cluster: Cluster):
+        """Call it in the strategy's scope."""
+        self._model, self._cluster = model, cluster
+        self._call = tf.function(self._run)
+
+    def run(self, chunk: Chunk) -> np.ndarray:
+        """The outputs [steps, B, ...] of the chunk's global batches, float32."""
+        lengths, steps = tf.constant(chunk.lengths), tf.constant(chunk.steps, tf.int64)
+        outputs = self._call(chunk.arrays, lengths, steps)
+        local = self._cluster.strategy.experimental_local_results(outputs)
+        if self._cluster.workers is not None:  # each replica holds those of all
+            return local[0].numpy()
+        return np.concatenate([o.numpy() for o in local], 1)
+
+    def _run(self, arrays: Any, lengths: tf.Tensor, steps: tf.Tensor) -> Any:
+        return self._cluster.strategy.run(self._outputs, (arrays, lengths, steps))
+
+    def _outputs(self, arrays: Any, lengths: tf.Tensor, steps: tf.Tensor) -> tf.Tensor:
+        inputs, _, rows, *_ = arrays
+
+        def one(batch: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
+            x = take_rows(inputs, *batch)
+            return tf.cast(self._model(x, training=False), tf.float32)
+
+        batches = (rows[:steps], lengths[:steps])
+        own = tf.map_fn(one, batches, fn_output_signature=tf.float32, parallel_iterations=1)
+        if self._cluster.workers is None:
+            return own
+        return tf.distribute.get_replica_context().all_gather(own, axis=1)
