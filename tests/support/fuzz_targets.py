@@ -282,7 +282,7 @@ def _set_targets(folder: Path, schema: Schema) -> Iterator[Target]:
 
         return (original,), attempt
 
-    place = r"^records/(schema|prepared|fingerprint|index): "
+    place = r"^(data set|shards): "
     seeds, attempt = reader("fingerprint.json", lambda: check_fingerprint(copy))
     yield Target("fingerprint.json", place, seeds, attempt, 1500, change_json)
     for name, count in (("dataset_info.json", 800), ("features.json", 800)):
@@ -312,7 +312,7 @@ def _set_targets(folder: Path, schema: Schema) -> Iterator[Target]:
 
 def _run_targets(folder: Path) -> Iterator[Target]:
     run = make_run_folder(folder / "run")
-    place = r"^train/(finished|folder|model_input|config|results): "
+    place = r"^(run folder|settings|results): "
     originals = {p.name: p.read_bytes() for p in run.iterdir()}
 
     def attempt(name: str, read: Callable[[], object]) -> Callable[[bytes], None]:

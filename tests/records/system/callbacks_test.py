@@ -7,7 +7,7 @@ import pytest
 _SOURCE = """
 import sys, time
 import numpy as np
-from records import callbacks
+from records.system import callbacks
 
 def slow(number):
     time.sleep(0.03)

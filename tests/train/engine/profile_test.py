@@ -33,7 +33,7 @@ SIZE = 32
 # Runs four times in one process, the last time with a feed that sleeps; times every call itself.
 SLOWED = """
 import json, sys, time
-from train import loop, whole_run
+from train.engine import loop, whole_run
 from train.settings.config import TrainConfig
 from train.step.train_step import TrainStep
 
