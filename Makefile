@@ -11,7 +11,7 @@
 #                    (ARGS="data runs/results": where the sets lie, and where runs go)
 #   make lint        ruff and mypy
 #   make gpu-check   what the GPUs of this machine can do; says so when there are none
-#   make damage-page the table of docs/damage.md, from the messages that the tests see
+#   make damage-page tests/faults/damage_messages.md, from what the tests see
 #   make clean       remove .venv and caches (never data or runs)
 #
 # Settings: PYTHON=python3.12 is the interpreter that makes .venv, EXTRAS=test,lint,gpu what is

@@ -79,7 +79,7 @@ class RemoteSource:
                 f"data service: a data service's dispatcher expected at {self.address}, received "
                 "no answer. Start it: python -m records.service dispatcher --port "
                 f"{self.address.rpartition(':')[2]} --expose, and its workers "
-                "(docs/data_service.md)"
+                "(docs/howto/data_service.md)"
             )
 
     def __call__(

@@ -1,4 +1,4 @@
-"""Does what docs/your_own_data.md says, with the code and the commands that stand there."""
+"""Does what docs/howto/your_own_data.md says, with the code and the commands that stand there."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ import records
 from records.describe.__main__ import main
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-DOCUMENT = (REPOSITORY / "docs" / "your_own_data.md").read_text(encoding="utf-8")
+DOCUMENT = (REPOSITORY / "docs" / "howto" / "your_own_data.md").read_text(encoding="utf-8")
 
 
 def blocks(kind: str) -> dict[str, str]:

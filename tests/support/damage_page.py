@@ -1,4 +1,4 @@
-"""Writes the table of docs/damage.md from what the tests saw: `make damage-page`."""
+"""Writes tests/faults/damage_messages.md from what the tests saw: `make damage-page`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Damages files, runs commands, and keeps the table of docs/damage.md true."""
+"""Damages files, and compares the messages that faults show with the golden file."""
 
 from __future__ import annotations
 
@@ -9,15 +9,14 @@ from pathlib import Path
 
 import numpy as np
 
-PAGE = Path(__file__).resolve().parents[2] / "docs" / "damage.md"
-BEGIN, END = "<!-- faults: begin -->", "<!-- faults: end -->"
-_HEADER = ("| fault | what is seen | what follows |", "|---|---|---|")
+PAGE = Path(__file__).resolve().parents[1] / "faults" / "damage_messages.md"
+_HEADER = "| fault | what is seen | what follows |\n|---|---|---|\n"
 # What differs between two runs of one test: figures, hashes, generated names.
 _VARYING = re.compile(r"\b[0-9a-f]{12,}\b|\d[\d.,]*")
 
 
 def record_fault(fault: str, shown: str, outcome: str, *folders: Path) -> None:
-    """Says what a user sees of a fault: a row of docs/damage.md.
+    """Says what a user sees of a fault: a row of tests/faults/damage_messages.md.
 
     With FAULT_MESSAGES set to a file (`make damage-page`) the row is added to it; else the page
     must hold it, figures aside.
@@ -47,12 +46,11 @@ def format_row(row: list[str]) -> str:
 
 
 def write_page(rows: list[list[str]]) -> None:
-    """Puts the rows, one of each fault, between the markers of the page."""
+    """Replaces the page's table by the rows, one of each fault."""
     by_fault = {row[0]: format_row(row) for row in rows}
-    table = "\n".join([*_HEADER, *(by_fault[fault] for fault in sorted(by_fault))])
-    text = PAGE.read_text(encoding="utf-8")
-    before, after = text.partition(BEGIN)[0], text.partition(END)[2]
-    PAGE.write_text(f"{before}{BEGIN}\n{table}\n{END}{after}", encoding="utf-8")
+    table = "".join(f"{by_fault[fault]}\n" for fault in sorted(by_fault))
+    before = PAGE.read_text(encoding="utf-8").partition(_HEADER)[0]
+    PAGE.write_text(before + _HEADER + table, encoding="utf-8")
 
 
 def _bare(line: str) -> str:

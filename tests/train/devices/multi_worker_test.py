@@ -17,7 +17,7 @@ from train.folders.run_folder import RunFolder
 from train.run import parse_config
 from train.settings.config import TrainConfig
 
-DOCS = REPOSITORY / "docs" / "multi_worker"
+DOCS = REPOSITORY / "docs" / "howto" / "several_workers"
 TABLE = ["--dataset=fetal_health/synthetic", "--no-xla"]
 TEXT = ["--dataset=song_lyrics/synthetic", "--sequence-length=16", "--epochs=2"]
 PICTURES = ["--dataset=brain_tumor_mri/synthetic", "--image-size=64", "--epochs=2"]

@@ -1,5 +1,5 @@
 #!/bin/bash
-# One worker per node, all GPUs of a node in its worker: sbatch docs/multi_worker/slurm.sh
+# One worker per node, all GPUs of a node in its worker: sbatch docs/howto/several_workers/slurm.sh
 # The checkout with its .venv, the data and the run folder lie on file systems all nodes share.
 #SBATCH --job-name=train
 #SBATCH --nodes=2
