@@ -1,8 +1,8 @@
-"""A result as one page that can be looked at, or as the README's tables.
+"""A result as one page that can be looked at, or as the tables of the documents.
 
     python -m benchmarks.report FILE [--output report.html]
     python -m benchmarks.report FILE --markdown
-    python -m benchmarks.report FILE --update README.md
+    python -m benchmarks.report FILE --write-docs
 
 The page is one HTML file: its plots are inside, nothing is loaded from elsewhere.
 """
@@ -19,7 +19,7 @@ from pathlib import Path
 from benchmarks.measuring.result_file import Result, read_result, write_text
 from benchmarks.measuring.timing import OURS, PAIRED, Comparison
 from benchmarks.reports import plots
-from benchmarks.reports.markdown import format_section, marker_name, update_readme
+from benchmarks.reports.markdown import RESULTS_PAGE, format_section, marker_name, write_docs
 from benchmarks.reports.table import (
     TITLES,
     UNITS,
@@ -40,6 +40,7 @@ td.number, th.number { text-align: right; font-variant-numeric: tabular-nums; wh
 tr.question td { border-top: 2px solid #999; }
 .bad { color: #b00020; } .good { color: #16713a; } .note { color: #555; }
 """
+_REPOSITORY = Path(__file__).resolve().parents[1]
 Plot = Callable[[Sequence[Comparison]], bytes | None]
 # What is drawn over all suites: title, what it shows, how.
 _OVERVIEWS: tuple[tuple[str, str, Plot], ...] = (
@@ -186,7 +187,7 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
     """Parses command-line flags; prints usage and exits with 2 where they are wrong."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.report",
-        description="Makes a page with plots, or the README's tables, from a result of "
+        description="Makes a page with plots, or the documents' tables, from a result of "
         "benchmarks.run.",
         allow_abbrev=False,
     )
@@ -195,9 +196,15 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
     what.add_argument(
         "--output", metavar="FILE", type=Path, help="the page (default: FILE with ending .html)"
     )
-    what.add_argument("--markdown", action="store_true", help="print the README's tables instead")
+    what.add_argument("--markdown", action="store_true", help="print all tables instead")
     what.add_argument(
-        "--update", metavar="README", type=Path, help="write them between the README's markers"
+        "--write-docs",
+        metavar="FOLDER",
+        type=Path,
+        nargs="?",
+        const=_REPOSITORY,
+        help="write all tables into docs/benchmark_results.md and ten rows into README.md, between "
+        "their markers (default folder: this repository)",
     )
     return parser.parse_args(arguments)
 
@@ -208,9 +215,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         result = read_result(options.file)
         if options.markdown:
-            print(format_section(result, marker_name(options.file, Path("README.md"))))
-        elif options.update:
-            update_readme(options.update, result)
+            print(format_section(result, marker_name(options.file, RESULTS_PAGE)))
+        elif options.write_docs:
+            print(*write_docs(options.write_docs, result), sep="\n")
         else:
             page = options.output or options.file.with_suffix(".html")
             write_text(page, format_page(result))

@@ -1,11 +1,13 @@
-"""The README's tables of results: one row per question, made from a committed file.
+"""Tables for the documents, made from a committed result.
 
-They stand between `<!-- benchmarks: FILE -->` and `<!-- end -->`; FILE is relative to the README.
+`docs/benchmark_results.md` holds every question, the README ten of them. In both the tables stand
+between `<!-- benchmarks: FILE -->` and `<!-- end -->`; FILE is relative to the page's folder.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
 import re
 import textwrap
@@ -13,12 +15,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.measuring.result_file import Result, write_text
-from benchmarks.measuring.timing import LIMIT, OURS, PAIRED, Comparison
+from benchmarks.measuring.timing import LIMIT, OURS, PAIRED, PEER, Comparison
 from benchmarks.reports.table import TITLES, UNITS, format_number, set_name
 
 _SECTION = re.compile(r"<!-- benchmarks: (?P<file>\S+) -->\n.*?<!-- end -->", re.DOTALL)
-# Longer tables are folded: a reader sees the line that sums them up, and opens what he needs.
-_MOST_ROWS = 12
+# Pages of the repository, and what is written into each.
+README, RESULTS_PAGE = Path("README.md"), Path("docs/benchmark_results.md")
+_README_ROWS = 10
 _LIBRARIES = "peers"
 _HEAD = ("set", "question", "ours", "best other", "ratio", "of the limit", "goal")
 
@@ -41,57 +44,123 @@ class Row:
         others = [c for c in self.answers if c.kind != LIMIT]
         return min(others, key=lambda c: c.ratio) if others else None
 
+    @property
+    def ratio(self) -> float:
+        """Speed of ours over the best other one's; infinite where there are only limits."""
+        return self.best.ratio if self.best else math.inf
+
 
 def group(comparisons: Sequence[Comparison]) -> list[Row]:
-    """One row per set, question and unit, in the order of the comparisons."""
-    found: dict[tuple[str, str, str], list[Comparison]] = {}
+    """One row per suite, set, question and unit, in the order of the comparisons."""
+    found: dict[tuple[str, str, str, str], list[Comparison]] = {}
     for one in comparisons:
         ending = f": {one.label(one.reference)}"
         question = one.question.removesuffix(ending)
-        found.setdefault((one.dataset, question, one.quantity), []).append(one)
-    return [Row(question, answers) for (_, question, _), answers in found.items()]
+        key = (one.suite, one.dataset, question, one.quantity)
+        found.setdefault(key, []).append(one)
+    return [Row(key[2], answers) for key, answers in found.items()]
 
 
 def format_section(result: Result, name: str) -> str:
-    """The markers and what stands between them.
+    """The markers and between them every suite's table.
 
     Args:
       result: the run.
       name: how the marker names its file.
     """
-    environment = result.environment
-    gpus = ", ".join(environment["gpus"]) or "no GPU"
-    rounds = result.content["effort"]["repetitions"]
     intro = (
-        f"{environment['processor']}, {environment['processors']} processors, {gpus}, "
-        f"{environment['utc'][:10]}, commit {environment['versions']['commit']}: medians of "
-        f"{rounds} rounds, in examples/s unless a unit is named. *Ratio*: speed of ours over the "
-        "best other system, median of the rounds; bold where the other one is faster. *Of the "
-        "limit*: share of what could be reached at most. `~`: noisy."
+        f"{_where(result)}: medians of {result.content['effort']['repetitions']} rounds, in "
+        "examples/s unless a unit is named. *Ratio*: speed of ours over the best other system, "
+        "median of the rounds; bold where the other one is faster. *Of the limit*: share of what "
+        "could be reached at most. `~`: noisy."
     )
-    if not result.content.get("complete", True):
+    if not result.complete:
         intro += " The run did not come to its end: later parts are missing."
-    lines = [f"<!-- benchmarks: {name} -->", *textwrap.wrap(intro, 100)]
+    lines = textwrap.wrap(intro, 100)
     for suite in dict.fromkeys(c.suite for c in result.comparisons):
-        table = _format_libraries if suite == _LIBRARIES else _format_suite
-        lines += ["", *table([c for c in result.comparisons if c.suite == suite])]
-    return "\n".join([*lines, "", "<!-- end -->"])
+        some = [c for c in result.comparisons if c.suite == suite]
+        table = _library_rows(some) if suite == _LIBRARIES else _suite_rows(group(some))
+        lines += ["", f"## {_title(suite)}", "", f"{_summary(some)}.", "", *_table(table)]
+        if suite == _LIBRARIES:
+            lines += _missed_goals(some)
+    return _between_markers(name, lines)
 
 
-def _format_libraries(comparisons: Sequence[Comparison]) -> list[str]:
+def format_highlights(result: Result, name: str) -> str:
+    """The markers and between them the README's rows, which `choose_rows` chooses."""
+    found = [c for c in result.comparisons if c.kind == PEER]
+    ahead = sum(not c.peer_is_faster for c in found)
+    intro = (
+        f"{_where(result)}. Ours is faster in {ahead} of {len(found)} comparisons with another "
+        "library or way of doing the same work. First, of each suite, the question that ours loses "
+        "by most; then the median of those that it wins. *Ratio*: speed of ours over the other's; "
+        "`~`: noisy."
+    )
+    rows: list[tuple[str, ...]] = [("suite", "set", "question", "ours", "best other", "ratio")]
+    for row in choose_rows(group(found)):
+        rows.append((_title(row.answers[0].suite), *_cells(row)[:5]))
+    return _between_markers(name, [*textwrap.wrap(intro, 100), "", *_table(rows)])
+
+
+def choose_rows(rows: Sequence[Row], most: int = _README_ROWS) -> list[Row]:
+    """Of each suite the row that ours loses by most, then the median of those that it wins.
+
+    The losses come first, the heaviest on top: a short table must not hide them. The wins stand in
+    the order of the run.
+    """
+    lost, won = [], []
+    for suite in dict.fromkeys(row.answers[0].suite for row in rows):
+        some = sorted((r for r in rows if r.answers[0].suite == suite), key=lambda r: r.ratio)
+        losses = [row for row in some if row.ratio < 1]
+        wins = some[len(losses) :]
+        lost += losses[:1]
+        won += wins[len(wins) // 2 :][:1]
+    return [*sorted(lost, key=lambda row: row.ratio), *won][:most]
+
+
+def _where(result: Result) -> str:
+    """Hardware, day and commit."""
+    found = result.environment
+    gpus = ", ".join(found["gpus"]) or "no GPU"
+    return (
+        f"{found['processor']}, {found['processors']} processors, {gpus}, {found['utc'][:10]}, "
+        f"commit {found['versions']['commit']}"
+    )
+
+
+def _between_markers(name: str, lines: Sequence[str]) -> str:
+    return "\n".join([f"<!-- benchmarks: {name} -->", *lines, "", "<!-- end -->"])
+
+
+def _title(suite: str) -> str:
+    return TITLES.get(suite, suite)
+
+
+def _table(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Lines of a table; the first row is its head. Columns with nothing below it are left out."""
+    head, *body = rows
+    used = [i for i in range(len(head)) if any(row[i] for row in body)]
+    lines = ["| " + " | ".join(row[i] for i in used) + " |" for row in rows]
+    return [lines[0], "|" + "---|" * len(used), *lines[1:]]
+
+
+def _library_rows(comparisons: Sequence[Comparison]) -> list[list[str]]:
     """All that one work of ours was compared with: a row per library, a column per question."""
     columns = {(row.answers[0].dataset, row.question): row.answers for row in group(comparisons)}
     heads = [f"{_set(c[0])}, {q}" for (_, q), c in columns.items()]
-    cells = [["ours, examples/s", *(_value(c[0], OURS) for c in columns.values())]]
+    rows = [
+        ["system", *heads],
+        ["ours, examples/s", *(_value(c[0], OURS) for c in columns.values())],
+    ]
     for name in dict.fromkeys(c.label(c.reference) for c in comparisons):
         found = [[c for c in a if c.label(c.reference) == name] for a in columns.values()]
-        cells.append([name, *(_to_library(c[0]) if c else "" for c in found)])
-    lines = ["| " + " | ".join(map(_escape, row)) + " |" for row in [["", *heads], *cells]]
-    lines.insert(1, "|" + "---|" * (1 + len(heads)))
+        rows.append([name, *(_to_library(c[0]) if c else "" for c in found)])
+    return [[_escape(cell) for cell in row] for row in rows]
+
+
+def _missed_goals(comparisons: Sequence[Comparison]) -> list[str]:
     missed = [f"{_set(c)}, {c.question} {_goal(c)}" for c in comparisons if c.goal_met is False]
-    more = [f"Goals missed: {'; '.join(missed)}."] if missed else []
-    title = f"**{TITLES.get(_LIBRARIES, _LIBRARIES)}**: {_summary(comparisons)}; the ratios to each"
-    return [title, "", *lines, *(["", *textwrap.wrap(more[0], 100)] if more else [])]
+    return ["", *textwrap.wrap(f"Goals missed: {'; '.join(missed)}.", 100)] if missed else []
 
 
 def _set(one: Comparison) -> str:
@@ -103,25 +172,15 @@ def _to_library(one: Comparison) -> str:
     return ", ".join(map(_percent, one.shares().values())) if one.kind == LIMIT else _ratio(one)
 
 
-def _format_suite(comparisons: Sequence[Comparison]) -> list[str]:
-    rows = group(comparisons)
-    cells = [_HEAD, *(_cells(row) for row in rows)]
-    used = [i for i in range(len(_HEAD)) if any(row[i] for row in cells[1:])]
-    table = ["| " + " | ".join(row[i] for i in used) + " |" for row in cells]
-    table.insert(1, "|" + "---|" * len(used))
-    title = TITLES.get(comparisons[0].suite, comparisons[0].suite)
-    summary = _summary(comparisons)
-    if len(rows) <= _MOST_ROWS:
-        return [f"**{title}**: {summary}", "", *table]
-    head = f"<details><summary><b>{title}</b>: {summary}</summary>"
-    return [head, "", *table, "", "</details>"]
+def _suite_rows(rows: Sequence[Row]) -> list[tuple[str, ...]]:
+    return [_HEAD, *(_cells(row) for row in rows)]
 
 
 def _summary(comparisons: Sequence[Comparison]) -> str:
     others = [c for c in comparisons if c.kind != LIMIT]
     ahead = sum(c.ratio >= 1 for c in others)
     goals = [c.goal_met for c in comparisons if c.goal is not None]
-    words = [f"ours faster in {ahead} of {len(others)} comparisons"] if others else []
+    words = [f"Ours is faster in {ahead} of {len(others)} comparisons"] if others else []
     words += [f"{sum(map(bool, goals))} of {len(goals)} goals met"] if goals else []
     return ", ".join(words) or f"{len(comparisons)} comparisons"
 
@@ -180,7 +239,7 @@ def _escape(text: str) -> str:
 
 
 def read_marker(text: str) -> str:
-    """The file that the README's marker names.
+    """The file that a page's marker names.
 
     Raises:
       ValueError: there is not exactly one pair of markers.
@@ -189,7 +248,7 @@ def read_marker(text: str) -> str:
 
 
 def replace_section(text: str, section: str) -> str:
-    """The README with another section between its markers.
+    """The page with another section between its markers.
 
     Raises:
       ValueError: there is not exactly one pair of markers.
@@ -202,23 +261,36 @@ def _find(text: str) -> re.Match[str]:
     found = list(_SECTION.finditer(text))
     if len(found) != 1:
         raise ValueError(
-            "benchmark: the README expected one section between "
+            "benchmark: the page expected one section between "
             f"`<!-- benchmarks: FILE -->` and `<!-- end -->`, received {len(found)}"
         )
     return found[0]
 
 
-def marker_name(file: Path, readme: Path) -> str:
-    """FILE as the marker names it: relative to the README's folder, with `/`."""
-    return Path(os.path.relpath(file.resolve(), readme.resolve().parent)).as_posix()
+def marker_name(file: Path, page: Path) -> str:
+    """FILE as the marker names it: relative to the page's folder, with `/`."""
+    return Path(os.path.relpath(file.resolve(), page.resolve().parent)).as_posix()
 
 
-def update_readme(readme: Path, result: Result) -> None:
-    """Rewrites what stands between the markers, atomically.
+def write_docs(folder: Path, result: Result) -> list[Path]:
+    """Writes the tables between the markers of the README and of `docs/benchmark_results.md`.
+
+    Args:
+      folder: of the README.
+      result: the run.
+
+    Returns:
+      The pages written. Nothing is written unless both can be.
 
     Raises:
-      ValueError: there is not exactly one pair of markers.
-      OSError: the file cannot be read or written.
+      ValueError: a page does not have exactly one pair of markers.
+      OSError: a page cannot be read or written.
     """
-    section = format_section(result, marker_name(result.file, readme))
-    write_text(readme, replace_section(readme.read_text(encoding="utf-8"), section))
+    texts = {}
+    for page, make in ((README, format_highlights), (RESULTS_PAGE, format_section)):
+        file = folder / page
+        section = make(result, marker_name(result.file, file))
+        texts[file] = replace_section(file.read_text(encoding="utf-8"), section)
+    for file, text in texts.items():
+        write_text(file, text)
+    return list(texts)

@@ -1,4 +1,4 @@
-"""The page and the README's tables: everything is in them, and the README shows what they make."""
+"""The page and the documents' tables: all is in them, and the documents show what they make."""
 
 from __future__ import annotations
 
@@ -20,7 +20,6 @@ from benchmarks.reports import markdown, plots
 from benchmarks.reports.table import format_number
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-README = REPOSITORY / "README.md"
 _PNG = b"\x89PNG\r\n"
 
 
@@ -217,45 +216,76 @@ def test_markdown_has_one_row_per_question_or_library() -> None:
     assert "| set | cold | 980 | tfds: 392 | 2.50 |" in table
     assert "| set | first batch | 1,020 ms | tfds: 510 ms | **0.50** |" in table
     # Of libraries each has a row, each question a column.
-    libraries = ["|  | set, cold |", "|---|---|", "| ours, examples/s | 980 |", "| DALI | 1.25 |"]
+    libraries = [
+        "| system | set, cold |",
+        "|---|---|",
+        "| ours, examples/s | 980 |",
+        "| DALI | 1.25 |",
+    ]
     start = lines.index(libraries[0])
     assert lines[start : start + 5] == [*libraries, "| limit: copy | 80% |"]
     assert "Goals missed: set, cold: DALI ≥ 1.5." in table
     assert "| set | real input | 980 | 99.0% (constant batch) | time ≤ 1.02: met |" in table
     assert len(rows) == len(_everything()) - 2  # DALI and its limit stand there
-    assert "**Input**: ours faster in 1 of 2 comparisons" in table
+    start = lines.index("## Input")
+    assert lines[start : start + 3] == ["## Input", "", "Ours is faster in 1 of 2 comparisons."]
     assert "did not come to its end" not in text
     broken = _result(_everything(), complete=False)
     found = " ".join(markdown.format_section(broken, "x/run.json").split())
     assert "The run did not come to its end: later parts are missing." in found
 
 
-def test_long_tables_are_folded() -> None:
-    many = [_one("input", f"question {i}") for i in range(13)]
-    lines = markdown.format_section(_result(many), "f").splitlines()
-    (summary,) = [line for line in lines if line.startswith("<details>")]
-    assert "ours faster in 13 of 13 comparisons" in summary and "</details>" in lines
+def test_the_readme_has_few_rows_and_the_losses_first() -> None:
+    found = [
+        _one("input", "won by 2"),
+        _one("input", "won by 3", tfds=3.0),
+        _one("input", "won by 4", tfds=4.0),
+        _one("input", "lost", tfds=0.8),
+        _one("input", "lost by more", tfds=0.5),
+        _one("peers", "cold: DALI", other=0.25),
+        _one("peers", "cold: limit: copy", other=0.1),
+        _one("growth", "lost to itself", tfds=0.1),
+        *(_one(f"suite {i}", "won") for i in range(12)),
+    ]
+    text = markdown.format_highlights(_result(found), "f")
+    rows = [line for line in text.splitlines() if line.startswith("| ")][1:]
+    assert len(rows) == 10
+    assert rows[:4] == [
+        "| Input, other libraries and limits | set | cold | 980 | DALI: 3,920 | **0.25** |",
+        "| Input | set | lost by more | 980 | tfds: 1,960 | **0.50** |",
+        "| Input | set | won by 3 | 980 | tfds: 327 | 3.00 |",
+        "| suite 0 | set | won | 980 | tfds: 490 | 2.00 |",
+    ]
+    assert "faster in 15 of 18 comparisons" in " ".join(text.split())
 
 
-def test_the_readme_is_rewritten_between_its_markers(
+def test_the_documents_are_rewritten_between_their_markers(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    readme, file = tmp_path / "README.md", tmp_path / "results" / "run.json"
-    file.parent.mkdir()
+    pages = [tmp_path / markdown.README, tmp_path / markdown.RESULTS_PAGE]
+    file = tmp_path / "results" / "run.json"
+    for folder in (file.parent, pages[1].parent):
+        folder.mkdir()
     write_json(file, _result(_everything()).content)
-    command = [str(file), "--update", str(readme)]
-    readme.write_text("# Title\n")
+    command = [str(file), "--write-docs", str(tmp_path)]
+    old = "# Title\n<!-- benchmarks: old.json -->\nstale\n<!-- end -->\nThe end: \\1\n"
+    pages[0].write_text(old)
+    pages[1].write_text("# Title\n")
     assert report.main(command) == 1
     assert "expected one section between `<!-- benchmarks: FILE -->`" in capsys.readouterr().err
-    assert readme.read_text() == "# Title\n"
-    readme.write_text("# Title\n<!-- benchmarks: old.json -->\nstale\n<!-- end -->\nThe end: \\1\n")
+    assert pages[0].read_text() == old and pages[1].read_text() == "# Title\n"
+    pages[1].write_text(old)
     assert report.main(command) == 0
-    text = readme.read_text()
-    assert text.startswith("# Title\n<!-- benchmarks: results/run.json -->\n")
-    assert text.endswith("<!-- end -->\nThe end: \\1\n") and "stale" not in text
-    assert report.main(command) == 0 and readme.read_text() == text, "not the same again"
-    assert sorted(f.name for f in tmp_path.iterdir()) == ["README.md", "results"]
-    readme.write_text(text + text)
+    for page, name in zip(pages, ("results/run.json", "../results/run.json"), strict=True):
+        text = page.read_text()
+        assert text.startswith(f"# Title\n<!-- benchmarks: {name} -->\n")
+        assert text.endswith("<!-- end -->\nThe end: \\1\n") and "stale" not in text
+        assert [f.name for f in page.parent.glob("*.md")] == [page.name]
+    written = [page.read_text() for page in pages]
+    assert written[0] != written[1], "the README has all tables"
+    assert report.main(command) == 0, "not the same again"
+    assert [page.read_text() for page in pages] == written
+    pages[1].write_text(written[1] * 2)
     assert report.main(command) == 1, "two sections"
 
 
@@ -275,14 +305,18 @@ def test_the_command_writes_a_page_or_says_why_not(
     assert "missing.json cannot be read" in capsys.readouterr().err
 
 
-def test_the_readme_shows_what_the_command_makes() -> None:
-    """Mend it with `python -m benchmarks.report FILE --update README.md`."""
-    text = README.read_text(encoding="utf-8")
-    if "<!-- benchmarks:" not in text:
-        return  # nothing is claimed
+@pytest.mark.parametrize(
+    ("page", "make"),
+    [
+        (markdown.README, markdown.format_highlights),
+        (markdown.RESULTS_PAGE, markdown.format_section),
+    ],
+)
+def test_the_documents_show_what_the_command_makes(page: Path, make: Any) -> None:
+    """Mend it with `python -m benchmarks.report FILE --write-docs`."""
+    text = (REPOSITORY / page).read_text(encoding="utf-8")
     name = markdown.read_marker(text)
-    result = read_result(REPOSITORY / name)
-    section = markdown.format_section(result, name)
+    section = make(read_result(REPOSITORY / page.parent / name), name)
     assert markdown.replace_section(text, section) == text
 
 
