@@ -78,7 +78,8 @@ def format_page(
         "# Results",
         "",
         "Written by `python -m train.results` from the files of the commands below. What the",
-        "columns mean and how the settings were chosen: [docs/notes/results.md](docs/notes/results.md).",
+        "columns mean, and how settings were chosen:",
+        "[docs/notes/results.md](docs/notes/results.md).",
     ]
     for name in dict.fromkeys(names):
         lines += ["", f"## {name}"]

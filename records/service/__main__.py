@@ -4,7 +4,8 @@
     python -m records.service worker --dispatcher HOST:5050 --index 0 --of 2 --data-dir DIR --expose
     python -m records.service local --workers 2 --data-dir DIR --expose
 
-A trainer uses them with `--data-service HOST:5050`. docs/howto/data_service.md says what is promised.
+A trainer uses them with `--data-service HOST:5050`. docs/howto/data_service.md says what is
+promised.
 
 TensorFlow's servers listen on every network interface; which, cannot be set. Nothing is started
 before the user has agreed to that with `--expose`.

@@ -1,8 +1,8 @@
 """What `auto` means: one table of XLA and precision, by kind of device and family of model.
 
 Rows of CPUs were measured (`python -m benchmarks.run --suite choices` makes them anew, for the
-machine it runs on); rows of GPUs were not, and follow the sources named there. `docs/notes/choices.md`
-explains both. The settings of GPUs that are no choice stand here, too.
+machine it runs on); rows of GPUs were not, and follow the sources named there.
+`docs/notes/choices.md` explains both. The settings of GPUs that are no choice stand here, too.
 """
 
 from __future__ import annotations
