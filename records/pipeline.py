@@ -29,12 +29,12 @@ import tensorflow as tf
 
 from records.examples import AnyOrder, Examples, Plan, plan_steps
 from records.loading.cache import Filling
-from records.loading.load import num_threads, ordered_map
 from records.loading.stream import read_blocks
 from records.ordering.buckets import BucketOrder
 from records.ordering.order import Order
 from records.system import callbacks
 from records.system.memory import recycled_inputs, share
+from records.system.threads import num_threads, ordered_map
 
 _ENDLESS = 2**31  # epochs
 

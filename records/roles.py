@@ -20,12 +20,14 @@ import tensorflow as tf
 from records.decoding import decode
 from records.examples import Examples
 from records.loading import cache, disk_cache
-from records.loading.load import Loader, ordered_map, stream_moments
+from records.loading.load import Loader, stream_moments
 from records.ordering import splits
 from records.sets.fingerprint import check_fingerprint, read_fingerprint
 from records.sets.schema import IMAGE, TABULAR, TEXT, TOKENS, Schema, find_directory, read_schema
 from records.shards.index import RecordIndex, read_index
 from records.system.memory import empty_inputs
+from records.system.progress import show_progress
+from records.system.threads import ordered_map
 
 
 @dataclasses.dataclass(frozen=True)
@@ -339,7 +341,7 @@ class Data:
             return unit
 
         done = ordered_map(load, loader.units())
-        for _ in cache.show_progress(done, len(out), self._label(split)):
+        for _ in show_progress(done, len(out), self._label(split)):
             pass
         if self.schema.modality == TABULAR and not np.isfinite(out).all():
             row, column = np.argwhere(~np.isfinite(out))[0]

@@ -18,7 +18,6 @@ from typing import Any
 
 import numpy as np
 
-from records.loading.load import num_threads, ordered_map
 from records.shards.framing import (
     FOOTER_BYTES,
     FRAME_BYTES,
@@ -26,6 +25,7 @@ from records.shards.framing import (
     check_records,
     masked_crc,
 )
+from records.system.threads import num_threads, ordered_map
 
 # Read at once: large beside a call's cost, small enough that threads share a set evenly.
 _UNIT_BYTES = 8 * 2**20

@@ -14,7 +14,8 @@ import numpy as np
 
 from records.damage.content import ContentChecker
 from records.damage.scan import Layout, ShardScan, scan_shards
-from records.sets.fingerprint import differing_shards, verify_hint
+from records.sets.fingerprint import differing_shards
+from records.sets.hints import rebuild_hint, verify_hint
 from records.sets.schema import Schema
 from records.shards.index import RecordIndex, frame, parse_columns, read_stored_index
 
@@ -36,7 +37,7 @@ def read_marked_index(schema: Schema, split: str) -> RecordIndex:
         raise ValueError(
             f"shards: {schema.name}: split {split} expected at least one record that is "
             f"not damaged, received none of {len(usable)}. {verify_hint(schema.directory)} "
-            "Build the set again, with --overwrite"
+            f"{rebuild_hint(schema.directory)}"
         )
     index = stored or _indexed(schema, split, scans, usable)
     return index if usable.all() else _marked(index, usable, tuple(damage))

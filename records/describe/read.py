@@ -10,9 +10,9 @@ import numpy as np
 import tensorflow as tf
 
 from records.decoding.decode import parse_spec
-from records.loading.cache import show_progress
 from records.sets.schema import TOKENS, Schema
 from records.shards.index import RecordIndex, RecordReader
+from records.system.progress import show_progress
 
 _READ_ROWS = 1024
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)

@@ -19,9 +19,10 @@ import numpy as np
 
 from records import pipeline
 from records.examples import AnyOrder, Examples
-from records.loading.load import Loader, StageTime, num_threads
+from records.loading.load import Loader, StageTime
 from records.ordering.buckets import make_order
 from records.roles import Data
+from records.system.threads import num_threads
 
 _LIMIT_REPEATS = 5
 _TAKING = ("order", "consume")  # on the thread that takes the batches; the others on the pool

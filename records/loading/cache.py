@@ -14,17 +14,15 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-import sys
 import threading
-import time
-from collections.abc import Iterable, Iterator
-from typing import Any
 
 import numpy as np
 import psutil
 
 from records.loading.disk_cache import has_space
-from records.loading.load import Loader, ordered_map
+from records.loading.load import Loader
+from records.system.progress import show_progress
+from records.system.threads import ordered_map
 
 LEVELS = ("auto", "device", "memory", "disk", "none")
 # Half of what is free: the other half stays for the model, the framework and the page cache.
@@ -174,24 +172,3 @@ def choose_shuffle_block(
 
 def _mebibytes(count: int) -> str:
     return f"{count / 2**20:,.0f} MiB"
-
-
-def show_progress(batches: Iterable[Any], total: int, label: str) -> Iterator[Any]:
-    """Passes batches on; after two seconds shows rate and time left, on a terminal."""
-    start = shown = time.monotonic()
-    done = 0
-    for batch in batches:
-        yield batch
-        done += len(batch)
-        now = time.monotonic()
-        if sys.stderr.isatty() and now - start > 2 and now - shown > 0.5:
-            shown = now
-            rate = done / (now - start)
-            left = (total - done) / rate
-            print(
-                f"\r  {label}: {done:,} of {total:,}, {rate:,.0f} examples/s, {left:.0f} s left ",
-                end="",
-                file=sys.stderr,
-            )
-    if shown != start:
-        print("\r\033[K", end="", file=sys.stderr)

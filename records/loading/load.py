@@ -7,17 +7,13 @@ threads, one per core: reading, parsing and decoding leave Python's lock.
 
 from __future__ import annotations
 
-import collections
 import contextlib
 import dataclasses
 import functools
-import os
-import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -31,9 +27,6 @@ STAGES = ("read", "parse", "decode", "order", "gather")
 # that all cores are busy to the end.
 _UNIT_ROWS = 1024
 _UNIT_PICTURES = 32
-
-_Item = TypeVar("_Item")
-_Result = TypeVar("_Result")
 
 
 @dataclasses.dataclass
@@ -180,31 +173,3 @@ def stream_moments(loader: Loader, numbers: np.ndarray) -> tuple[np.ndarray, np.
     mean = sums / len(numbers)
     variance = np.maximum(squares / len(numbers) - mean**2, 0)
     return mean.astype(np.float32), variance.astype(np.float32)
-
-
-def num_threads() -> int:
-    """Threads of a pool: the cores that this process may use."""
-    return len(os.sched_getaffinity(0))
-
-
-def ordered_map(
-    function: Callable[[_Item], _Result], items: Iterable[_Item], threads: int | None = None
-) -> Iterator[_Result]:
-    """Applies `function` on a pool of threads; yields the results in the order of the items.
-
-    At most `threads + 1` items are under way or waiting, so memory is bounded.
-    """
-    threads = threads or num_threads()
-    is_finalizing = sys.is_finalizing  # when the interpreter goes, so do its modules' names
-    pool = ThreadPoolExecutor(threads, thread_name_prefix="records")
-    window: collections.deque[Future[_Result]] = collections.deque()
-    try:
-        for item in items:
-            window.append(pool.submit(function, item))
-            if len(window) > threads:
-                yield window.popleft().result()
-        while window:
-            yield window.popleft().result()
-    finally:
-        if not is_finalizing():  # the pool's threads have ended by then
-            pool.shutdown(wait=True, cancel_futures=True)

@@ -11,11 +11,11 @@ import hashlib
 import json
 import os
 import re
-import shlex
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from records.sets.hints import rebuild_hint, verify_hint
 from records.system.json_file import read_json
 
 FILE_NAME = "fingerprint.json"
@@ -86,7 +86,7 @@ def read_fingerprint(directory: str | os.PathLike[str]) -> dict[str, Any] | None
     if not complete or fingerprint.get("algorithm") != ALGORITHM:
         raise ValueError(
             f"shards: {path}: expected a JSON object with algorithm {ALGORITHM}, "
-            f"shards and content, received something else. {_rebuild_hint(directory)}"
+            f"shards and content, received something else. {rebuild_hint(directory)}"
         )
     return fingerprint
 
@@ -165,7 +165,7 @@ def _shard_paths(folder: Path) -> list[Path]:
     if not paths:
         raise ValueError(
             f"shards: {folder}: expected shards (*-00000-of-*), received "
-            f"{'none' if folder.is_dir() else 'no such directory'}. {_rebuild_hint(folder)}"
+            f"{'none' if folder.is_dir() else 'no such directory'}. {rebuild_hint(folder)}"
         )
     return paths
 
@@ -206,29 +206,5 @@ def _mismatch(folder: Path, name: str, expected: str, received: str) -> ValueErr
             )
     return ValueError(
         f"shards: {folder / name}: expected {expected}, received {received}.{where} "
-        f"{verify_hint(folder)} {_rebuild_hint(folder)}"
-    )
-
-
-def verify_hint(directory: str | os.PathLike[str]) -> str:
-    """The commands that name all damage of a set and that get along with it."""
-    command = shlex.join(["python", "-m", "records.verify", os.fspath(directory)])
-    return (
-        f"All of it: {command} (with --repair DIR also a clean copy; train.run --on-corrupt skip "
-        "passes damaged records over)."
-    )
-
-
-def _rebuild_hint(directory: str | os.PathLike[str]) -> str:
-    """The command that builds a damaged set anew, as far as its own metadata still tell."""
-    folder = Path(directory).absolute()
-    try:
-        info = read_json(folder / "dataset_info.json")
-        name, config = str(info["name"]), info.get("configName")
-    except (OSError, ValueError, KeyError, TypeError):
-        return "Build the set again, with --overwrite"
-    flags = f" --config {config}" if config else ""
-    data_dir = folder.parents[2 if config else 1]
-    return (
-        f"Build the set again: tfds build builders/{name}{flags} --data_dir {data_dir} --overwrite"
+        f"{verify_hint(folder)} {rebuild_hint(folder)}"
     )

@@ -8,9 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from records.sets.hints import rebuild_hint
 from records.system.json_file import read_json
-
-_HINT = "Build the set again, with --overwrite"
 
 
 def open_builder(directory: str) -> Any:
@@ -37,7 +36,7 @@ def open_builder(directory: str) -> Any:
         reason = str(error).strip().split("\n")[0] or type(error).__name__
         raise ValueError(
             f"data set: {directory}: expected dataset_info.json and features.json as TFDS "
-            f"writes them, received something else ({reason[:300]}). {_HINT}"
+            f"writes them, received something else ({reason[:300]}). {rebuild_hint(directory)}"
         ) from None
     return builder
 
@@ -52,7 +51,9 @@ def _check_classes(file: Path) -> None:
     except FileNotFoundError:
         return  # TFDS says what it misses
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"data set: {file}: expected JSON, received: {error}. {_HINT}") from None
+        raise ValueError(
+            f"data set: {file}: expected JSON, received: {error}. {rebuild_hint(file.parent)}"
+        ) from None
     for name in names:
         module = str(name).rpartition(".")[0]
         if module.partition(".")[0] != "tensorflow_datasets" and module not in sys.modules:

@@ -17,7 +17,7 @@ from typing import Any
 import google_crc32c
 import numpy as np
 
-from records.sets.fingerprint import verify_hint
+from records.sets.hints import rebuild_hint, verify_hint
 
 HEADER_BYTES, FOOTER_BYTES = 12, 4
 FRAME_BYTES = HEADER_BYTES + FOOTER_BYTES
@@ -47,10 +47,11 @@ def scan_shard(path: str) -> tuple[np.ndarray, np.ndarray]:
 
 def damage(path: str, number: int, offset: int, expected: str) -> ValueError:
     """The error for a damaged record."""
+    folder = os.path.dirname(path)
     return ValueError(
         f"shards: {path}, record {number} at byte {offset}: expected {expected}, "
         f"received damaged or truncated data (file of {os.path.getsize(path)} bytes). "
-        f"{verify_hint(os.path.dirname(path))} Or build the set again, with --overwrite"
+        f"{verify_hint(folder)} {rebuild_hint(folder)}"
     )
 
 

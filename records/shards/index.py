@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from records.sets.hints import rebuild_hint
 from records.sets.schema import IMAGE, TEXT, TOKENS, Schema, read_schema
 from records.shards.framing import FOOTER_BYTES, HEADER_BYTES, check_records, damage, scan_shard
 from records.system.npz import read_arrays
@@ -126,7 +127,7 @@ def frame(
         raise ValueError(
             f"shards: {schema.name}: split {split} expected "
             f"{schema.split_counts[split]} records by its metadata, received {count} in "
-            f"{len(framings)} shards of {schema.directory}. {rebuild_hint(schema)}"
+            f"{len(framings)} shards of {schema.directory}. {rebuild_hint(schema.directory)}"
         )
     return RecordIndex(
         paths=schema.shards[split],
@@ -141,13 +142,6 @@ def frame(
         input_start=np.zeros(count, np.int64),
         input_bytes=np.zeros(count, np.int64),
     )
-
-
-def rebuild_hint(schema: Schema) -> str:
-    """The command that builds a damaged set anew."""
-    name, *config = schema.name.split("/")[:-1]
-    flags = f" --config {config[0]}" if config else ""
-    return f"Build the set again: tfds build builders/{name}{flags} --overwrite"
 
 
 class RecordReader:

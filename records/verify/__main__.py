@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from records.system.places import check_local
+from records.system.progress import Progress
 from records.system.quiet import import_tensorflow_quietly
 
 if TYPE_CHECKING:
@@ -165,7 +166,8 @@ def verify_set(directory: str, *, content: bool = True) -> SetReport:
     hashing = ThreadPoolExecutor(1).submit(differing_shards, directory, in_full=True)
     # A shard in another's place: its records are looked at for themselves.
     differing = hashing.result() if content else {}
-    progress = _Progress(sum(_size(p) for paths in schema.shards.values() for p in paths))
+    total = sum(_size(p) for paths in schema.shards.values() for p in paths)
+    progress = Progress(total, schema.name, "MB", 1e6)
     scans: dict[str, list[ShardScan]] = {}
     checkers: dict[str, ContentChecker] = {}
     problems: list[str] = []
@@ -293,34 +295,6 @@ def print_report(report: SetReport) -> None:
     else:
         lost = len(report.damage)
         print(f"  {lost:,} damaged records, {len(report.problems)} other problems")
-
-
-class _Progress:
-    """A line on a terminal: share done, rate, time left."""
-
-    def __init__(self, total: int):
-        self._total, self._done = max(1, total), 0
-        self._start = self._shown = time.monotonic()
-
-    def add(self, size: int) -> None:
-        """Counts bytes."""
-        self._done += size
-        now = time.monotonic()
-        if sys.stderr.isatty() and now - self._start > 2 and now - self._shown > 0.5:
-            self._shown = now
-            rate = self._done / (now - self._start)
-            left = max(0.0, self._total - self._done) / rate
-            share = min(1.0, self._done / self._total)
-            print(
-                f"\r  {share:4.0%}, {rate / 1e6:,.0f} MB/s, {left:.0f} s left ",
-                end="",
-                file=sys.stderr,
-            )
-
-    def end(self) -> None:
-        """Clears the line."""
-        if self._shown != self._start:
-            print("\r\033[K", end="", file=sys.stderr)
 
 
 def _size(path: str) -> int:

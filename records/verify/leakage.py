@@ -21,9 +21,9 @@ from records.damage.content import read_feature
 from records.damage.scan import ShardScan
 from records.decoding.decode import parse_spec
 from records.decoding.pixels import NEAR_COPY_CORRELATION, read_facts
-from records.loading.load import ordered_map
 from records.sets.schema import IMAGE, TABULAR, TEXT, Schema
 from records.shards.framing import HEADER_BYTES
+from records.system.threads import ordered_map
 
 NEAR_TEXT_COSINE, NEAR_ROW_DISTANCE = 0.95, 0.01
 _LAST = ("test", "validation", "train")

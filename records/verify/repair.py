@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from records.damage.scan import ShardScan
+from records.sets.hints import rebuild_hint
 from records.sets.schema import Schema
 from records.shards.framing import FRAME_BYTES
 
@@ -48,7 +49,7 @@ def write_repaired(schema: Schema, scans: dict[str, list[ShardScan]], data_dir: 
     if not any(scan.usable.any() for scan in scans.get("train", [])):
         raise ValueError(
             f"verify: {schema.directory}: split train expected usable records, received "
-            "none. Build the set again, with --overwrite"
+            f"none. {rebuild_hint(schema.directory)}"
         )
     with _unfinished(final) as folder:
         lengths = {split: _copy_shards(found, folder) for split, found in scans.items()}

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from records.roles import Data
-from records.sets.fingerprint import verify_hint
+from records.sets.hints import verify_hint
 from records.sets.schema import Schema
 from train.devices.strategy import Cluster
 from train.engine import tensorboard_files

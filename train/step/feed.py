@@ -19,10 +19,10 @@ import numpy as np
 import tensorflow as tf
 
 from records.examples import PLAN_POSITIONS, AnyOrder, Examples, plan_steps
-from records.loading.load import ordered_map
 from records.ordering.buckets import BucketOrder
 from records.pipeline import make_chunks
 from records.system.memory import recycled_inputs, share
+from records.system.threads import ordered_map
 from train.devices.strategy import Cluster
 
 # Room in a chunk: the most examples, and steps whatever the batch. How many of them one call runs

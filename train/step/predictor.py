@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from records.examples import Examples
-from records.loading.cache import show_progress
 from records.ordering.buckets import make_order
+from records.system.progress import show_progress
 from train.devices.strategy import Cluster
 from train.measures.metrics import Metrics, metrics_from_logits
 from train.step.feed import Feed, Pace

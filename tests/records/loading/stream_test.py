@@ -11,11 +11,12 @@ import pytest
 import tensorflow as tf
 
 import records
-from records.loading.load import Loader, ordered_map
+from records.loading.load import Loader
 from records.ordering.order import Order
 from records.pipeline import make_chunks
 from records.roles import Data, InputConfig, open_data
 from records.sets.schema import find_directory
+from records.system.threads import ordered_map
 
 SIZES = InputConfig(image_size=48, sequence_length=40, vocab_size=500, cache="none")
 SETS = ["fetal_health/synthetic", "brain_tumor_mri/synthetic", "song_lyrics/synthetic"]

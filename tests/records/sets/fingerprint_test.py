@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from records.sets import fingerprint
+from records.sets.hints import rebuild_hint, verify_hint
 
 
 @pytest.fixture
@@ -72,8 +73,8 @@ def test_other_size_is_refused(prepared: Path) -> None:
         fingerprint.check_fingerprint(prepared)
     for word in (_shard(prepared).name, "expected 101 bytes", "received 5 bytes"):
         assert word in str(error.value)
-    command = f"tfds build builders/demo --config kaggle --data_dir {prepared.parents[2]}"
-    assert f"{command} --overwrite" in str(error.value)
+    assert rebuild_hint(prepared) in str(error.value)
+    assert verify_hint(prepared) in str(error.value)
 
 
 def test_other_bytes_of_the_same_size_are_refused(prepared: Path) -> None:

@@ -1,0 +1,47 @@
+"""The commands that mend a damaged set, for error messages."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from pathlib import Path
+
+from records.system.json_file import read_json
+
+_REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+def verify_hint(directory: str | os.PathLike[str]) -> str:
+    """The command that lists all damage of a set, and how to train in spite of it."""
+    command = f"python -m records.verify {shlex.quote(os.fspath(directory))}"
+    return (
+        f"To list all damage: {command} (--repair DIR also writes a clean copy; "
+        "train.run --on-corrupt skip trains without the damaged records)."
+    )
+
+
+def rebuild_hint(directory: str | os.PathLike[str]) -> str:
+    """The command that builds a damaged set again in its place, as far as its metadata tell."""
+    folder = Path(directory).absolute()
+    try:
+        info = read_json(folder / "dataset_info.json")
+        name, config = info["name"], info.get("configName") or ""
+        module, version = str(info.get("moduleName", "")), str(info["version"])
+        place = Path(name, config, version)  # as TFDS lays a data folder out
+        is_ours = (_REPOSITORY / "builders" / name / f"{name}_dataset_builder.py").is_file()
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return "Build the set again, with --overwrite"
+    if is_ours:
+        builder = f"builders/{name}"
+    elif module.startswith("tensorflow_datasets."):
+        builder = name
+    else:
+        return f"Build the set again with the builder that made it ({name}), with --overwrite"
+    command = ["tfds", "build", builder, *(["--config", config] if config else [])]
+    data_dir = folder
+    for _ in place.parts:
+        data_dir = data_dir.parent
+    if data_dir / place != folder:
+        return f"Build the set again ({shlex.join(command)}) and copy it to {folder}"
+    command += ["--data_dir", str(data_dir), "--overwrite"]
+    return f"Build the set again: {shlex.join(command)}"

@@ -1,0 +1,60 @@
+"""A progress line of long work, on a terminal."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+_SILENT_SECONDS = 2.0  # shorter work shows no line
+_BETWEEN_SECONDS = 0.5
+
+
+class Progress:
+    """One line on stderr, written over and over: share done, rate, time left.
+
+    Nothing is shown where stderr is no terminal.
+    """
+
+    def __init__(self, total: int, label: str, unit: str, unit_size: float = 1):
+        """Shows nothing yet.
+
+        Args:
+          total: what `add` will count up to.
+          label: stands in front.
+          unit: of the rate, for people.
+          unit_size: how much of the count is one unit.
+        """
+        self._total, self._label, self._unit, self._size = max(1, total), label, unit, unit_size
+        self._done = 0
+        self._start = self._shown = time.monotonic()
+
+    def add(self, count: int) -> None:
+        """Counts work that is done."""
+        self._done += count
+        now = time.monotonic()
+        shows = now - self._start > _SILENT_SECONDS and now - self._shown > _BETWEEN_SECONDS
+        if not (shows and sys.stderr.isatty()):
+            return
+        self._shown = now
+        rate = self._done / (now - self._start)
+        left = max(0.0, self._total - self._done) / max(rate, 1e-9)
+        share = min(1.0, self._done / self._total)
+        speed = f"{rate / self._size:,.0f} {self._unit}/s"
+        line = f"\r  {self._label}: {share:4.0%}, {speed}, {left:.0f} s left "
+        print(line, end="", file=sys.stderr)
+
+    def end(self) -> None:
+        """Clears the line."""
+        if self._shown != self._start:
+            print("\r\033[K", end="", file=sys.stderr)
+
+
+def show_progress(batches: Iterable[Any], total: int, label: str) -> Iterator[Any]:
+    """Passes batches on and shows how many of `total` examples they held so far."""
+    progress = Progress(total, label, "examples")
+    for batch in batches:
+        yield batch
+        progress.add(len(batch))
+    progress.end()
