@@ -96,10 +96,12 @@ def _pool_pairs(
     ids: keras.KerasTensor, mask: keras.KerasTensor, buckets: int, dropout: float
 ) -> list[keras.KerasTensor]:
     """As `_pool_words` of pairs of neighbours: int32 [B, T] -> two of [B, P]."""
-    first, second = ids[:, :-1], ids[:, 1:]
-    pairs = keras.ops.mod(first * _PAIR_FACTOR + second, buckets)
+    # One place of padding behind the last word: with T = 1 there would be no place at all to pool
+    # over, and a softmax or maximum over none is NaN.
+    second = keras.ops.concatenate([ids[:, 1:], keras.ops.zeros_like(ids[:, :1])], axis=1)
+    pairs = keras.ops.mod(ids * _PAIR_FACTOR + second, buckets)
     # A text of one word has no pair: its place of padding counts, as for words.
-    real = keras.ops.logical_and(mask[:, :-1], keras.ops.not_equal(second, 0))
+    real = keras.ops.logical_and(mask, keras.ops.not_equal(second, 0))
     some = keras.ops.concatenate([keras.ops.ones_like(real[:, :1]), real[:, 1:]], axis=1)
     embed = keras.layers.Embedding(
         buckets,

@@ -130,6 +130,8 @@ class Builder(RecordsBuilder):
             f"kept {len(table.songs)} of {table.drops.language_rows} rows in "
             f"{self.builder_config.language}, of {sum(table.drops.languages.values())} in all"
         )
+        for note in table.drops.notes:
+            self.report(note)
 
     def _rank(self, table: songs.SongTable, splits: list[str]) -> dict[str, np.ndarray]:
         """Writes the vocabularies; returns {feature: final id by provisional id}."""

@@ -75,7 +75,7 @@ def read(
       ValueError: a file is not as expected, or under half of the rows in the language are usable.
     """
     drops = tables.Drops()
-    artists = tables.read_artists(source / tables.ARTISTS_FILE)
+    artists = tables.read_artists(source / tables.ARTISTS_FILE, drops)
     lyrics = source / tables.LYRICS_FILE
     rows = tables.read_songs(lyrics, artists, written_as, drops)
     vocabularies = {"token_ids": Vocabulary(), "token_ids_basic": Vocabulary()}

@@ -13,6 +13,8 @@ from typing import Any
 
 import pandas as pd
 
+from . import genres as genre_columns
+
 PLACE = "builders/song_lyrics"
 ARTISTS_FILE = "artists-data.csv"
 LYRICS_FILE = "lyrics-data.csv"
@@ -61,17 +63,25 @@ class Drops:
       reasons: {reason: rows left out}.
       language_rows: rows in the wanted language, usable or not.
       languages: {language as written: rows}.
+      notes: sentences that say how columns were read.
     """
 
     reasons: Counter[str] = dataclasses.field(default_factory=Counter)
     language_rows: int = 0
     languages: Counter[str] = dataclasses.field(default_factory=Counter)
+    notes: list[str] = dataclasses.field(default_factory=list)
 
 
-def read_artists(path: Path) -> dict[str, Artist]:
+def read_artists(path: Path, drops: Drops | None = None) -> dict[str, Artist]:
     """Returns {link: artist} of the artists file.
 
-    The primary genre is the `Genre` of the first row that has one, else the first of `Genres`.
+    The primary genre is the `Genre` of the first row that has one, else the first of `Genres`. A
+    cell may hold several genres, see `genres.split_column`; spellings that differ by case are one
+    genre.
+
+    Args:
+      path: the artists file.
+      drops: takes a note of how the genres were read.
 
     Raises:
       ValueError: a column is missing, or the file is not a CSV table.
@@ -80,19 +90,28 @@ def read_artists(path: Path) -> dict[str, Artist]:
     with _table_errors(path):
         table = pd.read_csv(path, **_CSV)[columns].fillna("")
     table = table.apply(lambda column: column.str.strip())
-    # A newer layout has only `Genres`, an older one only `Genre`.
-    table = table.reindex(columns=["Artist", "Link", "Genre", "Genres"], fill_value="")
     names: dict[str, str] = {}
     genres: dict[str, list[str]] = {}  # of each link: first those of `Genre`, then of `Genres`
     for name, link in zip(table["Artist"].tolist(), table["Link"].tolist()):
         names[link] = names.get(link) or name
         genres[link] = []
-    for column in ("Genre", "Genres"):
-        for link, cell in zip(table["Link"].tolist(), table[column].tolist()):
-            genres[link] += [cell] if column == "Genre" else cell.split(";")
+    for column in (
+        "Genre",
+        "Genres",
+    ):  # a newer layout has only `Genres`, an older one only `Genre`
+        if column in table:
+            cells, said = genre_columns.split_column(table[column].tolist())
+            for link, found in zip(table["Link"].tolist(), cells, strict=True):
+                genres[link] += found
+            if drops is not None and said:
+                drops.notes.append(f"{path.name}, column {column!r}: {', '.join(said)}")
+    spelled = genre_columns.choose_spellings(one for found in genres.values() for one in found)
+    joined = sorted(f"{name} is {one}" for name, one in spelled.items() if name != one)
+    if drops is not None and joined:
+        drops.notes.append(f"{path.name}: one genre in several spellings: {', '.join(joined)}")
     artists = {}
     for link, named in genres.items():
-        found = tuple(dict.fromkeys(" ".join(genre.split()) for genre in named if genre.strip()))
+        found = tuple(dict.fromkeys(spelled[genre] for genre in named))
         artists[link] = Artist(names[link], found[0] if found else "", found)
     return artists
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from builders.song_lyrics import songs, synthetic, tables
+from builders.song_lyrics import genres, songs, synthetic, tables
 from builders.song_lyrics.vocabulary import Vocabulary
 
 _OLD_ARTISTS = [
@@ -178,3 +178,42 @@ def test_vocabulary_order() -> None:
     # Counts in train: a 2, b 2, c 1, d 1, e 1, z 0; in all: d 2, e 3.
     assert tokens == ["[PAD]", "[UNK]", "a", "b", "e", "d", "c", "z"]
     assert [tokens[i] for i in final_ids[texts[1]]] == ["c", "b", "d", "e"]
+
+
+@pytest.mark.parametrize(
+    ("cells", "expected"),
+    [
+        (["Rock; Pop;", "Rock"], [["Rock", "Pop"], ["Rock"]]),
+        (["Rock, Pop", "Jazz"], [["Rock", "Pop"], ["Jazz"]]),
+        (["Rock/Pop"], [["Rock", "Pop"]]),
+        (["Rock|Pop"], [["Rock", "Pop"]]),
+        (["['rock', 'pop']", "[jazz, blues]"], [["rock", "pop"], ["jazz", "blues"]]),
+        # ";" parts genres here: commas and slashes belong to names.
+        (["Folk, World; R&B/Soul", "Pop"], [["Folk, World", "R&B/Soul"], ["Pop"]]),
+        (["nan", "None", "", "N/A", "Rock"], [[], [], [], [], ["Rock"]]),
+        (["hip  hop", "Funk Carioca"], [["hip hop"], ["Funk Carioca"]]),
+    ],
+)
+def test_genres_are_split_as_the_column_writes_them(
+    cells: list[str], expected: list[list[str]]
+) -> None:
+    assert genres.split_column(cells)[0] == expected
+
+
+def test_spellings_of_a_genre_are_one_class_and_said(tmp_path: Path) -> None:
+    artists = [("Artist", "Link", "Genres")]
+    artists += [("A", "/a/", "Rock, pop"), ("B", "/b/", "rock"), ("C", "/c/", "Rock")]
+    artists += [("D", "/d/", "nan")]
+    _write(tmp_path, artists, [])
+    drops = tables.Drops()
+    found = tables.read_artists(tmp_path / tables.ARTISTS_FILE, drops)
+    assert [artist.genres for artist in found.values()] == [
+        ("Rock", "pop"),
+        ("Rock",),
+        ("Rock",),
+        (),
+    ]
+    assert drops.notes == [
+        "artists-data.csv, column 'Genres': split at ',', 1 of 4 rows without a genre",
+        "artists-data.csv: one genre in several spellings: rock is Rock",
+    ]

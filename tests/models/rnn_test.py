@@ -65,6 +65,15 @@ def test_padding_changes_nothing(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
+def test_texts_of_one_word_give_the_same_logits_however_wide_the_batch(name: str) -> None:
+    """A batch of one column has no pairs of neighbours: a pooling over none would be NaN."""
+    model, ids = _build(name), np.array([[7], [3]], np.int32)
+    wide = np.pad(ids, ((0, 0), (0, 5)))
+    assert np.isfinite(model(ids).numpy()).all()
+    np.testing.assert_allclose(model(ids), model(wide), atol=1e-6)
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_compiled_and_not_are_equal_forward_and_backward(name: str) -> None:
     model, ids = _build(name, steps=12, dropout=0.0), _ids()
     labels = np.arange(5) % 4
