@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from records.system.quiet import import_tensorflow_quietly
+from records.system.spreadsheet import as_text
 from records.system.writing import write_atomically
 from train.settings.config import ON_CORRUPT
 
@@ -284,12 +285,12 @@ def worst_errors(
         rows.append(
             {
                 "record": int(number),
-                "id": _text(stored, examples.schema.id_name),
-                "true": names[labels[i]],
-                "predicted": names[predicted],
+                "id": as_text(_text(stored, examples.schema.id_name)),
+                "true": as_text(names[labels[i]]),
+                "predicted": as_text(names[predicted]),
                 "probability": f"{probability[i, predicted]:.6f}",
                 "probability_of_true": f"{probability[i, labels[i]]:.6f}",
-                "text": " ".join(_text(stored, "text").split())[:_TEXT_CHARACTERS],
+                "text": as_text(" ".join(_text(stored, "text").split())[:_TEXT_CHARACTERS]),
             }
         )
     return rows

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from records.system.quiet import import_tensorflow_quietly
+from records.system.spreadsheet import as_text
 from records.system.writing import write_atomically
 
 if TYPE_CHECKING:
@@ -83,13 +84,15 @@ def predict(
       0, or 1 where no item could be read; nothing is written then.
 
     Raises:
-      ValueError: no finished run, or an input of another kind.
+      ValueError: no finished run, an input of another kind, an output that is the input, or a
+        prediction that is not a number.
       OSError: there is no such input, or the output cannot be written.
     """
     from train.folders.finished_run import open_run
     from train.measures.class_threshold import Threshold, parse_threshold
     from train.serving.read_inputs import Unusable, make_preparation, read_raw
 
+    check_output(output, source)
     run = open_run(path)
     prepare = make_preparation(run.input)
     unusable: list[tuple[str, str]] = []
@@ -106,12 +109,13 @@ def predict(
     limit = Threshold(*parse_threshold(threshold, names, "--threshold")) if threshold else None
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
+    shown_names = [as_text(name) for name in names]
     writer.writerow(["input", "predicted", *(f"probability_{name}" for name in names)])
     count = 0
     for name, row in predict_items(run, usable()):
         count += 1
         chosen = limit.decide(row[None])[0] if limit else row.argmax()
-        writer.writerow([name, names[chosen], *(f"{p:.8f}" for p in row)])
+        writer.writerow([as_text(name), shown_names[chosen], *(f"{p:.8f}" for p in row)])
     total = count + len(unusable)
     if count:
         write_atomically(output, text.getvalue().encode())
@@ -123,6 +127,15 @@ def predict(
     if not count:
         print(f"error: {source}: nothing in it could be read", file=sys.stderr)
     return 0 if count else 1
+
+
+def check_output(output: Path, source: Path) -> None:
+    """Raises ValueError where writing `output` would replace `source`, by whatever path."""
+    if output.exists() and source.exists() and output.samefile(source):
+        raise ValueError(
+            f"predict: --output {output} is the input itself, which would be lost. Choose another "
+            "--output, such as --output predicted.csv"
+        )
 
 
 def shown(name: str) -> str:
@@ -141,7 +154,14 @@ def predict_items(
     while batch := list(itertools.islice(items, _BATCH)):
         call = call or run.make_call()  # an input of another kind is an error before the model
         logits = call(pad([value for _, value in batch])).numpy()
-        yield from zip((name for name, _ in batch), probabilities(logits), strict=True)
+        for (name, _), row in zip(batch, probabilities(logits), strict=True):
+            if not np.isfinite(row).all():
+                raise ValueError(
+                    f"predict: {shown(name)}: expected probabilities, received {row.tolist()}. "
+                    "The model's weights or this input lead to numbers beyond its range: train "
+                    "again with --clip-norm 1, or leave this input out"
+                )
+            yield name, row
 
 
 if __name__ == "__main__":

@@ -82,6 +82,59 @@ def test_pictures_of_the_source_folder(
     np.testing.assert_allclose(alone[1], expected[0], atol=1e-5)
 
 
+def test_nothing_below_a_folder_is_passed_over(
+    finished_runs: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Links are followed, also to folders; what cannot be read is named."""
+    pictures = tmp_path / "all"
+    pictures.mkdir()
+    write_pictures(pictures)
+    folder, elsewhere = tmp_path / "chosen", pictures / "Testing" / "no_tumor"
+    folder.mkdir()
+    files = sorted(elsewhere.iterdir())
+    (folder / "=1+2.jpg").write_bytes(files[0].read_bytes())
+    (folder / "linked").symlink_to(elsewhere, target_is_directory=True)
+    (folder / "around").symlink_to(folder, target_is_directory=True)
+    (folder / "gone.jpg").symlink_to(tmp_path / "nothing.jpg")
+    with open(folder / "huge.jpg", "wb") as sparse:
+        sparse.truncate(60 * 10**9)
+    found = _predict(finished_runs["brain_tumor_mri"], folder, tmp_path / "out.csv")
+    # A spreadsheet would take the bare name for a formula.
+    assert list(found) == ["'=1+2.jpg", *(f"linked/{file.name}" for file in files)]
+    printed = capsys.readouterr().out
+    assert f"{len(files) + 1} of {len(files) + 4} predicted" in printed
+    assert "  around: a link to a folder around it" in printed
+    assert "  gone.jpg: a link to nothing" in printed
+    assert "  huge.jpg: a file of 60,000,000,000 bytes" in printed
+
+
+def test_the_input_is_never_replaced(
+    finished_runs: dict[str, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The default --output has a name that people give their input, too."""
+    monkeypatch.chdir(tmp_path)
+    Path("predictions.csv").write_bytes(_table("1.0"))
+    Path("link.csv").symlink_to("predictions.csv")
+    run = str(finished_runs["fetal_health"])
+    assert main([run, "predictions.csv"]) == main([run, "link.csv"]) == 1
+    assert "--output predictions.csv is the input itself" in capsys.readouterr().err
+    assert Path("predictions.csv").read_bytes() == _table("1.0")
+
+
+def test_a_prediction_that_is_no_number_names_its_row(
+    finished_runs: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """float32 holds the input, but not what the network makes of it."""
+    source, output = tmp_path / "source.csv", tmp_path / "out.csv"
+    source.write_bytes(_table("1.5").replace(b"1.5", b"3e38"))
+    assert main([str(finished_runs["fetal_health"]), str(source), f"--output={output}"]) == 1
+    assert "predict: 1: expected probabilities, received [nan" in capsys.readouterr().err
+    assert not output.exists()
+
+
 def test_texts_of_the_set(
     finished_runs: dict[str, Path],
     synthetic_data_dir: Path,
@@ -129,6 +182,9 @@ def _table(change: str) -> bytes:
         ("fetal_health", _table("high"), "line 3, column 'light_decelerations': expected a finite"),
         ("fetal_health", _table(""), "line 3, column 'light_decelerations'"),
         ("fetal_health", _table("inf"), "received 'inf'"),
+        # Beyond float32, which the model reads: it would become another number.
+        ("fetal_health", _table("1e39"), "at most 3.403e+38 (float32), received '1e39'"),
+        ("fetal_health", _table("-1e300"), "received '-1e300'"),
         ("fetal_health", _table("short"), "line 3: expected 21 fields as in the header"),
         ("fetal_health", b"\xff\xd8\xff\xe0", "expected a CSV file in UTF-8"),
         ("fetal_health", None, "expected a CSV file, as the run was trained on fetal_health"),

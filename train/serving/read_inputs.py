@@ -18,6 +18,8 @@ from records.decoding.decode import OOV_ID, PictureError, decode_pictures, split
 from records.sets.schema import IMAGE, TABULAR
 from train.folders.model_input import ModelInput
 
+# A picture's file is at most some 100 MB; a larger one would take the memory of all others.
+_PICTURE_BYTES = 2**30
 # A lyric is at most some 100 KB; Python's own limit is 128 KB.
 _FIELD_BYTES = 2**27
 
@@ -28,6 +30,8 @@ class Unusable:
 
     reason: str
 
+
+_LARGEST = float(np.finfo(np.float32).max)
 
 Raw = np.ndarray | bytes | str | Unusable
 Items = Iterator[tuple[str, Raw]]
@@ -44,8 +48,8 @@ def read_raw(path: Path, wanted: ModelInput, column: str) -> Items:
 
     Yields:
       (name, float32 [F], the bytes of a picture, or a text). Names are the numbers of rows and
-      lines, from 1, or the paths of pictures below the folder. A picture that the system cannot
-      read is `Unusable`.
+      lines, from 1, or the paths of pictures below the folder, links followed. What the system
+      cannot read as a picture's file is `Unusable`: nothing below the folder is passed over.
 
     Raises:
       ValueError: the file is of another kind, lacks a column, or holds a value that is no number;
@@ -98,10 +102,11 @@ def _number(path: Path, line: int, name: str, text: str) -> float:
         value = float(text)
     except ValueError:
         value = math.nan
-    if not math.isfinite(value):
+    # The model reads float32: beyond its range a number would silently become another one.
+    if not abs(value) <= _LARGEST:
         raise ValueError(
-            f"predict: {path}, line {line}, column {name!r}: expected a finite number, "
-            f"received {text!r}"
+            f"predict: {path}, line {line}, column {name!r}: expected a finite number of at most "
+            f"{_LARGEST:.4g} (float32), received {text!r}"
         )
     return value
 
@@ -174,15 +179,43 @@ def _make_text_encoder(wanted: ModelInput) -> Callable[[str], np.ndarray]:
 
 
 def _pictures(path: Path) -> Items:
-    files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
     base = path if path.is_dir() else path.parent
-    for file in files:
+    for file, reason in _files_below(path, ()) if path.is_dir() else [(path, "")]:
         # Linux's names are bytes: what is no UTF-8 in them could be neither printed nor written.
         name = os.fsencode(file.relative_to(base).as_posix()).decode(errors="backslashreplace")
-        try:
-            yield name, file.read_bytes()
-        except OSError as error:
-            yield name, Unusable(str(error))
+        yield name, Unusable(reason) if reason else _read_file(file)
+
+
+def _files_below(folder: Path, above: tuple[Path, ...]) -> Iterator[tuple[Path, str]]:
+    """(file, why it cannot be read or "") of all that lies below a folder, by name, links followed.
+
+    `above` are the real paths of the folders around it: a link to one of them would never end.
+    """
+    above = (*above, folder.resolve())
+    try:
+        entries = sorted(folder.iterdir())
+    except OSError as error:
+        yield folder, f"the folder cannot be read: {error.strerror}"
+        return
+    for entry in entries:
+        if entry.is_dir():
+            if entry.resolve() in above:
+                yield entry, "a link to a folder around it"
+            else:
+                yield from _files_below(entry, above)
+        elif entry.is_file():
+            yield entry, ""
+        else:
+            yield entry, "a link to nothing" if entry.is_symlink() else "not a file"
+
+
+def _read_file(file: Path) -> bytes | Unusable:
+    try:
+        if (size := file.stat().st_size) > _PICTURE_BYTES:
+            return Unusable(f"a file of {size:,} bytes, at most {_PICTURE_BYTES:,} are read")
+        return file.read_bytes()
+    except OSError as error:
+        return Unusable(str(error))
 
 
 def _picture(encoded: bytes | Unusable, wanted: ModelInput) -> np.ndarray | Unusable:
