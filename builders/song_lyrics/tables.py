@@ -111,8 +111,8 @@ def read_artists(path: Path, drops: Drops | None = None) -> dict[str, Artist]:
         drops.notes.append(f"{path.name}: one genre in several spellings: {', '.join(joined)}")
     artists = {}
     for link, named in genres.items():
-        found = tuple(dict.fromkeys(spelled[genre] for genre in named))
-        artists[link] = Artist(names[link], found[0] if found else "", found)
+        named_once = tuple(dict.fromkeys(spelled[genre] for genre in named))
+        artists[link] = Artist(names[link], named_once[0] if named_once else "", named_once)
     return artists
 
 
