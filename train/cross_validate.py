@@ -151,9 +151,9 @@ def _train(
 
     Settings are given as asked and resolved.
     """
+    from train.assembly.predictions import predict_split
     from train.devices.strategy import make_cluster
     from train.engine.whole_run import train_and_evaluate
-    from train.evaluate import predict_split
     from train.folders.finished_run import open_run, probabilities
     from train.search.folds_at_once import can_train_together, train_folds
 
@@ -195,7 +195,7 @@ def _fit_baselines(config: TrainConfig, schema: Any) -> dict[str, list[dict[str,
 
 
 def _open_folds(config: TrainConfig, schema: Any) -> list[Data]:
-    from train.assembly.setup import open_fold
+    from train.assembly.data import open_fold
 
     folds = range(int(config.folds or 0))
     return [open_fold(dataclasses.replace(config, fold=i), schema) for i in folds]

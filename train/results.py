@@ -110,7 +110,7 @@ def _same_folds(crossed: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:
 
 def _cross_validation(found: list[dict[str, Any]]) -> list[str]:
     """One table of files with the same folds, and the commands."""
-    from train.settings.command_line import format_command
+    from train.settings.command_line import CROSS_VALIDATE, format_command
 
     settings, seeds = found[0]["settings"], found[0]["seeds"]
     systems = {name: rows for one in found for name, rows in one["systems"].items()}
@@ -127,7 +127,7 @@ def _cross_validation(found: list[dict[str, Any]]) -> list[str]:
         "",
     ]
     for one in found:
-        command = format_command("train.cross_validate", one["settings"], omit=("seed", "fold"))
+        command = format_command(CROSS_VALIDATE, one["settings"], omit=("seed", "fold"))
         flags = f"--seeds {' '.join(map(str, seeds))}"
         if len(one["systems"]) == 1:
             flags += " --no-baselines"
@@ -136,7 +136,7 @@ def _cross_validation(found: list[dict[str, Any]]) -> list[str]:
 
 
 def _runs(baselines: list[dict[str, Any]], runs: list[dict[str, Any]]) -> list[str]:
-    from train.settings.command_line import format_command
+    from train.settings.command_line import RUN, format_command
 
     rows = [_HEAD]
     for one in baselines:
@@ -157,7 +157,10 @@ def _runs(baselines: list[dict[str, Any]], runs: list[dict[str, Any]]) -> list[s
     lines.insert(0, "")
     for name, same in zip(names, alike, strict=True):
         for run in same:
-            lines += ["", f"    {format_command('train.run', run['config'], omit=('fold',))}"]
+            lines += [
+                "",
+                f"    {format_command(RUN, run['config'], omit=('fold',))}",
+            ]
         lines += _confusion(name, same[0])
     return lines
 

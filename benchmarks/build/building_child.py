@@ -17,6 +17,7 @@ import psutil
 
 from benchmarks.measuring.child import take_request
 from records.system.quiet import import_tensorflow_quietly
+from records.system.tfds_command import run_tfds_here
 
 
 def main() -> None:
@@ -24,7 +25,7 @@ def main() -> None:
     request = take_request()
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: request["cores"]])
     import_tensorflow_quietly()
-    from tensorflow_datasets.scripts.cli.main import launch_cli
+    import tensorflow_datasets  # noqa: F401 - what every build loads first
 
     started = time.time() - psutil.Process().create_time()
     # The last line of the output is ours.
@@ -36,9 +37,8 @@ def main() -> None:
         else:
             builder = Path(__file__).resolve().parents[2] / "builders" / request["name"]
             flags = ["--config=kaggle", f"--manual_dir={request['source']}"]
-            sys.argv = ["tfds", "build", str(builder), *flags, f"--data_dir={request['data_dir']}"]
             try:
-                launch_cli()
+                run_tfds_here(["build", str(builder), *flags, f"--data_dir={request['data_dir']}"])
             except SystemExit as done:
                 if done.code:
                     raise

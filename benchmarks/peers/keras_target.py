@@ -19,7 +19,9 @@ import models
 from records.roles import Data
 from records.sets.fingerprint import check_fingerprint
 from records.sets.schema import IMAGE, read_schema
-from train.assembly.setup import build_training, make_optimizer, open_examples
+from train.assembly.data import open_examples
+from train.assembly.optimizer import make_optimizer
+from train.assembly.training import build_training
 from train.devices.strategy import make_cluster
 from train.settings.config import TrainConfig
 from train.settings.resolve import resolve

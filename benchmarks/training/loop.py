@@ -16,7 +16,7 @@ from records.examples import AnyOrder, Examples
 from records.ordering.order import Order
 from records.roles import Data
 from records.sets.schema import IMAGE
-from train.assembly.setup import Training, build_training
+from train.assembly.training import Training, build_training
 from train.devices.strategy import Cluster
 from train.settings.config import TrainConfig
 from train.settings.resolve import resolve, resolve_hardware

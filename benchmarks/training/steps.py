@@ -23,7 +23,7 @@ from benchmarks.measuring.timing import OURS, PAIRED, Comparison, Sample, altern
 from benchmarks.measuring.work import Effort, Question, Work
 from benchmarks.training.loop import Build, OurLoop, Progress, Train, build, timed_epochs
 from records.sets.schema import IMAGE, TABULAR, TOKENS
-from train.assembly.setup import make_training_order
+from train.assembly.data import make_training_order
 from train.devices.strategy import Cluster, make_cluster
 from train.step.feed import Chunk, Feed
 from train.step.train_step import TrainStep

@@ -32,8 +32,9 @@ ROOMS: dict[str, tuple[str, ...]] = {
         "verify",
     ),
     "train": (
-        "settings",
+        # Settings are resolved for the devices that are there.
         "devices",
+        "settings",
         "measures",
         "folders",
         "step",

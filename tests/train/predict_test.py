@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from builders.brain_tumor_mri.synthetic import write_pictures
 from builders.fetal_health.synthetic import write_csv
-from train.evaluate import predict_split
+from train.assembly.predictions import predict_split
 from train.folders.finished_run import open_run
 from train.predict import main
 

@@ -94,6 +94,6 @@ def test_page_of_files(
 def test_command_names_what_is_not_the_default() -> None:
     config = parse_config(["--dataset=x", "--model=gru", "--units=4", "--no-augment", "--seed=3"])
     settings = json.loads(config.to_json())
-    command = format_command("train.run", settings)
+    command = format_command("python -m train.run", settings)
     expected = "python -m train.run --dataset x --model gru --no-augment --units 4 --seed 3"
     assert command == expected

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from train.devices.gpus import set_up_gpus
 from train.devices.workers import Workers, find_workers, make_exchange
-from train.settings.auto import set_up_gpus
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,7 +92,7 @@ class Cluster:
 def set_up_devices(cpu_devices: int | None, deterministic: bool) -> None:
     """Configures the devices; must come before TensorFlow uses any.
 
-    `train.settings.auto` holds the settings of GPUs and their reasons. Deterministic kernels make a
+    `train.devices.gpus` holds the settings of GPUs and their reasons. Deterministic kernels make a
     resumed run bitwise equal to an uninterrupted one.
     """
     tf.config.experimental.enable_op_determinism() if deterministic else None

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from records.roles import Data
-from records.sets.hints import verify_hint
 from records.sets.schema import Schema
 from train.devices.strategy import Cluster
 from train.engine import tensorboard_files
@@ -20,8 +19,6 @@ from train.folders.run_folder import RunFolder, versions
 from train.measures import plots
 from train.measures.metrics import Metrics
 from train.settings.config import TrainConfig
-
-_MOST_DAMAGED = 20
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,18 +81,6 @@ def print_header(
         print(f"  {cluster.note}")
     if config.freeze:
         print("  backbone frozen: its features are computed once (not augmented)")
-
-
-def print_damage(schema: Schema, damage: dict[str, tuple[str, ...]]) -> None:
-    """Names the damaged records that are passed over, the first of them one by one."""
-    if schema.skip_damaged and not damage:
-        print("  all records were checked, none is damaged")
-    for split, lines in damage.items():
-        print(f"  {split}: {len(lines):,} damaged records are passed over, at weight 0")
-        for line in lines[:_MOST_DAMAGED]:
-            print(f"    {line}")
-        if len(lines) > _MOST_DAMAGED:
-            print(f"    and {len(lines) - _MOST_DAMAGED:,} more: {verify_hint(schema.directory)}")
 
 
 def print_epoch(row: dict[str, Any], epochs: int, history: list[dict[str, Any]]) -> None:
@@ -189,6 +174,6 @@ def print_summary(
     )
     print(f"more: {path}/curves.png, {path}/confusion_matrix.png")
     print(f"      tensorboard --logdir {path}/tensorboard")
-    evaluate = ["python", "-m", "train.evaluate", str(path)]
-    evaluate += ["--data-dir", config.data_dir] if config.data_dir else []
-    print(f"      {shlex.join(evaluate)}   intervals, worst errors; test by --split test")
+    arguments = [str(path), *(["--data-dir", config.data_dir] if config.data_dir else [])]
+    evaluate = f"python -m train.evaluate {shlex.join(arguments)}"
+    print(f"      {evaluate}   intervals, worst errors; test by --split test")

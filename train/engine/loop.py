@@ -9,9 +9,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from train.assembly.setup import (
-    Training,
-)
+from train.assembly.training import Training
 from train.devices.strategy import Cluster
 from train.engine import console, tensorboard_files
 from train.engine.profile import Profile

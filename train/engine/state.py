@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from train.assembly.setup import Training
+from train.assembly.training import Training
 from train.devices.strategy import Cluster, parts_of
 from train.engine.checkpoint import CheckpointError, read_checkpoint, write_checkpoint
 from train.folders.run_folder import RunFolder

@@ -12,13 +12,8 @@ from records.examples import Examples
 from records.roles import Data
 from records.sets.fingerprint import check_fingerprint
 from records.sets.schema import Schema, read_schema
-from train.assembly.setup import (
-    build_fine_tuning,
-    build_training,
-    make_source,
-    open_examples,
-    resolve_shuffle_block,
-)
+from train.assembly.data import make_source, open_examples, print_damage, resolve_shuffle_block
+from train.assembly.training import build_fine_tuning, build_training
 from train.devices.strategy import Cluster, make_cluster, set_up_devices
 from train.engine import console
 from train.engine.loop import Loop, make_predictor
@@ -85,7 +80,7 @@ def _open(
     data, level, examples = open_examples(config, schema, cluster)
     cluster.check_same("damaged records", json.dumps(data.damage()))
     if cluster.is_chief:
-        console.print_damage(schema, data.damage())
+        print_damage(schema, data.damage())
     return data, level, examples
 
 

@@ -15,7 +15,6 @@ from records.system.json_file import read_json
 from records.system.places import check_local
 from train.folders.model_input import ModelInput
 from train.settings.config import PRECISIONS, TrainConfig
-from train.step.precision import set_precision
 
 _HINT = "Name a folder that python -m train.run has left, such as runs/<set>-<model>-<hash>"
 
@@ -44,7 +43,7 @@ class FinishedRun:
         Raises:
           ValueError: the file is damaged.
         """
-        set_precision(self.precision)
+        keras.config.set_dtype_policy(self.precision)
         file = self.path / "model.keras"
         try:
             return keras.models.load_model(file, compile=False, safe_mode=True)

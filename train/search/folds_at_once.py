@@ -21,7 +21,9 @@ from records.ordering.order import Order
 from records.ordering.splits import balanced_class_weights
 from records.roles import Data
 from records.sets.schema import TABULAR, Schema
-from train.assembly.setup import build_model, make_optimizer, open_fold
+from train.assembly.data import open_fold
+from train.assembly.optimizer import make_optimizer
+from train.assembly.training import build_model
 from train.devices.strategy import Cluster
 from train.measures.metrics import Metrics, metrics_from_logits
 from train.settings.config import TrainConfig

@@ -17,7 +17,7 @@ from train.devices.strategy import make_cluster, set_up_devices
 from train.engine.whole_run import train_and_evaluate
 from train.measures.metrics import Metrics, metrics_from_logits
 from train.search.folds_at_once import can_train_together, train_folds
-from train.settings.command_line import format_command
+from train.settings.command_line import RUN, format_command
 from train.settings.config import TrainConfig
 from train.settings.prepare import prepare
 from train.settings.resolve import resolve
@@ -78,7 +78,7 @@ class TrialRunner:
         """
         asked, config = self.settings(trial)
         trial.set_user_attr("settings", config.to_json())
-        again = format_command("train.run", json.loads(asked.to_json()), ("folds", "fold"))
+        again = format_command(RUN, json.loads(asked.to_json()), ("folds", "fold"))
         trial.set_user_attr("command", again)
         if can_train_together(config, self.schema):
             found = self._run_together(config, trial)

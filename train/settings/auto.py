@@ -2,13 +2,12 @@
 
 Rows of CPUs were measured (`python -m benchmarks.run --suite choices` makes them anew, for the
 machine it runs on); rows of GPUs were not, and follow the sources named there.
-`docs/notes/choices.md` explains both. The settings of GPUs that are no choice stand here, too.
+`docs/notes/choices.md` explains both.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import os
 from typing import Any
 
 import tensorflow as tf
@@ -54,8 +53,8 @@ def _gpu(precision: str) -> dict[str, Choice]:
     }
 
 
-# Ratios: speed with XLA over that without, one replica, on 2 processors: our steps on an AMD EPYC
-# (FACTS), `fit` on an Intel Xeon with AVX512 (the trials of `--suite train`).
+# Ratios: speed with XLA over that without, one replica, on 2 processors: our steps on an AMD EPYC,
+#  `fit` on an Intel Xeon with AVX512 (the trials of `--suite train`).
 # Two replicas, and bfloat16, were not measured; two compile forward and backward only.
 CHOICES: dict[str, dict[str, Choice]] = {
     "cpu": {
@@ -109,26 +108,3 @@ def choose_hardware(config: TrainConfig, accelerator: bool, num_replicas: int) -
     xla = choice.xla if num_replicas == 1 else choice.xla_several
     precision = choice.precision if config.precision == "auto" else config.precision
     return {"precision": precision, "xla": xla if config.xla is None else config.xla}
-
-
-def set_up_gpus() -> None:
-    """The settings of GPUs that are no choice; before TensorFlow uses any. Not measured.
-
-    | setting | why |
-    |---|---|
-    | memory growth | several processes and the profiler share a GPU |
-    | TF_GPU_THREAD_MODE=gpu_private | threads of its own start a GPU's kernels, which else wait
-      behind the input's work (tensorflow.org/guide/gpu_performance_analysis); one set in the
-      environment stays |
-    | TF32 | stays on, TensorFlow's default for float32 products from Ampere on: 10 bits of
-      mantissa (tf.config.experimental.enable_tensor_float_32_execution) |
-    | deterministic kernels | `--deterministic`, the default: a resumed run is bitwise equal to one
-      that was not interrupted |
-    | cuDNN for recurrent layers | where the step is not compiled: see `_gpu` |
-
-    Raises:
-      RuntimeError: TensorFlow uses its devices already.
-    """
-    os.environ.setdefault("TF_GPU_THREAD_MODE", "gpu_private")
-    for gpu in tf.config.list_physical_devices("GPU"):
-        tf.config.experimental.set_memory_growth(gpu, True)

@@ -24,14 +24,18 @@ def _defaults(settings: dict[str, Any]) -> dict[str, Any]:
     return defaults | kind | {"freeze": frozen, "image_size": entry.image_size or 224}
 
 
-def format_command(module: str, settings: dict[str, Any], omit: Iterable[str] = ()) -> str:
+RUN = "python -m train.run"
+CROSS_VALIDATE = "python -m train.cross_validate"
+
+
+def format_command(command: str, settings: dict[str, Any], omit: Iterable[str] = ()) -> str:
     """A command that trains stored settings.
 
     Args:
-      module: with flags of `TrainConfig`, such as "train.run".
+      command: with flags of `TrainConfig`, such as `RUN`.
       settings, omit: as for `format_flags`.
     """
-    return f"python -m {module} {' '.join(format_flags(settings, omit))}"
+    return f"{command} {' '.join(format_flags(settings, omit))}"
 
 
 def format_flags(settings: dict[str, Any], omit: Iterable[str] = ()) -> list[str]:

@@ -14,6 +14,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TextIO
 
+from records.system.tfds_command import tfds_program
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 # One per kind of data, with the model that the demo and the check train on it.
 SETS = {"fetal_health": "mlp", "brain_tumor_mri": "efficientnet_lite0", "song_lyrics": "gru"}
@@ -130,7 +132,7 @@ def prepare_synthetic_sets(data_dir: Path, log: Path, names: Iterable[str] = SET
     if not missing:
         print(f"the generated sets are prepared already in {data_dir}", flush=True)
         return
-    tfds = str(Path(sys.executable).with_name("tfds"))
     builders = [os.path.relpath(REPOSITORY / "builders" / name) for name in missing]
-    command = [tfds, "build", *builders, "--config", "synthetic", "--data_dir", str(data_dir)]
+    command = [tfds_program(), "build", *builders, "--config", "synthetic"]
+    command += ["--data_dir", str(data_dir)]
     run_command(f"building {', '.join(missing)} (generated data)", command, log)

@@ -2,31 +2,14 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
+import re
 from pathlib import Path
 
 from records.sets.schema import default_data_dir, find_directory
 from records.system.places import check_local
+from records.system.tfds_command import run_tfds
 
 _ROOT = Path(__file__).resolve().parents[2]
-# The `tfds` command, started so that TensorFlow's start-up notes stay out of its output.
-_QUIET_TFDS = f"""
-import sys
-sys.path.insert(0, {str(_ROOT)!r})
-from records.system.quiet import import_tensorflow_quietly
-import_tensorflow_quietly()
-from tensorflow_datasets.scripts.cli.main import launch_cli
-sys.argv[0] = "tfds"
-try:
-    launch_cli()
-except (ValueError, OSError, RuntimeError) as error:
-    print("error:", error, file=sys.stderr)
-    sys.exit(1)
-except KeyboardInterrupt:
-    sys.exit(130)
-"""
 
 
 def prepare(dataset: str, data_dir: str | None, manual_dir: str | None) -> str:
@@ -64,9 +47,7 @@ def prepare(dataset: str, data_dir: str | None, manual_dir: str | None) -> str:
             )
         flags += ["--manual_dir", manual_dir]
     print(f"{dataset} is not prepared yet: tfds {' '.join(flags)}", flush=True)
-    environment = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
-    command = [sys.executable, "-c", _QUIET_TFDS, *flags]
-    code = subprocess.run(command, env=environment, stdin=subprocess.DEVNULL).returncode
+    code = run_tfds(flags)
     if code == 130:
         raise KeyboardInterrupt
     if code:
@@ -76,7 +57,5 @@ def prepare(dataset: str, data_dir: str | None, manual_dir: str | None) -> str:
 
 def _config_names(builder: Path) -> list[str]:
     """The configs that a builder of this project declares, read from its source text."""
-    import re
-
     source = (builder / f"{builder.name}_dataset_builder.py").read_text(encoding="utf-8")
     return sorted({"synthetic", *re.findall(r"name=\"(\w+)\"", source)})

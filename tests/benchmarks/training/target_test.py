@@ -17,7 +17,8 @@ from benchmarks.peers import keras_target
 from benchmarks.training import target
 from benchmarks.training.target import Epoch, Goal, Race, run_until
 from records.sets.schema import read_schema
-from train.assembly.setup import build_training, open_examples
+from train.assembly.data import open_examples
+from train.assembly.training import build_training
 from train.devices.strategy import make_cluster
 from train.settings.config import TrainConfig
 from train.settings.resolve import resolve

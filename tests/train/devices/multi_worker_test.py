@@ -58,7 +58,7 @@ import sys
 from records import InputConfig, open_data
 from train.settings.config import TrainConfig
 from train.step.feed import Feed
-from train.assembly.setup import make_training_order
+from train.assembly.data import make_training_order
 from train.devices.strategy import make_cluster
 
 directory, block, epochs = sys.argv[1], int(sys.argv[2]) or None, int(sys.argv[3])

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from sklearn.metrics import recall_score
 
 from builders.fetal_health.synthetic import write_csv
+from train.assembly.predictions import predict_split
 from train.evaluate import main as evaluate
-from train.evaluate import predict_split
 from train.folders.finished_run import open_run
 from train.measures.class_threshold import (
     Threshold,

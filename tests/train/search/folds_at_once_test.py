@@ -9,7 +9,7 @@ from sklearn.model_selection import StratifiedKFold
 
 from records.roles import Data, Fold, InputConfig
 from records.sets.schema import find_directory, read_schema
-from train.assembly.setup import make_fold
+from train.assembly.data import make_fold
 from train.devices.strategy import make_cluster
 from train.engine.whole_run import train_and_evaluate
 from train.measures.metrics import Metrics, metrics_from_logits

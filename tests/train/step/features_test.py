@@ -10,7 +10,8 @@ import pytest
 
 import models
 from records.roles import Data, InputConfig, open_data
-from train.assembly.setup import build_training, make_optimizer
+from train.assembly.optimizer import make_optimizer
+from train.assembly.training import build_training
 from train.devices.strategy import make_cluster
 from train.settings.config import TrainConfig
 from train.settings.resolve import resolve

@@ -21,7 +21,7 @@ from records.roles import InputConfig, open_data
 from train.settings.config import TrainConfig
 from train.step.feed import Feed
 from train.settings.resolve import resolve
-from train.assembly.setup import build_training
+from train.assembly.training import build_training
 from train.devices.strategy import make_cluster
 
 settings = json.loads(sys.argv[1])

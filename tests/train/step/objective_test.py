@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 from models.augment import mix_pairs
-from train.assembly.setup import make_optimizer
+from train.assembly.optimizer import make_optimizer
 from train.settings.config import TrainConfig
 from train.step.objective import Objective, swap_pairs
 

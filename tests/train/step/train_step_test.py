@@ -22,7 +22,7 @@ from records.roles import InputConfig, open_data
 from records.ordering.order import Order
 from train.settings.config import TrainConfig
 from train.step.feed import Feed
-from train.assembly.setup import build_training
+from train.assembly.training import build_training
 from train.devices.strategy import make_cluster
 
 settings = json.loads(sys.argv[1])
@@ -164,7 +164,7 @@ from records.roles import open_data
 from records.ordering.order import Order
 from train.settings.config import TrainConfig
 from train.step.feed import Feed
-from train.assembly.setup import build_training
+from train.assembly.training import build_training
 from train.devices.strategy import make_cluster
 
 data = open_data("fetal_health/synthetic", sys.argv[1])
