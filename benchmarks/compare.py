@@ -22,6 +22,7 @@ from scipy import stats
 from benchmarks.measuring.result_file import Result, ResultError, read_result
 from benchmarks.measuring.timing import DURATION, FIRST_BATCH, OURS, Comparison
 from benchmarks.reports.table import align, set_name
+from records.system.command import run_as_command
 
 Key = tuple[str, str, str, str]
 # Of all intervals of a comparison together. One whole run in 200 without any change would fail
@@ -244,12 +245,15 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Compares, prints, and returns the exit code."""
     options = parse_arguments(list(sys.argv[1:] if arguments is None else arguments))
-    try:
-        old, new = read_result(options.old), read_result(options.new)
-        found = compare(old, new)
-    except ResultError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    # 1 is a regression.
+    return run_as_command(
+        lambda: _compare(options), errors=(ResultError,), failure=2, tensorflow=False
+    )
+
+
+def _compare(options: argparse.Namespace) -> int:
+    old, new = read_result(options.old), read_result(options.new)
+    found = compare(old, new)
     tolerance = options.tolerance / 100
     print("\n".join([format_changes(found, tolerance), *_cautions(old, new)]))
     return int(any(one.is_regression(tolerance) for one in found.changes))

@@ -29,6 +29,7 @@ from benchmarks.reports.table import (
     set_name,
     verdict,
 )
+from records.system.command import run_as_command
 
 _STYLE = """
 body { font: 15px/1.45 system-ui, sans-serif; max-width: 1150px; margin: 2em auto; padding: 0 1em; }
@@ -212,20 +213,19 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Writes or prints what the flags ask for; returns the exit code."""
     options = parse_arguments(list(sys.argv[1:] if arguments is None else arguments))
-    try:
-        result = read_result(options.file)
-        if options.markdown:
-            print(format_section(result, marker_name(options.file, RESULTS_PAGE)))
-        elif options.write_docs:
-            print(*write_docs(options.write_docs, result), sep="\n")
-        else:
-            page = options.output or options.file.with_suffix(".html")
-            write_text(page, format_page(result))
-            print(page)
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    return 0
+    return run_as_command(lambda: _report(options), tensorflow=False)
+
+
+def _report(options: argparse.Namespace) -> None:
+    result = read_result(options.file)
+    if options.markdown:
+        print(format_section(result, marker_name(options.file, RESULTS_PAGE)))
+    elif options.write_docs:
+        print(*write_docs(options.write_docs, result), sep="\n")
+    else:
+        page = options.output or options.file.with_suffix(".html")
+        write_text(page, format_page(result))
+        print(page)
 
 
 if __name__ == "__main__":

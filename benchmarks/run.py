@@ -15,7 +15,7 @@ from typing import Any
 
 from benchmarks.measuring.child import ChildError
 from benchmarks.measuring.result_file import check_output
-from records.system.interrupt import interrupted
+from records.system.command import run_as_command
 from records.system.quiet import import_tensorflow_quietly
 from train.settings.config import normalise_flags
 
@@ -126,17 +126,25 @@ def main(arguments: list[str] | None = None) -> int:
     given = sys.argv[1:] if arguments is None else arguments
     options = parse_arguments(given)
     partial = options.output.with_name(f"{options.output.name}.partial")
-    try:
+
+    def work() -> int:
         check_output(options.output)
         partial.unlink(missing_ok=True)  # of an earlier run
         import_tensorflow_quietly()
-        return run(options, given)
-    except (ValueError, OSError, ChildError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        kept = f"the finished parts are in {partial}" if partial.exists() else "nothing was written"
-        return interrupted(f"interrupted; {kept}")
+        try:
+            return run(options, given)
+        except KeyboardInterrupt:
+            if not partial.exists():
+                raise
+            said = f"interrupted; the finished parts are in {partial}"
+            raise KeyboardInterrupt(said) from None
+
+    return run_as_command(
+        work,
+        errors=(ValueError, OSError, ChildError),
+        interrupted="interrupted; nothing was written",
+        tensorflow=False,  # the cheap checks come first
+    )
 
 
 def run(options: argparse.Namespace, arguments: list[str]) -> int:

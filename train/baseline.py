@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from records.system.quiet import import_tensorflow_quietly
+from records.system.command import run_as_command
 from records.system.writing import write_atomically
 from train.settings.config import normalise_flags
 
@@ -95,7 +95,10 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
 def main(arguments: list[str] | None = None) -> int:
     """Fits on train, prints validation and test metrics; returns the exit code."""
     config = parse_arguments(sys.argv[1:] if arguments is None else arguments)
-    import_tensorflow_quietly()
+    return run_as_command(lambda: _fit_all(config))
+
+
+def _fit_all(config: argparse.Namespace) -> None:
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
@@ -110,16 +113,12 @@ def main(arguments: list[str] | None = None) -> int:
         vocab_size=min(config.vocab_size, 2**20),
         feature=config.feature,
     )
-    try:
-        data = open_data(config.dataset, config.data_dir, sizes, config.seed)
-        examples = {role: data.examples(role) for role in data.roles()}
-        if config.new_to:
-            test = examples["test"]
-            new = find_new(test, config.new_to, config.data_dir)
-            examples["test-new"] = dataclasses.replace(test, numbers=test.numbers[new])
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    data = open_data(config.dataset, config.data_dir, sizes, config.seed)
+    examples = {role: data.examples(role) for role in data.roles()}
+    if config.new_to:
+        test = examples["test"]
+        new = find_new(test, config.new_to, config.data_dir)
+        examples["test-new"] = dataclasses.replace(test, numbers=test.numbers[new])
     print(f"{data.schema.name}, seed {config.seed}")
     found = {}
     for name, model in make_baselines(data.schema.modality, config.seed).items():
@@ -132,7 +131,6 @@ def main(arguments: list[str] | None = None) -> int:
         result = {"dataset": data.schema.name, "seed": config.seed, "systems": found}
         config.output.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(config.output, (json.dumps(result, indent=2) + "\n").encode())
-    return 0
 
 
 def fit_alone(model: Any, rows: np.ndarray, labels: np.ndarray) -> None:

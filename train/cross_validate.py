@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from records.system.quiet import import_tensorflow_quietly
+from records.system.command import run_as_command
 from records.system.writing import write_atomically
 from train.settings.config import TrainConfig, add_flags, normalise_flags
 
@@ -91,13 +91,11 @@ def parse_arguments(arguments: list[str]) -> Plan:
 def main(arguments: list[str] | None = None) -> int:
     """Cross-validates; returns the exit code."""
     plan = parse_arguments(sys.argv[1:] if arguments is None else arguments)
-    import_tensorflow_quietly()
-    try:
+
+    def work() -> None:
         cross_validate(plan)
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    return 0
+
+    return run_as_command(work)
 
 
 def cross_validate(plan: Plan) -> dict[str, Any]:

@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from records.system.interrupt import interrupted
+from records.system.command import run_as_command
 from train.settings.commands import (
     SETS,
     CommandError,
@@ -62,23 +62,25 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
 def main(arguments: list[str] | None = None) -> int:
     """Runs the demo; returns the exit code: 0 only if every command worked."""
     options = parse_arguments(sys.argv[1:] if arguments is None else arguments)
+    return run_as_command(
+        lambda: _demonstrate(options),
+        errors=(CommandError, OSError, ValueError),
+        interrupted="\ndemo interrupted; `make demo` begins again",
+        tensorflow=False,  # only the processes that it starts need it
+    )
+
+
+def _demonstrate(options: argparse.Namespace) -> None:
     start = time.perf_counter()
     logs = options.run_dir / "logs"
     print("All data of this demo are GENERATED: its figures say nothing about the real tasks.")
-    try:
-        prepare_synthetic_sets(options.data_dir, logs / "build.log")
-        for name in SETS:
-            _train(name, options, logs)
-        if options.benchmarks:
-            _benchmark(options, logs)
-        print("\n".join(summary_lines(options)))
-    except (CommandError, OSError, ValueError) as error:
-        print(f"demo failed: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        return interrupted("\ndemo interrupted; `make demo` begins again")
+    prepare_synthetic_sets(options.data_dir, logs / "build.log")
+    for name in SETS:
+        _train(name, options, logs)
+    if options.benchmarks:
+        _benchmark(options, logs)
+    print("\n".join(summary_lines(options)))
     print(f"demo finished in {time.perf_counter() - start:.0f} s")
-    return 0
 
 
 def _train(name: str, options: argparse.Namespace, logs: Path) -> None:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from records.system.quiet import import_tensorflow_quietly
+from records.system.command import run_as_command
 from records.system.spreadsheet import as_text
 from records.system.writing import write_atomically
 from train.settings.config import ON_CORRUPT
@@ -82,25 +82,22 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
 def main(arguments: list[str] | None = None) -> int:
     """Evaluates and writes; returns the exit code."""
     options = parse_arguments(sys.argv[1:] if arguments is None else arguments)
-    import_tensorflow_quietly()
+    return run_as_command(lambda: _evaluate(options))
+
+
+def _evaluate(options: argparse.Namespace) -> None:
     from train.measures.scores import Bootstrap
 
-    bootstrap = Bootstrap(options.resamples, options.seed, options.percent)
-    try:
-        evaluate(
-            options.run,
-            options.split,
-            options.data_dir,
-            bootstrap,
-            options.errors,
-            options.new_to,
-            options.least_recall,
-            skip_damaged=options.on_corrupt == "skip",
-        )
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    return 0
+    evaluate(
+        options.run,
+        options.split,
+        options.data_dir,
+        Bootstrap(options.resamples, options.seed, options.percent),
+        options.errors,
+        options.new_to,
+        options.least_recall,
+        skip_damaged=options.on_corrupt == "skip",
+    )
 
 
 def evaluate(

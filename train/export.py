@@ -19,7 +19,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from records.system.quiet import import_tensorflow_quietly
+from records.system.command import run_as_command
 
 if TYPE_CHECKING:
     from train.folders.finished_run import FinishedRun
@@ -46,19 +46,17 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
 def main(arguments: list[str] | None = None) -> int:
     """Exports and, if asked to, checks; returns the exit code."""
     options = parse_arguments(sys.argv[1:] if arguments is None else arguments)
-    import_tensorflow_quietly()
+    return run_as_command(lambda: _export(options))
+
+
+def _export(options: argparse.Namespace) -> None:
     from train.folders.finished_run import open_run
 
     output = Path(options.output or Path(options.run) / "saved_model")
-    try:
-        run = open_run(options.run)
-        export(run, output)
-        if options.check:
-            check(run, output, Path(options.check), options.column)
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    return 0
+    run = open_run(options.run)
+    export(run, output)
+    if options.check:
+        check(run, output, Path(options.check), options.column)
 
 
 def export(run: FinishedRun, output: Path) -> None:

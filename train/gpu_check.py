@@ -18,9 +18,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from records.system.interrupt import interrupted
+from records.system.command import run_as_command
 from records.system.quiet import import_tensorflow_quietly
-from train.folders.run_folder import versions
+from records.system.versions import versions
 from train.settings.commands import (
     SETS,
     CommandError,
@@ -122,13 +122,12 @@ def main(arguments: list[str] | None = None) -> int:
         print("There is no GPU on this machine: nothing was checked.")
         print("(--cpu runs a part of the check on CPU devices: make gpu-check ARGS=--cpu)")
         return 0
-    try:
-        return _check(options, gpus)
-    except (CommandError, OSError, ValueError) as error:
-        print(f"gpu-check failed: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        return interrupted("\ngpu-check interrupted")
+    return run_as_command(
+        lambda: _check(options, gpus),
+        errors=(CommandError, OSError, ValueError),
+        interrupted="\ngpu-check interrupted",
+        tensorflow=False,
+    )
 
 
 def _check(options: argparse.Namespace, gpus: list[dict[str, Any]]) -> int:

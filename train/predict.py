@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from records.system.quiet import import_tensorflow_quietly
+from records.system.command import run_as_command
 from records.system.spreadsheet import as_text
 from records.system.writing import write_atomically
 
@@ -53,18 +53,15 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
 def main(arguments: list[str] | None = None) -> int:
     """Predicts, writes and reports; returns the exit code."""
     options = parse_arguments(sys.argv[1:] if arguments is None else arguments)
-    import_tensorflow_quietly()
-    try:
-        return predict(
+    return run_as_command(
+        lambda: predict(
             options.run,
             Path(options.input),
             Path(options.output),
             options.column,
             options.threshold,
         )
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    )
 
 
 def predict(

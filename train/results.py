@@ -15,8 +15,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from records.system.command import run_as_command
 from records.system.json_file import read_json
-from records.system.quiet import import_tensorflow_quietly
 from records.system.writing import escape_cell, write_atomically
 from train.cross_validate import format_table
 from train.settings.config import TrainConfig
@@ -47,19 +47,17 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
 def main(arguments: list[str] | None = None) -> int:
     """Writes the page; returns the exit code."""
     options = parse_arguments(sys.argv[1:] if arguments is None else arguments)
-    import_tensorflow_quietly()
-    try:
-        page = format_page(
-            [_read(file) for file in options.cross_validations],
-            [_read(file) for file in options.baselines],
-            [_read_run(folder) for folder in options.runs],
-        )
-        write_atomically(options.output, page.encode())
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    return run_as_command(lambda: _write_page(options))
+
+
+def _write_page(options: argparse.Namespace) -> None:
+    page = format_page(
+        [_read(file) for file in options.cross_validations],
+        [_read(file) for file in options.baselines],
+        [_read_run(folder) for folder in options.runs],
+    )
+    write_atomically(options.output, page.encode())
     print(f"wrote {options.output}")
-    return 0
 
 
 def format_page(

@@ -10,8 +10,7 @@ import argparse
 import signal
 import sys
 
-from records.system.interrupt import interrupted
-from records.system.quiet import import_tensorflow_quietly
+from records.system.command import run_as_command
 from train.settings.config import TrainConfig, add_flags, normalise_flags
 
 
@@ -33,39 +32,28 @@ def parse_config(arguments: list[str]) -> TrainConfig:
 def main(arguments: list[str] | None = None) -> int:
     """Runs the training that the flags describe; returns the exit code."""
     config = parse_config(sys.argv[1:] if arguments is None else arguments)
+    again = "interrupted; the same command goes on from the last checkpoint, if there is one, or "
     # A scheduler's SIGTERM ends a run as Ctrl-C does, with a message, also before its first step.
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        return _run(config)
+        return run_as_command(lambda: _train(config), interrupted=f"{again}starts again")
     finally:
         signal.signal(signal.SIGTERM, before)
 
 
-def _run(config: TrainConfig) -> int:
-    try:
-        import_tensorflow_quietly()
-        # They import TensorFlow: not at the top.
-        from train.devices.workers import WorkerDied, end_without_the_others
-        from train.engine.loop import Interrupted
-        from train.engine.whole_run import train_and_evaluate
-    except KeyboardInterrupt:
-        return _interrupted("starts again")
+def _train(config: TrainConfig) -> None:
+    # They import TensorFlow: not at the top.
+    from train.devices.workers import WorkerDied, end_without_the_others
+    from train.engine.loop import Interrupted
+    from train.engine.whole_run import train_and_evaluate
+
     try:
         train_and_evaluate(config)
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
     except WorkerDied as error:
         end_without_the_others(str(error))
-    except Interrupted:
-        return _interrupted("goes on from the checkpoint")
-    except KeyboardInterrupt:
-        return _interrupted("goes on from the last checkpoint, if there is one, or starts again")
-    return 0
-
-
-def _interrupted(following: str) -> int:
-    return interrupted(f"interrupted; the same command {following}")
+    except Interrupted as error:
+        said = "interrupted; the same command goes on from the checkpoint"
+        raise KeyboardInterrupt(said) from error
 
 
 if __name__ == "__main__":

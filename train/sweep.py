@@ -19,9 +19,8 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from records.system.interrupt import interrupted
+from records.system.command import run_as_command
 from records.system.json_file import read_json
-from records.system.quiet import import_tensorflow_quietly
 from records.system.writing import write_atomically
 from train.settings.config import TrainConfig, add_flags, normalise_flags
 
@@ -114,15 +113,10 @@ def parse_config(arguments: list[str]) -> SweepConfig:
 def main(arguments: list[str] | None = None) -> int:
     """Sweeps; returns the exit code."""
     config = parse_config(sys.argv[1:] if arguments is None else arguments)
-    import_tensorflow_quietly()
-    try:
-        sweep(config)
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        return interrupted("interrupted; the same command goes on with the trial it was at")
-    return 0
+    return run_as_command(
+        lambda: sweep(config),
+        interrupted="interrupted; the same command goes on with the trial it was at",
+    )
 
 
 def sweep(config: SweepConfig) -> None:

@@ -270,7 +270,7 @@ def describe_environment() -> dict[str, Any]:
     import psutil
     import tensorflow as tf  # not at module top: the arithmetic above needs none of it
 
-    from train.folders.run_folder import versions
+    from records.system.versions import versions
 
     gpus = tf.config.list_physical_devices("GPU")
     names = [tf.config.experimental.get_device_details(g).get("device_name") for g in gpus]

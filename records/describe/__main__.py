@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from records.system.quiet import import_tensorflow_quietly
+from records.system.command import run_as_command
 
 if TYPE_CHECKING:
     from records.describe.read import Section
@@ -217,15 +217,13 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--output", help="folder for the figures (default: describe/<name>)")
     parser.add_argument("--feature", help="the input feature, where a set has several")
     flags = parser.parse_args(arguments)
-    import_tensorflow_quietly()
-    try:
+
+    def work() -> None:
         text, folder = describe(flags.dataset, flags.data_dir, flags.output, flags.feature)
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    names = sorted(path.name for path in folder.glob("*.png"))
-    print(f"{text}Figures in {folder}: {', '.join(names)}")
-    return 0
+        names = sorted(path.name for path in folder.glob("*.png"))
+        print(f"{text}Figures in {folder}: {', '.join(names)}")
+
+    return run_as_command(work)
 
 
 if __name__ == "__main__":

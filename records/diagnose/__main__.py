@@ -24,8 +24,7 @@ import dataclasses
 import sys
 from typing import TYPE_CHECKING
 
-from records.system.interrupt import interrupted
-from records.system.quiet import import_tensorflow_quietly
+from records.system.command import run_as_command
 
 if TYPE_CHECKING:
     from records.diagnose.measure import Report
@@ -126,7 +125,10 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
 def main(arguments: list[str] | None = None) -> int:
     """Runs the pipeline and prints the report; returns the exit code."""
     options = parse_arguments(sys.argv[1:] if arguments is None else arguments)
-    import_tensorflow_quietly()
+    return run_as_command(lambda: _diagnose(options))
+
+
+def _diagnose(options: argparse.Namespace) -> None:
     from records.diagnose.measure import measure
     from records.roles import InputConfig, open_data
 
@@ -135,27 +137,20 @@ def main(arguments: list[str] | None = None) -> int:
         data = open_data(options.dataset, options.data_dir, sizes)
         return measure(data, options.global_batch_size, options.seconds)
 
-    try:
-        report = run(options.cache)
-        warm = run("memory").rate if options.cache == "none" else None
-        advice = advise(report, warm)
-        print(format_report(report, advice))
-        setting = next((one for one in advice if one.cache), None)
-        if options.apply and setting and setting.cache:
-            applied = run(setting.cache)
-            print(
-                f"\napplied --cache {setting.cache}: {applied.rate:,.0f} examples/s, "
-                f"{applied.rate / report.rate:.2f} x (predicted {setting.rate / report.rate:.2f} x)"
-            )
-            print(format_report(applied, advise(applied, None)))
-        elif options.apply:
-            print("\nno setting to apply: what would help is not a flag")
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        return interrupted("interrupted")
-    return 0
+    report = run(options.cache)
+    warm = run("memory").rate if options.cache == "none" else None
+    advice = advise(report, warm)
+    print(format_report(report, advice))
+    setting = next((one for one in advice if one.cache), None)
+    if options.apply and setting and setting.cache:
+        applied = run(setting.cache)
+        print(
+            f"\napplied --cache {setting.cache}: {applied.rate:,.0f} examples/s, "
+            f"{applied.rate / report.rate:.2f} x (predicted {setting.rate / report.rate:.2f} x)"
+        )
+        print(format_report(applied, advise(applied, None)))
+    elif options.apply:
+        print("\nno setting to apply: what would help is not a flag")
 
 
 if __name__ == "__main__":

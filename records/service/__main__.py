@@ -24,8 +24,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from records.system.command import run_as_command
 from records.system.places import check_local
-from records.system.quiet import import_tensorflow_quietly
 
 _DISPATCHER_SECONDS = 60
 # A trainer that went away: its work on the workers ends after a minute, not five.
@@ -220,14 +220,12 @@ def main(arguments: list[str] | None = None) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: ended.set())
     run = {"dispatcher": run_dispatcher, "worker": run_worker, "local": run_local}[asked.command]
-    if asked.command != "local":
-        import_tensorflow_quietly()
-    try:
+
+    def work() -> int:
         check_local(getattr(asked, "data_dir", None), "--data-dir")
         return run(asked, ended)
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+
+    return run_as_command(work, tensorflow=asked.command != "local")
 
 
 if __name__ == "__main__":

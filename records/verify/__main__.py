@@ -20,9 +20,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from records.system.command import run_as_command
 from records.system.places import check_local
 from records.system.progress import Progress
-from records.system.quiet import import_tensorflow_quietly
 
 if TYPE_CHECKING:
     from records.damage.content import ContentChecker
@@ -99,25 +99,24 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
 def main(arguments: list[str] | None = None) -> int:
     """Verifies, and repairs if asked to; returns the exit code."""
     options = parse_arguments(sys.argv[1:] if arguments is None else arguments)
-    import_tensorflow_quietly()
+    return run_as_command(lambda: _verify(options))
+
+
+def _verify(options: argparse.Namespace) -> int:
     from records.verify.leakage import print_leakage
     from records.verify.repair import write_repaired
 
     sound = True
-    try:
-        for directory in find_sets(options.data_dir):
-            report = verify_set(directory, content=not options.no_content)
-            print_report(report)
-            sound &= report.is_sound
-            if options.leakage:
-                print_leakage(report.schema, report.scans)
-            if options.repair and not report.is_sound:
-                print(f"  {write_repaired(report.schema, report.scans, options.repair)}")
-            elif options.repair:
-                print("  nothing to repair, nothing was copied")
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    for directory in find_sets(options.data_dir):
+        report = verify_set(directory, content=not options.no_content)
+        print_report(report)
+        sound &= report.is_sound
+        if options.leakage:
+            print_leakage(report.schema, report.scans)
+        if options.repair and not report.is_sound:
+            print(f"  {write_repaired(report.schema, report.scans, options.repair)}")
+        elif options.repair:
+            print("  nothing to repair, nothing was copied")
     return 0 if sound else 1
 
 

@@ -11,11 +11,12 @@ from typing import Any
 
 from records.roles import Data
 from records.sets.schema import Schema
+from records.system.versions import versions
 from train.devices.strategy import Cluster
 from train.engine import tensorboard_files
 from train.engine.profile import read_input_share
 from train.folders.model_input import ModelInput
-from train.folders.run_folder import RunFolder, versions
+from train.folders.run_folder import RunFolder
 from train.measures import plots
 from train.measures.metrics import Metrics
 from train.settings.config import TrainConfig

@@ -7,9 +7,7 @@ import fcntl
 import io
 import json
 import os
-import subprocess
 import weakref
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +17,6 @@ from records.system.writing import write_atomically
 from train.settings.config import TrainConfig
 
 _REPLICAS = ("strategy", "cpu_devices")  # settings of how many there are
-_PACKAGES = ("tensorflow", "keras", "tensorflow-datasets", "tensorflow-text", "numpy")
 
 
 class RunFolder:
@@ -168,18 +165,3 @@ class RunFolder:
             raise ValueError(
                 f"run folder: {self.path} belongs to a run with other settings ({lines}). {hint}"
             )
-
-
-def versions() -> dict[str, str]:
-    """Versions of the packages that shape a result, and this project's commit if known."""
-    found = {name: metadata.version(name) for name in _PACKAGES}
-    try:
-        commit = subprocess.run(
-            ["git", "describe", "--always", "--dirty"],
-            cwd=Path(__file__).parent,
-            capture_output=True,
-            text=True,
-        ).stdout.strip()
-    except OSError:
-        commit = ""
-    return found | {"commit": commit or "unknown"}

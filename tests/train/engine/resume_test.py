@@ -147,13 +147,12 @@ def test_interrupted_in_code_of_an_extension_it_ends_with_130_all_the_same(tmp_p
     """CPython notes it there and would end a process begun with -m by SIGINT: exit code -2."""
     lines = [
         "import ctypes, sys",
-        "from records.system.interrupt import interrupted",
+        "from records.system.command import run_as_command",
         "run = ctypes.pythonapi.PyRun_String",
         "run.restype, names = ctypes.py_object, ctypes.py_object({})",
-        "try:",
+        "def work():",
         "    run(b'raise KeyboardInterrupt', 257, names, names)",
-        "except KeyboardInterrupt:",
-        "    sys.exit(interrupted('interrupted'))",
+        "sys.exit(run_as_command(work, tensorflow=False))",
     ]
     (tmp_path / "begun.py").write_text("\n".join(lines))
     paths = os.pathsep.join([str(tmp_path), str(REPOSITORY)])

@@ -1,0 +1,67 @@
+"""How every `python -m` command of the project ends: one line on stderr and an exit code."""
+
+from __future__ import annotations
+
+import os
+import select
+import sys
+from collections.abc import Callable
+
+from records.system.quiet import import_tensorflow_quietly
+
+_INTERRUPTED = 130  # what shells give a command that SIGINT ended: 128 + 2
+
+
+def run_as_command(
+    work: Callable[[], int | None],
+    *,
+    errors: tuple[type[Exception], ...] = (ValueError, OSError),
+    failure: int = 1,
+    interrupted: str = "interrupted",
+    tensorflow: bool = True,
+) -> int:
+    """Does a command's work and turns its end into an exit code.
+
+    Args:
+      work: everything after the flags are parsed; returns the exit code, None is 0.
+      errors: what a user can mend, printed as "error: ...". Others are faults of the program and
+        keep their traceback.
+      failure: the exit code after one of `errors`.
+      interrupted: printed after Ctrl-C, unless the KeyboardInterrupt brings a text of its own.
+      tensorflow: import it first, quietly.
+
+    Returns:
+      What `work` returned; `failure`; 130 after Ctrl-C; 1 where the reader of stdout went away.
+    """
+    try:
+        if tensorflow:
+            import_tensorflow_quietly()
+        code = work() or 0
+        sys.stdout.flush()
+        return code
+    except Exception as error:
+        if isinstance(error, BrokenPipeError) and _output_is_closed():
+            return 1
+        if not isinstance(error, errors):
+            raise
+        print(f"error: {error}", file=sys.stderr)
+        return failure
+    except KeyboardInterrupt as error:
+        # Where the interrupt fell into Python code that a C extension ran (TensorFlow's import
+        # does), CPython keeps a note of it and, started with `-m`, dies of SIGINT whatever the
+        # exit code. Running any piece of source text drops the note (`run_eval_code_obj` in
+        # CPython's pythonrun.c).
+        exec("")
+        print(str(error) or interrupted, file=sys.stderr)
+        return _INTERRUPTED
+
+
+def _output_is_closed() -> bool:
+    """Whether nobody reads stdout any more (`... | head`); it goes nowhere from then on."""
+    poll = select.poll()
+    poll.register(1, 0)  # errors and hang-ups are always reported
+    if not poll.poll(0):
+        return False
+    # Python flushes once more at its end, and would complain.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    return True
