@@ -10,6 +10,7 @@
 #   make results     every run of RESULTS.md, and the page; goes on where it was stopped
 #                    (ARGS="data runs/results": where the sets lie, and where runs go)
 #   make lint        ruff and mypy
+#   make docs        the documentation as a site, with an API reference: site/index.html
 #   make gpu-check   what the GPUs of this machine can do; says so when there are none
 #   make damage-page tests/faults/damage_messages.md, from what the tests see
 #   make clean       remove .venv and caches (never data or runs)
@@ -50,7 +51,7 @@ STALE := stale
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow bench peers results lint format gpu-check damage-page install clean stale
+.PHONY: help demo test test-slow bench peers results lint format gpu-check damage-page install docs clean stale
 
 help:
 	@sed -n '/^$$/q; s/^# \{0,1\}//p' Makefile
@@ -94,6 +95,22 @@ format: $(STAMP)
 gpu-check: $(STAMP)
 	@$(RUN) -m train.gpu_check $(ARGS)
 
+# An environment of its own: the site reads the sources and imports nothing of them, so it needs
+# neither TensorFlow nor .venv, and no pin of it can change what the tests run with.
+docs: .docs/installed
+	@rm -rf site
+	@NO_MKDOCS_2_WARNING=1 .docs/bin/mkdocs build --quiet --strict
+	@echo "site/index.html: $$(find site -name '*.html' | wc -l) pages"
+
+.docs/installed: setup.cfg constraints.txt
+	@echo "Installing the tools of the site into .docs"
+	@$(PYTHON) -m venv --clear .docs
+	@$(PYTHON) -c 'import configparser as c; p = c.ConfigParser(); p.read("setup.cfg", "utf-8"); \
+	  print(p["options.extras_require"]["docs"])' > .docs/requirements.txt
+	@.docs/bin/pip install --no-compile -r .docs/requirements.txt -c constraints.txt \
+	    >.docs/install.log 2>&1 || { tail -n 20 .docs/install.log >&2; exit 1; }
+	@touch $@
+
 # A row is what a test saw; they are all in these files.
 damage-page: $(STAMP)
 	@rm -f .faults.jsonl
@@ -130,5 +147,5 @@ $(STAMP): setup.cfg pyproject.toml constraints.txt $(STALE)
 	@echo "Installed."
 
 clean:
-	rm -rf .venv $(UNFINISHED) .pytest_cache .mypy_cache .ruff_cache *.egg-info build dist
+	rm -rf .venv .docs site $(UNFINISHED) .pytest_cache .mypy_cache .ruff_cache *.egg-info build dist
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
