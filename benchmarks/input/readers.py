@@ -41,7 +41,7 @@ from records.ordering.buckets import make_order
 from records.pipeline import make_arrays, make_batches
 from records.sets.schema import IMAGE, TABULAR, TOKENS
 from train.devices.strategy import make_cluster
-from train.step.feed import Feed
+from train.step.feed import make_feed
 from train.step.train_step import take_rows
 
 _ENDLESS = 2**20  # epochs
@@ -207,7 +207,7 @@ def looped_ours(work: Work) -> Callable[[int], None]:
     Compiled with XLA where `train.run` on a CPU compiles the step: for vectors.
     """
     examples, order = open_examples(work)
-    feed = Feed(examples, order, make_cluster("one_device"), "device")
+    feed = make_feed(examples, order, make_cluster("one_device"), "device")
     epoch = 0
 
     @tf.function(jit_compile=work.schema.modality == TABULAR)

@@ -20,7 +20,8 @@ from train.assembly.training import Training, build_training
 from train.devices.strategy import Cluster
 from train.settings.config import TrainConfig
 from train.settings.resolve import resolve, resolve_hardware
-from train.step.feed import Feed, Pace
+from train.step.feed import make_feed
+from train.step.pace import Pace
 
 # The loop begins with calls of one step and finds its pace within the second epoch.
 WARM_UP_EPOCHS = 2
@@ -132,7 +133,7 @@ class OurLoop:
         self.order = order or Order(built.examples.num_examples, size, config.seed)
         compiled = training.step.compiled
         level = training.level
-        self._feed = Feed(built.examples, self.order, cluster, level, one_length=compiled)
+        self._feed = make_feed(built.examples, self.order, cluster, level, one_length=compiled)
         self._step, self._optimizer = training.step, training.optimizer
         self.pace = Pace()
         self._epoch = 0

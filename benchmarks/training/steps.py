@@ -25,7 +25,7 @@ from benchmarks.training.loop import Build, OurLoop, Progress, Train, build, tim
 from records.sets.schema import IMAGE, TABULAR, TOKENS
 from train.assembly.data import make_training_order
 from train.devices.strategy import Cluster, make_cluster
-from train.step.feed import Chunk, Feed
+from train.step.feed import Chunk, make_feed
 from train.step.train_step import TrainStep
 
 # The default model of each kind of data; parts of the large sets, as in the training questions.
@@ -76,7 +76,7 @@ class Calls:
         self._step, self._limit = built.training.step, limit
         self.order = make_training_order(built.config, built.examples, None)
         compiled = self._step.compiled
-        self._feed = Feed(built.examples, self.order, cluster, level, one_length=compiled)
+        self._feed = make_feed(built.examples, self.order, cluster, level, one_length=compiled)
         self._epoch = 0
         self._recorded: list[Chunk] = []
 
@@ -186,7 +186,7 @@ def _measure_overhead(
     limit = _find_pace(built, cluster)
     step = built.training.step
     order = make_training_order(built.config, built.examples, None)
-    feed = Feed(built.examples, order, cluster, "device", one_length=step.compiled)
+    feed = make_feed(built.examples, order, cluster, "device", one_length=step.compiled)
     whole: list[float] = []
     fixed: list[float] = []
     steps: list[int] = []

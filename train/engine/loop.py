@@ -18,9 +18,10 @@ from train.engine.state import State
 from train.folders.run_folder import RunFolder
 from train.measures.metrics import Metrics, metrics_from_confusion
 from train.settings.config import TrainConfig
-from train.step.feed import Chunk, Feed, Pace
+from train.step.feed import Chunk, make_feed
 from train.step.non_finite import describe_batch
 from train.step.objective import Diverged
+from train.step.pace import Pace
 from train.step.predictor import Predictor, Stopped
 
 
@@ -47,7 +48,7 @@ class Loop:
         self._epochs = int(config.epochs or 0)
         self.order = training.order
         one_length = training.step.compiled
-        self._feed = Feed(
+        self._feed = make_feed(
             train,
             self.order,
             cluster,

@@ -12,7 +12,8 @@ from records.ordering.buckets import make_order
 from records.system.progress import show_progress
 from train.devices.strategy import Cluster
 from train.measures.metrics import Metrics, metrics_from_logits
-from train.step.feed import Feed, Pace
+from train.step.feed import make_feed
+from train.step.pace import Pace
 from train.step.train_step import PredictStep
 
 
@@ -44,7 +45,7 @@ class Predictor:
             lengths=examples.subset_lengths,
             length_buckets=length_buckets,
         )
-        self._feed = Feed(examples, order, cluster, level)
+        self._feed = make_feed(examples, order, cluster, level)
         with cluster.strategy.scope():
             self._step = PredictStep(model, cluster)
         self._examples, self._order = examples, order

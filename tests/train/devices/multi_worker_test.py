@@ -57,7 +57,7 @@ FEED = """
 import sys
 from records import InputConfig, open_data
 from train.settings.config import TrainConfig
-from train.step.feed import Feed
+from train.step.feed import make_feed
 from train.assembly.data import make_training_order
 from train.devices.strategy import make_cluster
 
@@ -66,7 +66,7 @@ cluster = make_cluster("multi_worker")
 data = open_data("fetal_health/synthetic", directory, InputConfig(cache="none"))
 examples = data.examples("train")
 order = make_training_order(TrainConfig(global_batch_size=32), examples, block)
-feed = Feed(examples, order, cluster, "none")
+feed = make_feed(examples, order, cluster, "none")
 for epoch in range(epochs):
     feed.start(epoch)
     while feed.take(64):

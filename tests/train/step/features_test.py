@@ -16,7 +16,7 @@ from train.devices.strategy import make_cluster
 from train.settings.config import TrainConfig
 from train.settings.resolve import resolve
 from train.step import features
-from train.step.feed import Feed
+from train.step.feed import Feed, make_feed
 from train.step.train_step import TrainStep
 
 SIZE = 64
@@ -59,7 +59,7 @@ def test_the_head_on_kept_features_trains_as_behind_the_backbone(
     assert "kept by an earlier run" not in capsys.readouterr().out
     head = training.model.get_layer("head")
     start = head.get_weights()
-    feed = Feed(training.examples["train"], training.order, cluster, training.level)
+    feed = make_feed(training.examples["train"], training.order, cluster, training.level)
     found = _train_epoch(training.step, feed)
     trained = head.get_weights()
 
@@ -68,7 +68,7 @@ def test_the_head_on_kept_features_trains_as_behind_the_backbone(
     optimizer.build(training.model.trainable_variables)
     options = training.step.options
     whole = TrainStep(training.model, optimizer, cluster, options, None)
-    pictures_feed = Feed(pictures["train"], training.order, cluster, "memory")
+    pictures_feed = make_feed(pictures["train"], training.order, cluster, "memory")
     assert found == pytest.approx(_train_epoch(whole, pictures_feed), rel=1e-4)
     for a, b in zip(trained, head.get_weights(), strict=True):
         np.testing.assert_allclose(a, b, atol=2e-4)

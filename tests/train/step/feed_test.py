@@ -13,7 +13,8 @@ from records.roles import Data, InputConfig
 from records.sets.schema import find_directory, read_schema
 from train.devices.strategy import make_cluster
 from train.step import feed as feed_module
-from train.step.feed import Feed, Pace
+from train.step.feed import Feed, make_feed
+from train.step.pace import Pace
 
 
 def _batches(feed: Feed, epoch: int, limits: list[int]) -> list[tuple[Any, ...]]:
@@ -43,7 +44,7 @@ def test_calls_of_any_length_hold_the_order(
     schema = read_schema(find_directory("fetal_health/synthetic", str(synthetic_data_dir)))
     train = Data(schema, InputConfig(), 0).examples("train")
     order = Order(train.num_examples, 32, 0)
-    feed = Feed(train, order, make_cluster("one_device"), level)
+    feed = make_feed(train, order, make_cluster("one_device"), level)
     assert feed.chunk_steps == 7 and order.steps_per_epoch % 7
     assert train.inputs is not None
     for epoch, limits in ((0, [1, 3, 100]), (1, [7]), (2, [2])):
@@ -65,7 +66,7 @@ def test_small_batches_get_long_calls_and_large_ones_short(synthetic_data_dir: P
     steps = {}
     for size in (32, 256, 10_000):
         order = Order(many.num_examples, size, 0)
-        steps[size] = Feed(many, order, make_cluster("one_device"), "device").chunk_steps
+        steps[size] = make_feed(many, order, make_cluster("one_device"), "device").chunk_steps
     assert steps == {32: 8192, 256: 1024, 10_000: 40}
 
 

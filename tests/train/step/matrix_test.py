@@ -19,7 +19,7 @@ import keras
 import numpy as np
 from records.roles import InputConfig, open_data
 from train.settings.config import TrainConfig
-from train.step.feed import Feed
+from train.step.feed import make_feed
 from train.settings.resolve import resolve
 from train.assembly.training import build_training
 from train.devices.strategy import make_cluster
@@ -49,7 +49,7 @@ for family in settings["families"]:
         found.setdefault(f"{family['model']}-start", weights())
         order = training.order
         first = order.steps_per_epoch - 20 % order.steps_per_epoch
-        feed = Feed(training.examples["train"], order, cluster, training.level,
+        feed = make_feed(training.examples["train"], order, cluster, training.level,
                     one_length=xla)
         feed.start(0, first)
         calls, steps = [], 0

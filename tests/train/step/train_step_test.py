@@ -21,7 +21,7 @@ import numpy as np
 from records.roles import InputConfig, open_data
 from records.ordering.order import Order
 from train.settings.config import TrainConfig
-from train.step.feed import Feed
+from train.step.feed import make_feed
 from train.assembly.training import build_training
 from train.devices.strategy import make_cluster
 
@@ -39,7 +39,7 @@ hardware = {"precision": settings.get("precision", "float32"), "xla": settings.g
 training = build_training(config, hardware, data, settings["cache"], examples, cluster)
 start = [np.array(v) for v in training.model.get_weights()]
 order = Order(examples["train"].num_examples, settings["batch"], 3)
-feed = Feed(examples["train"], order, cluster, settings["cache"])
+feed = make_feed(examples["train"], order, cluster, settings["cache"])
 losses, step = [], 0
 feed.start(0)
 previous = 0.0
@@ -163,7 +163,7 @@ import numpy as np
 from records.roles import open_data
 from records.ordering.order import Order
 from train.settings.config import TrainConfig
-from train.step.feed import Feed
+from train.step.feed import make_feed
 from train.assembly.training import build_training
 from train.devices.strategy import make_cluster
 
@@ -177,7 +177,7 @@ config = TrainConfig(model="mlp", global_batch_size=32, learning_rate=0.01, seed
 training = build_training(config, {"precision": "mixed_float16", "xla": False}, data, "device",
                           examples, cluster)
 inputs[poisoned] = 1e30
-feed = Feed(examples["train"], Order(examples["train"].num_examples, 32), cluster, "device")
+feed = make_feed(examples["train"], Order(examples["train"].num_examples, 32), cluster, "device")
 before = [np.array(v) for v in training.model.get_weights()]
 scale = float(training.scale.scale.numpy())
 feed.start(0)
