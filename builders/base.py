@@ -294,9 +294,9 @@ class RecordsBuilder(  # type: ignore[call-arg]
         # directory to its final name. TFDS writes the same metadata once more after this.
         self.info.write_to_directory(self.data_dir)
         fingerprint.write_fingerprint(self.data_dir)
-        from records.shards import index
+        from records.decoding import indexing
 
-        index.write_indexes(os.path.normpath(self.data_dir))
+        indexing.write_indexes(os.path.normpath(self.data_dir))
 
     def _generate_splits(
         self, dl_manager: Any, download_config: tfds.download.DownloadConfig

@@ -17,14 +17,16 @@ import numpy as np
 import pandas as pd
 import tensorflow as tf
 
+from records.damage.skipping import read_marked_index
 from records.decoding import decode
+from records.decoding.indexing import read_index
 from records.examples import Examples
 from records.loading import cache, disk_cache
 from records.loading.load import Loader, stream_moments
 from records.ordering import splits
 from records.sets.fingerprint import check_fingerprint, read_fingerprint
 from records.sets.schema import IMAGE, TABULAR, TEXT, TOKENS, Schema, find_directory, read_schema
-from records.shards.index import RecordIndex, read_index
+from records.shards.index import RecordIndex
 from records.system.memory import empty_inputs
 from records.system.progress import show_progress
 from records.system.threads import ordered_map
@@ -222,7 +224,8 @@ class Data:
 
     @functools.cache  # noqa: B019 - one Data lives as long as its run
     def _read(self, split: str) -> RecordIndex:
-        return read_index(self.schema, split)
+        read = read_marked_index if self.schema.skip_damaged else read_index
+        return read(self.schema, split)
 
     def _index(self, split: str) -> RecordIndex:
         """The index of a split whose examples all have a class."""

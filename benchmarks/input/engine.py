@@ -31,7 +31,7 @@ from benchmarks.measuring.consume import Maker, read_on_host
 from benchmarks.measuring.repeat import repeat_set
 from benchmarks.measuring.timing import FIRST_BATCH, OURS, Comparison, Sample, alternate
 from benchmarks.measuring.work import Effort, Work, open_work
-from records.decoding.decode import parse_spec
+from records.decoding.parsing import parse_spec
 from records.ordering.order import Order
 from records.pipeline import make_arrays
 from records.sets.schema import IMAGE, TABULAR

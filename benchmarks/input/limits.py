@@ -32,8 +32,9 @@ from benchmarks.measuring.timing import (
     usable_processors,
 )
 from benchmarks.measuring.work import Effort, Work
+from records.decoding.indexing import read_index
 from records.loading.load import Loader
-from records.shards.index import RecordReader, read_index
+from records.shards.index import RecordReader
 from records.system.threads import ordered_map
 
 _READ, _CRC = "limit: sequential read", "limit: CRC32C"

@@ -12,9 +12,10 @@ import numpy as np
 import tensorflow as tf
 
 from benchmarks.measuring.work import Work
-from records.decoding.decode import parse_spec
+from records.decoding.indexing import read_index
+from records.decoding.parsing import parse_spec
 from records.sets.schema import IMAGE, TABULAR, TOKENS
-from records.shards.index import RecordIndex, RecordReader, read_index
+from records.shards.index import RecordIndex, RecordReader
 
 _CHUNK = 256  # records read at once
 

@@ -13,9 +13,10 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
+from records.decoding.indexing import read_index, write_indexes
 from records.sets.fingerprint import write_fingerprint
 from records.sets.schema import Schema
-from records.shards.index import RecordReader, read_index, write_indexes
+from records.shards.index import RecordReader
 
 SHARDS = 8
 

@@ -10,8 +10,9 @@ import numpy as np
 import tensorflow as tf
 
 from benchmarks.measuring.work import Work
-from records.decoding.decode import parse_spec
-from records.shards.index import RecordReader, read_index
+from records.decoding.indexing import read_index
+from records.decoding.parsing import parse_spec
+from records.shards.index import RecordReader
 
 _PREFETCH_BATCHES = 8
 

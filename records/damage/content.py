@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,8 +11,10 @@ import tensorflow as tf
 from google.protobuf import message
 
 from records.decoding import decode
+from records.decoding.indexing import hash64, read_groups
+from records.decoding.parsing import Parse, make_parser, parse_spec, parse_what_fits
 from records.sets.schema import IMAGE, TABULAR, TEXT, TOKENS, Schema
-from records.shards.index import RecordIndex, hash64, read_groups
+from records.shards.index import RecordIndex
 
 
 class ContentChecker:
@@ -46,30 +48,22 @@ class ContentChecker:
     def check(self, shard: int, numbers: np.ndarray, payloads: Sequence[bytes]) -> dict[int, str]:
         """Damage by row of records `numbers` int64 [n] of a shard, whose CRCs match."""
         numbers = numbers + self._firsts[shard]
-        try:
-            row = self._parse(tf.constant(list(payloads), tf.string))
-        except decode.PARSE_ERRORS as error:
-            if len(payloads) == 1:
-                return {0: f"expected {decode.describe_parse_error(error)}"}
-            halves = np.array_split(np.arange(len(payloads)), 2)
-            found: dict[int, str] = {}
-            for half in halves:
-                part = self.check(shard, numbers[half] - self._firsts[shard], _take(payloads, half))
-                found |= {int(half[i]): reason for i, reason in part.items()}
+        features, unparsable = parse_what_fits(self._parse, payloads)
+        found = {row: f"expected {expected}" for row, expected in unparsable.items()}
+        if not features:
             return found
-        found = {}
+        rows = np.setdiff1d(np.arange(len(payloads)), list(unparsable))
         index = None if shard in self._swapped else self._index
-        for i, reason in self._look(numbers, row, index):
-            found.setdefault(i, reason)
-        found |= self._keep_ids(numbers, payloads, found)
-        return found
+        damaged: dict[int, str] = {}
+        for row, reason in self._look(numbers[rows], features, index):
+            damaged.setdefault(row, reason)
+        damaged |= self._keep_ids(numbers[rows], [payloads[row] for row in rows], damaged)
+        return found | {int(rows[row]): reason for row, reason in damaged.items()}
 
     @functools.cached_property
-    def _parse(self) -> Callable[[tf.Tensor], dict[str, Any]]:
-        """string [n] -> features of the records, traced once."""
-        spec = decode.parse_spec(self._schema, index_features=True)
-        traced = tf.function(lambda serialised: tf.io.parse_example(serialised, spec))
-        return traced.get_concrete_function(tf.TensorSpec([None], tf.string))
+    def _parse(self) -> Parse:
+        """string [n] -> features of the records."""
+        return make_parser(parse_spec(self._schema, index_features=True))
 
     def _look(
         self, numbers: np.ndarray, row: dict[str, Any], index: RecordIndex | None
@@ -147,7 +141,3 @@ def _damaged_pictures(pictures: list[bytes]) -> Iterator[tuple[int, str]]:
         except decode.PictureError as error:
             yield first + error.row, f"its picture cannot be decoded ({error})"
             first += error.row + 1
-
-
-def _take(payloads: Sequence[bytes], rows: np.ndarray) -> list[bytes]:
-    return [payloads[i] for i in rows]

@@ -14,10 +14,11 @@ import numpy as np
 
 from records.damage.content import ContentChecker
 from records.damage.scan import Layout, ShardScan, scan_shards
+from records.decoding.indexing import fill_index
 from records.sets.fingerprint import differing_shards
 from records.sets.hints import rebuild_hint, verify_hint
 from records.sets.schema import Schema
-from records.shards.index import RecordIndex, frame, parse_columns, read_stored_index
+from records.shards.index import RecordIndex, frame, read_stored_index
 
 
 def read_marked_index(schema: Schema, split: str) -> RecordIndex:
@@ -70,7 +71,7 @@ def _refuse_other_records(schema: Schema, scans: list[ShardScan]) -> None:
 def _indexed(schema: Schema, split: str, scans: list[ShardScan], usable: np.ndarray) -> RecordIndex:
     """An index of what is left, where there is none: damaged records are of class 0."""
     index = frame(schema, split, [(s.layout.offset, s.layout.length) for s in scans])
-    parse_columns(schema, index, np.flatnonzero(usable))
+    fill_index(schema, index, np.flatnonzero(usable))
     index.label[~usable] = 0
     index.is_grey[~usable] = True  # they do not make the pictures of all others coloured
     index.group[~usable] = np.flatnonzero(~usable)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import importlib.metadata
-import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,51 +15,11 @@ import numpy as np
 import tensorflow as tf
 
 from records.decoding.pixels import MAX_PIXELS
-from records.sets.schema import IMAGE, TEXT, TOKENS, Schema
 from records.system.memory import recycled_inputs
 
 PAD_ID, OOV_ID = 0, 1
 _JPEG_START, _JPEG_END = b"\xff\xd8", b"\xff\xd9"
 _PNG_START = b"\x89PNG\r\n\x1a\n"
-# What `tf.io.parse_example` raises for a damaged record. TensorFlow quotes the record, and where
-# its bytes are no UTF-8 the message itself cannot be decoded.
-PARSE_ERRORS = (tf.errors.InvalidArgumentError, UnicodeDecodeError)
-
-
-def parse_spec(schema: Schema, index_features: bool = False) -> dict[str, Any]:
-    """The `tf.io.parse_example` spec of the input and the label.
-
-    With `index_features` also of the group and grey features that the index keeps.
-    """
-    spec: dict[str, Any] = {schema.label_name: tf.io.FixedLenFeature([], tf.int64)}
-    if schema.modality in (IMAGE, TEXT):
-        spec[schema.input_name] = tf.io.FixedLenFeature([], tf.string)
-    elif schema.modality == TOKENS:
-        spec[schema.input_name] = tf.io.RaggedFeature(tf.int64)
-    else:  # tf.train.Example knows float32 and int64 only
-        floating = tf.as_dtype(schema.input_dtype).is_floating
-        stored = tf.float32 if floating else tf.int64
-        spec[schema.input_name] = tf.io.FixedLenFeature(schema.input_shape, stored)
-    if index_features:
-        if schema.grey_name:
-            spec[schema.grey_name] = tf.io.FixedLenFeature([], tf.int64)
-        if schema.group_name and schema.group_name not in spec:
-            stored = tf.string if schema.group_is_text else tf.int64
-            spec[schema.group_name] = tf.io.FixedLenFeature([], stored)
-    return spec
-
-
-def describe_parse_error(error: Exception) -> str:
-    """What `tf.io.parse_example` misses in a record, without the names of TensorFlow's nodes.
-
-    Args:
-      error: one of PARSE_ERRORS.
-    """
-    if isinstance(error, UnicodeDecodeError):
-        return "content that fits the schema (Could not parse example input)"
-    text = error.message.splitlines()[0]  # type: ignore[attr-defined]
-    reason = re.sub(r"^.*?\}\}\s*|\s*\[Op:.*$|^Name: .*?, ", "", text)
-    return f"content that fits the schema ({reason})"
 
 
 class PictureError(ValueError):

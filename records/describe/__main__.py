@@ -51,8 +51,8 @@ def describe(
         cannot be made.
       OSError: the folder cannot be written.
     """
+    from records.decoding.indexing import read_index
     from records.sets.schema import find_directory, read_schema
-    from records.shards.index import read_index
     from records.system import plotting
 
     schema = read_schema(find_directory(dataset, data_dir), feature)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from records.decoding.decode import parse_spec
+from records.decoding.parsing import parse_spec
 from records.sets.schema import TOKENS, Schema
 from records.shards.index import RecordIndex, RecordReader
 from records.system.progress import show_progress

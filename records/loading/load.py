@@ -16,9 +16,9 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
 
-from records.decoding.decode import PARSE_ERRORS, PictureError, describe_parse_error, parse_spec
+from records.decoding.decode import PictureError
+from records.decoding.parsing import Parse, make_parser, parse_records, parse_spec
 from records.sets.schema import IMAGE, TEXT, TOKENS, Schema
 from records.shards.index import RecordIndex, RecordReader, record_damage
 
@@ -57,17 +57,12 @@ class Loader:
         self.reader = RecordReader(index)
         self.times = {stage: StageTime() for stage in STAGES}
         self.decode_rows = decode
-        self._spec = parse_spec(schema)
         self._lock = threading.Lock()
 
     @functools.cached_property
-    def parse_serialised(self) -> Callable[[tf.Tensor], dict[str, Any]]:
-        """string [n] -> features of the records.
-
-        Traced once: parsing a feature spec anew in every call takes longer than a small unit.
-        """
-        traced = tf.function(lambda serialised: tf.io.parse_example(serialised, self._spec))
-        return traced.get_concrete_function(tf.TensorSpec([None], tf.string))
+    def parse_serialised(self) -> Parse:
+        """string [n] -> features of the records."""
+        return make_parser(parse_spec(self.schema))
 
     def load(self, numbers: np.ndarray) -> np.ndarray:
         """The inputs [n, ...] of the records `numbers` int [n]; any thread may call it.
@@ -119,23 +114,11 @@ class Loader:
             ends = starts + self.index.input_bytes[numbers]
             spans = zip(payloads, starts.tolist(), ends.tolist(), strict=True)
             return [memoryview(payload)[a:b] for payload, a, b in spans]
-        inputs = self._parse_features(numbers, payloads)[self.schema.input_name]
+        features = parse_records(self.parse_serialised, self.index, numbers, payloads)
+        inputs = features[self.schema.input_name]
         if self.schema.modality == TOKENS:
             return inputs.flat_values.numpy().astype(np.int32), inputs.row_splits.numpy()
         return inputs.numpy().tolist() if self.schema.modality == TEXT else inputs.numpy()
-
-    def _parse_features(self, numbers: np.ndarray, payloads: np.ndarray) -> dict[str, Any]:
-        """The features of records; names the first one whose content does not fit the schema."""
-        try:
-            return self.parse_serialised(tf.constant(payloads.tolist(), tf.string))
-        except PARSE_ERRORS as error:
-            if len(numbers) == 1:
-                raise record_damage(
-                    self.index, int(numbers[0]), describe_parse_error(error)
-                ) from None
-            for i in range(len(numbers)):
-                self._parse_features(numbers[i : i + 1], payloads[i : i + 1])
-            raise
 
     @property
     def unit(self) -> int:

@@ -1,13 +1,13 @@
 """Where each record lies and what reading plans need to know of it.
 
 One index per split, `<split>.index.npz` beside the shards: written with the data, rebuilt
-when it is missing or does not fit the shards. It gives plain TFRecords random access.
+when it is missing or does not fit the shards (`records.decoding.indexing` fills it). It gives plain
+TFRecords random access.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import io
 import os
 import threading
@@ -18,15 +18,14 @@ from typing import Any
 import numpy as np
 
 from records.sets.hints import rebuild_hint
-from records.sets.schema import IMAGE, TEXT, TOKENS, Schema, read_schema
-from records.shards.framing import FOOTER_BYTES, HEADER_BYTES, check_records, damage, scan_shard
+from records.sets.schema import Schema
+from records.shards.framing import FOOTER_BYTES, HEADER_BYTES, check_records, damage
 from records.system.npz import read_arrays
 
 _RUN_BYTES = 8 * 2**20  # read at once
 # Records that stand apart are put together before they are cut and checked, up to so many bytes:
 # batches of 256 vectors load 1.8 times as fast as with checks one by one.
 _JOINED_BYTES = 2**20
-_PARSE_BATCH = 1024  # batch-first parsing: 155k to 215k rows/s from 128 to 1024 rows
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,45 +74,6 @@ _ARRAYS = tuple(
 )
 
 
-def write_indexes(directory: str) -> None:
-    """Writes the index of every split of a set whose shards and metadata are complete."""
-    schema = read_schema(directory)
-    for split in schema.shards:
-        _write(build_index(schema, split), _index_path(schema, split), schema)
-
-
-def read_index(schema: Schema, split: str) -> RecordIndex:
-    """Reads a split's index; rebuilds it, and stores it if it can, when it does not fit.
-
-    With `schema.skip_damaged` every record is checked first, and damaged ones are marked.
-
-    Raises:
-      ValueError: a shard is damaged, or the records are not as many as the metadata say.
-    """
-    schema.check_split(split)
-    if schema.skip_damaged:
-        from records.damage.skipping import read_marked_index  # it imports this module
-
-        return read_marked_index(schema, split)
-    path = _index_path(schema, split)
-    index = read_stored_index(schema, split)
-    if index is None or not np.array_equal(index.shard_bytes, _shard_bytes(schema, split)):
-        index = build_index(schema, split)
-        try:
-            _write(index, path, schema)
-        except OSError:
-            pass  # a read-only data directory: the index serves this process alone
-    return index
-
-
-def build_index(schema: Schema, split: str) -> RecordIndex:
-    """Builds a split's index from its shards; errors as `read_index`."""
-    framings = [scan_shard(p) for p in schema.shards[split]]
-    framing = frame(schema, split, framings)
-    parse_columns(schema, framing, np.arange(framing.num_records))
-    return framing
-
-
 def frame(
     schema: Schema, split: str, framings: Sequence[tuple[np.ndarray, np.ndarray]]
 ) -> RecordIndex:
@@ -131,7 +91,7 @@ def frame(
         )
     return RecordIndex(
         paths=schema.shards[split],
-        shard_bytes=_shard_bytes(schema, split),
+        shard_bytes=shard_bytes(schema, split),
         shard=np.repeat(np.arange(len(framings), dtype=np.int32), [len(o) for o, _ in framings]),
         offset=np.concatenate([o for o, _ in framings]),
         length=np.concatenate([n for _, n in framings]),
@@ -236,53 +196,6 @@ def _held_together(runs: list[slice], sizes: np.ndarray) -> Iterator[list[slice]
         yield held
 
 
-def hash64(data: bytes) -> int:
-    """A 64-bit content hash (BLAKE2b)."""
-    return int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), "little")
-
-
-def parse_columns(schema: Schema, index: RecordIndex, numbers: np.ndarray) -> None:
-    """Fills in what the index keeps of the content of records `numbers` int64 [n], in batches."""
-
-    from records.decoding.decode import parse_spec
-
-    spec = parse_spec(schema, index_features=True)
-    reader = RecordReader(index)  # names the record where one is damaged
-    for at in range(0, len(numbers), _PARSE_BATCH):
-        rows = numbers[at : at + _PARSE_BATCH]
-        payloads = reader.read(rows)
-        row = _parse(index, rows, payloads, spec)
-        index.label[rows] = row[schema.label_name].numpy()
-        index.group[rows] = read_groups(schema, row)
-        if schema.modality == TOKENS:
-            index.sequence_length[rows] = row[schema.input_name].row_lengths().numpy()
-        if schema.modality == IMAGE:
-            one_channel = schema.input_shape[-1] == 1
-            flags = row[schema.grey_name].numpy() if schema.grey_name else one_channel
-            index.is_grey[rows] = flags
-            pictures = row[schema.input_name].numpy()
-            pairs = zip(payloads, pictures, strict=True)
-            index.input_start[rows] = [payload.find(picture) for payload, picture in pairs]
-            index.input_bytes[rows] = list(map(len, pictures))
-
-
-def _parse(
-    index: RecordIndex, numbers: np.ndarray, payloads: np.ndarray, spec: dict[str, Any]
-) -> dict[str, Any]:
-    """The features of records; names the first one whose content does not fit the schema."""
-    import tensorflow as tf
-
-    from records.decoding.decode import PARSE_ERRORS, describe_parse_error
-
-    try:
-        return dict(tf.io.parse_example(tf.constant(payloads, tf.string), spec))
-    except PARSE_ERRORS as error:
-        if len(numbers) > 1:
-            for i in range(len(numbers)):
-                _parse(index, numbers[i : i + 1], payloads[i : i + 1], spec)
-        raise record_damage(index, int(numbers[0]), describe_parse_error(error)) from None
-
-
 def record_damage(index: RecordIndex, number: int, expected: str) -> ValueError:
     """The error for the damaged record `number` of a split; names shard, record and offset."""
     shard = int(index.shard[number])
@@ -290,26 +203,12 @@ def record_damage(index: RecordIndex, number: int, expected: str) -> ValueError:
     return damage(index.paths[shard], within, int(index.offset[number]), expected)
 
 
-def read_groups(schema: Schema, row: dict[str, Any]) -> np.ndarray:
-    """The group of each row: the set's own group feature, else equal inputs are one group."""
-    if schema.group_name:
-        values = row[schema.group_name].numpy()
-        if values.dtype != object:
-            return values.astype(np.uint64)
-        return np.array([hash64(v) for v in values], np.uint64)
-    values = row[schema.input_name]
-    if schema.modality == TOKENS:
-        return np.array([hash64(v.numpy().tobytes()) for v in values], np.uint64)
-    if schema.modality in (IMAGE, TEXT):
-        return np.array([hash64(v) for v in values.numpy()], np.uint64)
-    return np.array([hash64(v.tobytes()) for v in values.numpy()], np.uint64)
-
-
 def _index_path(schema: Schema, split: str) -> Path:
     return Path(schema.directory) / f"{split}.index.npz"
 
 
-def _shard_bytes(schema: Schema, split: str) -> np.ndarray:
+def shard_bytes(schema: Schema, split: str) -> np.ndarray:
+    """int64 [shards]: the sizes of a split's files now, 0 for one that is missing."""
     sizes = [os.path.getsize(p) if os.path.exists(p) else 0 for p in schema.shards[split]]
     return np.array(sizes, np.int64)
 
@@ -320,7 +219,9 @@ def _content_key(schema: Schema) -> str:
     return "\n".join(str(p) for p in parts)
 
 
-def _write(index: RecordIndex, path: Path, schema: Schema) -> None:
+def write_index(index: RecordIndex, schema: Schema, split: str) -> None:
+    """Stores a split's index beside its shards, whole or not at all."""
+    path = _index_path(schema, split)
     buffer = io.BytesIO()
     arrays: dict[str, np.ndarray] = {name: getattr(index, name) for name in _ARRAYS}
     np.savez(buffer, key=np.array(_content_key(schema)), **arrays)  # type: ignore[arg-type]

@@ -148,9 +148,9 @@ def _write_metadata(
 
 def _write_index_and_fingerprint(folder: Path) -> None:
     """Reads the copy through: its index is built, and its classes are counted, from its records."""
+    from records.decoding.indexing import read_index, write_indexes
     from records.sets.fingerprint import write_fingerprint
     from records.sets.schema import read_schema
-    from records.shards.index import read_index, write_indexes
 
     write_indexes(str(folder))
     schema = read_schema(str(folder))

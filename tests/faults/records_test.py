@@ -19,11 +19,12 @@ import pytest
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
+from records.damage.skipping import read_marked_index
+from records.decoding.indexing import read_index
 from records.ordering.order import Order
 from records.pipeline import make_arrays
 from records.roles import Data, InputConfig, open_data
 from records.sets.schema import Schema, find_directory, read_schema
-from records.shards.index import read_index
 from records.verify.__main__ import main, verify_set
 from tests.support.faults import flip, record_fault
 from train.run import main as train
@@ -98,7 +99,7 @@ def _check_flip(data_dir: Path, name: str, rng: np.random.Generator, with_index:
     expected[split] = [p for i, p in enumerate(before[split]) if not number <= i < number + lost]
     assert after == expected
     shutil.rmtree(target)
-    marked = read_index(_skipping(schema), split)
+    marked = read_marked_index(schema, split)
     assert marked.damaged is not None
     assert np.flatnonzero(marked.damaged).tolist() == list(range(number, number + lost))
     flip(path, at, bit)
@@ -172,7 +173,7 @@ def _check_loss(
     for split, rows in before.items():
         gone = lost.get(split, set())
         assert found.get(split, []) == [r for i, r in enumerate(rows) if i not in gone]
-        marked = read_index(_skipping(schema), split)
+        marked = read_marked_index(schema, split)
         damaged = [] if marked.damaged is None else np.flatnonzero(marked.damaged).tolist()
         assert set(damaged) == gone
     # TFDS's own reader agrees with the counts of the copy's metadata, and so do we.
@@ -259,7 +260,7 @@ def test_swapped_shards_are_named_and_refused(copies: Path, capsys: Any) -> None
     line = next(line for line in printed.splitlines() if "received those of" in line)
     record_fault("two shards swapped", line.strip(), "nothing is lost: rename them", copies)
     with pytest.raises(ValueError, match="not those that were built"):
-        read_index(_skipping(schema), "train")
+        read_marked_index(schema, "train")
     with pytest.raises(ValueError, match="expected its own records, received those of"):
         open_data(schema.directory)
     # A copy holds all records, in the order of the files.

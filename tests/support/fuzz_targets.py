@@ -35,12 +35,13 @@ from records.damage.content import ContentChecker
 from records.damage.scan import walk_shard
 from records.decoding import pixels
 from records.decoding.decode import PictureError, decode_pictures, pad_ids
+from records.decoding.indexing import build_index, write_indexes
 from records.loading import disk_cache
 from records.loading.load import Loader
 from records.sets.fingerprint import check_fingerprint, write_fingerprint
 from records.sets.schema import IMAGE, TABULAR, TOKENS, Schema, find_directory, read_schema
 from records.shards.framing import scan_shard
-from records.shards.index import RecordReader, build_index, frame, read_stored_index, write_indexes
+from records.shards.index import RecordReader, frame, read_stored_index
 from tests.support.faults import mutate
 from tests.support.fuzz_inputs import (
     ARTISTS_CSV,

@@ -13,8 +13,9 @@ from benchmarks.input import growth
 from benchmarks.measuring import repeat
 from benchmarks.measuring.timing import OURS, Sample
 from benchmarks.measuring.work import QUICK, choose_set, open_work
+from records.decoding.indexing import read_index
 from records.sets.schema import read_schema
-from records.shards.index import RecordReader, read_index
+from records.shards.index import RecordReader
 
 _FULL = dataclasses.replace(QUICK, tune=True)
 

@@ -20,7 +20,8 @@ from benchmarks.input.libraries import COLD, LOOPED, WARM, Library
 from benchmarks.measuring import equal_work, work
 from benchmarks.measuring.timing import OURS, Comparison
 from benchmarks.peers import protocol
-from records.shards.index import RecordReader, read_index
+from records.decoding.indexing import read_index
+from records.shards.index import RecordReader
 
 # Does the work, or does it wrong in the way that `fault` names.
 _PEER = f"""

@@ -12,7 +12,7 @@ from benchmarks.input import readers as input_questions
 from benchmarks.input.readers import make_ours
 from benchmarks.measuring import work as work_module
 from benchmarks.measuring.timing import OURS
-from records.shards.index import read_index
+from records.decoding.indexing import read_index
 
 
 def _open(data_dir: Path, name: str) -> work_module.Work:

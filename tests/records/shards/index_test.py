@@ -7,10 +7,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from records.decoding.decode import parse_spec
+from records.decoding.indexing import build_index, read_index
+from records.decoding.parsing import parse_spec
 from records.roles import open_data
 from records.sets.schema import Schema, find_directory, read_schema
-from records.shards.index import RecordReader, build_index, read_index, scan_shard
+from records.shards.framing import scan_shard
+from records.shards.index import RecordReader
 
 
 @pytest.fixture

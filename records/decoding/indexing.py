@@ -1,0 +1,95 @@
+"""Fills the index of a split with what its records hold: classes, groups, sizes of texts."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+import numpy as np
+
+from records.decoding.parsing import make_parser, parse_records, parse_spec
+from records.sets.schema import IMAGE, TEXT, TOKENS, Schema, read_schema
+from records.shards.framing import scan_shard
+from records.shards.index import (
+    RecordIndex,
+    RecordReader,
+    frame,
+    read_stored_index,
+    shard_bytes,
+    write_index,
+)
+
+_PARSE_BATCH = 1024  # rows in one call: 155k to 215k rows/s from 128 to 1024 rows
+
+
+def write_indexes(directory: str) -> None:
+    """Writes the index of every split of a set whose shards and metadata are complete."""
+    schema = read_schema(directory)
+    for split in schema.shards:
+        write_index(build_index(schema, split), schema, split)
+
+
+def read_index(schema: Schema, split: str) -> RecordIndex:
+    """Reads a split's index; rebuilds it, and stores it if it can, when it does not fit.
+
+    Raises:
+      ValueError: a shard is damaged, or the records are not as many as the metadata say.
+    """
+    schema.check_split(split)
+    index = read_stored_index(schema, split)
+    if index is None or not np.array_equal(index.shard_bytes, shard_bytes(schema, split)):
+        index = build_index(schema, split)
+        try:
+            write_index(index, schema, split)
+        except OSError:
+            pass  # a read-only data directory: the index serves this process alone
+    return index
+
+
+def build_index(schema: Schema, split: str) -> RecordIndex:
+    """Builds a split's index from its shards; errors as `read_index`."""
+    index = frame(schema, split, [scan_shard(p) for p in schema.shards[split]])
+    fill_index(schema, index, np.arange(index.num_records))
+    return index
+
+
+def fill_index(schema: Schema, index: RecordIndex, numbers: np.ndarray) -> None:
+    """Fills in what the index keeps of the content of records `numbers` int64 [n], in batches."""
+    parse = make_parser(parse_spec(schema, index_features=True))
+    reader = RecordReader(index)  # names the record where one is damaged
+    for at in range(0, len(numbers), _PARSE_BATCH):
+        rows = numbers[at : at + _PARSE_BATCH]
+        payloads = reader.read(rows)
+        row = parse_records(parse, index, rows, payloads)
+        index.label[rows] = row[schema.label_name].numpy()
+        index.group[rows] = read_groups(schema, row)
+        if schema.modality == TOKENS:
+            index.sequence_length[rows] = row[schema.input_name].row_lengths().numpy()
+        if schema.modality == IMAGE:
+            one_channel = schema.input_shape[-1] == 1
+            flags = row[schema.grey_name].numpy() if schema.grey_name else one_channel
+            index.is_grey[rows] = flags
+            pictures = row[schema.input_name].numpy()
+            pairs = zip(payloads, pictures, strict=True)
+            index.input_start[rows] = [payload.find(picture) for payload, picture in pairs]
+            index.input_bytes[rows] = list(map(len, pictures))
+
+
+def read_groups(schema: Schema, row: dict[str, Any]) -> np.ndarray:
+    """The group of each row: the set's own group feature, else equal inputs are one group."""
+    if schema.group_name:
+        values = row[schema.group_name].numpy()
+        if values.dtype != object:
+            return values.astype(np.uint64)
+        return np.array([hash64(v) for v in values], np.uint64)
+    values = row[schema.input_name]
+    if schema.modality == TOKENS:
+        return np.array([hash64(v.numpy().tobytes()) for v in values], np.uint64)
+    if schema.modality in (IMAGE, TEXT):
+        return np.array([hash64(v) for v in values.numpy()], np.uint64)
+    return np.array([hash64(v.tobytes()) for v in values.numpy()], np.uint64)
+
+
+def hash64(data: bytes) -> int:
+    """A 64-bit content hash (BLAKE2b)."""
+    return int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), "little")

@@ -1,0 +1,106 @@
+"""From serialised records to their features: the spec of `tf.io.parse_example`, and its errors."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from records.sets.schema import IMAGE, TEXT, TOKENS, Schema
+from records.shards.index import RecordIndex, record_damage
+
+# What `tf.io.parse_example` raises for a damaged record. TensorFlow quotes the record, and where
+# its bytes are no UTF-8 the message itself cannot be decoded.
+PARSE_ERRORS = (tf.errors.InvalidArgumentError, UnicodeDecodeError)
+
+# string [n], serialised records, to their features.
+Parse = Callable[[tf.Tensor], dict[str, Any]]
+# Serialised records [n].
+Payloads = Sequence[bytes] | np.ndarray
+
+
+def parse_spec(schema: Schema, index_features: bool = False) -> dict[str, Any]:
+    """The `tf.io.parse_example` spec of the input and the label.
+
+    With `index_features` also of the group and grey features that the index keeps.
+    """
+    spec: dict[str, Any] = {schema.label_name: tf.io.FixedLenFeature([], tf.int64)}
+    if schema.modality in (IMAGE, TEXT):
+        spec[schema.input_name] = tf.io.FixedLenFeature([], tf.string)
+    elif schema.modality == TOKENS:
+        spec[schema.input_name] = tf.io.RaggedFeature(tf.int64)
+    else:  # tf.train.Example knows float32 and int64 only
+        floating = tf.as_dtype(schema.input_dtype).is_floating
+        stored = tf.float32 if floating else tf.int64
+        spec[schema.input_name] = tf.io.FixedLenFeature(schema.input_shape, stored)
+    if index_features:
+        if schema.grey_name:
+            spec[schema.grey_name] = tf.io.FixedLenFeature([], tf.int64)
+        if schema.group_name and schema.group_name not in spec:
+            stored = tf.string if schema.group_is_text else tf.int64
+            spec[schema.group_name] = tf.io.FixedLenFeature([], stored)
+    return spec
+
+
+def make_parser(spec: dict[str, Any]) -> Parse:
+    """What parses records by a spec.
+
+    Traced once: reading the spec anew in every call takes longer than parsing a small unit.
+    """
+    traced = tf.function(lambda serialised: tf.io.parse_example(serialised, spec))
+    return traced.get_concrete_function(tf.TensorSpec([None], tf.string))
+
+
+def parse_records(
+    parse: Parse, index: RecordIndex, numbers: np.ndarray, payloads: Payloads
+) -> dict[str, Any]:
+    """The features of the records `numbers` int64 [n] of a split, from their payloads [n].
+
+    Raises:
+      ValueError: the content of a record does not fit the schema; names the first such record.
+    """
+    features, unparsable = parse_what_fits(parse, payloads)
+    for row in sorted(unparsable):
+        raise record_damage(index, int(numbers[row]), unparsable[row])
+    return features
+
+
+def parse_what_fits(parse: Parse, payloads: Payloads) -> tuple[dict[str, Any], dict[int, str]]:
+    """(features of the records that parse; what is expected of each other one, by its row).
+
+    No features where none parses.
+    """
+    try:
+        return parse(tf.constant(list(payloads), tf.string)), {}
+    except PARSE_ERRORS:
+        unparsable = dict(_unparsable_rows(parse, payloads))
+    rest = [payload for row, payload in enumerate(payloads) if row not in unparsable]
+    return parse(tf.constant(rest, tf.string)) if rest else {}, unparsable
+
+
+def _unparsable_rows(parse: Parse, payloads: Payloads, first: int = 0) -> Iterator[tuple[int, str]]:
+    """(row, what is expected of it) of payloads whose first row is `first`.
+
+    TensorFlow does not say which record of a batch it is: the batch is halved until one is left.
+    """
+    try:
+        parse(tf.constant(list(payloads), tf.string))
+    except PARSE_ERRORS as error:
+        if len(payloads) == 1:
+            yield first, _describe(error)
+            return
+        half = len(payloads) // 2
+        yield from _unparsable_rows(parse, payloads[:half], first)
+        yield from _unparsable_rows(parse, payloads[half:], first + half)
+
+
+def _describe(error: Exception) -> str:
+    """What `tf.io.parse_example` misses in a record, without the names of TensorFlow's nodes."""
+    if isinstance(error, UnicodeDecodeError):
+        return "content that fits the schema (Could not parse example input)"
+    text = error.message.splitlines()[0]  # type: ignore[attr-defined]
+    reason = re.sub(r"^.*?\}\}\s*|\s*\[Op:.*$|^Name: .*?, ", "", text)
+    return f"content that fits the schema ({reason})"
