@@ -57,14 +57,14 @@ help:
 	@sed -n '/^$$/q; s/^# \{0,1\}//p' Makefile
 
 demo: $(STAMP)
-	@$(RUN) -m train.demo $(ARGS)
+	@$(RUN) -m benchmarks.demo $(ARGS)
 
 # Files, not single tests, go to the workers: one file's tests share models and datasets.
 test: $(STAMP)
-	@$(RUN) -m pytest -q -m "not slow and not peers" -n $(TEST_WORKERS) --dist loadfile $(ARGS)
+	@$(RUN) -m pytest -q -m "not slow and not peers and not gpu" -n $(TEST_WORKERS) --dist loadfile $(ARGS)
 
 test-slow: $(STAMP)
-	@$(RUN) -m pytest -q -m "slow and not peers" $(ARGS)
+	@$(RUN) -m pytest -q -m "slow and not peers and not gpu" $(ARGS)
 
 bench: $(STAMP)
 	@$(RUN) -m benchmarks.run $(ARGS)
@@ -93,7 +93,7 @@ format: $(STAMP)
 	@$(RUN) -m ruff format .
 
 gpu-check: $(STAMP)
-	@$(RUN) -m train.gpu_check $(ARGS)
+	@$(RUN) -m pytest -q -rs -m gpu tests/train/gpu_check_test.py $(ARGS)
 
 # An environment of its own: the site reads the sources and imports nothing of them, so it needs
 # neither TensorFlow nor .venv, and no pin of it can change what the tests run with.

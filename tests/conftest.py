@@ -38,6 +38,11 @@ def _set_logical_cpus(count: int) -> None:
 _set_logical_cpus(LOGICAL_CPU_DEVICES)
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """A flag of `make gpu-check`."""
+    parser.addoption("--cpu", action="store_true", help="gpu-check on CPU devices, a part of it")
+
+
 def _child_environment() -> dict[str, str]:
     """The environment of a child process: the checkout importable, bytecode written."""
     environment = dict(os.environ)

@@ -1,6 +1,8 @@
-"""`make demo`: builds the generated sets, trains a model on each, benchmarks, one summary.
+"""Builds the generated sets, trains a model on each and prints one summary.
 
-python -m train.demo --data-dir data --run-dir runs/demo
+    python -m train.demo --data-dir data --run-dir runs/demo
+
+`make demo` is `benchmarks.demo`, which adds a short comparison with other libraries.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ import shutil
 import statistics
 import sys
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,10 +38,10 @@ _SHORT = {
 }
 
 
-def parse_arguments(arguments: list[str]) -> argparse.Namespace:
-    """Parses command-line flags; prints usage and exits with 2 where they are wrong."""
+def make_parser(module: str, description: str) -> argparse.ArgumentParser:
+    """A parser of the demo's flags, for `python -m module`."""
     parser = argparse.ArgumentParser(
-        prog="python -m train.demo", description=__doc__, allow_abbrev=False
+        prog=f"python -m {module}", description=description, allow_abbrev=False
     )
     parser.add_argument(
         "--data-dir", type=Path, default=Path("data"), help="prepared sets (default: data)"
@@ -50,69 +53,66 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
         help="folder of the run folders; those of an earlier demo are replaced "
         "(default: runs/demo)",
     )
-    parser.add_argument(
-        "--benchmarks",
-        action=argparse.BooleanOptionalAction,
-        default=True,
-        help="compare briefly with tfds.load and Keras fit (default: on)",
-    )
+    return parser
+
+
+def parse_arguments(arguments: list[str]) -> argparse.Namespace:
+    """Parses command-line flags; prints usage and exits with 2 where they are wrong."""
+    parser = make_parser("train.demo", "Builds generated sets and trains a model on each.")
     return parser.parse_args(normalise_flags(arguments))
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs the demo; returns the exit code: 0 only if every command worked."""
     options = parse_arguments(sys.argv[1:] if arguments is None else arguments)
+    return demonstrate(options.data_dir, options.run_dir)
+
+
+def demonstrate(data_dir: Path, run_dir: Path, compare: Callable[[], list[str]] = list) -> int:
+    """Builds, trains and prints the summary; returns the exit code.
+
+    Args:
+      data_dir: of the prepared sets.
+      run_dir: folder of the run folders and the logs.
+      compare: runs after the trainings; gives more lines for the summary.
+    """
+
+    def work() -> None:
+        start = time.perf_counter()
+        print("All data of this demo are GENERATED: its figures say nothing about the real tasks.")
+        prepare_synthetic_sets(data_dir, run_dir / "logs" / "build.log")
+        for name in SETS:
+            _train(name, data_dir, run_dir)
+        print("\n".join(summary_lines(run_dir, compare())))
+        print(f"demo finished in {time.perf_counter() - start:.0f} s")
+
     return run_as_command(
-        lambda: _demonstrate(options),
+        work,
         errors=(CommandError, OSError, ValueError),
-        interrupted="\ndemo interrupted; `make demo` begins again",
+        interrupted="\ndemo interrupted; the same command begins again",
         tensorflow=False,  # only the processes that it starts need it
     )
 
 
-def _demonstrate(options: argparse.Namespace) -> None:
-    start = time.perf_counter()
-    logs = options.run_dir / "logs"
-    print("All data of this demo are GENERATED: its figures say nothing about the real tasks.")
-    prepare_synthetic_sets(options.data_dir, logs / "build.log")
-    for name in SETS:
-        _train(name, options, logs)
-    if options.benchmarks:
-        _benchmark(options, logs)
-    print("\n".join(summary_lines(options)))
-    print(f"demo finished in {time.perf_counter() - start:.0f} s")
-
-
-def _train(name: str, options: argparse.Namespace, logs: Path) -> None:
+def _train(name: str, data_dir: Path, run_dir: Path) -> None:
     """Trains one model in a fresh run folder."""
-    folder = options.run_dir / name
+    folder = run_dir / name
     # Only a run folder is removed, whatever --run-dir was set to; train.run refuses others.
     if (folder / "config.json").exists():
         shutil.rmtree(folder)
-    flags = ["--dataset", f"{name}/synthetic", "--data-dir", str(options.data_dir)]
+    flags = ["--dataset", f"{name}/synthetic", "--data-dir", str(data_dir)]
     flags += ["--model", SETS[name], "--strategy", "mirrored", *_SHORT[name]]
     # Two replicas also without GPUs; where there are GPUs, they are used and this is ignored.
     flags += ["--cpu-devices", "2", "--run-dir", str(folder), "--evaluate-test"]
     command = python_command("train.run", *flags)
-    run_command(f"training {SETS[name]} on {name}/synthetic", command, logs / f"{name}.log")
+    run_command(
+        f"training {SETS[name]} on {name}/synthetic", command, run_dir / "logs" / f"{name}.log"
+    )
 
 
-# Beside `tfds.load` and Keras `fit` alone: all suites take minutes.
-_SUITES = {"readers": "benchmarks.json", "fit": "benchmarks-fit.json"}
-
-
-def _benchmark(options: argparse.Namespace, logs: Path) -> None:
-    sets = [f"{name}/synthetic" for name in SETS]
-    flags = ["--quick", "--repeats", "1", "--data-dir", str(options.data_dir), "--dataset", *sets]
-    for suite, file in _SUITES.items():
-        more = ["--suite", suite, "--output", str(options.run_dir / file)]
-        command = python_command("benchmarks.run", *flags, *more)
-        run_command(f"benchmarking briefly, {suite}", command, logs / f"benchmarks-{suite}.log")
-
-
-def summary_lines(options: argparse.Namespace) -> list[str]:
-    """The summary, read from the run folders and from the benchmark's file."""
-    runs = {name: _read_run(options.run_dir / name) for name in SETS}
+def summary_lines(run_dir: Path, comparisons: Sequence[str] = ()) -> list[str]:
+    """The summary, read from the run folders; with the lines of `comparisons`."""
+    runs = {name: _read_run(run_dir / name) for name in SETS}
     lines = ["", "Generated data (not the real sets), short training", ""]
     head = f"{'set, model':36}{'validation':>20}{'test':>20}{'examples/s':>12}"
     lines += [head, f"{'':36}{'accuracy        F1':>20}{'accuracy        F1':>20}"]
@@ -134,14 +134,12 @@ def summary_lines(options: argparse.Namespace) -> list[str]:
         "examples/s: median of the epochs after the first; setup: opening, decoding, features of",
         "the frozen backbone; steps: tracing included; rest: validation and files of each epoch",
     ]
-    if options.benchmarks:
-        lines += _benchmark_lines(options.run_dir / "benchmarks.json")
-    lines += ["", "figures"]
+    lines += [*comparisons, "", "figures"]
     for name in SETS:
-        folder = options.run_dir / name
+        folder = run_dir / name
         lines += [f"  {folder / 'curves.png'}", f"  {folder / 'confusion_matrix.png'}"]
     tensorboard = os.path.relpath(Path(sys.executable).with_name("tensorboard"))
-    lines += ["", f"more: {tensorboard} --logdir {options.run_dir}", "real data: README.md"]
+    lines += ["", f"more: {tensorboard} --logdir {run_dir}", "real data: README.md"]
     return lines
 
 
@@ -155,22 +153,6 @@ def _read_run(folder: Path) -> tuple[dict[str, Any], float]:
         rates = [float(row["examples_per_s"]) for row in csv.DictReader(file)]
     # The first epoch holds tracing and compiling.
     return found, statistics.median(rates[1:] or rates)
-
-
-def _benchmark_lines(file: Path) -> list[str]:
-    """Each comparison: ours, the best other system, the ratio."""
-    files = [file.with_name(name) for name in _SUITES.values()]
-    texts = [f.read_text(encoding="utf-8") for f in files if f.exists()]
-    comparisons = [one for text in texts for one in json.loads(text)["comparisons"]]
-    lines = ["", "benchmark, one short repetition (for figures: make bench)"]
-    lines += [f"  {'set':16}{'question':34}{'ours':>12}{'best other':>12}{'ratio':>8}"]
-    for one in comparisons:
-        systems, best = one["systems"], one["reference"]
-        ours, other = systems["ours"]["median"], systems[best]["median"]
-        text = f"  {one['dataset'].split('/')[0]:16}{one['question'][:33]:34}{ours:12,.0f}"
-        lines.append(f"{text}{other:12,.0f}{one['ratio']:8.2f}  {one['quantity']}, {best}")
-    lines.append("  ratio: speed of ours over the best other; below 1 the other is faster")
-    return lines
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ import pytest
 from tensorflow_datasets.scripts.cli import main as tfds_cli
 
 from benchmarks import compare, report
+from benchmarks import demo as whole_demo
 from benchmarks.run import parse_arguments as parse_benchmark
 from models import MODELS, check_model
 from records.diagnose import __main__ as diagnose
@@ -28,7 +29,6 @@ from train import (
     demo,
     evaluate,
     export,
-    gpu_check,
     predict,
     results,
     sweep,
@@ -122,7 +122,7 @@ MODULES: dict[str, Callable[[list[str]], object]] = {
     "train.export": export.parse_arguments,
     "train.results": results.parse_arguments,
     "train.demo": demo.parse_arguments,
-    "train.gpu_check": gpu_check.parse_arguments,
+    "benchmarks.demo": whole_demo.parse_arguments,
     "benchmarks.run": check_benchmark,
     "benchmarks.report": check_report,
     "benchmarks.compare": check_compare,

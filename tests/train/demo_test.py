@@ -1,4 +1,4 @@
-"""The demo and the GPU check without training: commands, summary, verdicts."""
+"""The demo without training: commands, summary, verdicts."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from train import demo, gpu_check
+from benchmarks import demo as whole_demo
+from train import demo
 from train.run import parse_config
 from train.settings import commands
 
@@ -36,8 +37,9 @@ def test_summary_holds_metrics_time_and_figures(tmp_path: Path) -> None:
     systems = {"ours": {"median": 50.0}, "fit": {"median": 100.0}}
     one |= {"reference": "fit", "ratio": 0.5, "quantity": "examples/s", "systems": systems}
     (tmp_path / "benchmarks.json").write_text(json.dumps({"comparisons": [one]}))
-    options = demo.parse_arguments(["--run_dir", str(tmp_path)])
-    text = "\n".join(demo.summary_lines(options))
+    options = whole_demo.parse_arguments(["--run_dir", str(tmp_path)])
+    compared = whole_demo.comparison_lines(options.run_dir)
+    text = "\n".join(demo.summary_lines(options.run_dir, compared))
     for name, model in commands.SETS.items():
         assert f"{name}, {model}" in text
         assert str(tmp_path / name / "curves.png") in text
@@ -48,7 +50,7 @@ def test_summary_holds_metrics_time_and_figures(tmp_path: Path) -> None:
     assert "0.50  examples/s, fit" in text
     (tmp_path / "song_lyrics" / "curves.png").unlink()
     with pytest.raises(ValueError, match=r"song_lyrics expected curves\.png"):
-        demo.summary_lines(options)
+        demo.summary_lines(options.run_dir)
 
 
 def test_demo_replaces_its_own_run_folders_only(
@@ -61,7 +63,7 @@ def test_demo_replaces_its_own_run_folders_only(
     (tmp_path / "song_lyrics" / "mine.txt").write_text("not a run folder")
     options = demo.parse_arguments(["--run-dir", str(tmp_path)])
     for name in commands.SETS:
-        demo._train(name, options, tmp_path / "logs")
+        demo._train(name, options.data_dir, options.run_dir)
     assert not (tmp_path / "fetal_health").exists()
     assert (tmp_path / "song_lyrics" / "mine.txt").exists()
     for command in started:
@@ -108,69 +110,9 @@ def test_prepared_sets_are_not_built_again(
     assert len(started) == 1 and "prepared already" in capsys.readouterr().out
 
 
-def test_gpu_check_covers_every_combination() -> None:
-    models = list(commands.SETS.values())
-    cases = gpu_check.list_cases(models, cpu=False)
-    assert len({case.name for case in cases}) == len(cases) == 3 * 2 * 3 * 2 + 3
-    reduced = gpu_check.list_cases(models, cpu=True)
-    for field in ("model", "strategy", "precision", "xla"):
-        values = {getattr(case, field) for case in reduced}
-        assert values == {getattr(case, field) for case in cases}
-    for case in [*cases, *reduced]:
-        config = parse_config(case.flags())
-        assert (config.strategy, config.precision) == (case.strategy, case.precision)
-        assert config.xla == case.xla
-
-
-def test_gpu_check_judges_what_ran() -> None:
-    case = gpu_check.Case("mlp", "mirrored", "mixed_float16", True)
-    good = {"losses": [1.0, 0.5], "devices": ["/job:localhost/device:GPU:0"]}
-    good |= {"ran_precision": "mixed_float16", "ran_xla": True}
-    assert gpu_check.find_problems(case, good, cpu=False) == []
-    for wrong, said in (
-        ({"losses": [1.0, float("nan")]}, "finite"),
-        ({"losses": [1.0, 1.0]}, "fall"),
-        ({"devices": ["/job:localhost/device:CPU:0"]}, "GPU devices"),
-        ({"ran_precision": "float32"}, "precision expected mixed_float16"),
-        ({"ran_xla": False}, "xla expected True"),
-    ):
-        (problem,) = gpu_check.find_problems(case, good | wrong, cpu=False)
-        assert said in problem
-    profiled = gpu_check.Case("mlp", "auto", "auto", None, profile=True)
-    assert gpu_check.find_problems(profiled, good | {"trace_conclusion": None}, cpu=False)
-    assert not gpu_check.find_problems(profiled, good | {"trace_conclusion": "No"}, cpu=False)
-
-
-def test_gpu_check_without_gpus_says_so(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(gpu_check, "find_gpus", list)
-    monkeypatch.setattr(gpu_check, "_driver_lists_gpus", lambda: 0)
-    assert gpu_check.main([]) == 0
-    assert "no GPU" in capsys.readouterr().out
-    monkeypatch.setattr(gpu_check, "_driver_lists_gpus", lambda: 2)
-    assert gpu_check.main([]) == 1
-    assert "lists 2 GPU(s), TensorFlow sees none" in capsys.readouterr().err
-
-
-def test_gpu_check_goes_on_after_a_failure(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    def fail(module: str, *arguments: str) -> list[str]:
-        return [sys.executable, "-c", "raise SystemExit('error: out of memory')"]
-
-    monkeypatch.setattr(gpu_check, "prepare_synthetic_sets", lambda *_: None)
-    monkeypatch.setattr(gpu_check, "python_command", fail)
-    assert gpu_check.main(["--cpu", "--models", "mlp", "--run-dir", str(tmp_path)]) == 1
-    written = json.loads((tmp_path / "gpu_check.json").read_text())
-    assert written["complete"] and "nothing about GPUs" in written["devices"]
-    assert {tuple(case["problems"]) for case in written["cases"]} == {("error: out of memory",)}
-    assert f"0 of {len(written['cases'])} passed" in capsys.readouterr().out
-
-
-def test_both_start_without_tensorflow() -> None:
+def test_it_starts_without_tensorflow() -> None:
     # The demo only starts processes: importing TensorFlow would cost it seconds.
-    code = "import sys, train.demo, train.gpu_check; print('tensorflow' in sys.modules)"
+    code = "import sys, train.demo, benchmarks.demo; print('tensorflow' in sys.modules)"
     root = commands.REPOSITORY
     done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True)
     assert done.stdout.strip() == "False", done.stderr
