@@ -203,9 +203,9 @@ def report(request: pytest.FixtureRequest) -> Iterator[Report]:
     found = make_report(request.config.getoption("--cpu"))
     FOLDER.mkdir(parents=True, exist_ok=True)
     yield found
-    terminal: Any = request.config.pluginmanager.get_plugin("terminalreporter")
-    for line in ("", *found.lines()):
-        terminal.write_line(line)
+    capture: Any = request.config.pluginmanager.get_plugin("capturemanager")
+    with capture.global_and_fixture_disabled():
+        print("", *found.lines(), sep="\n")
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
