@@ -60,7 +60,16 @@ def _files() -> Iterator[Path]:
 def test_pages_that_code_and_texts_name_are_there() -> None:
     missing = []
     for file in _files():
-        for named in re.findall(r"(?<![\w/])docs/[\w/]+\.\w+", file.read_text(encoding="utf-8")):
+        for named in re.findall(r"(?<![\w/.])docs/[\w/]+\.\w+", file.read_text(encoding="utf-8")):
             if not (REPOSITORY / named).exists() and file != Path(__file__):
                 missing.append(f"{name_of(file)}: {named}")
     assert missing == []
+
+
+def test_the_menu_of_the_site_names_every_page() -> None:
+    menu = (REPOSITORY / "mkdocs.yml").read_text(encoding="utf-8")
+    pages = [
+        path.relative_to(REPOSITORY / "docs").as_posix() for path in PAGES[: -len(_AT_THE_TOP)]
+    ]
+    assert pages
+    assert [page for page in pages if not re.search(rf"[ :]{page}$", menu, re.M)] == []
