@@ -137,7 +137,7 @@ def _exp(value: float) -> float:
 def _by_key(result: Result) -> dict[Key, Comparison]:
     found: dict[Key, Comparison] = {}
     for one in result.comparisons:
-        key = (one.suite, one.dataset, one.question, one.quantity)
+        key = (one.suite, one.dataset, one.title, one.quantity)
         if key in found:
             raise ResultError(f"benchmark: {result.file} holds twice: {_name(key)}")
         found[key] = one
@@ -180,7 +180,7 @@ def format_changes(found: Changes, tolerance: float) -> str:
         word = "REGRESSION" if one.is_regression(tolerance) else ""
         word = word or ("faster" if one.is_gain(tolerance) else "")
         word = word or ("" if one.judged else "not judged: other hardware")
-        cells = [where, one.new.question, one.new.label(one.reference), *ratios]
+        cells = [where, one.new.title, one.reference, *ratios]
         rows.append([*cells, _span(one.ratio, one.ratio_interval), speed, word])
     lines = align(rows)
     lines += [

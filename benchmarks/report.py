@@ -76,7 +76,7 @@ def format_page(result: Result) -> str:
             f"<h2>{escape(title)}</h2>",
             _image(image, f"{title}: ratios") if image else "",
             _table(some),
-            *_list(dict.fromkeys(f"{c.question}: {c.note}" for c in some if c.note)),
+            *_list(dict.fromkeys(f"{c.title}: {c.note}" for c in some if c.note)),
         ]
     return (
         "<!doctype html>\n<html lang=en><head><meta charset=utf-8><title>Benchmarks</title>"
@@ -130,7 +130,7 @@ def _findings(result: Result) -> list[str]:
         ("Where another system is faster", [describe(c) for c in found if c.peer_is_faster]),
         (
             "Goals missed",
-            [f"{set_name(c)}, {c.question}: ratio {c.ratio:.2f}, {goal_text(c)}" for c in missed],
+            [f"{set_name(c)}, {c.title}: ratio {c.ratio:.2f}, {goal_text(c)}" for c in missed],
         ),
     ):
         blocks += [f"<h3>{title}</h3>", *_list(items)] if items else []
@@ -159,8 +159,8 @@ def _table(comparisons: Sequence[Comparison]) -> str:
             unit = UNITS.get(one.quantity, "/s")
             cells = [
                 f"<td>{escape(set_name(one) if ours else '')}",
-                f"<td>{escape(one.question if ours else '')}",
-                f"<td>{escape(one.label(name))}",
+                f"<td>{escape(one.title if ours else '')}",
+                f"<td>{escape(name)}",
                 f"<td class=number>{format_number(one.median(name))}{unit}",
                 f"<td class=number>{one.spread(name):.0%}",
                 _ratio_cells(one) if ours else "<td><td><td>",

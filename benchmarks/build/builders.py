@@ -22,14 +22,13 @@ import os
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow_datasets as tfds
 
-from benchmarks.input.readers import Progress
 from benchmarks.measuring.child import run_child
-from benchmarks.measuring.timing import OURS, Comparison, Sample, alternate
+from benchmarks.measuring.timing import OURS, Against, Comparison, Progress, Sample, alternate
 from benchmarks.measuring.work import DATASETS, Effort, Work
 from builders.song_lyrics import synthetic, tables
 from records.sets.fingerprint import read_fingerprint
@@ -44,65 +43,71 @@ _MOST_CORES = 4
 _GOALS = {2: 1.7}  # of full texts
 _ONE = "one process"
 _PLAIN = "plain TFDS builder"
-# (cores, with the plain builder instead of ours)
-_Way = tuple[int, bool]
+
+
+class _Variant(NamedTuple):
+    """A builder on some cores: this project's, or the plain one."""
+
+    cores: int
+    plain: bool = False
+
+    @property
+    def name(self) -> str:
+        """As progress shows it."""
+        return _PLAIN if self.plain else f"on {self.cores} cores"
 
 
 @dataclasses.dataclass
 class _Builds:
-    """Builds of one set's files in several ways: (cores, with the plain builder).
+    """Builds of one set's files by several variants.
 
     Attributes:
       name: of the set.
       source: the folder of its files.
       note: what a reader must know of them.
-      samples: per way.
-      details: per way, `startup_seconds`, `seconds` and the fingerprint `content` of each build.
+      samples: per variant.
+      details: per variant, of each build: `startup_seconds`, `seconds`, fingerprint `content`.
     """
 
     name: str
     source: Path
     note: str
-    samples: dict[_Way, list[Sample]] = dataclasses.field(default_factory=dict)
-    details: dict[_Way, list[dict[str, Any]]] = dataclasses.field(default_factory=dict)
+    samples: dict[_Variant, list[Sample]] = dataclasses.field(default_factory=dict)
+    details: dict[_Variant, list[dict[str, Any]]] = dataclasses.field(default_factory=dict)
 
-    def run(self, ways: list[_Way], rounds: int, tell: Progress) -> None:
-        """Builds in all ways in turn.
+    def run(self, variants: list[_Variant], rounds: int, tell: Progress) -> None:
+        """Builds with all variants in turn.
 
         Raises:
           ValueError: the bytes differ.
         """
-        self.details = {way: [] for way in ways}
-        names = {_describe(way): way for way in ways}
-        systems = {label: functools.partial(self._build, way) for label, way in names.items()}
+        self.details = {one: [] for one in variants}
+        systems = {one.name: functools.partial(self._build, one) for one in variants}
         found = alternate(systems, rounds, tell)
-        self.samples = {names[label]: samples for label, samples in found.items()}
+        self.samples = {one: found[one.name] for one in variants}
         _check_same_bytes(self.name, self.details)
 
-    def _build(self, way: _Way) -> Sample:
-        cores, plain = way
+    def _build(self, variant: _Variant) -> Sample:
         with tempfile.TemporaryDirectory(prefix="build") as data_dir:
             request = {"name": self.name, "source": str(self.source), "data_dir": data_dir}
             start = time.perf_counter()
-            found = run_child(
-                "benchmarks.build.building_child", request | {"cores": cores, "plain": plain}
-            )
+            found = run_child("benchmarks.build.building_child", request | variant._asdict())
             found["seconds"] = time.perf_counter() - start
-            dataset = f"plain_{self.name}" if plain else f"{self.name}/kaggle"
+            dataset = f"plain_{self.name}" if variant.plain else f"{self.name}/kaggle"
             directory = find_directory(dataset, data_dir)
             stored = read_fingerprint(Path(directory)) or {}
             splits = tfds.builder_from_directory(directory).info.splits.values()
-        self.details[way].append(found | {"content": stored.get("content")})
+        self.details[variant].append(found | {"content": stored.get("content")})
         return Sample(sum(split.num_examples for split in splits), found["seconds"])
 
     def compare(
-        self, work: Work, question: str, ours: _Way, other: _Way, goal: float | None = None
+        self, work: Work, question: str, ours: _Variant, other: _Variant, goal: float | None = None
     ) -> Comparison:
         """The whole commands' rates."""
-        label = _PLAIN if other[1] else _ONE
+        label = _PLAIN if other.plain else _ONE
         times = {
-            key: np.array([(b["seconds"], b["startup_seconds"]) for b in self.details[way]])
-            for key, way in ((OURS, ours), (label, other))
+            key: np.array([(b["seconds"], b["startup_seconds"]) for b in self.details[one]])
+            for key, one in ((OURS, ours), (label, other))
         }
         alone = {key: values[:, 0] - values[:, 1] for key, values in times.items()}
         details = {
@@ -111,8 +116,9 @@ class _Builds:
             "fingerprint": self.details[ours][0]["content"],
         }
         pair = {OURS: self.samples[ours], label: self.samples[other]}
+        against = Against.PEER if other.plain else Against.OURSELVES
         more: dict[str, Any] = {"note": self.note, "details": details, "goal": goal}
-        return Comparison("build", work.schema.name, question, pair, **more)
+        return Comparison("build", work.schema.name, question, pair, against=against, **more)
 
 
 def measure_builders(work: Work, effort: Effort, progress: Progress) -> list[Comparison]:
@@ -125,19 +131,21 @@ def measure_builders(work: Work, effort: Effort, progress: Progress) -> list[Com
       benchmarks.measuring.child.ChildError: a build failed.
     """
     name, config = work.schema.name.split("/")[:2]
-    if name not in DATASETS or (not effort.tune and work.schema.modality != TABULAR):
+    if name not in DATASETS or (not effort.thorough and work.schema.modality != TABULAR):
         return []
-    rounds = min(_ROUNDS, effort.repetitions) if effort.tune else 1
+    rounds = min(_ROUNDS, effort.repetitions) if effort.thorough else 1
     every = len(os.sched_getaffinity(0))
     counts = [n for n in (2, 4) if n <= every]
     with tempfile.TemporaryDirectory(prefix="sources") as folder:
         builds = _Builds(name, *_find_source(name, config, Path(folder)))
-        more = counts if effort.tune else []
-        ways = dict.fromkeys([(every, False), (every, True), *_on_cores(more)])
-        builds.run(list(ways), rounds, lambda text: progress(f"build: {text}"))
-        found = [builds.compare(work, "tfds build", (every, False), (every, True))]
+        more = counts if effort.thorough else []
+        whole, plain = _Variant(every), _Variant(every, plain=True)
+        variants = dict.fromkeys([whole, plain, *_on_cores(more)])
+        builds.run(list(variants), rounds, lambda text: progress(f"build: {text}"))
+        found = [builds.compare(work, "tfds build", whole, plain)]
         for n in more:
-            found.append(builds.compare(work, f"tfds build, {n} cores", (n, False), (1, False)))
+            question = f"tfds build, {n} cores"
+            found.append(builds.compare(work, question, _Variant(n), _Variant(1)))
     if name == "song_lyrics" and more:
         with tempfile.TemporaryDirectory(prefix="sources") as folder:
             progress("build: writing full texts")
@@ -146,19 +154,14 @@ def measure_builders(work: Work, effort: Effort, progress: Progress) -> list[Com
             builds = _Builds(name, Path(folder), note)
             builds.run(_on_cores(more), rounds, lambda text: progress(f"full texts: {text}"))
             for n in more:
-                ways_of_n = ((n, False), (1, False))
-                question = f"full texts, {n} cores"
-                found.append(builds.compare(work, question, *ways_of_n, _GOALS.get(n)))
+                pair, question = (_Variant(n), _Variant(1)), f"full texts, {n} cores"
+                found.append(builds.compare(work, question, *pair, _GOALS.get(n)))
     return found
 
 
-def _on_cores(counts: list[int]) -> list[_Way]:
+def _on_cores(counts: list[int]) -> list[_Variant]:
     """Our builder on so many cores, and on one."""
-    return [(n, False) for n in [1, *counts]] if counts else []
-
-
-def _describe(way: _Way) -> str:
-    return _PLAIN if way[1] else f"on {way[0]} cores"
+    return [_Variant(n) for n in [1, *counts]] if counts else []
 
 
 def _find_source(name: str, config: str, folder: Path) -> tuple[Path, str]:
@@ -191,8 +194,8 @@ def _write_full_texts(folder: Path, songs: int) -> float:
     return words / len(rows)
 
 
-def _check_same_bytes(name: str, details: dict[_Way, list[dict[str, Any]]]) -> None:
-    contents = {b["content"] for (_, plain), found in details.items() if not plain for b in found}
+def _check_same_bytes(name: str, details: dict[_Variant, list[dict[str, Any]]]) -> None:
+    contents = {b["content"] for one, found in details.items() if not one.plain for b in found}
     if len(contents) != 1:
         raise ValueError(
             f"benchmark: {name}: builds on different cores expected the same bytes, "

@@ -27,9 +27,16 @@ from benchmarks.input.accelerator_rates import (
     asked_kinds,
 )
 from benchmarks.input.emulator import Utilisation, known_delay, run_known_delay
-from benchmarks.input.feeding import Host, Make, Most, median_of
-from benchmarks.input.readers import Progress
-from benchmarks.measuring.timing import OURS, Comparison, Sample, alternate, usable_processors
+from benchmarks.input.feeding import Capacity, Host, Make, median_of
+from benchmarks.measuring.timing import (
+    OURS,
+    Against,
+    Comparison,
+    Progress,
+    Sample,
+    alternate,
+    usable_processors,
+)
 from benchmarks.measuring.work import Effort, Work
 from benchmarks.peers import tfds_reader
 from records.sets.schema import IMAGE
@@ -51,7 +58,7 @@ def measure_accelerators(work: Work, effort: Effort, progress: Progress) -> list
     """
     kinds = asked_kinds(effort.step_ms)
     if work.schema.modality == IMAGE:
-        kinds = (*(KINDS if effort.tune else _QUICK_KINDS), *kinds)
+        kinds = (*(KINDS if effort.thorough else _QUICK_KINDS), *kinds)
     if not kinds:
         return []
 
@@ -62,7 +69,7 @@ def measure_accelerators(work: Work, effort: Effort, progress: Progress) -> list
     tell("filling the cache")
     host = Host(dataclasses.replace(work, global_batch_size=ACCELERATOR_BATCH), effort)
     found += _measure_kinds(host, kinds, "warm", tell)
-    if not effort.tune:  # a cold epoch takes seconds, and one accelerator waits like the other
+    if not effort.thorough:  # a cold epoch takes seconds, and one accelerator waits like the other
         kinds = tuple(kind for kind in kinds if kind != H100_B0)
     return found + _measure_kinds(host, kinds, "cold", tell)
 
@@ -84,6 +91,8 @@ def _check_emulator(work: Work, effort: Effort, step: float, delay: float) -> Co
         note=f"an AU of {_DELAYED_STEPS * step / expected:.3f} is expected",
         details={"step_ms": 1000 * step, "delay_ms": 1000 * delay, "steps": _DELAYED_STEPS},
         goal=_EMULATOR_GOAL,
+        against=Against.OURSELVES,
+        is_fixed=True,
     )
 
 
@@ -103,12 +112,12 @@ def _measure_kinds(
     # They last as long as training does: three where other questions take five.
     repetitions = max(1, host.effort.repetitions * 3 // 5)
     samples = alternate(systems, repetitions, lambda text: progress(f"{cache}: {text}"))
-    most = Most(host, cache, samples, progress)
+    capacity = Capacity(host, cache, samples, progress)
     used = {
         k: _utilisations(samples[k.name], k, epochs[k] * host.work.steps_per_epoch) for k in kinds
     }
     # The fastest first: its trials are short, and show the others where to begin.
-    fed = {k: most.fed(k, used[k]) for k in sorted(kinds, key=lambda k: -k.rate)}
+    fed = {k: capacity.fed(k, used[k]) for k in sorted(kinds, key=lambda k: -k.rate)}
     found = []
     for kind in kinds:
         one = _answer(host.work, kind, cache, samples[kind.name], used[kind], fed[kind])
@@ -121,7 +130,7 @@ def _measure_kinds(
 
 
 def _is_promise(host: Host, kind: Kind, cache: str) -> bool:
-    return kind == H100_B0 and cache == "warm" and host.effort.tune
+    return kind == H100_B0 and cache == "warm" and host.effort.thorough
 
 
 def _fill_tuned(work: Work) -> Make:
@@ -177,6 +186,8 @@ def _answer(
         {OURS: samples, _ALONE: alone},
         note=note,
         details=details,
+        against=Against.LIMIT,
+        is_fixed=True,
     )
 
 
@@ -187,10 +198,11 @@ def _answer_tuned(ours: Comparison, samples: list[Sample], kind: Kind, steps: in
     return Comparison(
         ours.suite,
         ours.dataset,
-        f"{ours.question}: {_TUNED}",
+        ours.question,
         {OURS: ours.samples[OURS], _TUNED: samples},
         note=f"AU of {_TUNED} {au:.1%}, without the first step {rest:.1%}",
         details=dataclasses.asdict(kind)
         | {"step_ms": 1000 * kind.step_seconds, "cache": "warm", "steps": steps}
         | {"au": au, "au_excluding_first": rest},
+        beside=_TUNED,
     )

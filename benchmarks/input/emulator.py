@@ -141,7 +141,7 @@ def run_steps(
     return accelerator.finish()
 
 
-def most(
+def largest_passing(
     passes: Callable[[float], bool], start: float, resolution: float, whole: bool = False
 ) -> float:
     """The largest demand that passes, found by doubling (or halving) and bisection.
@@ -173,7 +173,7 @@ def most(
 def passing(
     trial: Callable[[float], float], least: float, tried: dict[float, list[float]]
 ) -> Callable[[float], bool]:
-    """Whether the best AU of a demand's trials reaches the least one, for `most`.
+    """Whether the best AU of a demand's trials reaches the least one, for `largest_passing`.
 
     A trial that fails is repeated once: a hiccup of the machine is not what it can do.
 

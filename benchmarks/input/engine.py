@@ -26,10 +26,18 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
-from benchmarks.input.readers import Progress, make_ours, open_examples, read_epoch
+from benchmarks.input.readers import make_ours, open_examples, read_epoch
 from benchmarks.measuring.consume import Maker, read_on_host
 from benchmarks.measuring.repeat import repeat_set
-from benchmarks.measuring.timing import FIRST_BATCH, OURS, Comparison, Sample, alternate
+from benchmarks.measuring.timing import (
+    FIRST_BATCH,
+    OURS,
+    Against,
+    Comparison,
+    Progress,
+    Sample,
+    alternate,
+)
 from benchmarks.measuring.work import Effort, Work, open_work
 from records.decoding.parsing import parse_spec
 from records.ordering.order import Order
@@ -39,6 +47,7 @@ from records.sets.schema import IMAGE, TABULAR
 _ROWS, _QUICK_ROWS, _ROW_BATCH = 10**6, 10**4, 1024
 _STREAMED_BYTES, _BUDGET_BYTES = 2 * 10**9, 512 * 2**20
 _MOST_ROUNDS = 3  # of what takes a minute
+_READ = "limit: read the file"
 _HUGE, _HUGE_BATCHES, _HUGE_SIZE = 10**11, 1000, 1024
 
 
@@ -55,7 +64,7 @@ def measure_engine(work: Work, effort: Effort, progress: Progress) -> list[Compa
         found.append(_measure_order(work, effort, tell))
     if work.schema.modality == IMAGE:
         found += _measure_disk(work, effort, tell)
-        if effort.tune:  # a quick run has not the time
+        if effort.thorough:  # a quick run has not the time
             with tempfile.TemporaryDirectory() as folder:
                 found.append(_measure_streaming(work, folder, effort, tell))
     return found
@@ -68,17 +77,21 @@ def _answer(
 
 
 def _against(
-    work: Work, question: str, samples: dict[str, list[Sample]], goals: dict[str, float]
+    work: Work,
+    question: str,
+    samples: dict[str, list[Sample]],
+    others: dict[str, tuple[Against, float]],
 ) -> list[Comparison]:
-    """One comparison for each other system, with a goal of its own."""
-    return [
-        _answer(work, f"{question}: {name}", {OURS: samples[OURS], "other": samples[name]}, goal)
-        for name, goal in goals.items()
-    ]
+    """One comparison for each other system, with what it is and a goal of its own."""
+    found = []
+    for name, (against, goal) in others.items():
+        pair = {OURS: samples[OURS], name: samples[name]}
+        found.append(_answer(work, question, pair, goal, beside=name, against=against))
+    return found
 
 
 def _measure_rows(work: Work, folder: str, effort: Effort, progress: Progress) -> list[Comparison]:
-    rows, shown = (_ROWS, "10^6 rows") if effort.tune else (_QUICK_ROWS, "10^4 rows")
+    rows, shown = (_ROWS, "10^6 rows") if effort.thorough else (_QUICK_ROWS, "10^4 rows")
     progress(f"{shown}, writing them")
     directory = repeat_set(work.schema, work.split, rows, folder)
     many = dataclasses.replace(open_work(directory), global_batch_size=_ROW_BATCH)
@@ -88,8 +101,8 @@ def _measure_rows(work: Work, folder: str, effort: Effort, progress: Progress) -
         run()
     rounds = min(_MOST_ROUNDS, effort.repetitions)
     samples = alternate(systems, rounds, lambda text: progress(f"{shown}: {text}"))
-    goals = {"tfds.load": 7.0, "bare": 0.8}
-    return _against(work, f"cold, {shown}", samples, goals)
+    others = {"tfds.load": (Against.PEER, 7.0), "bare": (Against.PEER, 0.8)}
+    return _against(work, f"cold, {shown}", samples, others)
 
 
 def _tfds_batches(work: Work) -> Iterator[tuple[Any, Any]]:
@@ -129,11 +142,11 @@ def _measure_disk(work: Work, effort: Effort, progress: Progress) -> list[Compar
     systems: dict[str, Callable[[], Sample]] = {
         OURS: lambda: epoch("disk"),
         "decoding": lambda: epoch("none"),
-        "limit: read the file": read,
+        _READ: read,
     }
     samples = alternate(systems, effort.repetitions, lambda text: progress(f"disk cache: {text}"))
-    goals = {"decoding": 5.0, "limit: read the file": 0.5}
-    return _against(work, "second run, disk cache", samples, goals)
+    others = {"decoding": (Against.OURSELVES, 5.0), _READ: (Against.LIMIT, 0.5)}
+    return _against(work, "second run, disk cache", samples, others)
 
 
 def _decoded_file(work: Work, write: Callable[[], Any]) -> Path:
@@ -168,6 +181,7 @@ def _measure_resume(work: Work, effort: Effort, progress: Progress, blocks: int)
         samples,
         1 / 1.5,
         quantity=FIRST_BATCH,
+        against=Against.OURSELVES,
         details={"state_bytes": len(state), "start": late},
     )
 
@@ -187,7 +201,8 @@ def _measure_order(work: Work, effort: Effort, progress: Progress) -> Comparison
     promise = Sample(_HUGE_BATCHES * _HUGE_SIZE, 1.0)
     systems = {OURS: ours, "promise: 1 s": lambda: promise}
     samples = alternate(systems, effort.repetitions, lambda text: progress(f"order: {text}"))
-    return _answer(work, "order of 10^11, 1,000 batches", samples, 1.0)
+    more: dict[str, Any] = {"against": Against.OURSELVES, "is_fixed": True}
+    return _answer(work, "order of 10^11, 1,000 batches", samples, 1.0, **more)
 
 
 def _measure_streaming(work: Work, folder: str, effort: Effort, progress: Progress) -> Comparison:
@@ -218,4 +233,5 @@ def _measure_streaming(work: Work, folder: str, effort: Effort, progress: Progre
     peak, budget = max(peaks) >> 20, _BUDGET_BYTES >> 20
     note = f"at most {peak:,} MiB above the idle process, budget {budget} MiB"
     question, details = f"streaming, {_STREAMED_BYTES / 10**9:g} GB", {"processes": memory}
-    return _answer(work, question, samples, 0.8, note=note, details=details)
+    more: dict[str, Any] = {"against": Against.OURSELVES, "note": note, "details": details}
+    return _answer(work, question, samples, 0.8, **more)

@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 
 from benchmarks.input.accelerator_rates import ACCELERATOR_BATCH, Kind
-from benchmarks.input.emulator import Utilisation, most, passing, run_steps
-from benchmarks.input.readers import Progress, open_examples
+from benchmarks.input.emulator import Utilisation, largest_passing, passing, run_steps
+from benchmarks.input.readers import open_examples
 from benchmarks.measuring.consume import read_on_host
-from benchmarks.measuring.timing import Sample, usable_processors
+from benchmarks.measuring.timing import Progress, Sample, usable_processors
 from benchmarks.measuring.work import Effort, Work
 from records.pipeline import make_arrays
 
@@ -63,10 +63,10 @@ class Host:
         Threads that decode a batch each give their batches in bursts. Whole bursts are measured:
         the rest of one, begun before the first step's end, would count as done in no time.
         """
-        least, seconds = (3, 0.4) if self.effort.tune else (2, 0.1)
+        least, seconds = (3, 0.4) if self.effort.thorough else (2, 0.1)
         measured = max(least, math.ceil(seconds / step_seconds))
         if cache == "cold":
-            batches = self.work.steps_per_epoch if self.effort.tune else 2 * least
+            batches = self.work.steps_per_epoch if self.effort.thorough else 2 * least
             measured = max(least, -(-batches // accelerators))
         bursts = -(-measured // usable_processors())
         return 1 + bursts * usable_processors()
@@ -77,7 +77,7 @@ def _read(batch: tuple[Any, ...]) -> None:
     read_on_host(batch[0], batch[1])
 
 
-class Most:
+class Capacity:
     """How many accelerators can be fed from one kind of iterator."""
 
     def __init__(
@@ -87,7 +87,7 @@ class Most:
         self._host, self._cache, self._progress = host, cache, progress
         self._rate = max(s.rate for all_ in samples.values() for s in all_)
         self._together = 0.0  # examples/s of the accelerators that were fed last
-        self._resolution = 0.05 if host.effort.tune else 0.1
+        self._resolution = 0.05 if host.effort.thorough else 0.1
 
     def fed(self, kind: Kind, used: list[Utilisation]) -> dict[float, float]:
         """How many accelerators train together at an AU of `_LEAST`; or which part of one does.
@@ -104,7 +104,7 @@ class Most:
                 continue
             self._progress(f"{self._cache}, {kind.name}: how many at AU {least:.0%}")
             passes = passing(lambda n: self._trial(kind.step_seconds, int(n)), least, tried)
-            fed[least] = count = most(passes, count, self._resolution, whole=True)
+            fed[least] = count = largest_passing(passes, count, self._resolution, whole=True)
             self._together = count * kind.rate
         return fed
 
@@ -116,7 +116,7 @@ class Most:
         for least in _LEAST:
             self._progress(f"{self._cache}: the fastest accelerator at AU {least:.0%}")
             passes = passing(lambda r: self._trial(ACCELERATOR_BATCH / r), least, tried)
-            found[least] = rate = most(passes, rate, self._resolution)
+            found[least] = rate = largest_passing(passes, rate, self._resolution)
         return found
 
     def _trial(self, step_seconds: float, accelerators: int = 1) -> float:

@@ -26,10 +26,17 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from benchmarks.input.readers import Progress
 from benchmarks.measuring.child import run_child
 from benchmarks.measuring.repeat import SHARDS, repeat_set
-from benchmarks.measuring.timing import FIRST_BATCH, OURS, Comparison, Sample, alternate
+from benchmarks.measuring.timing import (
+    FIRST_BATCH,
+    OURS,
+    Against,
+    Comparison,
+    Progress,
+    Sample,
+    alternate,
+)
 from benchmarks.measuring.work import Effort, Work
 from records.ordering.order import Order
 from records.sets.schema import IMAGE, TABULAR, Schema
@@ -41,7 +48,7 @@ _BLOCK = 4096  # examples permuted together, at every size
 _PICTURE_BYTES = 3500
 _ROUNDS, _SECONDS = 3, 5.0  # at most, and per size
 _GOAL = 0.8
-_BEND = 2.0
+_MOST_GROWTH = 2.0
 _FREE_SHARE = 0.5  # of the disk's free bytes, at most
 _WORKERS, _PER_WORKER, _HUGE, _STEPS = 1024, 64, 10**9, 100
 
@@ -50,7 +57,7 @@ def measure_growth(work: Work, effort: Effort, progress: Progress) -> list[Compa
     """The questions for a set of rows or of pictures; none for texts, and none in quick runs,
     because each size starts a process of some seconds.
     """
-    if work.schema.modality not in (TABULAR, IMAGE) or not effort.tune:
+    if work.schema.modality not in (TABULAR, IMAGE) or not effort.thorough:
         return []
     with tempfile.TemporaryDirectory(prefix="growth") as folder:
         sets, left_out = _write_sets(work, _SIZES, Path(folder), progress)
@@ -118,7 +125,7 @@ def _measure_sizes(
     rounds = min(_ROUNDS, effort.repetitions)
     samples = alternate(systems, rounds, lambda text: progress(f"growth: {text}"))
     details = {size: _describe(size, sets[size], work, runs[size]) for size in sets}
-    note = "; ".join(filter(None, [*_bends(details, samples), left_out]))
+    note = "; ".join(filter(None, [*_notes_on_growth(details, samples), left_out]))
     kind = "rows" if work.schema.modality == TABULAR else "picture bytes"
     found = []
     for size in sets:
@@ -129,7 +136,15 @@ def _measure_sizes(
         both = {"ours": details[size], "other": details[_BASE]}
         # Smaller sets only show that the base is past its own start.
         goal = _GOAL if size > _BASE else None
-        one = Comparison("growth", work.schema.name, question, pair, details=both, note=note)
+        one = Comparison(
+            "growth",
+            work.schema.name,
+            question,
+            pair,
+            details=both,
+            note=note,
+            against=Against.OURSELVES,
+        )
         start = f"{question}: start"
         found.append(dataclasses.replace(one, goal=goal))
         found.append(dataclasses.replace(one, question=start, quantity=FIRST_BATCH, note=""))
@@ -156,8 +171,10 @@ def _describe(size: int, directory: str, work: Work, runs: list[dict[str, Any]])
     }
 
 
-def _bends(details: dict[int, dict[str, Any]], samples: dict[str, list[Sample]]) -> list[str]:
-    """Sentences on what is more than twice that of the base, and where first."""
+def _notes_on_growth(
+    details: dict[int, dict[str, Any]], samples: dict[str, list[Sample]]
+) -> list[str]:
+    """What grows to more than twice that of the base, and where it begins: a sentence each."""
     values: dict[str, dict[int, float]] = {
         "time per example": {
             size: float(np.median([1 / s.rate for s in samples[_name(size)]])) for size in details
@@ -173,13 +190,13 @@ def _bends(details: dict[int, dict[str, Any]], samples: dict[str, list[Sample]])
     found = []
     for name, by_size in values.items():
         base = by_size.get(_BASE, 0.0)
-        bent = [s for s in by_size if s > _BASE and base and by_size[s] > _BEND * base]
-        if bent:
-            last = bent[-1]
+        grown = [s for s in by_size if s > _BASE and base and by_size[s] > _MOST_GROWTH * base]
+        if grown:
+            last = grown[-1]
             factor = by_size[last] / base
-            where = f"{name} bends at {_name(bent[0])}"
+            where = f"{name} grows from {_name(grown[0])} on"
             found.append(f"{where}: {factor:.1f} x that of {_name(_BASE)} at {_name(last)}")
-    return found or ["nothing bends"]
+    return found or ["nothing grows with the set"]
 
 
 def _measure_worker(work: Work, effort: Effort, progress: Progress) -> Comparison:
@@ -207,4 +224,5 @@ def _measure_worker(work: Work, effort: Effort, progress: Progress) -> Compariso
         shown,
         note="steps/s of planning alone: a worker of 1,024 computes its own 64 rows of 65,536",
         details={"examples": _HUGE, "workers": _WORKERS, "rows_per_worker": _PER_WORKER},
+        against=Against.OURSELVES,
     )

@@ -28,12 +28,18 @@ from benchmarks.input.peer_files import write_files
 from benchmarks.input.readers import looped_ours, make_ours, open_examples, read_epoch
 from benchmarks.measuring.consume import LEAST_PSNR, read_on_host
 from benchmarks.measuring.equal_work import check_equal, check_labels, read_expected
-from benchmarks.measuring.timing import OURS, Comparison, Sample, alternate, fitting_count
+from benchmarks.measuring.timing import (
+    OURS,
+    Against,
+    Comparison,
+    Progress,
+    Sample,
+    alternate,
+    fitting_count,
+)
 from benchmarks.measuring.work import Effort, Work, shortened
 from records.pipeline import make_arrays
 from records.sets.schema import IMAGE, TABULAR, TOKENS
-
-Progress = Callable[[str], None]
 
 COLD, WARM, LOOPED = "cold", "warm", "step loop"
 _ALL = (IMAGE, TABULAR, TOKENS)
@@ -46,7 +52,7 @@ class Library:
     """A way of one library to do the work.
 
     Attributes:
-      name: as it is shown; "limit: ..." does a part of the work, only its labels are checked.
+      name: as it is shown.
       file: `peers/<file>.py`, `.peers/<file>`, `peers/requirements/<file>.txt`.
       modalities: kinds of inputs that it reads.
       goals: per question that it answers the least ratio of ours over it that we promise
@@ -55,6 +61,8 @@ class Library:
       channels: of its pictures, where it cannot deliver as many as are asked for.
       psnr: least PSNR, dB, of its pictures against ours.
       note: what a reader must know.
+      against: a peer, or a limit: one that does a part of the work, of which only the labels are
+        checked.
     """
 
     name: str
@@ -65,6 +73,7 @@ class Library:
     channels: int | None = None
     psnr: float = LEAST_PSNR
     note: str = ""
+    against: Against = Against.PEER
 
     def request(self, request: dict[str, Any], scratch: Path) -> dict[str, Any]:
         """The request of `write_files` as this one gets it, with a folder for its own files."""
@@ -82,6 +91,11 @@ def _keeps_nothing(name: str, file: str, goal: float | None = None, **more: Any)
 def _torch_pictures(name: str, decoder: str, goal: float | None = None) -> Library:
     changes = {"decoder": decoder, "keep": False}
     return _keeps_nothing(name, "torch_dataloader", goal, modalities=(IMAGE,), changes=changes)
+
+
+def _limit(name: str, goal: float, changes: dict[str, Any]) -> Library:
+    goals: dict[str, float | None] = {COLD: goal}
+    return Library(name, "libjpeg_limit", (IMAGE,), goals, changes, against=Against.LIMIT)
 
 
 _NAIVE = "pictures and texts as in every later epoch of it: it keeps nothing of them"
@@ -118,12 +132,8 @@ LIBRARIES: tuple[Library, ...] = (
     _keeps_nothing("SPDL", "spdl_loader", modalities=_ALL),
     Library("Hugging Face datasets", "hf_datasets", _ALL, {COLD: None}, {"keep": False}),
     Library("Hugging Face datasets, mapped", "hf_datasets", _ALL, {WARM: None}, {"keep": True}),
-    Library(
-        "limit: libjpeg-turbo alone", "libjpeg_limit", (IMAGE,), {COLD: 0.6}, {"resize": False}
-    ),
-    Library(
-        "limit: libjpeg-turbo and resize", "libjpeg_limit", (IMAGE,), {COLD: 0.85}, {"resize": True}
-    ),
+    _limit("limit: libjpeg-turbo alone", 0.6, {"resize": False}),
+    _limit("limit: libjpeg-turbo and resize", 0.85, {"resize": True}),
 )
 
 
@@ -151,7 +161,7 @@ def measure_libraries(work: Work, effort: Effort, progress: Progress) -> list[Co
             progress(f"peers, starting and checking: {library.name}")
             with _named_failure(library, effort):
                 peer.wait()
-                peers[library] = _Turn(work, library, peer, expected, effort)
+                peers[library] = _CheckedPeer(work, library, peer, expected, effort)
         return _compare(work, peers, effort, progress)
 
 
@@ -160,7 +170,7 @@ def _choose(modality: str, effort: Effort) -> list[Library]:
     found = [x for x in LIBRARIES if modality in x.modalities]
     if effort.peers is not None:
         found = [x for x in found if x.file in effort.peers]
-    if not effort.tune:
+    if not effort.thorough:
         found = list({x.file: x for x in reversed(found)}.values())[::-1]
     for library in found:
         if not is_installed(library.file):
@@ -187,7 +197,7 @@ def _named_failure(library: Library, effort: Effort) -> Iterator[None]:
         effort.skipped.append(f"{library.name}: failed: {error}")
 
 
-class _Turn:
+class _CheckedPeer:
     """A checked peer: one call is one repetition.
 
     Attributes:
@@ -209,7 +219,7 @@ class _Turn:
         self._effort = effort
         inputs, labels = peer.deliver()
         self.found: dict[str, Any] = {}
-        if library.name.startswith("limit"):
+        if library.against is Against.LIMIT:
             check_labels(library.name, labels, expected[1])
         else:
             self.found = check_equal(library.name, inputs, labels, expected, library.psnr)
@@ -226,7 +236,7 @@ class _Turn:
 
 
 def _compare(
-    work: Work, peers: dict[Library, _Turn], effort: Effort, progress: Progress
+    work: Work, peers: dict[Library, _CheckedPeer], effort: Effort, progress: Progress
 ) -> list[Comparison]:
     """One comparison per question and library, from one set of rounds of all."""
     asked = dict.fromkeys(question for library in peers for question in library.goals)
@@ -246,21 +256,27 @@ def _compare(
     for question in asked:
         for library, turn in peers.items():
             if question in library.goals and not turn.failed:
-                pair = {OURS: samples[f"{OURS}, {question}"], "other": samples[library.name]}
+                pair = {OURS: samples[f"{OURS}, {question}"], library.name: samples[library.name]}
                 found.append(_answer(work, question, library, turn, pair))
     return found
 
 
 def _answer(
-    work: Work, question: str, library: Library, turn: _Turn, samples: dict[str, list[Sample]]
+    work: Work,
+    question: str,
+    library: Library,
+    turn: _CheckedPeer,
+    samples: dict[str, list[Sample]],
 ) -> Comparison:
     keeps_nothing = question == WARM and COLD in library.goals
     notes = [library.note, _KEEPS_NOTHING * keeps_nothing]
     return Comparison(
         "peers",
         work.schema.name,
-        f"{question}: {library.name}",
+        question,
         samples,
+        against=library.against,
+        beside=library.name,
         note="; ".join(note for note in notes if note),
         details={
             "peer": library.file,

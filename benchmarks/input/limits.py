@@ -22,10 +22,12 @@ from typing import Any
 
 import google_crc32c
 
-from benchmarks.input.readers import Progress, open_examples
+from benchmarks.input.readers import open_examples
 from benchmarks.measuring.timing import (
     OURS,
+    Against,
     Comparison,
+    Progress,
     Sample,
     alternate,
     fitting_count,
@@ -37,8 +39,7 @@ from records.loading.load import Loader
 from records.shards.index import RecordReader
 from records.system.threads import ordered_map
 
-_READ, _CRC = "limit: sequential read", "limit: CRC32C"
-_CRC_CORES = "limit: CRC32C, all cores"
+_READ, _CRC, _CRC_CORES = "sequential read", "CRC32C", "CRC32C, all cores"
 _CHECKED, _PARSED = "read, check, one thread", "read, check, parse"
 _NOTE = "the smaller the records, the more counts what each costs by itself"
 _PIECE_BYTES = 8 * 2**20  # as much as `RecordReader` reads at once
@@ -133,9 +134,8 @@ def _seconds(run: Callable[[], Any], passes: int = 1) -> float:
 def _answer(
     work: Work, ours: str, limit: str, samples: dict[str, list[Sample]], size: int
 ) -> Comparison:
-    pair = {OURS: samples[ours], "limit": samples[limit]}
-    question = f"{ours}: {limit.removeprefix('limit: ')}"
-    one = Comparison("limits", work.schema.name, question, pair)
+    pair = {OURS: samples[ours], limit: samples[limit]}
+    one = Comparison("limits", work.schema.name, ours, pair, against=Against.LIMIT, beside=limit)
     record = size / work.num_examples
     details = {
         "limit": limit,

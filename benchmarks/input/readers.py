@@ -28,7 +28,9 @@ from benchmarks.measuring.consume import Maker, check_same, read_on_device, read
 from benchmarks.measuring.timing import (
     FIRST_BATCH,
     OURS,
+    Against,
     Comparison,
+    Progress,
     Sample,
     alternate,
     fitting_count,
@@ -58,8 +60,6 @@ _GOALS: dict[str, dict[str, float]] = {
     IMAGE: {"warm, iterator": 1.0, "warm, step loop": 2.0},
     TOKENS: {"warm, iterator": 1.0, "warm, step loop": 3.0},
 }
-
-Progress = Callable[[str], None]
 
 
 def open_examples(work: Work, **options: Any) -> tuple[Examples, AnyOrder]:
@@ -138,14 +138,14 @@ def _measure_all(work: Work, effort: Effort, progress: Progress) -> list[Compari
         answer("warm, step loop", pairs),
     ]
     copy_goal = 0.8 if work.schema.modality == IMAGE else None
-    for question, measured, name, least in (
-        ("warm, iterator", warm, _COPY, None),
-        ("warm, step loop", looped, _TEXT, 8.0),
-        ("warm, step loop", looped, _COPY, copy_goal),
+    for question, measured, name, against, least in (
+        ("warm, iterator", warm, _COPY, Against.LIMIT, None),
+        ("warm, step loop", looped, _TEXT, Against.PEER, 8.0),
+        ("warm, step loop", looped, _COPY, Against.LIMIT, copy_goal),
     ):
         if name in measured:
-            samples = {OURS: measured[OURS], "other": measured[name]}
-            one = answer(f"{question}: {name}", samples)
+            samples = {OURS: measured[OURS], name: measured[name]}
+            one = answer(question, samples, beside=name, against=against)
             found.append(dataclasses.replace(one, goal=least))
     return found
 

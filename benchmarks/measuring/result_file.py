@@ -8,13 +8,10 @@ import os
 from pathlib import Path
 from typing import Any
 
-from benchmarks.measuring.timing import OURS, Comparison, Sample
+from benchmarks.measuring.timing import OURS, Against, Comparison, Sample
 from records.system.json_file import read_json
 
-# 2 added `complete`, `parts`, `failures`, `skipped`, and of each comparison `against` and
-# `shares_of_limits`. Files of 1 hold the same repetitions and stay readable.
-FORMAT = 2
-_READABLE = (1, FORMAT)
+FORMAT = 2  # of the layout that README.md in `benchmarks/results` describes
 
 
 class ResultError(ValueError):
@@ -54,7 +51,7 @@ class Result:
 
 
 def read_result(file: Path) -> Result:
-    """Reads what `benchmarks.run` wrote, of this layout or of format 1.
+    """Reads what `benchmarks.run` wrote.
 
     Raises:
       ResultError: the file is not there, is no JSON, of another format, or lacks something.
@@ -67,9 +64,9 @@ def read_result(file: Path) -> Result:
     except ValueError as error:
         raise ResultError(f"{where} expected JSON of benchmarks.run, received: {error}") from error
     received = content.get("format") if isinstance(content, dict) else type(content).__name__
-    if received not in _READABLE:
+    if received != FORMAT:
         raise ResultError(
-            f"{where} expected a result of benchmarks.run, format 1 or {FORMAT}, received "
+            f"{where} expected a result of benchmarks.run, format {FORMAT}, received "
             f"{received!r}; measure again: python -m benchmarks.run --output FILE"
         )
     try:
@@ -100,7 +97,9 @@ def _read_comparison(entry: dict[str, Any]) -> Comparison:
         note=entry.get("note", ""),
         details=entry.get("details", {}),
         goal=entry.get("goal"),
-        against=entry.get("against", ""),
+        against=Against(entry["against"]),
+        beside=entry.get("beside", ""),
+        is_fixed=entry.get("is_fixed", False),
     )
 
 

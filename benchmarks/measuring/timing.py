@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import enum
 import os
 import platform
 from collections.abc import Callable, Mapping, Sequence
@@ -19,28 +20,29 @@ import numpy as np
 from scipy import stats
 
 OURS = "ours"
-# The other system of a comparison whose question ends with its name.
-OTHER = "other"
+# Told what runs now.
+Progress = Callable[[str], None]
 RATE, FIRST_BATCH = "examples/s", "ms to first batch"
 # Seconds of whole repetitions: of runs to a target, starts, builds of one size.
 DURATION = "seconds"
 # Rates of pairs: the goal is about the 95 % interval of the ratio of the times.
 PAIRED = "examples/s in pairs"
-# What a comparison is against: another library or way of doing the work; what the machine itself
-# could do at most; this system with something more, less or promised.
-PEER, LIMIT, OURSELVES = "peer", "limit", "ourselves"
-# A step without input or without the host's share, an accelerator that never waits: the most that
-# can be reached.
-_LIMIT_NAMES = ("limit", "accelerator alone", "constant batch", "steps alone")
-_OWN_SUITES = ("step", "growth", "scaling", "choices")
-_OWN_NAMES = ("fresh start", "no budget", "decoding", "promise", "expected", "one process")
-# The time of these follows from a definition, not from the machine.
-_FIXED_NAMES = ("promise", "accelerator alone", "expected")
 _CONFIDENCE = 0.95
 # Repetitions on a quiet machine stay within about 10 % of their median.
 NOISY_SPREAD = 0.3
 # Load above this share of the processors before the start: someone else is computing.
 _BUSY_SHARE = 0.5
+
+
+class Against(enum.StrEnum):
+    """What a comparison is against."""
+
+    PEER = "peer"
+    """Another library, or another way of doing the same work."""
+    LIMIT = "limit"
+    """The most that can be reached: the machine's own speed, a step without its input."""
+    OURSELVES = "ourselves"
+    """This system with something more, something less, or what it promises."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,7 +69,7 @@ class Sample:
 def alternate(
     systems: Mapping[str, Callable[[], Sample]],
     repetitions: int,
-    progress: Callable[[str], None] = lambda text: None,
+    progress: Progress = lambda text: None,
 ) -> dict[str, list[Sample]]:
     """Runs the systems in turn: all of them once, then all again, `repetitions` times.
 
@@ -97,14 +99,17 @@ class Comparison:
       suite: the suite's name.
       dataset: `name/config/version`.
       question: what was measured.
-      samples: per system, in the order of the rounds; `ours` is this system, the others peers.
+      samples: per system, in the order of the rounds; `ours` is this system.
       quantity: `RATE`, `FIRST_BATCH` for the samples' times to the first batch, `DURATION` for
         their times, or `PAIRED`.
       note: what a reader must know to judge the figures.
       details: settings, JSON-ready.
       goal: the least ratio that this project promises itself, or None; of `PAIRED` the ratio of
         the times that `time_interval` has to reach down to.
-      against: `PEER`, `LIMIT` or `OURSELVES`; "" lets the names tell, as `kind` says.
+      against: what the systems beside ours are.
+      beside: the other system, where the question is asked of each one by itself; else "".
+      is_fixed: the other system's time follows from a definition: it is the same on any machine,
+        so the ratio does not cancel the machine's speed.
     """
 
     suite: str
@@ -115,7 +120,14 @@ class Comparison:
     note: str = ""
     details: dict[str, Any] = dataclasses.field(default_factory=dict)
     goal: float | None = None
-    against: str = ""
+    against: Against = Against.PEER
+    beside: str = ""
+    is_fixed: bool = False
+
+    @property
+    def title(self) -> str:
+        """The question, and the other system where it is asked of each one by itself."""
+        return f"{self.question}: {self.beside}" if self.beside else self.question
 
     def values(self, system: str) -> np.ndarray:
         """float64 [repetitions]: examples/s, or seconds, or milliseconds to the first batch."""
@@ -142,45 +154,15 @@ class Comparison:
 
     @property
     def reference(self) -> str:
-        """The system that `ratios` compares with: the other one of the best median.
-
-        A limit is one only where nothing else was measured.
-        """
+        """The system that `ratios` compares with: the other one of the best median."""
         others = [name for name in self.samples if name != OURS]
-        peers = [name for name in others if not name.startswith(LIMIT)]
         best = min if self.quantity in (FIRST_BATCH, DURATION) else max
-        return best(peers or others, key=self.median)
-
-    def label(self, system: str) -> str:
-        """A system's name; of `other` and a bare `limit`, the one that the question ends with."""
-        named = system not in (OTHER, LIMIT)
-        return system if named else self.question.partition(": ")[2] or system
-
-    @property
-    def kind(self) -> str:
-        """What the reference is: `PEER`, `LIMIT` or `OURSELVES`."""
-        name = self.label(self.reference)
-        if self.against or any(n.startswith(_LIMIT_NAMES) for n in (self.reference, name)):
-            return self.against or LIMIT
-        own = self.suite in _OWN_SUITES or name.startswith(_OWN_NAMES)
-        return OURSELVES if own else PEER
-
-    @property
-    def is_fixed(self) -> bool:
-        """The reference takes as long on any machine: the ratio does not cancel its speed."""
-        return self.label(self.reference).startswith(_FIXED_NAMES)
+        return best(others, key=self.median)
 
     @property
     def peer_is_faster(self) -> bool:
         """Another library or way is ahead, in the median of the rounds."""
-        return self.kind == PEER and self.ratio < 1
-
-    def shares(self) -> dict[str, float]:
-        """Speed of ours as a share of each limit's, median of the rounds, by the limit's name."""
-        limits = {self.label(name): name for name in self.samples if name.startswith(LIMIT)}
-        if self.kind == LIMIT:
-            limits[self.label(self.reference)] = self.reference
-        return {k: float(np.median(self.ratios(name))) for k, name in limits.items()}
+        return self.against is Against.PEER and self.ratio < 1
 
     def ratios(self, system: str | None = None) -> np.ndarray:
         """float64 [repetitions], speed of ours over the reference's or `system`'s, by rounds."""
@@ -220,11 +202,12 @@ class Comparison:
             "suite": self.suite,
             "dataset": self.dataset,
             "question": self.question,
+            "beside": self.beside,
             "quantity": self.quantity,
             "reference": self.reference,
-            "against": self.kind,
+            "against": self.against,
+            "is_fixed": self.is_fixed,
             "ratio": self.ratio,
-            "shares_of_limits": self.shares(),
             "goal": self.goal,
             "goal_met": self.goal_met,
             "ratio_range": [float(ratios.min()), float(ratios.max())],

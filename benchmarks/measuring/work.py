@@ -50,23 +50,23 @@ class Effort:
       seconds: least duration of a warm repetition; training repetitions last longer.
       train: trainings beside `fit` on one replica, by modality.
       replicas: the same on two replicas.
-      tune: all settings of the tuned peers instead of the most promising ones.
+      thorough: every setting of the tuned peers, and the questions that a quick run leaves out.
       peers: files of `peers/requirements`, without their ending, that may be started; None for
         every installed one.
       skipped: where a part says, one sentence each, what it left out, and why.
       step_ms: times of a step, ms, of further emulated accelerators.
-      most: by modality, how many examples input questions take.
+      most_examples: by modality, how many examples input questions take.
     """
 
     repetitions: int
     seconds: float
     train: dict[str, tuple[Question, ...]]
     replicas: dict[str, tuple[Question, ...]]
-    tune: bool
+    thorough: bool
     peers: tuple[str, ...] | None = None
     skipped: list[str] = dataclasses.field(default_factory=list)
     step_ms: tuple[float, ...] = ()
-    most: dict[str, int] = dataclasses.field(default_factory=dict)
+    most_examples: dict[str, int] = dataclasses.field(default_factory=dict)
 
 
 # A recurrent step takes about 50 ms and a frozen backbone 15 ms a picture on two processors:
@@ -80,8 +80,8 @@ QUICK = Effort(
         TOKENS: (Question("gru", examples=256),),
     },
     replicas={TABULAR: (), IMAGE: (), TOKENS: ()},
-    tune=False,
-    most={IMAGE: 256, TOKENS: 4096},
+    thorough=False,
+    most_examples={IMAGE: 256, TOKENS: 4096},
 )
 # 54 steps of the small MLP take 4 ms, and `fit` spends as much once an epoch: the set is repeated,
 # so that steps are compared, not ends of epochs.
@@ -125,7 +125,7 @@ FULL = Effort(
         IMAGE: (),
         TOKENS: (),
     },
-    tune=True,
+    thorough=True,
 )
 
 
@@ -231,7 +231,7 @@ def view(work: Work) -> Iterator[Work]:
 @contextlib.contextmanager
 def shortened(work: Work, effort: Effort) -> Iterator[Work]:
     """The same work on a set of the split's first examples alone, where the effort says so."""
-    count = effort.most.get(work.schema.modality, work.num_examples)
+    count = effort.most_examples.get(work.schema.modality, work.num_examples)
     if count >= work.num_examples:
         yield work
         return

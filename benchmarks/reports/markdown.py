@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.measuring.result_file import Result, write_text
-from benchmarks.measuring.timing import LIMIT, OURS, PAIRED, PEER, Comparison
+from benchmarks.measuring.timing import OURS, PAIRED, Against, Comparison
 from benchmarks.reports.table import TITLES, UNITS, format_number, set_name
 
 _SECTION = re.compile(r"<!-- benchmarks: (?P<file>\S+) -->\n.*?<!-- end -->", re.DOTALL)
@@ -41,7 +41,7 @@ class Row:
     @property
     def best(self) -> Comparison | None:
         """The one with the lowest ratio, limits left out; None where there are only limits."""
-        others = [c for c in self.answers if c.kind != LIMIT]
+        others = [c for c in self.answers if c.against is not Against.LIMIT]
         return min(others, key=lambda c: c.ratio) if others else None
 
     @property
@@ -54,9 +54,7 @@ def group(comparisons: Sequence[Comparison]) -> list[Row]:
     """One row per suite, set, question and unit, in the order of the comparisons."""
     found: dict[tuple[str, str, str, str], list[Comparison]] = {}
     for one in comparisons:
-        ending = f": {one.label(one.reference)}"
-        question = one.question.removesuffix(ending)
-        key = (one.suite, one.dataset, question, one.quantity)
+        key = (one.suite, one.dataset, one.question, one.quantity)
         found.setdefault(key, []).append(one)
     return [Row(key[2], answers) for key, answers in found.items()]
 
@@ -88,7 +86,7 @@ def format_section(result: Result, name: str) -> str:
 
 def format_highlights(result: Result, name: str) -> str:
     """The markers and between them the README's rows, which `choose_rows` chooses."""
-    found = [c for c in result.comparisons if c.kind == PEER]
+    found = [c for c in result.comparisons if c.against is Against.PEER]
     ahead = sum(not c.peer_is_faster for c in found)
     intro = (
         f"{_where(result)}. Ours is faster in {ahead} of {len(found)} comparisons with another "
@@ -152,14 +150,14 @@ def _library_rows(comparisons: Sequence[Comparison]) -> list[list[str]]:
         ["system", *heads],
         ["ours, examples/s", *(_value(c[0], OURS) for c in columns.values())],
     ]
-    for name in dict.fromkeys(c.label(c.reference) for c in comparisons):
-        found = [[c for c in a if c.label(c.reference) == name] for a in columns.values()]
+    for name in dict.fromkeys(c.reference for c in comparisons):
+        found = [[c for c in a if c.reference == name] for a in columns.values()]
         rows.append([name, *(_to_library(c[0]) if c else "" for c in found)])
     return [[_escape(cell) for cell in row] for row in rows]
 
 
 def _missed_goals(comparisons: Sequence[Comparison]) -> list[str]:
-    missed = [f"{_set(c)}, {c.question} {_goal(c)}" for c in comparisons if c.goal_met is False]
+    missed = [f"{_set(c)}, {c.title} {_goal(c)}" for c in comparisons if c.goal_met is False]
     return ["", *textwrap.wrap(f"Goals missed: {'; '.join(missed)}.", 100)] if missed else []
 
 
@@ -169,7 +167,7 @@ def _set(one: Comparison) -> str:
 
 def _to_library(one: Comparison) -> str:
     """Its ratio; of a limit the share that ours reaches."""
-    return ", ".join(map(_percent, one.shares().values())) if one.kind == LIMIT else _ratio(one)
+    return _percent(one.ratio) if one.against is Against.LIMIT else _ratio(one)
 
 
 def _suite_rows(rows: Sequence[Row]) -> list[tuple[str, ...]]:
@@ -177,7 +175,7 @@ def _suite_rows(rows: Sequence[Row]) -> list[tuple[str, ...]]:
 
 
 def _summary(comparisons: Sequence[Comparison]) -> str:
-    others = [c for c in comparisons if c.kind != LIMIT]
+    others = [c for c in comparisons if c.against is not Against.LIMIT]
     ahead = sum(c.ratio >= 1 for c in others)
     goals = [c.goal_met for c in comparisons if c.goal is not None]
     words = [f"Ours is faster in {ahead} of {len(others)} comparisons"] if others else []
@@ -189,11 +187,11 @@ def _cells(row: Row) -> tuple[str, ...]:
     best, first = row.best, row.answers[0]
     other = ratio = ""
     if best is not None:
-        other = f"{best.label(best.reference)}: {_value(best, best.reference)}"
+        other = f"{best.reference}: {_value(best, best.reference)}"
         ratio = _ratio(best)
     elif first.noisy:
         ratio = "~"
-    shares = {name: share for c in row.answers for name, share in c.shares().items()}
+    shares = {c.reference: c.ratio for c in row.answers if c.against is Against.LIMIT}
     limits = [f"{_percent(s)} ({name.removeprefix('limit: ')})" for name, s in shares.items()]
     return (
         _escape(_set(first)),
@@ -226,7 +224,7 @@ def _goals(row: Row) -> str:
     goals = [c for c in row.answers if c.goal is not None]
     if len(goals) == 1:
         return f"{_goal(goals[0])}: {'met' if goals[0].goal_met else 'missed'}"
-    missed = [f"{c.label(c.reference)} {_goal(c)}" for c in goals if not c.goal_met]
+    missed = [f"{c.reference} {_goal(c)}" for c in goals if not c.goal_met]
     return f"missed: {'; '.join(missed)}" if missed else "met" * bool(goals)
 
 

@@ -10,23 +10,25 @@ import numpy as np
 
 from benchmarks.measuring.timing import (
     FIRST_BATCH,
-    LIMIT,
     OURS,
-    OURSELVES,
     PAIRED,
-    PEER,
+    Against,
     Comparison,
 )
 from benchmarks.reports.table import format_number, set_name
 from records.system.plotting import draw, plain
 
 _WIDTH = 11.0
-_COLOURS = {PEER: "tab:blue", LIMIT: "tab:gray", OURSELVES: "tab:green"}
+_COLOURS = {
+    Against.PEER: "tab:blue",
+    Against.LIMIT: "tab:gray",
+    Against.OURSELVES: "tab:green",
+}
 _FASTER = "tab:red"
 _KINDS = {
-    PEER: "over another library",
-    LIMIT: "over a limit",
-    OURSELVES: "over this system otherwise",
+    Against.PEER: "over another library",
+    Against.LIMIT: "over a limit",
+    Against.OURSELVES: "over this system otherwise",
 }
 
 
@@ -54,13 +56,11 @@ def ratios(comparisons: Sequence[Comparison]) -> bytes | None:
 
 def row_name(row: Comparison) -> str:
     """Set, question and what it is compared with."""
-    against = row.label(row.reference)
-    named = row.question.endswith(against)
-    return f"{set_name(row)}, {row.question}" + ("" if named else f" / {against}")
+    return f"{set_name(row)}, {row.title}" + ("" if row.beside else f" / {row.reference}")
 
 
 def _dot(axis: Any, y: int, row: Comparison) -> None:
-    colour = _FASTER if row.peer_is_faster else _COLOURS[row.kind]
+    colour = _FASTER if row.peer_is_faster else _COLOURS[row.against]
     if row.quantity == PAIRED:
         high, low = (1 / time if time else np.inf for time in row.time_interval())
     else:
@@ -77,7 +77,7 @@ def _legend(axis: Any, rows: Sequence[Comparison]) -> None:
     from matplotlib.lines import Line2D
 
     dot: dict[str, Any] = {"marker": "o", "linestyle": ""}
-    kinds = [kind for kind in _KINDS if any(row.kind == kind for row in rows)]
+    kinds = [kind for kind in _KINDS if any(row.against is kind for row in rows)]
     handles = [Line2D([], [], color=_COLOURS[k], label=_KINDS[k], **dot) for k in kinds]
     if any(row.peer_is_faster for row in rows):
         handles.append(Line2D([], [], color=_FASTER, label="the other library is faster", **dot))
@@ -113,14 +113,11 @@ def first_batches(comparisons: Sequence[Comparison]) -> bytes | None:
         axis = figure.subplots()
         for y, (one, name) in enumerate(rows):
             values, median = one.values(name), one.median(name)
-            colour = _COLOURS[PEER] if name == OURS else "tab:gray"
+            colour = _COLOURS[Against.PEER] if name == OURS else "tab:gray"
             spread = [[median - values.min()], [values.max() - median]]
             axis.barh(y, median, color=colour, xerr=spread, capsize=2, alpha=0.8)
             axis.text(values.max() * 1.06, y, format_number(median), va="center", fontsize=8)
-        labels = [
-            f"{set_name(c)}, {c.question}: {name}" if name == OURS else c.label(name)
-            for c, name in rows
-        ]
+        labels = [f"{set_name(c)}, {c.title}: {name}" if name == OURS else name for c, name in rows]
         axis.set_yticks(range(len(rows)), plain(labels), fontsize=8)
         axis.set(xscale="log", ylim=(len(rows) - 0.4, -0.6), xlabel="ms to the first batch")
         axis.margins(x=0.12)
@@ -136,7 +133,7 @@ def utilisation(comparisons: Sequence[Comparison]) -> bytes | None:
     for one in comparisons:
         d = one.details
         if one.suite == "accelerators" and {"step_ms", "au", "cache"} <= set(d):
-            system = OURS if one.kind == LIMIT else one.label(one.reference)
+            system = OURS if one.against is Against.LIMIT else one.reference
             kind = " ".join(str(d[key]) for key in ("accelerator", "model") if d.get(key))
             name = f"{set_name(one)}, {d['cache']}: {system}"
             lines.setdefault(name, []).append((d["step_ms"], d["au"], kind))

@@ -9,8 +9,10 @@ from benchmarks.measuring.timing import (
     DURATION,
     FIRST_BATCH,
     NOISY_SPREAD,
+    OURS,
     PAIRED,
     RATE,
+    Against,
     Comparison,
 )
 
@@ -93,18 +95,18 @@ def format_notes(comparisons: Sequence[Comparison], content: dict[str, Any]) -> 
 
 def describe(comparison: Comparison) -> str:
     """One row in words: set, question, verdict."""
-    return f"{set_name(comparison)}, {comparison.question}: {verdict(comparison)}"
+    return f"{set_name(comparison)}, {comparison.title}: {verdict(comparison)}"
 
 
 def verdict(comparison: Comparison) -> str:
-    """Who is faster where that is not ours, or the share of each limit; "" elsewhere."""
-    words = [f"{share:.1%} of {name}" for name, share in comparison.shares().items()]
-    if comparison.peer_is_faster:
-        also = comparison.ratios().max() >= 1
-        noise = ", not in all rounds" if also else ""
-        name = comparison.label(comparison.reference)
-        words.insert(0, f"{name} is faster ({1 / comparison.ratio:.2f} x{noise})")
-    return "; ".join(words)
+    """Who is faster where that is not ours, or the share of a limit; "" elsewhere."""
+    if comparison.against is Against.LIMIT:
+        return f"{comparison.ratio:.1%} of {comparison.reference}"
+    if not comparison.peer_is_faster:
+        return ""
+    also = comparison.ratios().max() >= 1
+    noise = ", not in all rounds" if also else ""
+    return f"{comparison.reference} is faster ({1 / comparison.ratio:.2f} x{noise})"
 
 
 def goal_text(comparison: Comparison) -> str:
@@ -128,10 +130,10 @@ def _format_suite(comparisons: Sequence[Comparison]) -> str:
         name = set_name(comparison)
         values = _best_values(comparison) if compact else _all_values(comparison, systems)
         ending = [f"{comparison.ratio:.2f}", _reach(comparison)]
-        rows.append([name if name != previous else "", comparison.question, *values, *ending])
+        rows.append([name if name != previous else "", comparison.title, *values, *ending])
         previous = name
     lines = [f"{title}: {RATE}, median of {repetitions}", *align(rows)]
-    notes = dict.fromkeys(f"{c.question}: {c.note}" for c in comparisons if c.note)
+    notes = dict.fromkeys(f"{c.title}: {c.note}" for c in comparisons if c.note)
     return "\n".join([*lines, *notes])
 
 
@@ -141,8 +143,7 @@ def _all_values(comparison: Comparison, systems: Sequence[str]) -> list[str]:
 
 def _best_values(comparison: Comparison) -> list[str]:
     other = comparison.reference
-    name = comparison.label(other)
-    return [_value(comparison, "ours"), f"{name} {_value(comparison, other)}"]
+    return [_value(comparison, OURS), f"{other} {_value(comparison, other)}"]
 
 
 def _value(comparison: Comparison, system: str) -> str:

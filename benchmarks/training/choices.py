@@ -13,9 +13,9 @@ import dataclasses
 import json
 
 from benchmarks.measuring.child import run_child, take_request
-from benchmarks.measuring.timing import OURS, Comparison, Sample
+from benchmarks.measuring.timing import OURS, Against, Comparison, Progress, Sample
 from benchmarks.measuring.work import Effort, Question, Work, open_work
-from benchmarks.training.loop import Progress, build, timed_epochs
+from benchmarks.training.loop import build, timed_epochs
 from records.sets.schema import IMAGE, TABULAR, TOKENS
 from train.settings.auto import choose_hardware
 from train.settings.config import TrainConfig
@@ -90,6 +90,7 @@ def _measure_family(
         note=f"auto is {chosen}",
         details={"cells": details, "auto": auto, "replicas": replicas},
         goal=_LEAST_RATIO,
+        against=Against.OURSELVES,
     )
 
 

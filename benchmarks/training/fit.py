@@ -17,13 +17,12 @@ import keras
 import numpy as np
 
 from benchmarks.measuring.child import run_child
-from benchmarks.measuring.timing import OURS, Comparison, Sample, alternate
+from benchmarks.measuring.timing import OURS, Comparison, Progress, Sample, alternate
 from benchmarks.measuring.work import Effort, Question, Work
 from benchmarks.peers import keras_fit
 from benchmarks.training.loop import (
     Build,
     OurLoop,
-    Progress,
     Train,
     build,
     steps_per_second,
@@ -61,7 +60,7 @@ def _measure_model(work: Work, question: Question, effort: Effort, show: Progres
     progress("fit at its defaults, warming up")
     own_way = question.report and not built.config.freeze  # else it is measured beside it
     trains: dict[str, Train] = {REPORT if own_way else "fit": keras_fit.make_default(fit_work)}
-    trains["fit tuned"], trials = keras_fit.make_tuned(fit_work, effort.tune, progress)
+    trains["fit tuned"], trials = keras_fit.make_tuned(fit_work, effort.thorough, progress)
     progress("ours, warming up")
     loop = OurLoop(built, cluster)
     loop.warm_up()

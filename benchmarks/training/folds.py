@@ -16,9 +16,8 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from benchmarks.measuring.timing import DURATION, OURS, Comparison, Sample, alternate
+from benchmarks.measuring.timing import DURATION, OURS, Comparison, Progress, Sample, alternate
 from benchmarks.measuring.work import Effort, Work
-from benchmarks.training.loop import Progress
 from records.sets.schema import TABULAR
 from train.devices.strategy import make_cluster
 from train.engine.whole_run import train_and_evaluate
@@ -37,7 +36,7 @@ def measure_folds(work: Work, effort: Effort, progress: Progress) -> list[Compar
 
     Quick runs leave it out: five runs take half a minute.
     """
-    if work.schema.modality != TABULAR or not effort.tune:
+    if work.schema.modality != TABULAR or not effort.thorough:
         return []
     return [_measure(work, model, effort, progress) for model in _MODELS]
 

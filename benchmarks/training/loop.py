@@ -29,7 +29,6 @@ WARM_UP_EPOCHS = 2
 _SECONDS_FACTOR = 3
 _HEAD_NOTE = "the head alone, on the features of the frozen backbone"
 
-Progress = Callable[[str], None]
 Train = Callable[[int], None]
 
 

@@ -27,9 +27,17 @@ import time
 from typing import Any
 
 from benchmarks.measuring.child import Child, take_request, worker_variables
-from benchmarks.measuring.timing import OURS, Comparison, Sample, alternate, fitting_count
+from benchmarks.measuring.timing import (
+    OURS,
+    Against,
+    Comparison,
+    Progress,
+    Sample,
+    alternate,
+    fitting_count,
+)
 from benchmarks.measuring.work import Effort, Question, Work, open_work
-from benchmarks.training.loop import OurLoop, Progress, build, steps_per_second
+from benchmarks.training.loop import OurLoop, build, steps_per_second
 from records.sets.schema import IMAGE, TABULAR
 from train.devices.strategy import make_cluster, set_up_devices
 
@@ -71,7 +79,7 @@ def measure_scaling(work: Work, effort: Effort, progress: Progress) -> list[Comp
       ValueError: the layouts did not train the same steps and examples.
     """
     modality = work.schema.modality
-    if modality not in QUESTIONS or not effort.tune:
+    if modality not in QUESTIONS or not effort.thorough:
         return []
     return measure_layouts(work, QUESTIONS[modality], LAYOUTS, effort, progress)
 
@@ -126,6 +134,7 @@ def _answer(
         | dataclasses.asdict(layout)
         | {"steps_per_second": steps, "more_ms_per_step": lost, "one_device": one["details"]}
         | {"fingerprint": work.fingerprint},
+        against=Against.OURSELVES,
     )
 
 

@@ -19,9 +19,18 @@ import time
 import numpy as np
 import tensorflow as tf
 
-from benchmarks.measuring.timing import OURS, PAIRED, Comparison, Sample, alternate, fitting_count
+from benchmarks.measuring.timing import (
+    OURS,
+    PAIRED,
+    Against,
+    Comparison,
+    Progress,
+    Sample,
+    alternate,
+    fitting_count,
+)
 from benchmarks.measuring.work import Effort, Question, Work
-from benchmarks.training.loop import Build, OurLoop, Progress, Train, build, timed_epochs
+from benchmarks.training.loop import Build, OurLoop, Train, build, timed_epochs
 from records.sets.schema import IMAGE, TABULAR, TOKENS
 from train.assembly.data import make_training_order
 from train.devices.strategy import Cluster, make_cluster
@@ -54,14 +63,14 @@ _FROZEN_PICTURES, _FROZEN_GOAL = 64, 50.0
 def measure_steps(work: Work, effort: Effort, progress: Progress) -> list[Comparison]:
     """Answers the questions that fit the set's kind of input; in quick runs some of tables."""
     modality = work.schema.modality
-    if not effort.tune and modality != TABULAR:
+    if not effort.thorough and modality != TABULAR:
         return []
     cluster = make_cluster("one_device")
     found = [
         _measure_real_input(work, _MODELS[modality], level, cluster, effort, progress)
         for level in ("device", "memory")
     ]
-    models = _LONG_MODELS[modality] if effort.tune else _LONG_MODELS[modality][:1]
+    models = _LONG_MODELS[modality] if effort.thorough else _LONG_MODELS[modality][:1]
     found += [_measure_overhead(work, q, cluster, progress) for q in models]
     if modality == IMAGE:
         found.append(_measure_frozen(work, cluster, effort, progress))
@@ -152,6 +161,7 @@ def _measure_real_input(
         note=f"{built.note}, K at most {limit}, {pairs} pairs",
         details=built.details | {"chunk_steps": limit, "pairs": pairs},
         goal=_MOST_SLOWDOWN,
+        against=Against.LIMIT,
     )
 
 
@@ -238,6 +248,7 @@ def _overhead_answer(
         details=built.details
         | {"chunk_steps": int(np.median(steps)), "call_seconds": call, "fixed_seconds": overhead},
         goal=_LEAST_SHARE,
+        against=Against.LIMIT,
     )
 
 
@@ -273,4 +284,5 @@ def _measure_frozen(work: Work, cluster: Cluster, effort: Effort, show: Progress
         note=f"the backbone every step: epochs of {_FROZEN_PICTURES} pictures, same rate",
         details=built.details | {"pictures": _FROZEN_PICTURES},
         goal=_FROZEN_GOAL,
+        against=Against.OURSELVES,
     )

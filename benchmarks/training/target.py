@@ -28,9 +28,8 @@ from collections.abc import Iterable
 from typing import Any
 
 from benchmarks.measuring.child import Child, ChildError, take_request
-from benchmarks.measuring.timing import DURATION, OURS, Comparison, Sample, alternate
+from benchmarks.measuring.timing import DURATION, OURS, Comparison, Progress, Sample, alternate
 from benchmarks.measuring.work import Effort, Work, view
-from benchmarks.training.loop import Progress
 from records.system.quiet import import_tensorflow_quietly
 from train.settings.config import TrainConfig
 
@@ -117,7 +116,7 @@ def measure_target(work: Work, effort: Effort, progress: Progress) -> list[Compa
       ChildError: a run failed.
     """
     goal = GOALS.get(work.schema.name.rpartition("/")[0])
-    if goal is None or not effort.tune:
+    if goal is None or not effort.thorough:
         return []
     seeds = min(effort.repetitions, goal.seeds)
     return [measure_goal(work, goal, seeds, lambda text: progress(f"target, {text}"))]

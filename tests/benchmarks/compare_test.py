@@ -13,7 +13,15 @@ from scipy import stats
 
 from benchmarks import compare
 from benchmarks.measuring.result_file import Result, read_result, write_json
-from benchmarks.measuring.timing import DURATION, FIRST_BATCH, OURS, RATE, Comparison, Sample
+from benchmarks.measuring.timing import (
+    DURATION,
+    FIRST_BATCH,
+    OURS,
+    RATE,
+    Against,
+    Comparison,
+    Sample,
+)
 
 QUESTIONS, ROUNDS = 100, 5
 _HARDWARE = {"processor": "P", "processors": 2, "gpus": [], "memory_bytes": 8 * 2**30}
@@ -101,7 +109,8 @@ def test_a_promise_is_judged_on_the_same_hardware_only() -> None:
     def run(seconds: float, **hardware: Any) -> Result:
         noise = 1 + 0.01 * np.arange(-2, 3)
         samples = {OURS: _samples(seconds * noise), "promise: 1 s": _samples(np.ones(5))}
-        return _result([Comparison("engine", "set", "order", samples)], **hardware)
+        promised = Comparison("engine", "set", "order", samples, is_fixed=True)
+        return _result([promised], **hardware)
 
     assert _regressions(run(1.0), run(1.5)) == ["order"]
     assert not _regressions(run(1.0), run(1.5, processor="Q"))
@@ -162,11 +171,15 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
 
 
 def test_what_was_written_is_read_back(tmp_path: Path) -> None:
-    for version in (1, 2):
-        run = _run(0, questions=3)
-        read = read_result(_write(tmp_path / "run.json", run, format=version))
-        expected = [dataclasses.replace(c, against=c.kind) for c in run.comparisons]
-        assert read.comparisons == expected and read.complete
+    run = _run(0, questions=3)
+    one = run.comparisons[0]
+    more = [
+        dataclasses.replace(one, against=against, beside="b", is_fixed=against is Against.LIMIT)
+        for against in Against
+    ]
+    run.comparisons.extend(more)
+    read = read_result(_write(tmp_path / "run.json", run))
+    assert read.comparisons == run.comparisons and read.complete
 
 
 def _broken(change: Any) -> str:
@@ -188,9 +201,11 @@ def _one_round_less(content: Any) -> None:
     [
         (None, "cannot be read: No such file"),
         ("{", "expected JSON of benchmarks.run"),
-        ("[1]", "format 1 or 2, received 'list'"),
-        ('{"loss": 1}', "format 1 or 2, received None"),
-        (_broken(lambda c: c.update(format=3)), "format 1 or 2, received 3"),
+        ("[1]", "format 2, received 'list'"),
+        ('{"loss": 1}', "format 2, received None"),
+        (_broken(lambda c: c.update(format=1)), "format 2, received 1"),
+        (_broken(lambda c: c.update(format=3)), "format 2, received 3"),
+        (_broken(lambda c: c["comparisons"][0].update(against="names")), "'names' is not a valid"),
         (_broken(lambda c: c.pop("comparisons")), "KeyError: 'comparisons'"),
         (_broken(lambda c: c.update(environment={})), "KeyError: 'memory_bytes'"),
         (_broken(lambda c: c["comparisons"][0]["systems"].pop(OURS)), "question 0"),
@@ -208,7 +223,7 @@ def test_files_that_cannot_be_compared(
     for files in ([good, file], [file, good]):
         assert compare.main([str(f) for f in files]) == 2
         error = capsys.readouterr().err
-        assert error.startswith("error: benchmarks/") and message in error and str(file) in error
+        assert error.startswith("error: benchmark: ") and message in error and str(file) in error
 
 
 def test_a_tolerance_that_makes_no_sense() -> None:

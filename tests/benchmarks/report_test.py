@@ -15,7 +15,7 @@ import pytest
 
 from benchmarks import report
 from benchmarks.measuring.result_file import Result, read_result, write_json
-from benchmarks.measuring.timing import FIRST_BATCH, OURS, PAIRED, Comparison, Sample
+from benchmarks.measuring.timing import FIRST_BATCH, OURS, PAIRED, Against, Comparison, Sample
 from benchmarks.reports import markdown, plots
 from benchmarks.reports.table import format_number
 
@@ -24,10 +24,15 @@ _PNG = b"\x89PNG\r\n"
 
 
 def _one(
-    suite: str, question: str, quantity: str = "examples/s", goal: float | None = None, **more: Any
+    suite: str,
+    question: str,
+    quantity: str = "examples/s",
+    goal: float | None = None,
+    details: Any = None,
+    against: Against = Against.PEER,
+    **more: float,
 ) -> Comparison:
     """Ours takes 1 s for 1000 examples; every other system as many seconds as `more` says."""
-    details = more.pop("details", {})
     noise = 1 + 0.01 * np.arange(5)
     seconds = {OURS: 1.0} | (more or {"tfds": 2.0})
     samples = {
@@ -35,8 +40,22 @@ def _one(
         for name, s in seconds.items()
     }
     return Comparison(
-        suite, "set/kaggle/1.0.0", question, samples, quantity, details=details, goal=goal
+        suite,
+        "set/kaggle/1.0.0",
+        question,
+        samples,
+        quantity,
+        details=details or {},
+        goal=goal,
+        against=against,
     )
+
+
+def _beside(name: str, seconds: float, **more: Any) -> Comparison:
+    """A question asked of that system alone."""
+    systems: dict[str, Any] = {name: seconds}
+    one = _one("peers", "cold", **systems, **more)
+    return dataclasses.replace(one, beside=name)
 
 
 def _result(comparisons: Sequence[Comparison], **more: Any) -> Result:
@@ -63,14 +82,14 @@ def _result(comparisons: Sequence[Comparison], **more: Any) -> Result:
 
 def _accelerator(step_ms: float, cache: str) -> Comparison:
     details = {"accelerator": "H100", "step_ms": step_ms, "au": step_ms / 100, "cache": cache}
-    more: dict[str, Any] = {"accelerator alone": step_ms / 100}
+    more: dict[str, Any] = {"accelerator alone": step_ms / 100, "against": Against.LIMIT}
     return _one("accelerators", f"{cache}, {step_ms:g} ms", details=details, **more)
 
 
 def _grown(power: int, ending: str = "", quantity: str = "examples/s") -> Comparison:
     sizes = {"ours": 10**power, "other": 10**4}
     details = {key: {"examples": size, "peak_bytes": [size]} for key, size in sizes.items()}
-    more: dict[str, Any] = {"10^4": 0.5}
+    more: dict[str, Any] = {"10^4": 0.5, "against": Against.OURSELVES}
     return _one("growth", f"rows, 10^{power}{ending}", quantity, details=details, **more)
 
 
@@ -78,9 +97,9 @@ def _everything() -> list[Comparison]:
     return [
         _one("input", "cold", fit=3.0, tfds=2.5),
         _one("input", "first batch", FIRST_BATCH, tfds=0.5),
-        _one("peers", "cold: DALI", goal=1.5, other=1.25),
-        _one("peers", "cold: limit: copy", other=0.8),
-        _one("step", "real input", PAIRED, goal=1.02, **{"constant batch": 0.99}),
+        _beside("DALI", 1.25, goal=1.5),
+        _beside("limit: copy", 0.8, against=Against.LIMIT),
+        _one("step", "real input", PAIRED, 1.02, None, Against.LIMIT, **{"constant batch": 0.99}),
         *(_accelerator(ms, cache) for ms in (20.0, 50.0) for cache in ("cold", "warm")),
         *(_grown(n) for n in (3, 5)),
         _grown(3, ": start", FIRST_BATCH),
@@ -125,7 +144,7 @@ def test_the_page_holds_everything_and_loads_nothing() -> None:
     for one in found:
         for name in one.samples:
             assert format_number(one.median(name)) in page.text
-        assert f"{one.ratio:.2f}" in page.text and one.question in page.text
+        assert f"{one.ratio:.2f}" in page.text and one.title in page.text
     for expected in (
         "A <processor>",
         "abc1234",
@@ -172,7 +191,7 @@ def test_a_plot_shows_ratio_spread_and_goal(monkeypatch: pytest.MonkeyPatch) -> 
     from matplotlib.figure import Figure
 
     drawn = _catch(monkeypatch)
-    pairs = _one("step", "real input", PAIRED, goal=1.25, **{"constant batch": 0.9})
+    pairs = _one("step", "real input", PAIRED, 1.25, None, Against.LIMIT, **{"constant batch": 0.9})
     plots.ratios([_one("input", "cold", goal=1.5, tfds=0.5), pairs])
     figure: Any = Figure()
     drawn[0](figure)
@@ -242,9 +261,9 @@ def test_the_readme_has_few_rows_and_the_losses_first() -> None:
         _one("input", "won by 4", tfds=4.0),
         _one("input", "lost", tfds=0.8),
         _one("input", "lost by more", tfds=0.5),
-        _one("peers", "cold: DALI", other=0.25),
-        _one("peers", "cold: limit: copy", other=0.1),
-        _one("growth", "lost to itself", tfds=0.1),
+        _beside("DALI", 0.25),
+        _beside("limit: copy", 0.1, against=Against.LIMIT),
+        _one("growth", "lost to itself", against=Against.OURSELVES, tfds=0.1),
         *(_one(f"suite {i}", "won") for i in range(12)),
     ]
     text = markdown.format_highlights(_result(found), "f")

@@ -84,7 +84,7 @@ def test_questions_about_the_engine(synthetic_data_dir: Path, monkeypatch: Any) 
     for name in ("fetal_health", "brain_tumor_mri"):
         with work_module.view(_open(synthetic_data_dir, name)) as work:
             answers = engine.measure_engine(work, effort, lambda text: None)
-        found |= {(name, c.question): c for c in answers}
+        found |= {(name, c.title): c for c in answers}
     assert len(found) == 5 + 5
     for comparison in found.values():
         assert comparison.ratio > 0 and comparison.goal is not None

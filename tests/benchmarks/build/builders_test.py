@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from benchmarks.build import builders
+from benchmarks.build.builders import _Variant
 from benchmarks.measuring.timing import OURS
 from benchmarks.measuring.work import FULL, QUICK, choose_set, open_work
 
@@ -39,7 +40,7 @@ def test_full_texts_on_one_and_two_cores(
     assert words > 150
     built = builders._Builds("song_lyrics", tmp_path, "")
     built.run(builders._on_cores([2]), 1, lambda text: None)
-    found = built.compare(work, "full texts, 2 cores", (2, False), (1, False), 1.7)
+    found = built.compare(work, "full texts, 2 cores", _Variant(2), _Variant(1), 1.7)
     assert set(found.samples) == {OURS, "one process"} and found.goal == 1.7
     (ours,), (other,) = found.samples.values()
     assert ours.examples == other.examples > 1000
@@ -47,11 +48,11 @@ def test_full_texts_on_one_and_two_cores(
 
 
 def test_other_bytes_are_refused() -> None:
-    details: Any = {(1, False): [{"content": "a"}], (2, False): [{"content": "b"}]}
+    details: Any = {_Variant(1): [{"content": "a"}], _Variant(2): [{"content": "b"}]}
     with pytest.raises(ValueError, match=r"expected the same bytes, received .*\['a', 'b'\]"):
         builders._check_same_bytes("set", details)
     builders._check_same_bytes(
-        "set", {(1, False): [{"content": "a"}], (2, True): [{"content": "b"}]}
+        "set", {_Variant(1): [{"content": "a"}], _Variant(2, plain=True): [{"content": "b"}]}
     )
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from benchmarks import run
 from benchmarks.input import accelerator_rates, accelerators, emulator
-from benchmarks.input.feeding import Host, Most
+from benchmarks.input.feeding import Capacity, Host
 from benchmarks.measuring import work as work_module
 from benchmarks.measuring.timing import OURS, Sample
 from records.loading.load import Loader
@@ -132,15 +132,15 @@ def test_the_most_accelerators_are_found(start: int) -> None:
             tried.append(n)
             return n <= true
 
-        found = emulator.most(passes, start, 0.0, whole=True)
+        found = emulator.largest_passing(passes, start, 0.0, whole=True)
         assert found == true and all(n == int(n) >= 1 for n in tried)
         assert len(tried) <= 16
-        assert true / 1.1 - 1 < emulator.most(passes, start, 0.1, whole=True) <= true
+        assert true / 1.1 - 1 < emulator.largest_passing(passes, start, 0.1, whole=True) <= true
 
 
 @pytest.mark.parametrize("true", [0.003, 0.7, 1.0, 900.0])
 def test_the_fastest_accelerator_is_found(true: float) -> None:
-    found = emulator.most(lambda rate: rate <= true, 1.0, 0.05)
+    found = emulator.largest_passing(lambda rate: rate <= true, 1.0, 0.05)
     assert true / 1.05 <= found <= true
 
 
@@ -208,10 +208,10 @@ def test_cold_iterators_decode_every_epoch_and_warm_ones_nothing(
 def _host_of(monkeypatch: pytest.MonkeyPatch, images: float) -> None:
     """Trials of a host that gives so many examples/s, whatever this one does."""
 
-    def trial(self: Most, step_seconds: float, accelerators: int = 1) -> float:
+    def trial(self: Capacity, step_seconds: float, accelerators: int = 1) -> float:
         return min(1.0, images / (accelerators * 256 / step_seconds))
 
-    monkeypatch.setattr(Most, "_trial", trial)
+    monkeypatch.setattr(Capacity, "_trial", trial)
 
 
 def _used(au_excluding_first: float) -> list[emulator.Utilisation]:
@@ -229,8 +229,8 @@ def test_whole_accelerators_and_parts_of_one(
 
     def fed(images: float, kind: accelerator_rates.Kind) -> dict[float, float]:
         _host_of(monkeypatch, images)
-        most = Most(host, "warm", {"any": [Sample(1000, 1.0)]}, lambda text: None)
-        return most.fed(kind, _used(min(1.0, images / kind.rate)))
+        capacity = Capacity(host, "warm", {"any": [Sample(1000, 1.0)]}, lambda text: None)
+        return capacity.fed(kind, _used(min(1.0, images / kind.rate)))
 
     assert fed(20_000, a100) == {0.99: 5, 0.9: 6}
     assert fed(7_000, h100) == {0.99: 1, 0.9: 1}
@@ -245,13 +245,13 @@ def test_answers_for_pictures(synthetic_data_dir: Path, monkeypatch: pytest.Monk
     _host_of(monkeypatch, 2000)
     with work_module.view(_open(synthetic_data_dir, "brain_tumor_mri")) as work:
         found = accelerators.measure_accelerators(work, _quick(step_ms=(4.0,)), lambda text: None)
-    questions = [c.question for c in found]
+    questions = [c.title for c in found]
     assert questions[:2] == [
         "emulator, 10 ms a step, a batch every 20 ms",
         "emulator, 20 ms a step, a batch every 10 ms",
     ]
     assert "warm, H100, EfficientNet-B0: tfds tuned" in questions
-    rows = {c.question: c for c in found if "accelerator alone" in c.samples}
+    rows = {c.title: c for c in found if "accelerator alone" in c.samples}
     assert {r.details["cache"] for r in rows.values()} == {"warm", "cold"}
     for row in rows.values():
         d = row.details

@@ -1,4 +1,4 @@
-"""Sets that grow: what is written, measured, compared, and said of what bends."""
+"""Sets that grow: what is written, measured, compared, and said of what grows."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from records.decoding.indexing import read_index
 from records.sets.schema import read_schema
 from records.shards.index import RecordReader
 
-_FULL = dataclasses.replace(QUICK, tune=True)
+_FULL = dataclasses.replace(QUICK, thorough=True)
 
 
 def _work(data_dir: Path, name: str) -> Any:
@@ -85,14 +85,16 @@ def test_any_number_of_records_is_repeated(synthetic_data_dir: Path, tmp_path: P
     assert RecordReader(index).read(numbers).tolist() == expected.tolist()
 
 
-def test_what_bends_is_said() -> None:
+def test_what_grows_is_said() -> None:
     sizes = (10**3, 10**4, 10**5, 10**6)
     flat = {"state_bytes": 100, "shards": 8, "peak_bytes": [5, 5]}
     details = {s: flat | {"seconds_to_first_batch": [s / 1e4]} for s in sizes}
     samples = {f"10^{n}": [Sample(1000, 1.0)] for n in (3, 4, 5)} | {"10^6": [Sample(400, 1.0)]}
-    assert growth._bends(details, samples) == [
-        "time per example bends at 10^6: 2.5 x that of 10^4 at 10^6",
-        "start bends at 10^5: 100.0 x that of 10^4 at 10^6",
+    assert growth._notes_on_growth(details, samples) == [
+        "time per example grows from 10^6 on: 2.5 x that of 10^4 at 10^6",
+        "start grows from 10^5 on: 100.0 x that of 10^4 at 10^6",
     ]
     level = {s: flat | {"seconds_to_first_batch": [1.0]} for s in sizes}
-    assert growth._bends(level, dict.fromkeys(samples, samples["10^3"])) == ["nothing bends"]
+    assert growth._notes_on_growth(level, dict.fromkeys(samples, samples["10^3"])) == [
+        "nothing grows with the set"
+    ]

@@ -84,7 +84,7 @@ _EQUAL = {
     "tabular": "expected all {n} examples with their labels, received",
     "tokens": "expected all {n} examples with their labels, received",
 }
-_SHORT = dataclasses.replace(work.QUICK, seconds=0.05, tune=True)
+_SHORT = dataclasses.replace(work.QUICK, seconds=0.05, thorough=True)
 
 
 @pytest.fixture
@@ -127,14 +127,14 @@ def test_a_peer_that_does_other_work_is_named_and_spoils_nothing(
     absent = fake("absent", file="absent")
     monkeypatch.setattr(libraries, "LIBRARIES", (*map(fake, faults), right, absent))
     found = _measure(one)
-    count = min(_SHORT.most.get(one.schema.modality, one.num_examples), one.num_examples)
+    count = min(_SHORT.most_examples.get(one.schema.modality, one.num_examples), one.num_examples)
     said = "\n".join(_SHORT.skipped)
     assert "absent: not installed (make peers)" in _SHORT.skipped
     for fault, words in faults.items():
         words = words or _EQUAL[one.schema.modality]
         pattern = words.format(n=count, less=count - 1, dtype=one.input_dtype)
         assert re.search(rf"{fault}: failed: .*{pattern}", said), (fault, said)
-    assert [c.question for c in found] == ["cold: right", "warm: right", "step loop: right"]
+    assert [c.title for c in found] == ["cold: right", "warm: right", "step loop: right"]
     for comparison in found:
         _check_comparison(comparison, count)
     assert [c.goal for c in found] == [0.001, None, 0.5]
@@ -142,11 +142,11 @@ def test_a_peer_that_does_other_work_is_named_and_spoils_nothing(
 
 
 def _check_comparison(comparison: Comparison, count: int) -> None:
-    assert set(comparison.samples) == {OURS, "other"}
+    assert set(comparison.samples) == {OURS, comparison.beside}
     for samples in comparison.samples.values():
         assert len(samples) == 2
         assert all(s.examples % count == 0 and s.seconds > 0 for s in samples)
-    other = comparison.samples["other"][0]
+    other = comparison.samples[comparison.beside][0]
     assert other.examples == comparison.details["epochs_per_repetition"] * count
     check = comparison.details["check"]
     assert check.get("share_equal") == 1 or check["least_psnr"] > 40
@@ -169,7 +169,7 @@ def test_only_the_peers_asked_for_run(
     monkeypatch.setattr(libraries, "LIBRARIES", (other, fake("right")))
     asked = dataclasses.replace(_SHORT, peers=("fake",), skipped=[])
     found = _measure(_open(synthetic_data_dir, "fetal_health"), asked)
-    assert [c.question for c in found] == ["cold: right", "warm: right"]
+    assert [c.title for c in found] == ["cold: right", "warm: right"]
     assert not asked.skipped
 
 
@@ -178,9 +178,9 @@ def test_quick_runs_take_one_way_of_each_library(
 ) -> None:
     ways = (fake("right"), fake("doubled"), fake("absent", file="absent"))
     monkeypatch.setattr(libraries, "LIBRARIES", ways)
-    quick = dataclasses.replace(_SHORT, tune=False, skipped=[])
+    quick = dataclasses.replace(_SHORT, thorough=False, skipped=[])
     found = _measure(_open(synthetic_data_dir, "fetal_health"), quick)
-    assert [c.question for c in found] == ["cold: right", "warm: right"]
+    assert [c.title for c in found] == ["cold: right", "warm: right"]
     assert quick.skipped == ["absent: not installed (make peers)"]
 
 
@@ -227,7 +227,7 @@ def test_what_was_read_ahead_is_dropped_over_several_epochs() -> None:
 def test_a_short_set_holds_the_first_records(synthetic_data_dir: Path, tmp_path: Path) -> None:
     whole = _open(synthetic_data_dir, "fetal_health")
     half = whole.num_examples // 2
-    short = dataclasses.replace(_SHORT, most={"tabular": half})
+    short = dataclasses.replace(_SHORT, most_examples={"tabular": half})
     with work.shortened(whole, short) as part:
         assert part.num_examples == half
         for one in (whole, part):

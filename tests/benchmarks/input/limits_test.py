@@ -11,7 +11,7 @@ from benchmarks.input import limits
 from benchmarks.input import readers as input_questions
 from benchmarks.input.readers import make_ours
 from benchmarks.measuring import work as work_module
-from benchmarks.measuring.timing import OURS
+from benchmarks.measuring.timing import OURS, Against
 from records.decoding.indexing import read_index
 
 
@@ -70,7 +70,7 @@ def test_answers(synthetic_data_dir: Path, name: str) -> None:
     work = _open(synthetic_data_dir, name)
     effort = dataclasses.replace(work_module.QUICK, repetitions=1, seconds=0.02)
     found = limits.measure_limits(work, effort, lambda text: None)
-    assert [c.question for c in found] == [
+    assert [c.title for c in found] == [
         "read, check, one thread: sequential read",
         "read, check, one thread: CRC32C",
         "read, check, parse: sequential read",
@@ -79,7 +79,7 @@ def test_answers(synthetic_data_dir: Path, name: str) -> None:
     assert [bool(c.note) for c in found] == [True, False, False, False]
     for comparison in found:
         speeds, size = comparison.details["bytes_per_s"], comparison.details["shard_bytes"]
-        assert comparison.reference == "limit"
+        assert comparison.reference == comparison.beside and comparison.against is Against.LIMIT
         for system, samples in comparison.samples.items():
             assert samples[0].examples % work.num_examples == 0
             expected = samples[0].rate * size / work.num_examples

@@ -3,6 +3,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,11 +13,9 @@ from benchmarks.measuring import timing
 from benchmarks.measuring.result_file import check_output, write_json
 from benchmarks.measuring.timing import (
     FIRST_BATCH,
-    LIMIT,
     OURS,
-    OURSELVES,
     PAIRED,
-    PEER,
+    Against,
     Comparison,
     Sample,
 )
@@ -127,46 +126,31 @@ def test_other_goals_are_about_the_median_ratio(comparison: Comparison) -> None:
         assert dataclasses.replace(comparison, goal=goal).goal_met is met
 
 
-def _kinds(question: str, *others: str, suite: str = "input", slower: float = 2.0) -> Comparison:
-    names = zip(others, (slower, slower / 4), strict=False)
-    samples = {OURS: _samples(np.ones(3))} | {n: _samples(f * np.ones(3)) for n, f in names}
-    return Comparison(suite, "set/x/1", question, samples)
+def _against(against: Against, name: str, slower: float = 2.0, **more: Any) -> Comparison:
+    samples = {OURS: _samples(np.ones(3)), name: _samples(slower * np.ones(3))}
+    return Comparison("input", "set/x/1", "cold", samples, against=against, **more)
+
+
+def test_a_question_to_one_system_ends_with_its_name() -> None:
+    for against in Against:
+        assert _against(against, "x").title == "cold"
+        alone = _against(against, "x", beside="x")
+        assert (alone.title, alone.reference, alone.question) == ("cold: x", "x", "cold")
 
 
 def test_limits_and_ourselves_are_told_from_peers() -> None:
-    for found, kind, label in (
-        (_kinds("cold", "tfds"), PEER, "tfds"),
-        (_kinds("cold: DALI, grey", "other"), PEER, "DALI, grey"),
-        (_kinds("cold: limit: memory copy", "other"), LIMIT, "limit: memory copy"),
-        (_kinds("warm, H100", "accelerator alone", suite="accelerators"), LIMIT, None),
-        (_kinds("read: CRC32C", "limit", suite="limits"), LIMIT, "CRC32C"),
-        (_kinds("second run: decoding", "other", suite="engine"), OURSELVES, "decoding"),
-        (_kinds("two devices", "one device", suite="scaling"), OURSELVES, "one device"),
-        (dataclasses.replace(_kinds("cold", "tfds"), against=LIMIT), LIMIT, "tfds"),
-    ):
-        assert found.kind == kind
-        assert label is None or found.label(found.reference) == label
-        assert bool(found.shares()) == (kind == LIMIT)
-
-
-def test_a_limit_beside_a_peer_is_no_reference() -> None:
-    found = _kinds("cold", "tfds", "limit: copy")  # the limit is twice as fast as ours
-    assert (found.reference, found.ratio, found.kind) == ("tfds", 2.0, PEER)
-    assert found.shares() == {"limit: copy": 0.5}
-    assert "50.0% of limit: copy" in table.format_tables([found])
-
-
-def test_a_faster_peer_is_named_in_words_and_a_limit_is_not() -> None:
-    peer, limit = _kinds("cold", "dali", slower=0.5), _kinds("warm", "limit: x", slower=0.5)
-    own = _kinds("resume", "fresh start", suite="engine", slower=0.5)
-    lines = table.format_tables([peer, limit, own]).splitlines()
-    assert lines[2].endswith("dali is faster (2.00 x)")
-    assert lines[3].endswith("50.0% of limit: x") and "faster" not in lines[3]
+    # Names say nothing: the field does.
+    peer, limit, own = (_against(against, "limit: copy", 0.5) for against in Against)
+    assert [found.peer_is_faster for found in (peer, limit, own)] == [True, False, False]
+    shown = table.format_tables([peer, limit, own]).splitlines()[2:5]
+    assert shown[0].endswith("limit: copy is faster (2.00 x)")
+    assert shown[1].endswith("50.0% of limit: copy") and "faster" not in shown[1]
+    assert "faster" not in shown[2] and "%" not in shown[2]
     content = {"environment": dict.fromkeys(_ENVIRONMENT, "") | {"versions": _VERSIONS, "gpus": []}}
     notes = table.format_notes([peer, limit, own], content)
     assert notes[-2:] == [
         "Another system is faster than ours in 1 rows:",
-        "  set/x, cold: dali is faster (2.00 x)",
+        "  set/x, cold: limit: copy is faster (2.00 x)",
     ]
 
 

@@ -27,7 +27,7 @@ def _open(data_dir: Path, name: str) -> work_module.Work:
 def _measure(work: work_module.Work, question: Question) -> Any:
     questions: dict[str, tuple[Question, ...]] = {work.schema.modality: (question,)}
     nothing: dict[str, tuple[Question, ...]] = {work.schema.modality: ()}
-    effort = work_module.Effort(1, _TINY, questions, nothing, tune=False)
+    effort = work_module.Effort(1, _TINY, questions, nothing, thorough=False)
     (found,) = fit.measure_training(work, effort, lambda text: None)
     return found
 
