@@ -43,6 +43,19 @@ class FitWork:
         return -(-len(self.labels) // self.global_batch_size)
 
 
+def check_copy(work: FitWork) -> None:
+    """Raises ValueError unless the copy that `fit` trains computes what the model computes."""
+    copy = _copy(work)
+    rows = work.inputs[:8]
+    ours, theirs = np.asarray(work.model(rows)), np.asarray(copy(rows))
+    if not np.allclose(ours, theirs, rtol=1e-3, atol=1e-3):
+        difference = float(np.abs(ours - theirs).max())
+        raise ValueError(
+            f"benchmark: the copy of {work.model.name} for fit expected equal outputs, "
+            f"received ones that differ by {difference:.3g}"
+        )
+
+
 def make_default(work: FitWork) -> Callable[[int], None]:
     """`fit(x, y)` with every option at its default; the result trains a number of epochs."""
     return _make_arrays(work)
@@ -134,12 +147,17 @@ def _make_cached(work: FitWork, steps_per_execution: int, xla: bool) -> Callable
 
 def _compile(work: FitWork, **options: Any) -> keras.Model:
     """A copy of the model, compiled for `fit`, with loss and accuracy as this system keeps."""
-    model = keras.models.clone_model(work.model)
-    model.set_weights(work.model.get_weights())
+    model = _copy(work)
     model.compile(
         optimizer=type(work.optimizer).from_config(work.optimizer.get_config()),
         loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         metrics=["accuracy"],
         **options,
     )
+    return model
+
+
+def _copy(work: FitWork) -> keras.Model:
+    model = keras.models.clone_model(work.model)
+    model.set_weights(work.model.get_weights())
     return model

@@ -3,19 +3,16 @@
 Each cell trains in a process of its own: neither Keras's precision nor the devices can change
 within one. "ours" is the cell that `auto` chooses (`train.settings.auto`); it should be the
 fastest, or hardly slower.
-
-Started with a JSON object, this module is that process.
 """
 
 from __future__ import annotations
 
-import dataclasses
-import json
+from typing import Any
 
-from benchmarks.measuring.child import run_child, take_request
-from benchmarks.measuring.timing import OURS, Against, Comparison, Progress, Sample
-from benchmarks.measuring.work import Effort, Question, Work, open_work
-from benchmarks.training.loop import build, timed_epochs
+from benchmarks.measuring.timing import OURS, Against, Comparison, Progress, Sample, alternate
+from benchmarks.measuring.work import Effort, Question, Work
+from benchmarks.training.loop import steps_per_second
+from benchmarks.training.trainer import Layout, Trainer
 from records.sets.schema import IMAGE, TABULAR, TOKENS
 from train.settings.auto import choose_hardware
 from train.settings.config import TrainConfig
@@ -39,8 +36,8 @@ QUESTIONS: dict[str, tuple[Question, ...]] = {
 PRECISIONS = ("float32", "mixed_bfloat16")
 # `auto` may be this much slower than the best cell: repetitions differ by as much.
 _LEAST_RATIO = 0.95
-# A cell costs a start and a compilation besides: short repetitions.
-_SECONDS_SHARE = 0.25
+# Of a repetition, by the effort's seconds. A cell costs a start and a compilation besides: short.
+_SECONDS = 0.75
 
 
 def measure_choices(work: Work, effort: Effort, progress: Progress) -> list[Comparison]:
@@ -68,18 +65,15 @@ def _measure_family(
         for xla in (False, True):
             cell = f"{precision.removeprefix('mixed_')}{', XLA' * xla}"
             show(f"choices, {question.model}, {replicas} replicas, {cell}")
-            request = {
-                "directory": work.schema.directory,
-                "question": dataclasses.asdict(question),
-                "replicas": replicas,
-                "settings": {"precision": precision, "xla": xla},
-                "repetitions": effort.repetitions,
-                "seconds": _SECONDS_SHARE * effort.seconds,
-            }
-            found = run_child("benchmarks.training.choices", request)
-            name = OURS if auto == request["settings"] else cell
-            samples[name] = [Sample(**s) for s in found["samples"]]
-            details[cell] = found["details"] | {"steps_per_s": found["steps_per_s"]}
+            settings: dict[str, Any] = {"precision": precision, "xla": xla}
+            with Trainer(work, question, Layout(replicas), **settings) as trainer:
+                found = trainer.ready()
+                run = trainer.repetitions(OURS, _SECONDS * effort.seconds)
+                measured = alternate({OURS: run}, effort.repetitions)[OURS]
+            samples[OURS if auto == settings else cell] = measured
+            size, count = found["details"]["global_batch_size"], found["details"]["examples"]
+            steps = [steps_per_second({OURS: [s]}, size, count)[OURS] for s in measured]
+            details[cell] = found["details"] | {"steps_per_s": steps}
             label = found["name"]
     chosen = f"{auto['precision'].removeprefix('mixed_')}{', XLA' * auto['xla']}"
     return Comparison(
@@ -92,35 +86,3 @@ def _measure_family(
         goal=_LEAST_RATIO,
         against=Against.OURSELVES,
     )
-
-
-def main() -> None:
-    """In the child: trains one cell and prints its samples, as JSON."""
-    request = take_request()
-    # Not at module top: the devices come first.
-    from benchmarks.measuring.timing import alternate
-    from benchmarks.training.loop import OurLoop
-    from train.devices.strategy import make_cluster, set_up_devices
-
-    replicas = request["replicas"]
-    set_up_devices(replicas, deterministic=False)
-    cluster = make_cluster("mirrored" if replicas > 1 else "one_device")
-    question = Question(**request["question"])
-    built = build(open_work(request["directory"]), question, cluster, **request["settings"])
-    loop = OurLoop(built, cluster)
-    loop.warm_up()
-    examples = built.examples.num_examples
-    systems = timed_epochs({OURS: loop.train}, examples, request["seconds"])
-    samples = alternate(systems, request["repetitions"])[OURS]
-    steps = loop.order.steps_per_epoch / examples
-    found = {
-        "name": built.name,
-        "details": built.details,
-        "samples": [dataclasses.asdict(s) for s in samples],
-        "steps_per_s": [s.rate * steps for s in samples],
-    }
-    print(json.dumps(found))
-
-
-if __name__ == "__main__":
-    main()

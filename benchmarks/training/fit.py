@@ -11,16 +11,11 @@ at Keras's defaults, a frozen backbone in every step.
 
 from __future__ import annotations
 
-import dataclasses
-
-import keras
-import numpy as np
-
-from benchmarks.measuring.child import run_child
 from benchmarks.measuring.timing import OURS, Comparison, Progress, Sample, alternate
 from benchmarks.measuring.work import Effort, Question, Work
 from benchmarks.peers import keras_fit
 from benchmarks.training.loop import (
+    SECONDS_FACTOR,
     Build,
     OurLoop,
     Train,
@@ -28,6 +23,7 @@ from benchmarks.training.loop import (
     steps_per_second,
     timed_epochs,
 )
+from benchmarks.training.trainer import FIT, Layout, Trainer
 from records.sets.schema import TABULAR
 from train.devices.strategy import make_cluster
 
@@ -55,8 +51,8 @@ def _measure_model(work: Work, question: Question, effort: Effort, show: Progres
     progress("building")
     cluster = make_cluster("one_device")
     built = build(work, question, cluster)
-    fit_work = make_fit_work(built)
-    check_fit(fit_work, work)
+    fit_work = built.fit_work()
+    keras_fit.check_copy(fit_work)
     progress("fit at its defaults, warming up")
     own_way = question.report and not built.config.freeze  # else it is measured beside it
     trains: dict[str, Train] = {REPORT if own_way else "fit": keras_fit.make_default(fit_work)}
@@ -70,7 +66,7 @@ def _measure_model(work: Work, question: Question, effort: Effort, show: Progres
         notes.append(_REPORT_NOTE)
     elif question.report:
         progress("the report's way, warming up")
-        pictures = make_report_work(built)
+        pictures = built.fit_work(whole=True)
         train = keras_fit.make_report(pictures)
         systems |= timed_epochs({REPORT: train}, len(pictures.labels), effort.seconds / 4)
         notes.append(
@@ -106,62 +102,20 @@ def _tell_steps(
 def _measure_replicas(work: Work, question: Question, effort: Effort, show: Progress) -> Comparison:
     """Two replicas on two logical CPU devices, both systems in one process."""
     show(f"train, {question.model}, 2 replicas")
-    request = {
-        "directory": work.schema.directory,
-        "question": dataclasses.asdict(question),
-        "repetitions": effort.repetitions,
-        "seconds": effort.seconds,
-    }
-    found = run_child("benchmarks.training.replicas", request)
-    samples = {n: [Sample(**s) for s in samples] for n, samples in found["samples"].items()}
+    names = (OURS, FIT)
+    with Trainer(work, question, Layout(2), names) as trainer:
+        found = trainer.ready()
+        seconds = SECONDS_FACTOR * effort.seconds
+        samples = alternate({n: trainer.repetitions(n, seconds) for n in names}, effort.repetitions)
+    details = found["details"]
+    steps = steps_per_second(samples, details["global_batch_size"], details["examples"])
     return Comparison(
         suite="train",
         dataset=work.schema.name,
         question=f"{found['name']}, 2 replicas",
         samples=samples,
         note=f"{found['note']}; global batch; fit can only run one step a call, without XLA",
-        details=found["details"]
-        | {"fingerprint": work.fingerprint, "replicas": 2}
-        | {"steps_per_second": found["steps_per_second"]},
+        details=details
+        | {"fingerprint": work.fingerprint, "replicas": 2, "steps_per_second": steps},
         goal=question.goal,
     )
-
-
-def make_fit_work(built: Build) -> keras_fit.FitWork:
-    """The same training for `fit`."""
-    train = built.examples
-    assert train.inputs is not None  # `build` asks for decoded examples
-    return keras_fit.FitWork(
-        model=built.training.trained,
-        optimizer=built.training.optimizer,
-        inputs=train.inputs[train.numbers],
-        labels=train.subset_labels,
-        global_batch_size=int(built.config.global_batch_size or 0),
-    )
-
-
-def make_report_work(built: Build) -> keras_fit.FitWork:
-    """The same head for `fit` behind its frozen backbone: the whole model, on pictures."""
-    pictures = built.pictures
-    assert pictures.inputs is not None  # `build` asks for decoded examples
-    return keras_fit.FitWork(
-        model=built.training.model,
-        optimizer=built.training.optimizer,
-        inputs=pictures.inputs[pictures.numbers],
-        labels=pictures.subset_labels,
-        global_batch_size=int(built.config.global_batch_size or 0),
-    )
-
-
-def check_fit(fit_work: keras_fit.FitWork, work: Work) -> None:
-    """Raises ValueError unless the copy that `fit` trains computes what the model computes."""
-    copy = keras.models.clone_model(fit_work.model)
-    copy.set_weights(fit_work.model.get_weights())
-    rows = fit_work.inputs[:8]
-    ours, theirs = np.asarray(fit_work.model(rows)), np.asarray(copy(rows))
-    if not np.allclose(ours, theirs, rtol=1e-3, atol=1e-3):
-        difference = float(np.abs(ours - theirs).max())
-        raise ValueError(
-            f"benchmark: {work.schema.name}: the copy of {fit_work.model.name} for fit "
-            f"expected equal outputs, received ones that differ by {difference:.3g}"
-        )

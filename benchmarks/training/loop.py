@@ -12,6 +12,7 @@ import numpy as np
 
 from benchmarks.measuring.timing import Sample, fitting_count
 from benchmarks.measuring.work import Question, Work
+from benchmarks.peers import keras_fit
 from records.examples import AnyOrder, Examples
 from records.ordering.order import Order
 from records.roles import Data
@@ -26,7 +27,7 @@ from train.step.pace import Pace
 # The loop begins with calls of one step and finds its pace within the second epoch.
 WARM_UP_EPOCHS = 2
 # A call of `fit` costs about 30 ms besides its epochs: repetitions long enough to hide that.
-_SECONDS_FACTOR = 3
+SECONDS_FACTOR = 3
 _HEAD_NOTE = "the head alone, on the features of the frozen backbone"
 
 Train = Callable[[int], None]
@@ -60,6 +61,18 @@ class Build:
     def examples(self) -> Examples:
         """What is fed."""
         return self.training.examples["train"]
+
+    def fit_work(self, whole: bool = False) -> keras_fit.FitWork:
+        """The same training for `fit`; `whole`: behind the frozen backbone, on pictures."""
+        examples = self.pictures if whole else self.examples
+        assert examples.inputs is not None  # `build` asks for decoded examples
+        return keras_fit.FitWork(
+            model=self.training.model if whole else self.training.trained,
+            optimizer=self.training.optimizer,
+            inputs=examples.inputs[examples.numbers],
+            labels=examples.subset_labels,
+            global_batch_size=int(self.config.global_batch_size or 0),
+        )
 
     @property
     def details(self) -> dict[str, Any]:
@@ -210,7 +223,7 @@ def timed_epochs(
     for name, train in trains.items():
         start = time.perf_counter()
         train(1)
-        counts[name] = fitting_count(time.perf_counter() - start, _SECONDS_FACTOR * seconds)
+        counts[name] = fitting_count(time.perf_counter() - start, SECONDS_FACTOR * seconds)
 
     def run(name: str) -> Sample:
         start = time.perf_counter()

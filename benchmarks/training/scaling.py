@@ -12,8 +12,6 @@ distributing, of adding up gradients and of smaller matrix products.
 
 Each system has a process of its own (devices are fixed at its start); all stay alive and take
 turns, and all train the same number of epochs of the same examples in the same order.
-
-Started with a JSON object, this module is such a process.
 """
 
 from __future__ import annotations
@@ -21,12 +19,8 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
-import json
-import sys
-import time
 from typing import Any
 
-from benchmarks.measuring.child import Child, take_request, worker_variables
 from benchmarks.measuring.timing import (
     OURS,
     Against,
@@ -36,12 +30,11 @@ from benchmarks.measuring.timing import (
     alternate,
     fitting_count,
 )
-from benchmarks.measuring.work import Effort, Question, Work, open_work
-from benchmarks.training.loop import OurLoop, build, steps_per_second
+from benchmarks.measuring.work import Effort, Question, Work
+from benchmarks.training.loop import steps_per_second
+from benchmarks.training.trainer import Layout, Trainer
 from records.sets.schema import IMAGE, TABULAR
-from train.devices.strategy import make_cluster, set_up_devices
 
-ONE = "one device"
 # Epochs of about a hundred steps (table) and 41 (head): the ends of epochs must not weigh.
 QUESTIONS = {
     TABULAR: Question("mlp", settings={"global_batch_size": 256}, repeats=16),
@@ -52,22 +45,8 @@ _SECONDS_SHARE = 0.5
 _NOTE = "a test of overhead, not of speed: all share the same processors"
 
 
-@dataclasses.dataclass(frozen=True)
-class Layout:
-    """How one system is distributed: `devices` of each of `processes`."""
-
-    devices: int = 1
-    processes: int = 1
-
-    @property
-    def name(self) -> str:
-        """The system's name."""
-        if self.processes > 1:
-            return f"{self.processes} processes"
-        return ONE if self.devices == 1 else f"{self.devices} devices"
-
-
-LAYOUTS = (Layout(), Layout(2), Layout(4), Layout(processes=2))
+ONE = Layout()
+LAYOUTS = (ONE, Layout(2), Layout(4), Layout(processes=2))
 
 
 def measure_scaling(work: Work, effort: Effort, progress: Progress) -> list[Comparison]:
@@ -98,8 +77,9 @@ def measure_layouts(
     """
     show(f"scaling, {question.model}: starting")
     with contextlib.ExitStack() as stack:
-        groups = [stack.enter_context(_Group(work, question, layout)) for layout in layouts]
+        groups = [stack.enter_context(Trainer(work, question, layout)) for layout in layouts]
         built = [group.ready() for group in groups]
+        # All train as many epochs as one device does in that time.
         seconds = groups[0].train(1).seconds
         epochs = fitting_count(seconds, _SECONDS_SHARE * effort.seconds)
         systems = {g.layout.name: functools.partial(g.train, epochs) for g in groups}
@@ -117,10 +97,10 @@ def _answer(
     one: dict[str, Any],
     samples: dict[str, list[Sample]],
 ) -> Comparison:
-    pair = {OURS: samples[layout.name], ONE: samples[ONE]}
+    pair = {OURS: samples[layout.name], ONE.name: samples[ONE.name]}
     details = found["details"]
     steps = steps_per_second(pair, details["global_batch_size"], details["examples"])
-    lost = 1000 / steps[OURS] - 1000 / steps[ONE]
+    lost = 1000 / steps[OURS] - 1000 / steps[ONE.name]
     return Comparison(
         suite="scaling",
         dataset=work.schema.name,
@@ -128,7 +108,7 @@ def _answer(
         samples=pair,
         note=(
             f"{found['note']}; {_NOTE}; steps/s: ours {steps[OURS]:,.1f}, one device "
-            f"{steps[ONE]:,.1f}, {lost:.2f} ms more a step{_xla_note(details, one['details'])}"
+            f"{steps[ONE.name]:,.1f}, {lost:.2f} ms more a step{_xla_note(details, one['details'])}"
         ),
         details=details
         | dataclasses.asdict(layout)
@@ -143,76 +123,3 @@ def _xla_note(several: dict[str, Any], one: dict[str, Any]) -> str:
     if several["xla"] == one["xla"]:
         return ""
     return f" (auto: one device {'with' if one['xla'] else 'without'} XLA, ours the other way)"
-
-
-class _Group:
-    """The processes of one layout; a context manager, which ends them."""
-
-    def __init__(self, work: Work, question: Question, layout: Layout):
-        self.layout = layout
-        request = {
-            "directory": work.schema.directory,
-            "question": dataclasses.asdict(question),
-            "devices": layout.devices,
-            "processes": layout.processes,
-        }
-        several = layout.processes > 1
-        variables = worker_variables(layout.processes) if several else [{}]
-        self._children = [Child("benchmarks.training.scaling", request, v) for v in variables]
-
-    def __enter__(self) -> _Group:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        for child in self._children:
-            child.__exit__()
-
-    def ready(self) -> dict[str, Any]:
-        """Waits until all are warm: the name and the details of what they train."""
-        self._facts, *_ = [child.answer() for child in self._children]
-        return self._facts
-
-    def train(self, epochs: int) -> Sample:
-        """All train so many epochs, as long as the slowest takes."""
-        for child in self._children:
-            child.send(epochs)
-        answers = [child.answer() for child in self._children]
-        details = self._facts["details"]
-        steps = -(-details["examples"] // details["global_batch_size"])
-        expected = {"examples": epochs * details["examples"], "steps": epochs * steps}
-        for answer in answers:
-            trained = {name: answer[name] for name in expected}
-            if trained != expected:
-                raise ValueError(
-                    f"benchmark: {self.layout.name} expected to train {expected}, "
-                    f"received {trained}"
-                )
-        return Sample(expected["examples"], max(answer["seconds"] for answer in answers))
-
-
-def main() -> None:
-    """In the child: builds, warms up, then trains as many epochs as each line says."""
-    request = take_request()
-    several = request["processes"] > 1
-    set_up_devices(None if several else request["devices"], deterministic=False)
-    name = "multi_worker" if several else "mirrored" if request["devices"] > 1 else "one_device"
-    cluster = make_cluster(name)
-    question = Question(**request["question"])
-    built = build(open_work(request["directory"]), question, cluster)
-    loop = OurLoop(built, cluster)
-    loop.warm_up()
-    loop.train(1)  # at the pace found
-    facts = {"name": built.name, "note": built.note, "details": built.details}
-    print(json.dumps(facts), flush=True)
-    for line in sys.stdin:
-        before, examples, start = loop.steps_trained, 0, time.perf_counter()
-        for _ in range(int(line)):
-            loop.train(1)
-            examples += loop.examples_counted
-        seconds = time.perf_counter() - start
-        steps = loop.steps_trained - before
-        print(json.dumps({"seconds": seconds, "steps": steps, "examples": examples}), flush=True)
-
-
-if __name__ == "__main__":
-    main()

@@ -63,7 +63,7 @@ def test_the_frozen_backbone_stays_frozen_in_its_copy(
 ) -> None:
     work = _open(synthetic_data_dir, "brain_tumor_mri")
     built = build(work, Question("efficientnet_lite0", None, _FROZEN, 32), make_cluster("auto"))
-    fit_work = fit.make_report_work(built)
+    fit_work = built.fit_work(whole=True)
     assert fit_work.inputs.shape == (32, 32, 32, built.pictures.spec.shape[-1])
     compiled: list[Any] = []
     original = keras_fit._compile

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,9 @@ from benchmarks.measuring import work as work_module
 from benchmarks.measuring.child import Child, ChildError, worker_variables
 from benchmarks.measuring.timing import OURS
 from benchmarks.measuring.work import Question
-from benchmarks.training import scaling
-from benchmarks.training.scaling import LAYOUTS, ONE, Layout
+from benchmarks.training import scaling, trainer
+from benchmarks.training.scaling import LAYOUTS, ONE
+from benchmarks.training.trainer import Layout, Trainer
 
 _QUESTION = Question("mlp_small", settings={"global_batch_size": 32})
 
@@ -35,17 +37,18 @@ def test_devices_and_processes_train_the_same(synthetic_data_dir: Path) -> None:
     trained = {s.examples for c in answers for samples in c.samples.values() for s in samples}
     assert len(trained) == 1 and trained.pop() % answers[0].details["examples"] == 0
     for comparison in answers:
-        assert set(comparison.samples) == {OURS, ONE}
+        assert set(comparison.samples) == {OURS, ONE.name}
         assert "overhead, not of speed" in comparison.note
         steps = comparison.details["steps_per_second"]
         assert steps[OURS] * comparison.details["global_batch_size"] == pytest.approx(
             comparison.median(OURS), rel=0.1
         )
         assert comparison.details["more_ms_per_step"] == pytest.approx(
-            1000 / steps[OURS] - 1000 / steps[ONE]
+            1000 / steps[OURS] - 1000 / steps[ONE.name]
         )
-    assert answers[0].samples[ONE] == answers[1].samples[ONE], "measured once, in turn with all"
-    ours = [p for p in psutil.Process().children(recursive=True) if "scaling" in str(p.cmdline())]
+    one, other = (c.samples[ONE.name] for c in answers)
+    assert one == other, "measured once, in turn with all"
+    ours = [p for p in psutil.Process().children(recursive=True) if "trainer" in str(p.cmdline())]
     assert not ours, "processes were left"
 
 
@@ -60,8 +63,8 @@ class _Lazy:
             {"seconds": 1.0, "examples": 200, "steps": 7},
         ]
 
-    def send(self, command: int) -> None:
-        assert command == 2
+    def send(self, command: str) -> None:
+        assert json.loads(command) == {"epochs": 2, "system": OURS}
 
     def answer(self) -> dict[str, Any]:
         return self._answers.pop(0)
@@ -71,9 +74,9 @@ class _Lazy:
 
 
 def test_a_layout_that_trains_less_is_caught(synthetic_data_dir: Path, monkeypatch: Any) -> None:
-    monkeypatch.setattr(scaling, "Child", _Lazy)
+    monkeypatch.setattr(trainer, "Child", _Lazy)
     work = _open(synthetic_data_dir, "fetal_health")
-    with scaling._Group(work, _QUESTION, Layout(2)) as group:
+    with Trainer(work, _QUESTION, Layout(2)) as group:
         group.ready()
         assert group.train(2).examples == 200
         with pytest.raises(ValueError, match="2 devices expected to train .* 8}, received .* 7}"):
@@ -92,7 +95,8 @@ def test_quick_runs_and_other_sets(synthetic_data_dir: Path, monkeypatch: Any) -
         for effort in (work_module.QUICK, work_module.FULL):
             scaling.measure_scaling(_open(synthetic_data_dir, name), effort, print)
     assert asked == [("mlp", 4), ("efficientnet_lite0", 4)]
-    assert [layout.name for layout in LAYOUTS] == [ONE, "2 devices", "4 devices", "2 processes"]
+    names = [layout.name for layout in LAYOUTS]
+    assert names == ["one device", "2 devices", "4 devices", "2 processes"]
 
 
 def test_a_child_that_fails_says_why() -> None:
