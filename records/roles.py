@@ -10,22 +10,19 @@ import dataclasses
 import functools
 import hashlib
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import tensorflow as tf
 
-from records.damage.skipping import read_marked_index
 from records.decoding import decode
-from records.decoding.indexing import read_index
 from records.examples import Examples
 from records.loading import cache, disk_cache
 from records.loading.load import Loader, stream_moments
+from records.opened import OpenedSet, open_set
 from records.ordering import splits
-from records.sets.fingerprint import check_fingerprint, read_fingerprint
-from records.sets.schema import IMAGE, TABULAR, TEXT, TOKENS, Schema, find_directory, read_schema
+from records.sets.schema import IMAGE, TABULAR, TEXT, TOKENS
 from records.shards.index import RecordIndex
 from records.system.memory import empty_inputs
 from records.system.progress import show_progress
@@ -88,12 +85,12 @@ class Data:
     """
 
     def __init__(
-        self, schema: Schema, config: InputConfig, seed: int = 0, fold: Fold | None = None
+        self, opened: OpenedSet, config: InputConfig, seed: int = 0, fold: Fold | None = None
     ):
-        """Opens the set; nothing is decoded yet.
+        """Decodes nothing yet.
 
         Args:
-          schema: from `read_schema`.
+          opened: the set.
           config: shapes of the inputs.
           seed: names the validation cut.
           fold: of a cross-validation, in place of that cut.
@@ -101,17 +98,18 @@ class Data:
         Raises:
           ValueError: the set has no split `train`, or the options do not fit its modality.
         """
-        schema.check_split("train")
+        opened.schema.check_split("train")
         self.fold, self._base = fold, "train"
         if fold is not None and fold.pooled:
-            schema, self._base = schema.pooled()
+            opened, self._base = opened.pooled()
+        schema = opened.schema
         if schema.modality == TEXT and config.cache == "none":
             raise ValueError(
                 f"input: {schema.name}: feature {schema.input_name!r} is text, whose words "
                 "are counted when it is decoded: cache expected device, memory or disk, received "
                 "none. Store ids in the set, or choose another cache"
             )
-        self.schema, self.config, self.seed = schema, config, seed
+        self.opened, self.schema, self.config, self.seed = opened, schema, config, seed
         self._filling: dict[str, cache.Filling] = {}
 
     @functools.cached_property
@@ -173,7 +171,7 @@ class Data:
 
     def damage(self) -> dict[str, tuple[str, ...]]:
         """What is wrong with damaged records, by split; splits without any are left out."""
-        found = {split: self._read(split).damage for split in self._splits}
+        found = {split: self.opened.read_index(split).damage for split in self._splits}
         return {split: damage for split, damage in found.items() if damage}
 
     def statistics(self) -> tuple[np.ndarray, np.ndarray]:
@@ -219,17 +217,14 @@ class Data:
         """Splits with a role: no `unsupervised` ones, nor a `test` without classes (label -1)."""
         if self.fold is not None:
             return (self._base,)
-        found = [s for s in ("train", "validation", "test") if s in self.schema.split_counts]
-        return tuple(s for s in found if s != "test" or (self._read(s).label != -1).any())
-
-    @functools.cache  # noqa: B019 - one Data lives as long as its run
-    def _read(self, split: str) -> RecordIndex:
-        read = read_marked_index if self.schema.skip_damaged else read_index
-        return read(self.schema, split)
+        found = self.schema.pooled_splits
+        if "test" in found and (self.opened.read_index("test").label == -1).all():
+            found = tuple(split for split in found if split != "test")
+        return found
 
     def _index(self, split: str) -> RecordIndex:
         """The index of a split whose examples all have a class."""
-        index = self._read(split)
+        index = self.opened.read_index(split)
         bad = np.flatnonzero((index.label < 0) | (index.label >= self.schema.num_classes))
         if len(bad):
             raise ValueError(
@@ -238,7 +233,7 @@ class Data:
             )
         return index
 
-    @functools.cache  # noqa: B019
+    @functools.cache  # noqa: B019 - one Data lives as long as its run
     def _words(self, split: str) -> tuple[np.ndarray, np.ndarray]:
         """(ids or words of all records, one after the other; where each begins int64 [N + 1])."""
         flat, lengths = [], []
@@ -359,8 +354,9 @@ class Data:
         return f"decoding {self.schema.name} {split}"
 
     def content_key(self) -> str:
-        """What shapes the decoded inputs, besides the shards."""
-        key = f"{self.schema.input_name} {self.spec} opencv-{decode.opencv_version()}"
+        """All that shapes the decoded inputs: the shards, and how they are decoded."""
+        key = f"{self.opened.fingerprint} {self.schema.input_name} {self.spec}"
+        key += f" opencv-{decode.opencv_version()}"
         if self.schema.modality in (TEXT, TOKENS):
             ranks = hashlib.sha256(self._ranks.tobytes()).hexdigest()
             key += f" {self.config.vocab_size} {ranks}"
@@ -400,8 +396,4 @@ def open_data(
         says why.
     """
     config = config or InputConfig()
-    directory = find_directory(dataset, data_dir)
-    if read_fingerprint(Path(directory)) is not None:  # a set of TFDS's own has none
-        check_fingerprint(directory)
-    schema = read_schema(directory, config.feature)
-    return Data(schema, config, seed)
+    return Data(open_set(dataset, data_dir, feature=config.feature), config, seed)

@@ -24,6 +24,7 @@ from records.system.writing import write_atomically
 from train.settings.config import TrainConfig, add_flags, normalise_flags
 
 if TYPE_CHECKING:
+    from records.opened import OpenedSet
     from records.roles import Data
 
 _FIGURES = ("accuracy", "weighted_f1", "loss", "calibration_error")
@@ -108,8 +109,7 @@ def cross_validate(plan: Plan) -> dict[str, Any]:
       ValueError: settings that do not fit the data.
       FileNotFoundError: the set is not there.
     """
-    from records.sets.fingerprint import check_fingerprint
-    from records.sets.schema import read_schema
+    from records.opened import open_set
     from train.devices.strategy import set_up_devices
     from train.settings.prepare import prepare
     from train.settings.resolve import resolve
@@ -117,20 +117,21 @@ def cross_validate(plan: Plan) -> dict[str, Any]:
     config, output = plan.config, plan.output
     set_up_devices(config.cpu_devices, config.deterministic)
     directory = prepare(config.dataset, config.data_dir, config.manual_dir)
-    schema = read_schema(directory, config.feature)
+    opened = open_set(directory, feature=config.feature)
+    schema = opened.schema
     config = resolve(config, schema)
     rows: dict[str, list[dict[str, Any]]] = {}
     for seed in plan.seeds:
         seeded = dataclasses.replace(config, seed=seed)
         asked = dataclasses.replace(plan.config, seed=seed)
-        found, seconds = _train(asked, seeded, schema, output)
+        found, seconds = _train(asked, seeded, opened, output)
         rows.setdefault(str(config.model), []).extend(_rows(found, seeded, seconds, schema))
-        for name, one in _fit_baselines(seeded, schema).items() if plan.baselines else ():
+        for name, one in _fit_baselines(seeded, opened).items() if plan.baselines else ():
             rows.setdefault(name, []).extend(one)
         _print_seed(rows, seed)
     result = {
         "dataset": schema.name,
-        "data_fingerprint": check_fingerprint(directory),
+        "data_fingerprint": opened.fingerprint,
         "settings": json.loads(config.to_json()),
         "seeds": list(plan.seeds),
         "systems": rows,
@@ -143,7 +144,7 @@ def cross_validate(plan: Plan) -> dict[str, Any]:
 
 
 def _train(
-    asked: TrainConfig, config: TrainConfig, schema: Any, output: Path
+    asked: TrainConfig, config: TrainConfig, opened: OpenedSet, output: Path
 ) -> tuple[list[Predicted], float]:
     """The predictions for every fold's validation examples, and the seconds of all folds.
 
@@ -155,12 +156,12 @@ def _train(
     from train.folders.finished_run import open_run, probabilities
     from train.search.folds_at_once import can_train_together, train_folds
 
-    if can_train_together(config, schema):
+    if can_train_together(config, opened.schema):
         began = time.perf_counter()
         cluster = make_cluster(config.strategy, config.cpu_devices)
-        pairs = train_folds(config, schema, cluster, lambda epoch, found: None)
+        pairs = train_folds(config, opened, cluster, lambda epoch, found: None)
         seconds = time.perf_counter() - began
-        numbers = [part.examples("validation").numbers for part in _open_folds(config, schema)]
+        numbers = [part.examples("validation").numbers for part in _open_folds(config, opened)]
         return [
             (labels, probabilities(logits), of_fold)
             for (labels, logits), of_fold in zip(pairs, numbers, strict=True)
@@ -178,11 +179,11 @@ def _train(
     return found, seconds
 
 
-def _fit_baselines(config: TrainConfig, schema: Any) -> dict[str, list[dict[str, Any]]]:
+def _fit_baselines(config: TrainConfig, opened: OpenedSet) -> dict[str, list[dict[str, Any]]]:
     """scikit-learn's entries on the folds of a seed, by name."""
     from train.baseline import make_baselines
 
-    parts = _open_folds(config, schema)
+    parts, schema = _open_folds(config, opened), opened.schema
     rows = {}
     for name in make_baselines(schema.modality, config.seed):
         began = time.perf_counter()
@@ -192,11 +193,11 @@ def _fit_baselines(config: TrainConfig, schema: Any) -> dict[str, list[dict[str,
     return rows
 
 
-def _open_folds(config: TrainConfig, schema: Any) -> list[Data]:
+def _open_folds(config: TrainConfig, opened: OpenedSet) -> list[Data]:
     from train.assembly.data import open_fold
 
     folds = range(int(config.folds or 0))
-    return [open_fold(dataclasses.replace(config, fold=i), schema) for i in folds]
+    return [open_fold(dataclasses.replace(config, fold=i), opened) for i in folds]
 
 
 def _fit(baseline: Any, part: Data) -> Predicted:

@@ -149,7 +149,7 @@ def sweep(config: SweepConfig) -> None:
         shutil.rmtree(killed)
     done = _clean(study)
     print(
-        f"{runner.schema.name}, {runner.fixed.model}: {config.trials} trials of "
+        f"{runner.opened.schema.name}, {runner.fixed.model}: {config.trials} trials of "
         f"{runner.fixed.folds} folds, {done} done before; sampler {config.sampler}, "
         f"{config.metric}, folder {config.folder}",
         flush=True,
@@ -224,7 +224,7 @@ def _claim(config: SweepConfig, runner: TrialRunner) -> None:
         "sampler": config.sampler,
         "metric": config.metric,
         "prune": config.prune,
-        "data_fingerprint": runner.fingerprint,
+        "data_fingerprint": runner.opened.fingerprint,
     }
     file = config.folder / "sweep.json"
     if file.exists():

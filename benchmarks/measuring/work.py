@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.measuring.repeat import repeat_set
+from records.opened import open_set
 from records.roles import Data, InputConfig
-from records.sets.fingerprint import check_fingerprint
-from records.sets.schema import IMAGE, TABULAR, TEXT, TOKENS, Schema, find_directory, read_schema
+from records.sets.schema import IMAGE, TABULAR, TEXT, TOKENS, Schema, find_directory
 from train.settings.prepare import prepare
 
 DATASETS = ("fetal_health", "brain_tumor_mri", "song_lyrics")
@@ -193,18 +193,19 @@ def open_work(directory: str) -> Work:
       ValueError: the set's input is plain text, which no peer reads in the same way, or the set
         is damaged.
     """
-    schema = read_schema(directory)
+    opened = open_set(directory)
+    schema = opened.schema
     if schema.modality == TEXT:
         raise ValueError(
             f"benchmark: {schema.name}: input expected a picture, a vector or ids, received "
             f"text ({schema.input_name!r}), which other systems split into words differently"
         )
     config = InputConfig()
-    spec = Data(schema, config).spec
+    spec = Data(opened, config).spec
     return Work(
         schema=schema,
         split="train",
-        fingerprint=check_fingerprint(directory),
+        fingerprint=opened.fingerprint,
         input_shape=tuple(spec.shape),
         input_dtype=spec.dtype.name,
         vocab_size=config.vocab_size,

@@ -16,9 +16,9 @@ import numpy as np
 import tensorflow as tf
 
 import models
+from records.opened import open_set
 from records.roles import Data
-from records.sets.fingerprint import check_fingerprint
-from records.sets.schema import IMAGE, read_schema
+from records.sets.schema import IMAGE
 from train.assembly.data import open_examples
 from train.assembly.optimizer import make_optimizer
 from train.assembly.training import build_training
@@ -105,11 +105,11 @@ class _Teller(keras.callbacks.Callback):
 
 def _open(config: TrainConfig) -> _Parts:
     """Opens the set as a run does, which checks its files first, and builds the run's model."""
-    check_fingerprint(config.dataset)
-    schema = read_schema(config.dataset)
+    opened = open_set(config.dataset)
+    schema = opened.schema
     config = resolve(config, schema)
     cluster = make_cluster("one_device")
-    data, level, examples = open_examples(config, schema, cluster)
+    data, level, examples = open_examples(config, opened, cluster)
     model = _build(dataclasses.replace(config, freeze=False), data, level, examples, cluster)
     if config.freeze:
         models.freeze_backbone(model)

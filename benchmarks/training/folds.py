@@ -18,6 +18,7 @@ from typing import Any
 
 from benchmarks.measuring.timing import DURATION, OURS, Comparison, Progress, Sample, alternate
 from benchmarks.measuring.work import Effort, Work
+from records.opened import open_set
 from records.sets.schema import TABULAR
 from train.devices.strategy import make_cluster
 from train.engine.whole_run import train_and_evaluate
@@ -55,7 +56,8 @@ def _measure(work: Work, model: str, effort: Effort, show: Progress) -> Comparis
 
     def together(seed: int) -> None:
         one = _seeded(config, seed, 0, None)
-        pairs = train_folds(one, work.schema, cluster, lambda epoch, found: None)
+        opened = open_set(work.schema.directory)
+        pairs = train_folds(one, opened, cluster, lambda epoch, found: None)
         _check(sum(len(labels) for labels, _ in pairs), work)
 
     def apart(seed: int) -> None:

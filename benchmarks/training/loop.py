@@ -14,6 +14,7 @@ from benchmarks.measuring.timing import Sample, fitting_count
 from benchmarks.measuring.work import Question, Work
 from benchmarks.peers import keras_fit
 from records.examples import AnyOrder, Examples
+from records.opened import open_set
 from records.ordering.order import Order
 from records.roles import Data
 from records.sets.schema import IMAGE
@@ -104,7 +105,7 @@ def build(work: Work, question: Question, cluster: Cluster, **settings: Any) -> 
     input_config = work.input_config()
     if work.schema.modality == IMAGE:
         input_config = dataclasses.replace(input_config, image_size=int(config.image_size or 0))
-    data = Data(work.schema, input_config, config.seed)
+    data = Data(open_set(work.schema.directory), input_config, config.seed)
     pictures = data.examples("train")
     count = pictures.num_examples
     limit = min(count, question.examples or count)

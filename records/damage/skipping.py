@@ -8,6 +8,7 @@ in the index: another one is read in its place, and its position in a batch has 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -15,14 +16,20 @@ import numpy as np
 from records.damage.content import ContentChecker
 from records.damage.scan import Layout, ShardScan, scan_shards
 from records.decoding.indexing import fill_index
-from records.sets.fingerprint import differing_shards
+from records.sets.fingerprint import Change, Difference
 from records.sets.hints import rebuild_hint, verify_hint
 from records.sets.schema import Schema
 from records.shards.index import RecordIndex, frame, read_stored_index
 
 
-def read_marked_index(schema: Schema, split: str) -> RecordIndex:
+def read_marked_index(
+    schema: Schema, split: str, differing: Mapping[str, Difference]
+) -> RecordIndex:
     """The index of a split, damaged records marked; reads and checks every record.
+
+    Args:
+      schema, split: whose index.
+      differing: by name, the shards that are not as they were built.
 
     Raises:
       ValueError: a shard holds other records than those that were built, or none is usable.
@@ -31,7 +38,7 @@ def read_marked_index(schema: Schema, split: str) -> RecordIndex:
     checker = ContentChecker(schema, split, stored)
     paths, lengths = schema.shards[split], schema.shard_lengths[split]
     scans = scan_shards(paths, lengths, split_layouts(stored, len(paths)), checker.check)
-    _refuse_other_records(schema, scans)
+    _refuse_other_records(schema, scans, differing)
     usable = np.concatenate([scan.usable for scan in scans])
     damage = [scan.describe(number) for scan in scans for number in sorted(scan.damaged)]
     if len(usable) and not usable.any():
@@ -53,18 +60,20 @@ def split_layouts(index: RecordIndex | None, num_shards: int) -> list[Layout | N
     return [Layout(offset, length) for offset, length in parts]
 
 
-def _refuse_other_records(schema: Schema, scans: list[ShardScan]) -> None:
+def _refuse_other_records(
+    schema: Schema, scans: list[ShardScan], differing: Mapping[str, Difference]
+) -> None:
     """Raises ValueError where a shard is whole, and not the one that was built."""
-    differing = differing_shards(schema.directory)
+    relaid = Difference(Change.CONTENT, "the records of its index", "others")
     for scan in scans:
-        expected, received = differing.get(Path(scan.path).name, ("", ""))
-        foreign = received.startswith("those of") or (expected and not scan.damaged)
-        if scan.is_relaid or foreign:
+        found = differing.get(Path(scan.path).name, relaid if scan.is_relaid else None)
+        if found is None:
+            continue
+        if scan.is_relaid or found.change is Change.SWAPPED or not scan.damaged:
             raise ValueError(
-                f"shards: {scan.path}: expected "
-                f"{expected or 'the records of its index'}, received {received or 'others'}: "
-                "whole records, but not those that were built. --on-corrupt skip passes damaged "
-                f"records over, not foreign ones. {verify_hint(schema.directory)}"
+                f"shards: {scan.path}: expected {found.expected}, received {found.received}: "
+                "its records are whole, but not those that were built. --on-corrupt skip passes "
+                f"over damaged records only. {verify_hint(schema.directory)}"
             )
 
 

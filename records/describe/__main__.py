@@ -51,11 +51,11 @@ def describe(
         cannot be made.
       OSError: the folder cannot be written.
     """
-    from records.decoding.indexing import read_index
-    from records.sets.schema import find_directory, read_schema
+    from records.opened import open_set
     from records.system import plotting
 
-    schema = read_schema(find_directory(dataset, data_dir), feature)
+    opened = open_set(dataset, data_dir, feature=feature)
+    schema = opened.schema
     folder = Path(output or Path("describe") / schema.name.rpartition("/")[0].replace("/", "-"))
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -64,7 +64,7 @@ def describe(
             f"describe: --output expected a folder that can be written, received {folder} "
             f"({error.strerror})"
         ) from error
-    indexes = {split: read_index(schema, split) for split in schema.split_counts}
+    indexes = {split: opened.read_index(split) for split in schema.split_counts}
     section = _modality(schema)(schema, indexes)
     counts = {split: _class_counts(index, schema) for split, index in indexes.items()}
     lines = [*_head_lines(schema), *_class_lines(schema, counts), *section.lines]

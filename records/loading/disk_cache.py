@@ -21,7 +21,6 @@ from typing import Any
 
 import numpy as np
 
-from records.sets.fingerprint import check_fingerprint
 from records.sets.schema import Schema
 
 FOLDER = "decoded"
@@ -35,10 +34,9 @@ def cache_path(schema: Schema, split: str, content_key: str) -> Path:
 
     Args:
       schema, split: what is decoded.
-      content_key: what shapes the inputs besides the shards.
+      content_key: all that shapes the inputs: the shards, and how they are decoded.
     """
-    content = check_fingerprint(schema.directory, skip_damaged=schema.skip_damaged)
-    key = hashlib.sha256(f"{_LAYOUT}\n{content}\n{split}\n{content_key}".encode()).hexdigest()
+    key = hashlib.sha256(f"{_LAYOUT}\n{split}\n{content_key}".encode()).hexdigest()
     return Path(schema.directory) / FOLDER / f"{split}-{key[:16]}.npy"
 
 

@@ -23,7 +23,6 @@ from records.examples import Plan
 from records.ordering.buckets import make_order
 from records.pipeline import load_chunk
 from records.roles import Data, InputConfig, open_data
-from records.sets.fingerprint import check_fingerprint
 
 # The functions of a worker's process, by the token that a graph names them with.
 HELLO, COUNT, CHUNK = "records.service/hello", "records.service/count", "records.service/chunk"
@@ -124,20 +123,19 @@ class Worker:
             dtypes = json.loads(request)["dtype"], "int32", "float32", "int64", "int64", "int64"
             return [str(error).encode(), np.int64(number), *(np.zeros(0, d) for d in dtypes)]
 
-    def _open(self, dataset: str, inputs: str, seed: int) -> tuple[Data, str]:
-        """(the set, content of its fingerprint)."""
+    def _open(self, dataset: str, inputs: str, seed: int) -> Data:
         config = InputConfig(**json.loads(inputs), cache=self._cache)
-        data = open_data(dataset, self._data_dir, config, seed)
-        return data, check_fingerprint(data.schema.directory)
+        return open_data(dataset, self._data_dir, config, seed)
 
     def _plan(self, request: bytes) -> tuple[Plan, Callable[[int, int], tuple[np.ndarray, ...]]]:
         """(the plan of a request, its `chunks` with the last calls kept)."""
         asked = Request(**json.loads(request))
-        data, content = self._opened(asked.dataset, json.dumps(asked.inputs), asked.seed)
-        if content != asked.fingerprint:
+        data = self._opened(asked.dataset, json.dumps(asked.inputs), asked.seed)
+        if data.opened.fingerprint != asked.fingerprint:
             raise ValueError(
                 f"{data.schema.directory}: fingerprint expected {asked.fingerprint} (the "
-                f"trainer's), received {content}. Copy the trainer's set to this worker"
+                f"trainer's), received {data.opened.fingerprint}. Copy the trainer's set to "
+                "this worker"
             )
         examples = data.examples(asked.role)
         order = make_order(

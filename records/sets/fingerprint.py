@@ -7,10 +7,14 @@ compared, which reads no data; a shard whose time differs (a copied directory) i
 
 from __future__ import annotations
 
+import dataclasses
+import enum
+import functools
 import hashlib
 import json
 import os
 import re
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -91,12 +95,89 @@ def read_fingerprint(directory: str | os.PathLike[str]) -> dict[str, Any] | None
     return fingerprint
 
 
+class Change(enum.Enum):
+    """How a file differs from the one that was built."""
+
+    MISSING = enum.auto()
+    ADDED = enum.auto()
+    SIZE = enum.auto()
+    CONTENT = enum.auto()
+    SWAPPED = enum.auto()  # it holds the records of another shard of the set
+    FEATURES = enum.auto()  # it is no shard, but features.json
+
+
+@dataclasses.dataclass(frozen=True)
+class Difference:
+    """A file that is not as it was built.
+
+    Attributes:
+      change: in what it differs.
+      expected, received: the same for people.
+    """
+
+    change: Change
+    expected: str
+    received: str
+
+    @property
+    def is_readable(self) -> bool:
+        """The file is a shard, and its records can be looked at one by one."""
+        return self.change in (Change.SIZE, Change.CONTENT, Change.SWAPPED)
+
+
+class FingerprintMismatch(ValueError):
+    """A set is not the one that was built.
+
+    Attributes:
+      path: the first file that differs.
+      difference: how.
+    """
+
+    def __init__(self, path: Path, difference: Difference, detail: str = ""):
+        self.path, self.difference = path, difference
+        super().__init__(
+            f"shards: {path}: expected {difference.expected}, received {difference.received}."
+            f"{detail} {verify_hint(path.parent)} {rebuild_hint(path.parent)}"
+        )
+
+    def with_detail(self, detail: str) -> FingerprintMismatch:
+        """The same error with one more sentence, which begins with a space."""
+        return FingerprintMismatch(self.path, self.difference, detail)
+
+
+@dataclasses.dataclass(frozen=True)
+class CheckedShards:
+    """The shards of a set, compared with its stored fingerprint.
+
+    Attributes:
+      directory: the set's.
+      stored: `content` as it was stored with the shards; None where the set has no fingerprint.
+      differing: by name, the shards that are not as they were built.
+    """
+
+    directory: Path
+    stored: str | None
+    differing: Mapping[str, Difference]
+
+    @functools.cached_property
+    def content(self) -> str:
+        """Names the data; where nothing is stored, all shards are hashed at the first use."""
+        return self.stored or str(compute_fingerprint(self.directory)["content"])
+
+
 def check_fingerprint(
     directory: str | os.PathLike[str], *, skip_damaged: bool = False, in_full: bool = False
 ) -> str:
-    """Compares the shards with the stored fingerprint by size and time; returns `content`.
+    """`check_shards`, and what names the data: `CheckedShards.content`."""
+    return check_shards(directory, skip_damaged=skip_damaged, in_full=in_full).content
 
-    A shard whose time differs is hashed. Where no fingerprint is stored, it is computed.
+
+def check_shards(
+    directory: str | os.PathLike[str], *, skip_damaged: bool = False, in_full: bool = False
+) -> CheckedShards:
+    """Compares the shards with the stored fingerprint by size and time.
+
+    A shard whose time differs is hashed. Where no fingerprint is stored, nothing is compared.
 
     Args:
       directory: the set's.
@@ -104,29 +185,33 @@ def check_fingerprint(
       in_full: every shard is hashed.
 
     Raises:
-      ValueError: a shard is missing, was added, or has another size or hash; or the features were
-        changed. Names the file, what was expected, what was received and the command that mends.
+      FingerprintMismatch: a shard is missing, was added, or has another size or hash; or the
+        features were changed. Names the file, what was expected, what was received and the command
+        that mends.
+      ValueError: there are no shards, or the stored fingerprint is damaged.
     """
     folder = Path(directory)
     stored = read_fingerprint(folder)
     if stored is None:
-        return str(compute_fingerprint(folder)["content"])
+        _shard_paths(folder)
+        return CheckedShards(folder, None, {})
     differing = differing_shards(folder, in_full=in_full)
-    for name, (expected, received) in differing.items():
-        if not skip_damaged or expected == "no such shard":
-            raise _mismatch(folder, name, expected, received)
+    for name, difference in differing.items():
+        if not skip_damaged or difference.change is Change.ADDED:
+            raise FingerprintMismatch(folder / name, difference)
     if _content(folder, stored["shards"]) != stored["content"]:
-        raise _mismatch(folder, "features.json", "the one built with the shards", "another one")
-    return str(stored["content"])
+        changed = Difference(Change.FEATURES, "the one built with the shards", "another one")
+        raise FingerprintMismatch(folder / "features.json", changed)
+    return CheckedShards(folder, str(stored["content"]), differing)
 
 
 def differing_shards(
     directory: str | os.PathLike[str], *, in_full: bool = False
-) -> dict[str, tuple[str, str]]:
-    """(expected, received) by the name of each shard that is not as it was when it was built.
+) -> dict[str, Difference]:
+    """How each shard that is not as it was built differs, by its name.
 
     Empty where no fingerprint is stored. With `in_full` every shard is hashed, else those whose
-    time differs.
+    time or size differs.
     """
     folder = Path(directory)
     stored = read_fingerprint(folder)
@@ -134,17 +219,17 @@ def differing_shards(
         return {}
     expected = {s["name"]: s for s in stored["shards"]}
     received = {p.name: p for p in _shard_paths(folder)}
-    found: dict[str, tuple[str, str]] = {}
+    found: dict[str, Difference] = {}
     to_hash = []
     for name in sorted(expected.keys() | received.keys()):
         if name not in received:
-            found[name] = "the shard", "none"
+            found[name] = Difference(Change.MISSING, "the shard", "none")
         elif name not in expected:
-            found[name] = "no such shard", "one"
+            found[name] = Difference(Change.ADDED, "no such shard", "one")
         else:
             status, size = received[name].stat(), expected[name]["bytes"]
             if status.st_size != size:
-                found[name] = f"{size} bytes", f"{status.st_size} bytes"
+                found[name] = Difference(Change.SIZE, f"{size} bytes", f"{status.st_size} bytes")
             if in_full or name in found or status.st_mtime_ns != expected[name]["mtime_ns"]:
                 to_hash.append(name)
     by_hash = {s["sha256"]: s["name"] for s in stored["shards"]}
@@ -152,10 +237,13 @@ def differing_shards(
         hashes = pool.map(_hash_file, [received[name] for name in to_hash])
         for name, sha256 in zip(to_hash, hashes, strict=True):
             wanted, other = expected[name]["sha256"], by_hash.get(sha256)
-            if other is not None and other != name and sha256 != wanted:
-                found[name] = "its own records", f"those of {other}"
-            elif sha256 != wanted:
-                found.setdefault(name, (f"sha256 {wanted}", f"sha256 {sha256}"))
+            if sha256 == wanted:
+                continue
+            if other not in (None, name):
+                found[name] = Difference(Change.SWAPPED, "its own records", f"those of {other}")
+            elif name not in found:  # a size that differs says more than a hash
+                of = f"sha256 {wanted}", f"sha256 {sha256}"
+                found[name] = Difference(Change.CONTENT, *of)
     return found
 
 
@@ -187,24 +275,3 @@ def _content(folder: Path, shards: list[dict[str, Any]]) -> str:
     features = folder / "features.json"
     digest.update(features.read_bytes() if features.is_file() else b"")
     return digest.hexdigest()
-
-
-def _mismatch(folder: Path, name: str, expected: str, received: str) -> ValueError:
-    """The error for a shard or file that is not as it was; names the first damaged record."""
-    where = ""
-    if expected.startswith(("sha256", "its own")) or expected.endswith("bytes"):
-        from records.damage.scan import (
-            walk_shard,
-        )  # imports TensorFlow, which most callers need not wait for
-
-        scan = walk_shard(str(folder / name), None)
-        first = min(scan.damaged, default=None)
-        if first is not None:
-            where = (
-                f" Its first damaged record is number {first} at byte "
-                f"{scan.layout.offset[first]}: {scan.damaged[first]}."
-            )
-    return ValueError(
-        f"shards: {folder / name}: expected {expected}, received {received}.{where} "
-        f"{verify_hint(folder)} {rebuild_hint(folder)}"
-    )

@@ -39,7 +39,6 @@ class Schema:
       shards: paths of the TFRecord files per split, in order.
       shard_lengths: records of each of them by the metadata.
       metadata: the builder's own metadata.
-      skip_damaged: damaged records are marked and passed over, instead of ending what reads them.
     """
 
     name: str
@@ -58,7 +57,6 @@ class Schema:
     shards: dict[str, tuple[str, ...]]
     shard_lengths: dict[str, tuple[int, ...]]
     metadata: dict[str, Any]
-    skip_damaged: bool = False
 
     @property
     def num_classes(self) -> int:

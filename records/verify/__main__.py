@@ -27,6 +27,7 @@ from records.system.progress import Progress
 if TYPE_CHECKING:
     from records.damage.content import ContentChecker
     from records.damage.scan import ShardScan
+    from records.sets.fingerprint import Difference
     from records.sets.schema import Schema
 
 
@@ -173,7 +174,7 @@ def verify_set(directory: str, *, content: bool = True) -> SetReport:
     for split in schema.shards:
         index = read_stored_index(schema, split)
         paths = schema.shards[split]
-        swapped = [i for i, p in enumerate(paths) if _stands_elsewhere(differing, p)]
+        swapped = [i for i, p in enumerate(paths) if _is_swapped(differing.get(Path(p).name))]
         layouts = split_layouts(index, len(paths))
         for i in swapped:
             layouts[i] = None
@@ -228,13 +229,15 @@ def _compare_counts(schema: Schema, split: str, scans: list[ShardScan]) -> list[
     return problems
 
 
-def _stands_elsewhere(differing: dict[str, tuple[str, str]], path: str) -> bool:
-    return differing.get(Path(path).name, ("", ""))[1].startswith("those of")
+def _is_swapped(difference: Difference | None) -> bool:
+    from records.sets.fingerprint import Change
+
+    return difference is not None and difference.change is Change.SWAPPED
 
 
 def _compare_fingerprint(
     directory: str,
-    differing: dict[str, tuple[str, str]],
+    differing: dict[str, Difference],
     scans: dict[str, list[ShardScan]],
 ) -> list[str]:
     """What is not as the fingerprint says; damaged shards are named already."""
@@ -244,9 +247,9 @@ def _compare_fingerprint(
         return []  # a set of TFDS's own
     damaged = {Path(s.path).name for found in scans.values() for s in found if s.damaged}
     problems = [
-        f"{Path(directory) / name}: fingerprint expected {expected}, received {received}"
-        for name, (expected, received) in differing.items()
-        if name not in damaged or received.startswith("those of")
+        f"{Path(directory) / name}: fingerprint expected {one.expected}, received {one.received}"
+        for name, one in differing.items()
+        if name not in damaged or _is_swapped(one)
     ]
     try:
         check_fingerprint(directory, skip_damaged=True)

@@ -126,9 +126,10 @@ def test_every_byte_is_read(shape: tuple[int, ...], dtype: str) -> None:
 
 def test_plain_text_is_refused(synthetic_data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     directory = work_module.choose_set("song_lyrics/synthetic", str(synthetic_data_dir))
-    schema = work_module.read_schema(directory)
-    text = dataclasses.replace(schema, modality="text", input_name="text")
-    monkeypatch.setattr(work_module, "read_schema", lambda _: text)
+    opened = work_module.open_set(directory)
+    text = dataclasses.replace(opened.schema, modality="text", input_name="text")
+    as_text = dataclasses.replace(opened, schema=text)
+    monkeypatch.setattr(work_module, "open_set", lambda _: as_text)
     with pytest.raises(ValueError, match="input expected a picture, a vector or ids"):
         work_module.open_work(directory)
 

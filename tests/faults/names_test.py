@@ -19,9 +19,10 @@ from builders.fetal_health.table import FEATURE_NAMES
 from builders.song_lyrics import tables
 from builders.sources import find_files
 from records.describe.__main__ import main as describe
+from records.opened import open_set
 from records.roles import Data, InputConfig
 from records.service import __main__ as service
-from records.sets.schema import IMAGE, find_directory, read_schema
+from records.sets.schema import IMAGE, find_directory
 from records.system.writing import escape_cell
 from records.verify.__main__ import main as verify
 from tests.support.faults import record_fault
@@ -188,9 +189,10 @@ def test_workers_of_one_machine_meet_where_no_other_reaches_them() -> None:
 def test_tensorboards_table_of_samples_holds_any_class_name(
     synthetic_data_dir: Path, monkeypatch: Any
 ) -> None:
-    schema = read_schema(find_directory("fetal_health/synthetic", str(synthetic_data_dir)))
-    schema = dataclasses.replace(schema, class_names=("a|b", "x\n| y |", "<b>"))
-    data, texts = Data(schema, InputConfig()), []
+    opened = open_set("fetal_health/synthetic", str(synthetic_data_dir))
+    schema = dataclasses.replace(opened.schema, class_names=("a|b", "x\n| y |", "<b>"))
+    opened = dataclasses.replace(opened, schema=schema)
+    data, texts = Data(opened, InputConfig()), []
     monkeypatch.setattr(tf.summary, "text", lambda name, text: texts.append(text))
     tensorboard_files._write_samples(data, data.examples("train"))
     rows = [re.split(r"(?<!\\)\|", line) for line in texts[0].splitlines()]

@@ -19,8 +19,8 @@ import pytest
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
-from records.damage.skipping import read_marked_index
 from records.decoding.indexing import read_index
+from records.opened import OpenedSet, open_set
 from records.ordering.order import Order
 from records.pipeline import make_arrays
 from records.roles import Data, InputConfig, open_data
@@ -45,8 +45,8 @@ def _schema(data_dir: Path, name: str) -> Schema:
     return read_schema(find_directory(f"{name}/synthetic", str(data_dir)))
 
 
-def _skipping(schema: Schema) -> Schema:
-    return dataclasses.replace(schema, skip_damaged=True)
+def _skipping(schema: Schema) -> OpenedSet:
+    return open_set(schema.directory, skip_damaged=True)
 
 
 def _payloads(schema: Schema) -> dict[str, list[bytes]]:
@@ -99,7 +99,7 @@ def _check_flip(data_dir: Path, name: str, rng: np.random.Generator, with_index:
     expected[split] = [p for i, p in enumerate(before[split]) if not number <= i < number + lost]
     assert after == expected
     shutil.rmtree(target)
-    marked = read_marked_index(schema, split)
+    marked = _skipping(schema).read_index(split)
     assert marked.damaged is not None
     assert np.flatnonzero(marked.damaged).tolist() == list(range(number, number + lost))
     flip(path, at, bit)
@@ -173,7 +173,7 @@ def _check_loss(
     for split, rows in before.items():
         gone = lost.get(split, set())
         assert found.get(split, []) == [r for i, r in enumerate(rows) if i not in gone]
-        marked = read_marked_index(schema, split)
+        marked = _skipping(schema).read_index(split)
         damaged = [] if marked.damaged is None else np.flatnonzero(marked.damaged).tolist()
         assert set(damaged) == gone
     # TFDS's own reader agrees with the counts of the copy's metadata, and so do we.
@@ -260,7 +260,7 @@ def test_swapped_shards_are_named_and_refused(copies: Path, capsys: Any) -> None
     line = next(line for line in printed.splitlines() if "received those of" in line)
     record_fault("two shards swapped", line.strip(), "nothing is lost: rename them", copies)
     with pytest.raises(ValueError, match="not those that were built"):
-        read_marked_index(schema, "train")
+        _skipping(schema).read_index("train")
     with pytest.raises(ValueError, match="expected its own records, received those of"):
         open_data(schema.directory)
     # A copy holds all records, in the order of the files.
@@ -378,7 +378,7 @@ def test_batches_around_a_damaged_record_are_the_same(copies: Path) -> None:
     for name in SETS:
         schema = _schema(copies, name)
         config = InputConfig(image_size=32, sequence_length=16, vocab_size=10**6)
-        clean = Data(schema, config)
+        clean = Data(open_set(schema.directory), config)
         train = clean.examples("train")
         order = Order(train.num_examples, 8, seed=3)
         expected = list(make_arrays(train, order, epochs=2))

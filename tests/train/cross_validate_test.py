@@ -9,8 +9,8 @@ import pytest
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.metrics import f1_score
 
+from records.opened import open_set
 from records.roles import Data, Fold, InputConfig
-from records.sets.schema import find_directory, read_schema
 from train.cross_validate import main
 
 
@@ -25,8 +25,8 @@ def test_table_and_file(synthetic_data_dir: Path, tmp_path: Path, capsys: Any) -
     systems = found["systems"]
     assert set(systems) == {"mlp_small", "gradient boosting", "logistic regression"}
     assert all(len(rows) == 4 for rows in systems.values())
-    schema = read_schema(find_directory("fetal_health/synthetic", str(synthetic_data_dir)))
-    data = Data(schema, InputConfig(), 5, Fold(1, 2, 5, True))
+    opened = open_set("fetal_health/synthetic", str(synthetic_data_dir))
+    data = Data(opened, InputConfig(), 5, Fold(1, 2, 5, True))
     train, validation = data.examples("train"), data.examples("validation")
     assert train.inputs is not None
     boosting = HistGradientBoostingClassifier(random_state=5)
@@ -38,7 +38,7 @@ def test_table_and_file(synthetic_data_dir: Path, tmp_path: Path, capsys: Any) -
     assert received == pytest.approx(expected)
     # Record numbers run through train first, then test: each split's own accuracy.
     numbers, right = validation.numbers, predicted == validation.subset_labels
-    in_train = numbers < schema.split_counts["train"]
+    in_train = numbers < opened.schema.split_counts["train"]
     (counted,) = [r["right"] for r in rows if (r["seed"], r["fold"]) == (5, 1)]
     assert counted == {
         "train": [right[in_train].sum(), in_train.sum()],
@@ -49,7 +49,10 @@ def test_table_and_file(synthetic_data_dir: Path, tmp_path: Path, capsys: Any) -
     for rows_of_one in systems.values():
         of_test = np.sum([r["right"]["test"] for r in rows_of_one], axis=0)
         assert f"| {of_test[0] / of_test[1]:.4f} |" in printed
-        assert sum(r["right"]["test"][1] for r in rows_of_one) == 2 * schema.split_counts["test"]
+        assert (
+            sum(r["right"]["test"][1] for r in rows_of_one)
+            == 2 * opened.schema.split_counts["test"]
+        )
         for r in rows_of_one:  # together they are the fold's accuracy
             both = np.sum(list(r["right"].values()), axis=0)
             assert both[0] / both[1] == pytest.approx(r["accuracy"])

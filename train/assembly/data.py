@@ -6,12 +6,12 @@ import dataclasses
 
 from records.examples import AnyOrder, Examples
 from records.loading.cache import LEVELS, choose_level, choose_shuffle_block, host_budget
+from records.opened import OpenedSet
 from records.ordering.buckets import make_order
 from records.pipeline import make_chunks
 from records.roles import Data, Fold, InputConfig
 from records.service.trainer import RemoteSource
 from records.sets.hints import verify_hint
-from records.sets.schema import Schema
 from train.devices.strategy import Cluster
 from train.settings.config import TrainConfig
 from train.step.feed import ChunkSource
@@ -20,7 +20,7 @@ _MOST_DAMAGED = 20  # named one by one
 
 
 def open_examples(
-    config: TrainConfig, schema: Schema, cluster: Cluster
+    config: TrainConfig, opened: OpenedSet, cluster: Cluster
 ) -> tuple[Data, str, dict[str, Examples]]:
     """Opens and decodes the set: (data, cache level, examples by role).
 
@@ -28,13 +28,13 @@ def open_examples(
     """
     data_config = _input_config(config)
     fold = make_fold(config)
-    data = Data(schema, data_config, config.seed, fold)
+    data = Data(opened, data_config, config.seed, fold)
     level, reason = choose_level(
         config.cache,
         data.decoded_bytes,
         len(cluster.devices),
         cluster.accelerator,
-        directory=schema.directory,
+        directory=opened.schema.directory,
         memory_budget=_budget(config),
     )
     if config.data_service and level == "device":  # only the other levels take chunks
@@ -43,7 +43,7 @@ def open_examples(
     # Calls differ by level: all workers take the one that fits everywhere.
     level = LEVELS[int(cluster.exchange(LEVELS.index(level)).max())]
     if level in ("disk", "none"):
-        data = Data(schema, dataclasses.replace(data_config, cache=level), config.seed, fold)
+        data = Data(opened, dataclasses.replace(data_config, cache=level), config.seed, fold)
     roles = [role for role in data.roles() if role != "test" or config.evaluate_test]
     return data, level, {role: data.examples(role) for role in roles}
 
@@ -57,9 +57,9 @@ def _input_config(config: TrainConfig) -> InputConfig:
     )
 
 
-def open_fold(config: TrainConfig, schema: Schema) -> Data:
+def open_fold(config: TrainConfig, opened: OpenedSet) -> Data:
     """The data of one fold, decoded in memory."""
-    return Data(schema, _input_config(config), config.seed, make_fold(config))
+    return Data(opened, _input_config(config), config.seed, make_fold(config))
 
 
 def make_fold(config: TrainConfig) -> Fold | None:
@@ -114,13 +114,15 @@ def make_training_order(config: TrainConfig, train: Examples, block: int | None)
     )
 
 
-def print_damage(schema: Schema, damage: dict[str, tuple[str, ...]]) -> None:
+def print_damage(opened: OpenedSet, damage: dict[str, tuple[str, ...]]) -> None:
     """Names the damaged records that are passed over, the first of them one by one."""
-    if schema.skip_damaged and not damage:
+    if opened.skip_damaged and not damage:
         print("  all records were checked, none is damaged")
     for split, lines in damage.items():
         print(f"  {split}: {len(lines):,} damaged records are passed over, at weight 0")
         for line in lines[:_MOST_DAMAGED]:
             print(f"    {line}")
         if len(lines) > _MOST_DAMAGED:
-            print(f"    and {len(lines) - _MOST_DAMAGED:,} more: {verify_hint(schema.directory)}")
+            print(
+                f"    and {len(lines) - _MOST_DAMAGED:,} more: {verify_hint(opened.schema.directory)}"
+            )

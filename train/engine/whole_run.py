@@ -9,9 +9,8 @@ import time
 from typing import Any
 
 from records.examples import Examples
+from records.opened import OpenedSet, open_set
 from records.roles import Data
-from records.sets.fingerprint import check_fingerprint
-from records.sets.schema import Schema, read_schema
 from train.assembly.data import make_source, open_examples, print_damage, resolve_shuffle_block
 from train.assembly.training import build_fine_tuning, build_training
 from train.devices.strategy import Cluster, make_cluster, set_up_devices
@@ -59,28 +58,26 @@ def _prepare(config: TrainConfig, cluster: Cluster) -> str:
 
 def _train_and_evaluate(config: TrainConfig, cluster: Cluster, began: float) -> dict[str, Any]:
     directory = _prepare(config, cluster)
-    skip_damaged = config.on_corrupt == "skip"
-    fingerprint = check_fingerprint(directory, skip_damaged=skip_damaged)
-    schema = read_schema(directory, config.feature)
-    schema = dataclasses.replace(schema, skip_damaged=skip_damaged)
-    config = resolve(config, schema)
+    skips = config.on_corrupt == "skip"
+    opened = open_set(directory, feature=config.feature, skip_damaged=skips)
+    config = resolve(config, opened.schema)
     check_rows(config, cluster)
     cluster.check_same("settings", config.to_json())
     cluster.check_same("--evaluate-test", str(config.evaluate_test))
-    cluster.check_same(f"the data of {schema.name}", fingerprint)
+    cluster.check_same(f"the data of {opened.schema.name}", opened.fingerprint)
     path = config.run_dir or config.default_run_dir()
-    with RunFolder(path, config, fingerprint, is_chief=cluster.is_chief) as folder:
-        return _train_in(folder, config, schema, cluster, fingerprint, began)
+    with RunFolder(path, config, opened.fingerprint, is_chief=cluster.is_chief) as folder:
+        return _train_in(folder, config, opened, cluster, began)
 
 
 def _open(
-    config: TrainConfig, schema: Schema, cluster: Cluster
+    config: TrainConfig, opened: OpenedSet, cluster: Cluster
 ) -> tuple[Data, str, dict[str, Examples]]:
     """As `open_examples`; all workers must find the same damage, which the chief names."""
-    data, level, examples = open_examples(config, schema, cluster)
+    data, level, examples = open_examples(config, opened, cluster)
     cluster.check_same("damaged records", json.dumps(data.damage()))
     if cluster.is_chief:
-        print_damage(schema, data.damage())
+        print_damage(opened, data.damage())
     return data, level, examples
 
 
@@ -98,9 +95,8 @@ def _agree_on_hardware(folder: RunFolder, config: TrainConfig, cluster: Cluster)
 def _train_in(
     folder: RunFolder,
     config: TrainConfig,
-    schema: Schema,
+    opened: OpenedSet,
     cluster: Cluster,
-    fingerprint: str,
     began: float,
 ) -> dict[str, Any]:
     finished = folder.finished_metrics()
@@ -112,13 +108,13 @@ def _train_in(
         return finished
     hardware = _agree_on_hardware(folder, config, cluster)
     if cluster.is_chief:
-        console.print_dataset_note(schema)
-        console.print_header(config, schema, cluster, hardware, folder.path)
-    data, level, examples = _open(config, schema, cluster)
+        console.print_dataset_note(opened.schema)
+        console.print_header(config, opened.schema, cluster, hardware, folder.path)
+    data, level, examples = _open(config, opened, cluster)
     block = resolve_shuffle_block(config, level, examples["train"], cluster)
     hardware = folder.keep_resolved({"shuffle_block": block})
     training = build_training(config, hardware, data, level, examples, cluster)
-    training = dataclasses.replace(training, source=make_source(config, data, fingerprint))
+    training = dataclasses.replace(training, source=make_source(config, data, opened.fingerprint))
     stage = dataclasses.replace(config, profile=None) if config.unfreeze_from else config
     loop = Loop(stage, training, cluster, folder)
     folder.claim()
@@ -142,9 +138,9 @@ def _train_in(
     found = console.RunResult(
         config,
         hardware,
-        schema,
+        opened.schema,
         cluster,
-        fingerprint,
+        opened.fingerprint,
         results,
         seconds,
         data.damage(),

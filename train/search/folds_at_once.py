@@ -17,6 +17,7 @@ import numpy as np
 import tensorflow as tf
 
 from models.packed import pack
+from records.opened import OpenedSet
 from records.ordering.order import Order
 from records.ordering.splits import balanced_class_weights
 from records.roles import Data
@@ -46,13 +47,13 @@ def can_train_together(config: TrainConfig, schema: Schema) -> bool:
 
 
 def train_folds(
-    config: TrainConfig, schema: Schema, cluster: Cluster, report: Report
+    config: TrainConfig, opened: OpenedSet, cluster: Cluster, report: Report
 ) -> list[tuple[np.ndarray, np.ndarray]]:
     """Trains and validates every fold.
 
     Args:
       config: resolved settings, with `folds`.
-      schema: a table.
+      opened: a table.
       cluster: one replica.
       report: called after every epoch; an exception of it ends the training.
 
@@ -65,7 +66,7 @@ def train_folds(
     """
     assert config.folds is not None
     parts = [
-        open_fold(dataclasses.replace(config, fold=i), schema) for i in range(int(config.folds))
+        open_fold(dataclasses.replace(config, fold=i), opened) for i in range(int(config.folds))
     ]
     return _Folds(config, parts, cluster).train(report)
 

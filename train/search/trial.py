@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from records.sets.fingerprint import check_fingerprint
-from records.sets.schema import read_schema
+from records.opened import open_set
 from train.devices.strategy import make_cluster, set_up_devices
 from train.engine.whole_run import train_and_evaluate
 from train.measures.metrics import Metrics, metrics_from_logits
@@ -38,7 +37,7 @@ class TrialRunner:
 
     Attributes:
       fixed: settings of all trials, resolved.
-      schema, fingerprint: of the set.
+      opened: the set.
       metric: one of `FIGURES`, told to the pruner.
     """
 
@@ -52,9 +51,8 @@ class TrialRunner:
         set_up_devices(fixed.cpu_devices, fixed.deterministic)
         self._cluster = make_cluster(fixed.strategy, fixed.cpu_devices)
         directory = prepare(fixed.dataset, fixed.data_dir, fixed.manual_dir)
-        self.fingerprint = check_fingerprint(directory)
-        self.schema = read_schema(directory, fixed.feature)
-        self.fixed = resolve(fixed, self.schema)
+        self.opened = open_set(directory, feature=fixed.feature)
+        self.fixed = resolve(fixed, self.opened.schema)
         self._asked, self._named, self._folder, self.metric = fixed, named, folder, metric
 
     def settings(self, trial: optuna.Trial) -> tuple[TrainConfig, TrainConfig]:
@@ -64,7 +62,7 @@ class TrialRunner:
         free = {name: value for name, value in drawn.items() if name not in named}
         trial.set_user_attr("drawn", free)
         config = dataclasses.replace(self._asked, model=self.fixed.model, **drawn)
-        return config, resolve(config, self.schema)
+        return config, resolve(config, self.opened.schema)
 
     def run(self, trial: optuna.Trial) -> dict[str, list[float]]:
         """Trains a trial on every fold.
@@ -80,7 +78,7 @@ class TrialRunner:
         trial.set_user_attr("settings", config.to_json())
         again = format_command(RUN, json.loads(asked.to_json()), ("folds", "fold"))
         trial.set_user_attr("command", again)
-        if can_train_together(config, self.schema):
+        if can_train_together(config, self.opened.schema):
             found = self._run_together(config, trial)
         else:
             # Resolved ones would be resolved again, and defaults taken for what was asked for.
@@ -91,7 +89,7 @@ class TrialRunner:
         def report(epoch: int, found: list[Metrics]) -> None:
             self._report(trial, epoch, int(config.epochs or 1), found)
 
-        pairs = train_folds(config, self.schema, self._cluster, report)
+        pairs = train_folds(config, self.opened, self._cluster, report)
         return [metrics_from_logits(logits, labels) for labels, logits in pairs]
 
     def _run_apart(self, config: TrainConfig, trial: optuna.Trial) -> list[Metrics]:

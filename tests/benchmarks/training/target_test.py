@@ -16,7 +16,7 @@ from benchmarks.measuring.timing import DURATION, OURS
 from benchmarks.peers import keras_target
 from benchmarks.training import target
 from benchmarks.training.target import Epoch, Goal, Race, run_until
-from records.sets.schema import read_schema
+from records.opened import open_set
 from train.assembly.data import open_examples
 from train.assembly.training import build_training
 from train.devices.strategy import make_cluster
@@ -117,9 +117,9 @@ def test_fit_begins_with_the_same_model_and_examples(name: str, synthetic_data_d
         settings = {"model": "efficientnet_lite0", "image_size": 32}
     config = TrainConfig(dataset=directory, schedule="constant", epochs=1, seed=3, **settings)
     parts = keras_target._open(config)
-    schema, cluster = read_schema(directory), make_cluster("one_device")
-    config = resolve(config, schema)
-    data, level, examples = open_examples(config, schema, cluster)
+    opened, cluster = open_set(directory), make_cluster("one_device")
+    config = resolve(config, opened.schema)
+    data, level, examples = open_examples(config, opened, cluster)
     for role, (inputs, labels) in (("train", parts.train), ("validation", parts.validation)):
         source = examples[role]
         np.testing.assert_array_equal(inputs, np.asarray(source.inputs)[source.numbers])

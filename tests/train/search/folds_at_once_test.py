@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from sklearn.model_selection import StratifiedKFold
 
+from records.opened import open_set
 from records.roles import Data, Fold, InputConfig
-from records.sets.schema import find_directory, read_schema
 from train.assembly.data import make_fold
 from train.devices.strategy import make_cluster
 from train.engine.whole_run import train_and_evaluate
@@ -50,12 +50,12 @@ def test_same_as_runs_of_their_own(
     synthetic_data_dir: Path, tmp_path: Path, settings: dict[str, object]
 ) -> None:
     config = _config(synthetic_data_dir, **settings)
-    schema = read_schema(find_directory(config.dataset, config.data_dir))
-    resolved = resolve(config, schema)
-    assert can_train_together(resolved, schema)
+    opened = open_set(config.dataset, config.data_dir)
+    resolved = resolve(config, opened.schema)
+    assert can_train_together(resolved, opened.schema)
     seen: list[list[Metrics]] = []
     cluster = make_cluster("one_device")
-    pairs = train_folds(resolved, schema, cluster, lambda epoch, found: seen.append(found))
+    pairs = train_folds(resolved, opened, cluster, lambda epoch, found: seen.append(found))
     for i in range(FOLDS):
         one = dataclasses.replace(config, fold=i, run_dir=str(tmp_path / str(i)))
         alone = train_and_evaluate(one)
@@ -70,8 +70,9 @@ def test_same_as_runs_of_their_own(
 @pytest.mark.parametrize("pooled", [False, True])
 def test_every_example_validates_once(synthetic_data_dir: Path, pooled: bool) -> None:
     """Also of all splits together; classes are as even as scikit-learn's."""
-    schema = read_schema(find_directory("fetal_health/synthetic", str(synthetic_data_dir)))
-    parts = [Data(schema, InputConfig(), 4, Fold(i, 5, 4, pooled)) for i in range(5)]
+    opened = open_set("fetal_health/synthetic", str(synthetic_data_dir))
+    schema = opened.schema
+    parts = [Data(opened, InputConfig(), 4, Fold(i, 5, 4, pooled)) for i in range(5)]
     assert parts[0].roles() == ("train", "validation")
     total = sum(schema.split_counts.values()) if pooled else schema.split_counts["train"]
     numbers = [part.examples("validation").numbers for part in parts]
@@ -86,7 +87,7 @@ def test_every_example_validates_once(synthetic_data_dir: Path, pooled: bool) ->
     for own in numbers:
         others = np.setdiff1d(np.arange(total), own)
         assert not set(groups[own]) & set(groups[others]), "equal rows are parted"
-    apart = [Data(schema, InputConfig(), 4, Fold(i, 5, 4, pooled, grouped=False)) for i in (0, 1)]
+    apart = [Data(opened, InputConfig(), 4, Fold(i, 5, 4, pooled, grouped=False)) for i in (0, 1)]
     first, second = (part.examples("validation").numbers for part in apart)
     assert not set(first) & set(second)
     assert set(groups[first]) & set(groups[np.setdiff1d(np.arange(total), first)]), "none is parted"
@@ -103,8 +104,8 @@ def test_flags_make_the_fold() -> None:
 
 
 def test_statistics_are_those_of_the_training_folds(synthetic_data_dir: Path) -> None:
-    schema = read_schema(find_directory("fetal_health/synthetic", str(synthetic_data_dir)))
-    part = Data(schema, InputConfig(), 0, Fold(2, 5))
+    opened = open_set("fetal_health/synthetic", str(synthetic_data_dir))
+    part = Data(opened, InputConfig(), 0, Fold(2, 5))
     train = part.examples("train")
     assert train.inputs is not None
     rows = train.inputs[train.numbers].astype(np.float64)
@@ -114,7 +115,7 @@ def test_statistics_are_those_of_the_training_folds(synthetic_data_dir: Path) ->
 
 
 def test_settings_that_couple_the_folds_are_trained_apart(synthetic_data_dir: Path) -> None:
-    schema = read_schema(find_directory("fetal_health/synthetic", str(synthetic_data_dir)))
+    schema = open_set("fetal_health/synthetic", str(synthetic_data_dir)).schema
     for settings in ({"clip_norm": 1.0}, {"ema": 0.9}, {"accumulate_steps": 2}):
         config = _config(synthetic_data_dir, model="mlp", **settings)
         assert not can_train_together(config, schema)

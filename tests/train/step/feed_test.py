@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from records.opened import open_set
 from records.ordering.order import Order
 from records.roles import Data, InputConfig
-from records.sets.schema import find_directory, read_schema
 from train.devices.strategy import make_cluster
 from train.step import feed as feed_module
 from train.step.feed import Feed, make_feed
@@ -41,8 +41,8 @@ def test_calls_of_any_length_hold_the_order(
     monkeypatch.setattr(feed_module, "_CHUNK_STEPS", 7)
     monkeypatch.setattr(feed_module, "_CHUNK_EXAMPLES", 0)
     monkeypatch.setattr(feed_module, "_SHARED_BYTES", 1)
-    schema = read_schema(find_directory("fetal_health/synthetic", str(synthetic_data_dir)))
-    train = Data(schema, InputConfig(), 0).examples("train")
+    opened = open_set("fetal_health/synthetic", str(synthetic_data_dir))
+    train = Data(opened, InputConfig(), 0).examples("train")
     order = Order(train.num_examples, 32, 0)
     feed = make_feed(train, order, make_cluster("one_device"), level)
     assert feed.chunk_steps == 7 and order.steps_per_epoch % 7
@@ -60,8 +60,8 @@ def test_calls_of_any_length_hold_the_order(
 
 
 def test_small_batches_get_long_calls_and_large_ones_short(synthetic_data_dir: Path) -> None:
-    schema = read_schema(find_directory("fetal_health/synthetic", str(synthetic_data_dir)))
-    train = Data(schema, InputConfig(), 0).examples("train")
+    opened = open_set("fetal_health/synthetic", str(synthetic_data_dir))
+    train = Data(opened, InputConfig(), 0).examples("train")
     many = dataclasses.replace(train, numbers=np.resize(train.numbers, 400_000))
     steps = {}
     for size in (32, 256, 10_000):
