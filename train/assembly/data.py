@@ -123,6 +123,5 @@ def print_damage(opened: OpenedSet, damage: dict[str, tuple[str, ...]]) -> None:
         for line in lines[:_MOST_DAMAGED]:
             print(f"    {line}")
         if len(lines) > _MOST_DAMAGED:
-            print(
-                f"    and {len(lines) - _MOST_DAMAGED:,} more: {verify_hint(opened.schema.directory)}"
-            )
+            more = len(lines) - _MOST_DAMAGED
+            print(f"    and {more:,} more: {verify_hint(opened.schema.directory)}")
