@@ -19,7 +19,7 @@ from records.ordering.buckets import make_order
 from tests.project.imports_test import Graph
 from tests.support import rooms_picture
 from train.devices.strategy import make_cluster
-from train.step.feed import Feed
+from train.step.feed import make_feed
 from train.step.objective import Objective
 from train.step.train_step import take_rows
 
@@ -116,7 +116,7 @@ def test_types_and_shapes_are_those_of_the_page(synthetic_data_dir: Path) -> Non
     assert bytes(jpeg[:2]) == b"\xff\xd8"
     check("records.decoding.decode.decode_pictures", examples.loader.load(numbers[0])[0])
     cluster = make_cluster("one_device")
-    feed = Feed(examples, order, cluster, "device")
+    feed = make_feed(examples, order, cluster, "device")
     feed.start(0)
     chunk = feed.take(SIZES["K"])
     assert chunk is not None

@@ -163,9 +163,3 @@ def _multi_worker() -> Cluster:
         workers=workers,
         exchanger=make_exchange(strategy, workers),
     )
-
-
-def parts_of(variable: Any) -> list[Any]:
-    """The copies of a variable on the local replicas."""
-    variable = getattr(variable, "value", variable) if hasattr(variable, "_value") else variable
-    return list(getattr(variable, "values", None) or [variable])

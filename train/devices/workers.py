@@ -23,6 +23,7 @@ import numpy as np
 import tensorflow as tf
 
 from train.devices.meeting import NotAllCame, meet
+from train.devices.tensorflow_private import expand_hosts, expand_tasks, set_heartbeat
 
 # A worker that is silent for so long is taken for dead. One that ends, however it does, is noticed
 # at once by who waits for it; this is for a machine that stops or a cable that is cut.
@@ -95,18 +96,7 @@ class Workers:
                 signal.signal(signal.SIGTERM, handler)
 
     def _make_strategy(self) -> Any:
-        # The public API has no setting for the heartbeat (15 to 60 s by version): this module is
-        # TensorFlow's own way to it, and the strategy keeps what it finds set.
-        from tensorflow.compiler.xla.tsl.protobuf import coordination_config_pb2
-        from tensorflow.python.eager import context
-
-        job = coordination_config_pb2.CoordinatedJob(name="worker", num_tasks=len(self.addresses))
-        context.context().configure_coordination_service(
-            "standalone",
-            service_leader="/job:worker/replica:0/task:0",
-            heartbeat_timeout_in_ms=1000 * _HEARTBEAT_SECONDS,
-            coordinated_jobs=[job],
-        )
+        set_heartbeat(len(self.addresses), _HEARTBEAT_SECONDS)
         resolver = tf.distribute.cluster_resolver.SimpleClusterResolver(
             tf.train.ClusterSpec({"worker": list(self.addresses)}),
             task_type="worker",
@@ -210,15 +200,9 @@ def _from_tf_config(text: str) -> Workers:
 
 
 def _from_slurm(variables: dict[str, str]) -> Workers:
-    """One worker per task of the job step.
-
-    Not SlurmClusterResolver: it sorts the hosts as text (node10 before node2), so that a worker
-    listens on another host than the one it is said to be on, and it fails without GPUs.
-    """
-    from tensorflow.python.distribute.cluster_resolver import slurm_cluster_resolver as slurm
-
-    hosts = slurm.expand_hostlist(variables["SLURM_STEP_NODELIST"])
-    tasks = slurm.expand_tasks_per_node(variables["SLURM_STEP_TASKS_PER_NODE"])
+    """One worker per task of the job step."""
+    hosts = expand_hosts(variables["SLURM_STEP_NODELIST"])
+    tasks = expand_tasks(variables["SLURM_STEP_TASKS_PER_NODE"])
     # Ports of its own for each of a thousand jobs in a row, 16 workers on one host at most, below
     # those that the system gives to outgoing connections.
     base = 15_000 + 16 * (int(variables.get("SLURM_JOB_ID", 0)) % 1000)

@@ -17,6 +17,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from train.devices.tensorflow_private import parse_trace
 from train.settings.config import TrainConfig
 
 # The analyzer knows a step, and a wait for input, by how the event's name begins.
@@ -75,6 +76,7 @@ class Profile:
             self._written = tempfile.mkdtemp(prefix="profile-")
             tf.profiler.experimental.start(self._written)
         if self._written is not None:
+            # `_r=1` says that this is a step, as TensorFlow's profiler guide has it.
             marker = tf.profiler.experimental.Trace(_STEP, step_num=number, _r=1)
             marker.__enter__()
             self._marker = number, marker
@@ -111,9 +113,7 @@ def _move(source: Path, target: Path) -> None:
     `tf.while_loop`, in which our steps (and every recurrent layer) run without XLA; it then
     ignores the step markers and finds no step times. Under this name they can still be read.
     """
-    from tensorflow.tsl.profiler.protobuf import xplane_pb2
-
-    space = xplane_pb2.XSpace.FromString(source.read_bytes())
+    space = parse_trace(source.read_bytes())
     for plane in space.planes:
         for stat in plane.stat_metadata.values():
             if stat.name == "iter_num":

@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 
 from train.assembly.training import Training
-from train.devices.strategy import Cluster, parts_of
+from train.devices.strategy import Cluster
+from train.devices.tensorflow_private import copies_of
 from train.engine.checkpoint import CheckpointError, read_checkpoint, write_checkpoint
 from train.folders.run_folder import RunFolder
 from train.step.objective import Diverged
@@ -196,7 +197,7 @@ class State:
 
     def _all_totals(self) -> list[np.ndarray]:
         """The epoch's sums of the replicas of all workers: float64 [R, ...] each."""
-        local = [np.stack([p.numpy() for p in parts_of(v)]) for v in self._totals()]
+        local = [np.stack([p.numpy() for p in copies_of(v)]) for v in self._totals()]
         flat = self._cluster.exchange(*np.concatenate([a.ravel() for a in local]))
         cuts = np.cumsum([a.size for a in local])[:-1]
         parts = zip(np.split(flat, cuts, axis=1), local, strict=True)
@@ -210,13 +211,13 @@ class State:
                 all_of_it = sums.sum(0)
                 sums = np.zeros((self._cluster.num_replicas, *sums.shape[1:]))
                 sums[0] = all_of_it
-            for i, part in enumerate(parts_of(variable)):
+            for i, part in enumerate(copies_of(variable)):
                 part.assign(sums[first + i])
 
 
 def read_values(variables: list[Any]) -> list[np.ndarray]:
     """The arrays of variables that are the same on every replica."""
-    return [parts_of(v)[0].numpy() for v in variables]
+    return [copies_of(v)[0].numpy() for v in variables]
 
 
 def assign_values(variables: list[Any], arrays: list[np.ndarray]) -> None:
@@ -230,7 +231,7 @@ def assign_values(variables: list[Any], arrays: list[np.ndarray]) -> None:
             f"checkpoint: expected {len(variables)} variables, received {len(arrays)}"
         )
     for variable, array in zip(variables, arrays, strict=True):
-        parts = parts_of(variable)
+        parts = copies_of(variable)
         if array.shape != tuple(parts[0].shape):
             raise CheckpointError(
                 f"checkpoint: variable {parts[0].name} expected shape {tuple(parts[0].shape)}, "

@@ -16,6 +16,8 @@ from collections.abc import Iterator
 import keras
 import tensorflow as tf
 
+from train.step.keras_private import all_layers, replace_moments
+
 # Each replica of a MirroredStrategy is traced in a thread of its own.
 _current = threading.local()
 
@@ -24,7 +26,7 @@ def batch_norms(model: keras.Model) -> list[keras.layers.BatchNormalization]:
     """The BatchNorm layers of a model that use the statistics of the batch in training."""
     found = [
         layer
-        for layer in model._flatten_layers()
+        for layer in all_layers(model)
         if isinstance(layer, keras.layers.BatchNormalization) and layer.trainable
     ]
     return list(dict.fromkeys(found))
@@ -36,8 +38,7 @@ def count_rows(model: keras.Model, num_replicas: int) -> None:
     Call the model inside `row_weights` then.
     """
     for layer in batch_norms(model):
-        # Private; Keras is pinned, and a test compares with Keras's own moments.
-        layer._moments = functools.partial(_moments, layer, num_replicas)
+        replace_moments(layer, functools.partial(_moments, layer, num_replicas))
 
 
 @contextlib.contextmanager
@@ -59,7 +60,8 @@ def _moments(
     moving mean is near the mean.
     Without any real row (an empty last piece) the moving statistics are returned, and so kept.
     """
-    axes = layer._reduction_axes
+    channel = layer.axis % len(inputs.shape)
+    axes = [axis for axis in range(len(inputs.shape)) if axis != channel]
     width = inputs.shape[layer.axis]
     shape = [1] * len(inputs.shape)
     shape[layer.axis] = width

@@ -16,7 +16,8 @@ import tensorflow as tf
 from records.damage.content import read_feature
 from records.examples import AnyOrder, Examples, plan_steps
 from records.sets.schema import IMAGE, TABULAR, Schema
-from train.devices.strategy import Cluster, parts_of
+from train.devices.strategy import Cluster
+from train.devices.tensorflow_private import copies_of
 
 _NEVER = -1
 _IDS, _COLUMNS = 8, 8  # named in a message
@@ -65,7 +66,7 @@ class NonFiniteSteps:
 
     def first(self, cluster: Cluster) -> int:
         """The first step noted by any replica; every worker must call it."""
-        noted = [int(part.numpy()) for part in parts_of(self._first)]
+        noted = [int(part.numpy()) for part in copies_of(self._first)]
         said = cluster.exchange(min((n for n in noted if n != _NEVER), default=_NEVER))
         return int(min((n for n in said[:, 0] if n != _NEVER), default=_NEVER))
 

@@ -28,6 +28,7 @@ from records.ordering.order import mix64
 from train.devices.strategy import Cluster
 from train.step.batch_norm import batch_norms, count_rows, row_weights
 from train.step.feed import Chunk
+from train.step.keras_private import leave_out_reduction, seed_states
 from train.step.non_finite import NonFiniteSteps
 from train.step.objective import Objective
 from train.step.precision import LossScale
@@ -84,7 +85,7 @@ class TrainStep:
         self.model, self.optimizer, self.scale = model, optimizer, scale
         self._cluster, self.options = cluster, options
         self._variables = [v.value for v in model.trainable_variables]
-        self._seeds = [v for v in model.variables if v.name.endswith("seed_generator_state")]
+        self._seeds = seed_states(model)
         num_classes = len(options.objective.class_weights)
         self.loss_sum = _replica_sum(())
         self.confusion = _replica_sum((num_classes, num_classes))
@@ -93,9 +94,7 @@ class TrainStep:
         count_rows(model, cluster.num_replicas)
         several = cluster.num_replicas > 1
         if several:
-            # The gradients come reduced. Keras 3 has no flag to skip its own reduction
-            # (keras#19308); the method is private, so Keras is pinned and this is tested.
-            optimizer._all_reduce_sum_gradients = lambda pairs: list(pairs)
+            leave_out_reduction(optimizer)  # the gradients come reduced
         if several and options.xla:
             check_compilable(model, cluster)
             compiled = tf.function(self._forward_backward, jit_compile=True)

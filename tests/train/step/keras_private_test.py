@@ -1,0 +1,53 @@
+"""Each private part of Keras is there and does what it is used for.
+
+That the numbers are right is tested by `fit_test` and `train_step_test`, on one and two replicas.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from train.step.keras_private import all_layers, leave_out_reduction, replace_moments, seed_states
+
+
+def test_the_optimizer_asks_for_the_reduction() -> None:
+    """It would sum over the replicas there; what stands in its place gives the pairs back."""
+    asked = []
+
+    class Asked(keras.optimizers.SGD):
+        def _all_reduce_sum_gradients(self, grads_and_vars: Any) -> Any:
+            asked.append(len(grads_and_vars))
+            return super()._all_reduce_sum_gradients(grads_and_vars)
+
+    variable = keras.Variable([1.0, 2.0])
+    for optimizer in (Asked(1.0), Asked(1.0)):
+        optimizer.build([variable])
+        if asked:
+            leave_out_reduction(optimizer)
+        optimizer.apply([tf.constant([0.5, 0.5])], [variable])
+    assert asked == [1], "once by Keras, never where it is left out"
+    np.testing.assert_array_equal(variable.numpy(), [0.0, 1.0])
+
+
+def test_inner_layers_and_seeds_are_found() -> None:
+    inner = keras.Sequential([keras.layers.Dense(3), keras.layers.Dropout(0.5)])
+    wrapped = keras.layers.TimeDistributed(keras.layers.BatchNormalization())
+    recurrent = keras.layers.LSTM(2, dropout=0.5, recurrent_dropout=0.5)
+    model = keras.Sequential([keras.Input((4, 3)), inner, wrapped, recurrent])
+    found = all_layers(model)
+    assert {inner, wrapped.layer, inner.layers[1]} <= set(found)
+    # One of the dropout layer, one of the recurrent cell: each layer with a mask has its own.
+    assert [tuple(state.shape) for state in seed_states(model)] == [(2,), (2,)]
+
+
+def test_a_batch_norm_in_training_asks_for_its_moments() -> None:
+    layer = keras.layers.BatchNormalization(momentum=0.0)
+    inputs = tf.constant([[1.0], [3.0]])
+    layer.build(inputs.shape)
+    replace_moments(layer, lambda inputs, mask: (tf.constant([7.0]), tf.constant([4.0])))
+    layer(inputs, training=True)
+    assert float(layer.moving_mean[0]) == 7.0 and float(layer.moving_variance[0]) == 4.0
