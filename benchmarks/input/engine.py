@@ -13,9 +13,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -27,6 +24,7 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 
 from benchmarks.input.readers import make_ours, open_examples, read_epoch
+from benchmarks.measuring.child import run_child
 from benchmarks.measuring.consume import Maker, read_on_host
 from benchmarks.measuring.repeat import repeat_set
 from benchmarks.measuring.timing import (
@@ -39,7 +37,9 @@ from benchmarks.measuring.timing import (
     alternate,
 )
 from benchmarks.measuring.work import Effort, Work, open_work
+from records.decoding.indexing import read_index
 from records.decoding.parsing import parse_spec
+from records.loading.cache import choose_shuffle_block
 from records.ordering.order import Order
 from records.pipeline import make_arrays
 from records.sets.schema import IMAGE, TABULAR
@@ -210,28 +210,38 @@ def _measure_streaming(work: Work, folder: str, effort: Effort, progress: Progre
     progress("streaming, writing pictures")
     count = -(-_STREAMED_BYTES // int(np.prod(work.input_shape)))
     directory = repeat_set(work.schema, work.split, count, folder)
+    many = open_work(directory)
+    encoded = int(read_index(many.schema, many.split).length.sum())
+    size = work.global_batch_size
+    block = choose_shuffle_block("none", encoded, count, size, _BUDGET_BYTES)
 
-    def run(budget: int) -> Sample:
-        request = {"directory": directory, "budget": budget, "image_size": work.input_shape[0]}
-        done = subprocess.run(
-            [sys.executable, "-m", "benchmarks.input.streaming", json.dumps(request)],
-            capture_output=True,
-            text=True,
-            check=True,
-            cwd=Path(__file__).resolve().parents[2],
-            env=os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"},
-        )
-        found = json.loads(done.stdout.splitlines()[-1])
-        memory.append(found | {"budget": budget})
-        return Sample(found["examples"], found["seconds"])
+    def run(cache: str, shuffle_block: int | None) -> Sample:
+        request = {
+            "directory": directory,
+            "smallest": work.schema.directory,
+            "global_batch_size": size,
+            "shuffle_block": shuffle_block,
+            "cache": cache,
+            "seconds": None,
+            "raw": False,
+        }
+        found = run_child("benchmarks.input.reading_child", request)
+        processes.append(found | {"shuffle_block": shuffle_block})
+        first = found["seconds_to_first_batch"]
+        return Sample(count, first + found["seconds"], first)
 
-    memory: list[dict[str, Any]] = []
-    systems = {OURS: lambda: run(_BUDGET_BYTES), "no budget": lambda: run(0)}
+    processes: list[dict[str, Any]] = []
+    systems = {OURS: lambda: run("none", block), "no budget": lambda: run("memory", None)}
     rounds = min(_MOST_ROUNDS, effort.repetitions)
     samples = alternate(systems, rounds, lambda text: progress(f"streaming: {text}"))
-    peaks = [m["peak_bytes"] - m["idle_bytes"] for m in memory if m["budget"]]
-    peak, budget = max(peaks) >> 20, _BUDGET_BYTES >> 20
-    note = f"at most {peak:,} MiB above the idle process, budget {budget} MiB"
-    question, details = f"streaming, {_STREAMED_BYTES / 10**9:g} GB", {"processes": memory}
-    more: dict[str, Any] = {"against": Against.OURSELVES, "note": note, "details": details}
-    return _answer(work, question, samples, 0.8, **more)
+    peak = max(one["peak_bytes"] for one in processes if one["shuffle_block"]) >> 20
+    note = f"at most {peak:,} MiB above the idle process, budget {_BUDGET_BYTES >> 20} MiB"
+    return _answer(
+        work,
+        f"streaming, {_STREAMED_BYTES / 10**9:g} GB",
+        samples,
+        0.8,
+        note=note,
+        details={"examples": count, "budget": _BUDGET_BYTES, "processes": processes},
+        against=Against.OURSELVES,
+    )

@@ -111,6 +111,7 @@ def _measure_sizes(
             "smallest": sets[min(sets)],
             "global_batch_size": work.global_batch_size,
             "shuffle_block": _BLOCK,
+            "cache": "none",
             "seconds": _SECONDS,
             "raw": work.schema.modality == IMAGE,
         }

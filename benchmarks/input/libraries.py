@@ -23,9 +23,10 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.input.external import Peer, PeerError, is_installed
+from benchmarks.input.external import Peer, is_installed
 from benchmarks.input.peer_files import write_files
 from benchmarks.input.readers import looped_ours, make_ours, open_examples, read_epoch
+from benchmarks.measuring.child import ChildError
 from benchmarks.measuring.consume import LEAST_PSNR, read_on_host
 from benchmarks.measuring.equal_work import check_equal, check_labels, read_expected
 from benchmarks.measuring.timing import (
@@ -160,7 +161,7 @@ def measure_libraries(work: Work, effort: Effort, progress: Progress) -> list[Co
         for library, peer in running.items():
             progress(f"peers, starting and checking: {library.name}")
             with _named_failure(library, effort):
-                peer.wait()
+                peer.wait_until_ready()
                 peers[library] = _CheckedPeer(work, library, peer, expected, effort)
         return _compare(work, peers, effort, progress)
 
@@ -193,7 +194,7 @@ def _start(
 def _named_failure(library: Library, effort: Effort) -> Iterator[None]:
     try:
         yield
-    except (PeerError, ValueError) as error:
+    except (ChildError, ValueError) as error:
         effort.skipped.append(f"{library.name}: failed: {error}")
 
 

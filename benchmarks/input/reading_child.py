@@ -1,8 +1,8 @@
-"""One generated set read without a cache, in a process of its own: start, rate, and memory.
+"""One generated set read in a process of its own: start, rate, and memory.
 
-Started by `benchmarks.input.growth` with a JSON object: `directory`, `smallest` (that of the
-smallest set), `global_batch_size`, `shuffle_block`, `seconds` to read for, and `raw`: pictures are
-not decoded, their bytes are copied.
+Started by `growth` and `engine` with a JSON object: `directory`; `smallest`, the directory of a
+small set of the same kind; `global_batch_size`; `shuffle_block`, or null; `cache`; `seconds` to
+read for, or null for one epoch; `raw`: pictures are not decoded, their bytes are copied.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from records.system.quiet import import_tensorflow_quietly
 
 
 def main() -> None:
-    """Reads for some seconds, however many epochs that takes, and prints what it took, as JSON."""
+    """Reads, and prints what it took, as JSON: examples after the first batch, seconds, memory."""
     request = take_request()
     import_tensorflow_quietly()
     from benchmarks.measuring.consume import read_on_host
 
-    # Imports and traces everything, on the smallest set.
+    # Imports and traces everything, on the small set.
     read_on_host(*next(_open(request | {"directory": request["smallest"]}))[:2])
     gc.collect()
     idle, start = psutil.Process().memory_info().rss, time.perf_counter()
@@ -37,11 +37,13 @@ def main() -> None:
     x, y, *_ = next(batches)
     read_on_host(x, y)
     first, examples = time.perf_counter() - start, 0
-    steady = time.perf_counter()
-    while (seconds := time.perf_counter() - steady) < request["seconds"]:
-        x, y, *_ = next(batches)
+    steady, limit = time.perf_counter(), request["seconds"]
+    for x, y, *_ in batches:
         examples += len(y)
         read_on_host(x, y)
+        if limit is not None and time.perf_counter() - steady >= limit:
+            break
+    seconds = time.perf_counter() - steady
     # Not `ru_maxrss`, which begins with what the parent process held.
     (peak,) = re.findall(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text("ascii"))
     found = {"examples": examples, "seconds": seconds, "seconds_to_first_batch": first}
@@ -49,13 +51,13 @@ def main() -> None:
 
 
 def _open(request: dict[str, Any]) -> Iterator[tuple[np.ndarray, ...]]:
-    """From the directory to the batches of endless epochs."""
+    """From the directory to the batches of one epoch, or of endless ones."""
     from records import InputConfig, open_data
     from records.loading.load import Loader
     from records.ordering.order import Order
     from records.pipeline import make_arrays
 
-    data = open_data(request["directory"], config=InputConfig(cache="none"))
+    data = open_data(request["directory"], config=InputConfig(cache=request["cache"]))
     examples = data.examples("train")
     numbers = np.arange(examples.index.num_records)
     examples = dataclasses.replace(examples, numbers=numbers)
@@ -64,7 +66,7 @@ def _open(request: dict[str, Any]) -> Iterator[tuple[np.ndarray, ...]]:
         examples = dataclasses.replace(examples, loader=loader)
     size, block = request["global_batch_size"], request["shuffle_block"]
     order = Order(len(numbers), size, shuffle_block=block)
-    return make_arrays(examples, order, epochs=2**31)
+    return make_arrays(examples, order, epochs=1 if request["seconds"] is None else 2**31)
 
 
 def _copy(rows: list[memoryview]) -> np.ndarray:

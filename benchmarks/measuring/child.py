@@ -10,9 +10,10 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+import threading
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 _ROOT = Path(__file__).resolve().parents[2]
 
@@ -21,79 +22,43 @@ class ChildError(RuntimeError):
     """A process that measures has failed; the message holds its last line."""
 
 
-def run_child(module: str, request: dict[str, Any]) -> dict[str, Any]:
-    """Runs `python -m module REQUEST` and returns the JSON object that it printed last.
-
-    Raises:
-      ChildError: it failed.
-    """
-    done = subprocess.run(
-        [sys.executable, "-m", module, json.dumps(request)],
-        capture_output=True,
-        text=True,
-        cwd=_ROOT,
-        env=_environment(),
-    )
-    if done.returncode:
-        last = done.stderr.strip().splitlines()[-1:]
-        raise ChildError(f"{module}: {request}: failed: {' '.join(last) or done.returncode}")
-    return json.loads(done.stdout.splitlines()[-1])
-
-
-def _environment() -> dict[str, str]:
-    environment = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"}
-    # Without bytecode files each import of TensorFlow takes 10 s instead of 3.5 s.
-    environment.pop("PYTHONDONTWRITEBYTECODE", None)
-    return environment
-
-
 class Child:
-    """`python -m module REQUEST` while it runs; a context manager, which ends it."""
+    """A process that measures, while it runs; a context manager, which ends it.
 
-    def __init__(
-        self,
-        module: str,
-        request: dict[str, Any],
-        variables: Mapping[str, str] | None = None,
-    ):
-        """Starts it; `variables` of the environment come on top."""
-        self._name = module
+    It prints a JSON object a line as an answer; other lines are a library's talk.
+    """
+
+    def __init__(self, name: str, command: list[str], environment: Mapping[str, str]):
+        """Starts it.
+
+        Args:
+          name: as errors name it.
+          command: program and arguments.
+          environment: all of its variables.
+        """
+        self._name = name
         self._log = tempfile.TemporaryFile("w+")  # noqa: SIM115 - closed in __exit__
         self._process = subprocess.Popen(
-            [sys.executable, "-m", module, json.dumps(request)],
+            command,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._log,
             text=True,
             cwd=_ROOT,
-            env=_environment() | dict(variables or {}),
+            env=environment,
             start_new_session=True,
         )
 
-    def __enter__(self) -> Child:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *error: object) -> None:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self._process.pid, signal.SIGKILL)
-        self._process.wait()
+        self._end()
         for pipe in (self._process.stdin, self._process.stdout):
             if pipe is not None:
                 with contextlib.suppress(BrokenPipeError):
                     pipe.close()
         self._log.close()
-
-    def lines(self) -> Iterator[str]:
-        """What it prints, as it comes, until it ends.
-
-        Raises:
-          ChildError: it failed.
-        """
-        assert self._process.stdout is not None
-        # Not from the pipe itself: that would be closed with this generator, between two answers.
-        yield from iter(self._process.stdout.readline, "")
-        if self._process.wait():
-            raise ChildError(f"{self._name}: failed: {self._last_words()}")
 
     def send(self, command: object) -> None:
         """Writes a line to it."""
@@ -102,21 +67,81 @@ class Child:
             self._process.stdin.write(f"{command}\n")
             self._process.stdin.flush()
 
-    def answer(self) -> dict[str, Any]:
+    def answer(self, seconds: float | None = None) -> dict[str, Any]:
         """The next JSON object that it prints.
+
+        Args:
+          seconds: after so many without an answer it is ended.
 
         Raises:
           ChildError: it ended instead.
         """
-        for line in self.lines():
-            if line.startswith("{"):
-                return json.loads(line)
-        raise ChildError(f"{self._name}: ended without an answer: {self._last_words()}")
+        assert self._process.stdout is not None
+        words: list[str] = []
 
-    def _last_words(self) -> str:
+        def give_up() -> None:
+            words.append(f"no answer in {seconds:.0f} s")
+            self._end()
+
+        timer = threading.Timer(seconds or 0.0, give_up)
+        if seconds is not None:
+            timer.start()
+        try:
+            # Not from the pipe itself: that would be closed with a generator over its lines.
+            for line in iter(self._process.stdout.readline, ""):
+                if line.startswith("{"):
+                    return json.loads(line)
+        finally:
+            timer.cancel()
+        raise self._error(*words)
+
+    def wait(self) -> None:
+        """Until it ends by itself.
+
+        Raises:
+          ChildError: it failed.
+        """
+        if self._process.wait():
+            raise self._error()
+
+    def check_runs(self) -> None:
+        """Raises ChildError once it has ended, however it did."""
+        if self._process.poll() is not None:
+            raise self._error("ended too early")
+
+    def _error(self, *words: str) -> ChildError:
+        """With the last line that it wrote to stderr."""
         self._log.seek(0)
-        last = self._log.read().strip().splitlines()[-1:]
-        return " ".join(last) or str(self._process.returncode)
+        said = [*words, *self._log.read().strip().splitlines()[-1:]]
+        return ChildError(f"{self._name}: {', '.join(said) or 'ended, no message'}")
+
+    def _end(self) -> None:
+        """Ends the whole session: workers of its own would outlive it and hold the pipe open."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+
+
+def start_child(
+    module: str, request: dict[str, Any], variables: Mapping[str, str] | None = None
+) -> Child:
+    """Starts `python -m module REQUEST`; `variables` of the environment come on top."""
+    environment = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"} | dict(variables or {})
+    # Without bytecode files each import of TensorFlow takes 10 s instead of 3.5 s.
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)
+    return Child(module, [sys.executable, "-m", module, json.dumps(request)], environment)
+
+
+def run_child(module: str, request: dict[str, Any]) -> dict[str, Any]:
+    """Runs `python -m module REQUEST` to its end and returns the JSON object that it printed.
+
+    Raises:
+      ChildError: it failed.
+    """
+    with start_child(module, request) as child:
+        found = child.answer()
+        child.wait()
+    return found
 
 
 def worker_variables(count: int) -> list[dict[str, str]]:

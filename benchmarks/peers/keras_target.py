@@ -1,4 +1,4 @@
-"""Keras `fit` until a target: what a run of ours trains, told after each epoch.
+"""Keras `fit` until a target: what a run of ours trains, with a `history.csv` like its own.
 
 Model, initial weights, optimizer, examples and validation examples are those of the run; the
 pictures and texts are decoded by this project's fast reader, so that the ways to train are what
@@ -8,7 +8,7 @@ differs.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import keras
@@ -29,8 +29,6 @@ from train.settings.resolve import resolve
 # More steps a call gain nothing more.
 _MOST_STEPS_PER_EXECUTION = 64
 
-# What is told after each epoch: the validation accuracy.
-Tell = Callable[[float], None]
 Arrays = tuple[np.ndarray, np.ndarray]
 
 
@@ -45,7 +43,7 @@ class _Parts:
     is_picture: bool
 
 
-def train_cached(config: TrainConfig, tell: Tell) -> None:
+def train_cached(config: TrainConfig) -> None:
     """`fit` as its guides recommend: `tf.data` from memory, several steps a call.
 
     The features of a frozen backbone are computed once, and the head is trained on them
@@ -72,11 +70,11 @@ def train_cached(config: TrainConfig, tell: Tell) -> None:
         epochs=parts.config.epochs,
         shuffle=False,  # the dataset does it
         verbose=0,
-        callbacks=[_Teller(tell)],
+        callbacks=[_make_logger(config)],
     )
 
 
-def train_arrays(config: TrainConfig, tell: Tell) -> None:
+def train_arrays(config: TrainConfig) -> None:
     """The report's own way: `fit(x, y)` on NumPy arrays at Keras's defaults.
 
     A frozen backbone is run in every step.
@@ -89,18 +87,15 @@ def train_arrays(config: TrainConfig, tell: Tell) -> None:
         batch_size=parts.config.global_batch_size,
         epochs=parts.config.epochs,
         verbose=0,
-        callbacks=[_Teller(tell)],
+        callbacks=[_make_logger(config)],
     )
 
 
-class _Teller(keras.callbacks.Callback):
-    def __init__(self, tell: Tell):
-        super().__init__()
-        self._tell = tell
-
-    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        assert logs is not None
-        self._tell(logs["val_accuracy"])
+def _make_logger(config: TrainConfig) -> keras.callbacks.CSVLogger:
+    """Writes a row an epoch into `history.csv` of the run folder, as a run of ours does."""
+    folder = Path(config.run_dir or "")
+    folder.mkdir(parents=True, exist_ok=True)
+    return keras.callbacks.CSVLogger(folder / "history.csv")
 
 
 def _open(config: TrainConfig) -> _Parts:

@@ -10,33 +10,35 @@ Same model, initial weights, optimizer, constant learning rate, batch size, trai
 examples. Every repetition is a seed and, for each system, a new process on a fresh copy of the set
 without anything kept by earlier runs. The clock starts when the process has imported its modules
 (a start takes seconds, the same for all) and runs through decoding, tracing, compiling, features,
-every epoch and its validation. A frozen backbone runs once a picture in ours and in fit, in every
-step in the report's way.
+every epoch and its validation, until the epoch's row stands in the run's `history.csv`. A frozen
+backbone runs once a picture in ours and in fit, in every step in the report's way.
 
 Started with a JSON object, this module is such a process.
 """
 
 from __future__ import annotations
 
+import contextlib
+import csv
 import dataclasses
 import functools
 import itertools
-import re
+import json
+import sys
 import tempfile
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any
 
-from benchmarks.measuring.child import Child, ChildError, take_request
+from benchmarks.measuring.child import start_child, take_request
 from benchmarks.measuring.timing import DURATION, OURS, Comparison, Progress, Sample, alternate
 from benchmarks.measuring.work import Effort, Work, view
 from records.system.quiet import import_tensorflow_quietly
 from train.settings.config import TrainConfig
 
 FIT, REPORT = "fit", "report"
-_READY = "ready"
-# Of `train.engine.console.print_epoch`, and of `_tell` below.
-_ACCURACY = re.compile(r"validation: .*?accuracy (\d\.\d+)")
+_POLL_SECONDS = 0.005  # epochs take 0.1 s and more; looking costs 20 us
 
 
 @dataclasses.dataclass(frozen=True)
@@ -149,25 +151,40 @@ def measure_goal(work: Work, goal: Goal, seeds: int, progress: Progress) -> Comp
     )
 
 
-def run_until(lines: Iterable[str], target: float, most_epochs: int) -> tuple[Epoch, ...]:
-    """Reads what a run prints, as it comes, until the target or the last epoch allowed.
+def run_until(
+    history: Path, check_runs: Callable[[], None], target: float, most_epochs: int
+) -> tuple[Epoch, ...]:
+    """Watches a run's history until an epoch reaches the target, or is the last one allowed.
+
+    Args:
+      history: the CSV file that grows by a row an epoch, with a column `val_accuracy`.
+      check_runs: raises once the run is over.
+      target: validation accuracy.
+      most_epochs: the run is given up after so many.
 
     Raises:
-      ChildError: the run ended before.
+      ChildError: by `check_runs`, where the run ended before.
     """
     began, epochs = time.perf_counter(), list[Epoch]()
-    for line in lines:
-        now = time.perf_counter()
-        if line.strip() == _READY:
-            began = now
-        elif found := _ACCURACY.search(line):
-            epochs.append(Epoch(now - began, float(found[1])))
-            if epochs[-1].accuracy >= target or len(epochs) == most_epochs:
+    while True:
+        found, now = read_accuracies(history), time.perf_counter()
+        for accuracy in found[len(epochs) :]:
+            epochs.append(Epoch(now - began, accuracy))
+            if accuracy >= target or len(epochs) == most_epochs:
                 return tuple(epochs)
-    raise ChildError(
-        f"benchmark: a run expected validation accuracy {target:g} or {most_epochs} "
-        f"epochs, received its end after {len(epochs)}"
-    )
+        if not found[len(epochs) :]:
+            check_runs()
+        time.sleep(_POLL_SECONDS)
+
+
+def read_accuracies(history: Path) -> list[float]:
+    """The validation accuracy of each epoch that is written to its end; [] without the file."""
+    try:
+        text = history.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return []
+    whole = text[: text.rfind("\n") + 1]
+    return [float(row["val_accuracy"]) for row in csv.DictReader(whole.splitlines())]
 
 
 def describe(races: dict[str, list[Race]], goal: Goal) -> str:
@@ -211,13 +228,13 @@ def _race(work: Work, goal: Goal, system: str, seed: int) -> Race:
             "seed": seed,
             "run_dir": f"{folder}/run",
         }
-        with Child("benchmarks.training.target", {"system": system, "config": config}) as child:
-            epochs = run_until(child.lines(), goal.accuracy, goal.epochs)
+        with start_child(
+            "benchmarks.training.target", {"system": system, "config": config}
+        ) as child:
+            child.answer()
+            history = Path(folder, "run", "history.csv")
+            epochs = run_until(history, child.check_runs, goal.accuracy, goal.epochs)
     return Race(seed, epochs, goal.accuracy)
-
-
-def _tell(accuracy: float) -> None:
-    print(f"validation: accuracy {accuracy:.4f}", flush=True)
 
 
 def main() -> None:
@@ -229,13 +246,14 @@ def main() -> None:
     from train.engine.whole_run import train_and_evaluate
 
     config = TrainConfig(**request["config"])
-    print(_READY, flush=True)
-    if request["system"] == OURS:
-        train_and_evaluate(config)
-    elif request["system"] == FIT:
-        keras_target.train_cached(config, _tell)
-    else:
-        keras_target.train_arrays(config, _tell)
+    trains = {
+        OURS: train_and_evaluate,
+        FIT: keras_target.train_cached,
+        REPORT: keras_target.train_arrays,
+    }
+    print(json.dumps({"ready": True}), flush=True)
+    with contextlib.redirect_stdout(sys.stderr):  # nobody reads what a run prints
+        trains[request["system"]](config)
 
 
 if __name__ == "__main__":

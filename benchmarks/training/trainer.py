@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from benchmarks.measuring.child import Child, take_request, worker_variables
+from benchmarks.measuring.child import start_child, take_request, worker_variables
 from benchmarks.measuring.timing import OURS, Sample, fitting_count
 from benchmarks.measuring.work import Question, Work, open_work
 from benchmarks.peers import keras_fit
@@ -78,7 +78,7 @@ class Trainer:
         }
         several = layout.processes > 1
         variables = worker_variables(layout.processes) if several else [{}]
-        self._children = [Child("benchmarks.training.trainer", request, v) for v in variables]
+        self._children = [start_child("benchmarks.training.trainer", request, v) for v in variables]
 
     def __enter__(self) -> Trainer:
         return self

@@ -10,7 +10,7 @@ import psutil
 import pytest
 
 from benchmarks.measuring import work as work_module
-from benchmarks.measuring.child import Child, ChildError, worker_variables
+from benchmarks.measuring.child import ChildError, run_child, start_child, worker_variables
 from benchmarks.measuring.timing import OURS
 from benchmarks.measuring.work import Question
 from benchmarks.training import scaling, trainer
@@ -74,7 +74,7 @@ class _Lazy:
 
 
 def test_a_layout_that_trains_less_is_caught(synthetic_data_dir: Path, monkeypatch: Any) -> None:
-    monkeypatch.setattr(trainer, "Child", _Lazy)
+    monkeypatch.setattr(trainer, "start_child", _Lazy)
     work = _open(synthetic_data_dir, "fetal_health")
     with Trainer(work, _QUESTION, Layout(2)) as group:
         group.ready()
@@ -100,11 +100,16 @@ def test_quick_runs_and_other_sets(synthetic_data_dir: Path, monkeypatch: Any) -
 
 
 def test_a_child_that_fails_says_why() -> None:
-    with Child("json.tool", {"no": "file"}) as child, pytest.raises(ChildError, match="No such"):
-        child.answer()
-    message = "json.tool: failed: .*No such file"
-    with Child("json.tool", {"no": "file"}) as child, pytest.raises(ChildError, match=message):
-        list(child.lines())
+    message = "json.tool: .*No such file"
+    with start_child("json.tool", {"no": "file"}) as child:
+        with pytest.raises(ChildError, match=message):
+            child.answer()
+        with pytest.raises(ChildError, match=message):
+            child.wait()
+        with pytest.raises(ChildError, match=f"ended too early, .*{message.rpartition('*')[2]}"):
+            child.check_runs()
+    with pytest.raises(ChildError, match=message):
+        run_child("json.tool", {"no": "file"})
 
 
 def test_a_child_answers_several_times_and_ends_with_its_children(tmp_path: Path) -> None:
@@ -114,7 +119,7 @@ def test_a_child_answers_several_times_and_ends_with_its_children(tmp_path: Path
         "for line in sys.stdin:\n"
         "    print('{\"n\": %d}' % int(line), flush=True)\n"
     )
-    with Child("echo", {}, {"PYTHONPATH": str(tmp_path)}) as child:
+    with start_child("echo", {}, {"PYTHONPATH": str(tmp_path)}) as child:
         process: subprocess.Popen[str] = child._process
         for number in (3, 4):
             child.send(number)

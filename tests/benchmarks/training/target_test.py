@@ -1,9 +1,8 @@
 from __future__ import annotations
 
 import dataclasses
-import itertools
+import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -30,35 +29,54 @@ def _open(data_dir: Path, name: str) -> work_module.Work:
     return work_module.open_work(work_module.choose_set(f"{name}/synthetic", str(data_dir)))
 
 
-def _lines(accuracies: list[float]) -> Iterator[str]:
-    """What a run prints: a start that takes its time, then an epoch every 10 ms."""
-    time.sleep(0.05)
-    yield "ready\n"
-    yield "mlp on some set (validation: none yet)\n"
-    for number, accuracy in enumerate(accuracies, 1):
-        time.sleep(0.01)
-        yield (
-            f"epoch {number:3d}/9  loss 0.1234  accuracy 0.9999  validation: loss 0.2345  "
-            f"accuracy {accuracy:.4f}  F1 0.9999\n"
-        )
+def _write_history(file: Path, accuracies: list[float], ended: threading.Event) -> None:
+    """What a run does: a start that takes its time, then an epoch every 20 ms, in two writes."""
+    with file.open("w", buffering=1) as opened:
+        opened.write("epoch,loss,val_accuracy\n")
+        for number, accuracy in enumerate(accuracies, 1):
+            time.sleep(0.02)
+            opened.write(f"{number},0.1234,{accuracy:.1f}")
+            opened.flush()
+            opened.write("999\n")
+    ended.set()
 
 
-def test_a_harder_target_takes_no_less() -> None:
+def _watch(folder: Path, accuracies: list[float], value: float, most: int) -> tuple[Epoch, ...]:
+    file, ended = folder / "history.csv", threading.Event()
+    file.unlink(missing_ok=True)
+    writer = threading.Thread(target=_write_history, args=(file, accuracies, ended))
+
+    def check_runs() -> None:
+        if ended.is_set() and len(target.read_accuracies(file)) == len(accuracies):
+            raise ChildError("ended too early")
+
+    writer.start()
+    try:
+        return run_until(file, check_runs, value, most)
+    finally:
+        writer.join()
+
+
+def test_a_harder_target_takes_no_less(tmp_path: Path) -> None:
     accuracies = [0.2, 0.5, 0.4, 0.7, 0.9]
     wanted = (0.1, 0.2, 0.45, 0.5, 0.6, 0.9)
-    found = [run_until(_lines(accuracies), value, 5) for value in wanted]
+    found = [_watch(tmp_path, accuracies, value, 5) for value in wanted]
     assert [len(epochs) for epochs in found] == [1, 1, 2, 2, 4, 5]
     for value, epochs in zip(wanted, found, strict=True):
         assert epochs[-1].accuracy >= value > max([e.accuracy for e in epochs[:-1]], default=0)
+        assert [e.accuracy for e in epochs] == pytest.approx(
+            [a + 0.0999 for a in accuracies[: len(epochs)]]
+        )
         seconds = [e.seconds for e in epochs]
         assert seconds == sorted(seconds)
-        assert 0.01 * len(epochs) <= seconds[-1] < 0.01 * len(epochs) + 0.04, "the start counts not"
+        assert 0.02 * len(epochs) <= seconds[-1]
 
 
-def test_a_run_that_ends_too_early_is_no_result() -> None:
-    assert len(run_until(_lines([0.1, 0.2]), 0.9, most_epochs=2)) == 2
-    with pytest.raises(ChildError, match="received its end after 2"):
-        run_until(_lines([0.1, 0.2]), 0.9, most_epochs=3)
+def test_a_run_that_ends_too_early_is_no_result(tmp_path: Path) -> None:
+    assert target.read_accuracies(tmp_path / "none.csv") == []
+    assert len(_watch(tmp_path, [0.1, 0.2], 0.9, most=2)) == 2
+    with pytest.raises(ChildError, match="ended too early"):
+        _watch(tmp_path, [0.1, 0.2], 0.9, most=3)
 
 
 def test_who_does_not_arrive_is_named() -> None:
@@ -132,8 +150,8 @@ def test_fit_begins_with_the_same_model_and_examples(name: str, synthetic_data_d
     assert trained[0] == trained[1]
 
 
-def test_both_fits_train_the_head_alone_and_tell(
-    synthetic_data_dir: Path, monkeypatch: Any
+def test_both_fits_train_the_head_alone_and_keep_a_history(
+    synthetic_data_dir: Path, tmp_path: Path, monkeypatch: Any
 ) -> None:
     directory = _open(synthetic_data_dir, "brain_tumor_mri").schema.directory
     config = TrainConfig(
@@ -147,10 +165,11 @@ def test_both_fits_train_the_head_alone_and_tell(
         return opened[-1]
 
     monkeypatch.setattr(keras_target, "_open", open_and_keep)
-    told: dict[str, list[float]] = {}
     for train in (keras_target.train_cached, keras_target.train_arrays):
-        told[train.__name__] = []
-        train(config, told[train.__name__].append)
+        folder = tmp_path / train.__name__
+        train(dataclasses.replace(config, run_dir=str(folder)))
+        accuracies = target.read_accuracies(folder / "history.csv")
+        assert len(accuracies) == 2 and all(0 <= a <= 1 for a in accuracies)
     untrained = original(config).model
     for parts in opened:
         for stage in ("backbone", "head"):
@@ -160,6 +179,3 @@ def test_both_fits_train_the_head_alone_and_tell(
                 strict=True,
             )
             assert all(np.array_equal(a, b) for a, b in pairs) == (stage == "backbone")
-    for accuracies in told.values():
-        assert len(accuracies) == 2 and all(0 <= a <= 1 for a in accuracies)
-    assert list(itertools.chain(*told.values())), "nothing was told"
