@@ -9,9 +9,7 @@ Reading the test split is a deliberate act: without --split it is the validation
 from __future__ import annotations
 
 import argparse
-import csv
 import dataclasses
-import io
 import json
 import sys
 from pathlib import Path
@@ -20,8 +18,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from records.system.command import run_as_command
-from records.system.spreadsheet import as_text
 from records.system.writing import write_atomically
+from train.measures.evaluation_summary import print_summary
 from train.settings.config import ON_CORRUPT
 
 if TYPE_CHECKING:
@@ -29,9 +27,6 @@ if TYPE_CHECKING:
     from records.roles import Data
     from train.folders.finished_run import FinishedRun
     from train.measures.scores import Bootstrap
-
-# Of the text of an error: enough to see what it is about; a lyric is its author's.
-_TEXT_CHARACTERS = 200
 
 
 def parse_arguments(arguments: list[str]) -> argparse.Namespace:
@@ -151,7 +146,7 @@ def evaluate(
     folder.mkdir(exist_ok=True)
     _write(folder, split, run.input.class_names, examples, probability, num_errors)
     write_atomically(folder / "evaluation.json", (json.dumps(found, indent=2) + "\n").encode())
-    _print_summary(found, folder)
+    print_summary(found, folder)
     return found
 
 
@@ -205,8 +200,8 @@ def _write(
     """The figures, and the errors of which the model was most certain."""
     from sklearn.metrics import confusion_matrix
 
-    from records.sets.schema import IMAGE
     from train.measures import plots, scores
+    from train.measures.worst_errors import write_errors
 
     labels, predicted = examples.subset_labels, probability.argmax(1)
     confusion = confusion_matrix(labels, predicted, labels=range(len(names)))
@@ -214,101 +209,7 @@ def _write(
     write_atomically(folder / "confusion_matrix.png", picture)
     bins = scores.calibration_bins(probability, labels)
     write_atomically(folder / "calibration.png", plots.draw_calibration(bins, split))
-    wrong = np.flatnonzero(predicted != labels)
-    certain = probability[wrong, predicted[wrong]]
-    worst = wrong[np.argsort(-certain, kind="stable")[:num_errors]]
-    rows = worst_errors(examples, worst, probability, names)
-    text = io.StringIO()
-    header = ("record", "id", "true", "predicted", "probability", "probability_of_true", "text")
-    writer = csv.DictWriter(text, header)
-    writer.writeheader()
-    writer.writerows(rows)
-    write_atomically(folder / "worst_errors.csv", text.getvalue().encode())
-    if examples.schema.modality == IMAGE and rows:
-        pictures = examples.loader.load(examples.numbers[worst])
-        titles = [f"{r['id']}\n{r['true']} as {r['predicted']}\n{r['probability']}" for r in rows]
-        write_atomically(folder / "worst_errors.png", plots.draw_pictures(pictures, titles))
-
-
-def worst_errors(
-    examples: Examples, chosen: np.ndarray, probability: np.ndarray, names: tuple[str, ...]
-) -> list[dict[str, Any]]:
-    """A row of `worst_errors.csv` for each of the examples `chosen`, int [e] in the subset."""
-    import tensorflow as tf
-
-    numbers, labels = examples.numbers[chosen], examples.subset_labels
-    rows = []
-    for i, number, payload in zip(chosen, numbers, examples.loader.read(numbers), strict=True):
-        stored = tf.train.Example.FromString(payload).features.feature
-        predicted = int(probability[i].argmax())
-        rows.append(
-            {
-                "record": int(number),
-                "id": as_text(_text(stored, examples.schema.id_name)),
-                "true": as_text(names[labels[i]]),
-                "predicted": as_text(names[predicted]),
-                "probability": f"{probability[i, predicted]:.6f}",
-                "probability_of_true": f"{probability[i, labels[i]]:.6f}",
-                "text": as_text(" ".join(_text(stored, "text").split())[:_TEXT_CHARACTERS]),
-            }
-        )
-    return rows
-
-
-def _text(stored: Any, name: str | None) -> str:
-    """A stored string or integer as text; "" where there is none."""
-    if name is None or name not in stored:
-        return ""
-    feature = stored[name]
-    if feature.bytes_list.value:
-        return str(feature.bytes_list.value[0], "utf-8", "replace")
-    return str(feature.int64_list.value[0]) if feature.int64_list.value else ""
-
-
-def _print_summary(found: dict[str, Any], folder: Path) -> None:
-    made = found["bootstrap"]
-    print(
-        f"{found['examples']:,} examples of split {found['split']}; {made['percent']:g} % "
-        f"intervals by percentiles of {made['resamples']} resamples of {made['units']:,} "
-        f"{made['drawn']}, seed {made['seed']}"
-    )
-    for name, value in found["metrics"].items():
-        limits = found["intervals"][name]
-        if not isinstance(value, dict):
-            print(f"  {name.replace('_', ' '):18} {_figure(value)}  {_range(limits)}")
-    names = [k for k, v in found["metrics"].items() if isinstance(v, dict)]
-    width = max(map(len, found["metrics"][names[0]]))
-    print(f"  {'':{width}}" + "".join(f"  {name:24}" for name in names))
-    for c in found["metrics"][names[0]]:
-        cells = [
-            f"  {_figure(found['metrics'][n][c])} {_range(found['intervals'][n][c])}" for n in names
-        ]
-        print(f"  {c:{width}}" + "".join(cells))
-    if "decision" in found:
-        _print_decision(found["decision"])
-    print(
-        f"more: {folder}/evaluation.json, confusion_matrix.png, calibration.png, worst_errors.csv"
-    )
-
-
-def _print_decision(decision: dict[str, Any]) -> None:
-    name = decision["least_recall"].rpartition("=")[0]
-    print(
-        f"  {name} from a probability of {decision['threshold']:.4f} on, chosen on validation for "
-        f"{decision['least_recall']}; to give to train.predict as --threshold "
-        f"{name}={decision['threshold']}"
-    )
-    for how in ("without", "with"):
-        cells = [f"{k.replace('_', ' ')} {_figure(v)}" for k, v in decision[how].items()]
-        print(f"  {how:8} threshold: {', '.join(cells)}")
-
-
-def _figure(value: float | None) -> str:
-    return f"{'-':>6}" if value is None else f"{value:6.4f}"
-
-
-def _range(limits: list[float | None]) -> str:
-    return f"[{_figure(limits[0])}, {_figure(limits[1])}]"
+    write_errors(folder, examples, probability, names, num_errors)
 
 
 if __name__ == "__main__":

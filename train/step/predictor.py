@@ -14,7 +14,7 @@ from train.devices.strategy import Cluster
 from train.measures.metrics import Metrics, metrics_from_logits
 from train.step.feed import make_feed
 from train.step.pace import Pace
-from train.step.train_step import PredictStep
+from train.step.predict_step import PredictStep
 
 
 class Stopped(KeyboardInterrupt):

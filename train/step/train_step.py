@@ -20,7 +20,6 @@ from collections.abc import Callable
 from typing import Any
 
 import keras
-import numpy as np
 import tensorflow as tf
 
 from models.augment import mix_pairs
@@ -70,7 +69,7 @@ class TrainStep:
     Attributes:
       model, optimizer, scale, options: as given.
       loss_sum, confusion: float64 [] and [C, C], of the epoch so far, over all replicas.
-      non_finite: the steps whose loss is no number.
+      non_finite: the steps whose loss or gradients were not finite.
     """
 
     def __init__(
@@ -89,7 +88,8 @@ class TrainStep:
         num_classes = len(options.objective.class_weights)
         self.loss_sum = _replica_sum(())
         self.confusion = _replica_sum((num_classes, num_classes))
-        self._sums = [_replica_copy(v) for v in self._variables if options.pieces > 1]
+        several_pieces = self._variables if options.pieces > 1 else []
+        self._sums = [_replica_sum(v.shape, v.dtype) for v in several_pieces]
         self.non_finite = NonFiniteSteps(model, [self.loss_sum, self.confusion])
         count_rows(model, cluster.num_replicas)
         several = cluster.num_replicas > 1
@@ -267,20 +267,10 @@ def check_compilable(model: keras.Model, cluster: Cluster) -> None:
         )
 
 
-def _replica_copy(variable: tf.Variable) -> tf.Variable:
-    """A variable of zeros, of the same shape, that each replica changes for itself."""
+def _replica_sum(shape: Any, dtype: Any = tf.float64) -> tf.Variable:
+    """Zeros that each replica adds to for itself; read outside them it is the sum of all."""
     return tf.Variable(
-        tf.zeros(variable.shape, variable.dtype),
-        trainable=False,
-        synchronization=tf.VariableSynchronization.ON_READ,
-        aggregation=tf.VariableAggregation.SUM,
-    )
-
-
-def _replica_sum(shape: tuple[int, ...]) -> tf.Variable:
-    """A float64 variable of each replica that reads as the sum over the replicas."""
-    return tf.Variable(
-        tf.zeros(shape, tf.float64),
+        tf.zeros(shape, dtype),
         trainable=False,
         synchronization=tf.VariableSynchronization.ON_READ,
         aggregation=tf.VariableAggregation.SUM,
@@ -295,37 +285,3 @@ def _confusion(labels: tf.Tensor, logits: tf.Tensor, weights: tf.Tensor) -> tf.T
     true = tf.one_hot(labels, num_classes, dtype=tf.float64)
     predicted = tf.one_hot(tf.argmax(logits, -1), num_classes, dtype=tf.float64)
     return tf.matmul(true * tf.cast(weights, tf.float64)[:, None], predicted, transpose_a=True)
-
-
-class PredictStep:
-    """Runs a model over a subset in order, without training."""
-
-    def __init__(self, model: keras.Model, cluster: Cluster):
-        """Call it in the strategy's scope."""
-        self._model, self._cluster = model, cluster
-        self._call = tf.function(self._run)
-
-    def run(self, chunk: Chunk) -> np.ndarray:
-        """The outputs [steps, B, ...] of the chunk's global batches, float32."""
-        lengths, steps = tf.constant(chunk.lengths), tf.constant(chunk.steps, tf.int64)
-        outputs = self._call(chunk.arrays, lengths, steps)
-        local = self._cluster.strategy.experimental_local_results(outputs)
-        if self._cluster.workers is not None:  # each replica holds those of all
-            return local[0].numpy()
-        return np.concatenate([o.numpy() for o in local], 1)
-
-    def _run(self, arrays: Any, lengths: tf.Tensor, steps: tf.Tensor) -> Any:
-        return self._cluster.strategy.run(self._outputs, (arrays, lengths, steps))
-
-    def _outputs(self, arrays: Any, lengths: tf.Tensor, steps: tf.Tensor) -> tf.Tensor:
-        inputs, _, rows, *_ = arrays
-
-        def one(batch: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
-            x = take_rows(inputs, *batch)
-            return tf.cast(self._model(x, training=False), tf.float32)
-
-        batches = (rows[:steps], lengths[:steps])
-        own = tf.map_fn(one, batches, fn_output_signature=tf.float32, parallel_iterations=1)
-        if self._cluster.workers is None:
-            return own
-        return tf.distribute.get_replica_context().all_gather(own, axis=1)

@@ -1,0 +1,86 @@
+"""The errors of which a model was most certain, as a table and, of pictures, as a figure."""
+
+from __future__ import annotations
+
+import csv
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from records.examples import Examples
+from records.sets.schema import IMAGE
+from records.system.spreadsheet import as_text
+from records.system.writing import write_atomically
+from train.measures import plots
+
+# Of the text of an error: enough to see what it is about; a lyric is its author's.
+_TEXT_CHARACTERS = 200
+
+
+def write_errors(
+    folder: Path,
+    examples: Examples,
+    probability: np.ndarray,
+    names: tuple[str, ...],
+    num_errors: int,
+) -> None:
+    """Writes `worst_errors.csv` and, of pictures, `worst_errors.png`.
+
+    Args:
+      folder: takes the files.
+      examples: of the split.
+      probability: float64 [n, C] of each of them.
+      names: of the C classes.
+      num_errors: how many are written, the most certain first.
+    """
+    labels, predicted = examples.subset_labels, probability.argmax(1)
+    wrong = np.flatnonzero(predicted != labels)
+    certain = probability[wrong, predicted[wrong]]
+    worst = wrong[np.argsort(-certain, kind="stable")[:num_errors]]
+    rows = _describe(examples, worst, probability, names)
+    text = io.StringIO()
+    header = ("record", "id", "true", "predicted", "probability", "probability_of_true", "text")
+    writer = csv.DictWriter(text, header)
+    writer.writeheader()
+    writer.writerows(rows)
+    write_atomically(folder / "worst_errors.csv", text.getvalue().encode())
+    if examples.schema.modality == IMAGE and rows:
+        pictures = examples.loader.load(examples.numbers[worst])
+        titles = [f"{r['id']}\n{r['true']} as {r['predicted']}\n{r['probability']}" for r in rows]
+        write_atomically(folder / "worst_errors.png", plots.draw_pictures(pictures, titles))
+
+
+def _describe(
+    examples: Examples, chosen: np.ndarray, probability: np.ndarray, names: tuple[str, ...]
+) -> list[dict[str, Any]]:
+    """A row of `worst_errors.csv` for each of the examples `chosen`, int [e] in the subset."""
+    numbers, labels = examples.numbers[chosen], examples.subset_labels
+    rows = []
+    for i, number, payload in zip(chosen, numbers, examples.loader.read(numbers), strict=True):
+        stored = tf.train.Example.FromString(payload).features.feature
+        predicted = int(probability[i].argmax())
+        rows.append(
+            {
+                "record": int(number),
+                "id": as_text(_text(stored, examples.schema.id_name)),
+                "true": as_text(names[labels[i]]),
+                "predicted": as_text(names[predicted]),
+                "probability": f"{probability[i, predicted]:.6f}",
+                "probability_of_true": f"{probability[i, labels[i]]:.6f}",
+                "text": as_text(" ".join(_text(stored, "text").split())[:_TEXT_CHARACTERS]),
+            }
+        )
+    return rows
+
+
+def _text(stored: Any, name: str | None) -> str:
+    """A stored string or integer as text; "" where there is none."""
+    if name is None or name not in stored:
+        return ""
+    feature = stored[name]
+    if feature.bytes_list.value:
+        return str(feature.bytes_list.value[0], "utf-8", "replace")
+    return str(feature.int64_list.value[0]) if feature.int64_list.value else ""
