@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import abc
 import contextlib
-import dataclasses
 import os
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -15,7 +14,7 @@ import tensorflow_datasets as tfds
 from absl import logging
 from etils import epath
 
-from builders import messages, sources, storage, writing
+from builders import build_request, messages, sources, storage, writing
 from records.sets import fingerprint
 from records.system.places import check_local
 
@@ -49,7 +48,7 @@ class RecordsBuilder(  # type: ignore[call-arg]
           ValueError: `file_format` is not tfrecord, or `data_dir` is an address of an object store.
         """
         check_local(kwargs.get("data_dir"), "--data_dir")
-        self._check_file_format(file_format)
+        build_request.check_file_format(self.place, file_format)
         self._synthetic_dir: Path | None = None
         self._manual_dir_given = False
         super().__init__(file_format=file_format, **kwargs)
@@ -168,8 +167,8 @@ class RecordsBuilder(  # type: ignore[call-arg]
         reuse = request.download_mode == tfds.download.GenerateMode.REUSE_DATASET_IF_EXISTS
         if reuse and final.is_dir() and not storage.aside_path(final).exists():
             # Nothing is written here: prepared data may lie on a read-only disk.
-            self._check_file_format(file_format)
-            self._check_request(request)
+            build_request.check_file_format(self.place, file_format)
+            build_request.check_request(self.place, request, self.NUM_SHARDS)
             self._reuse(request)
             return
         storage.check_writable(final.parent, self.place)
@@ -179,8 +178,8 @@ class RecordsBuilder(  # type: ignore[call-arg]
             storage.lock(final.parent, self.place),
             self._old_copy_kept(final),
         ):
-            self._check_file_format(file_format)
-            self._check_request(request)
+            build_request.check_file_format(self.place, file_format)
+            build_request.check_request(self.place, request, self.NUM_SHARDS)
             if request.download_mode == tfds.download.GenerateMode.UPDATE_DATASET_INFO:
                 super().download_and_prepare(download_dir=download_dir, download_config=request)
                 return
@@ -196,7 +195,7 @@ class RecordsBuilder(  # type: ignore[call-arg]
             self._manual_dir_given = request.manual_dir is not None
             super().download_and_prepare(
                 download_dir=download_dir,
-                download_config=self._with_shards(request),
+                download_config=build_request.with_shards(request, self.NUM_SHARDS),
                 file_format=file_format,
                 **kwargs,
             )
@@ -211,40 +210,6 @@ class RecordsBuilder(  # type: ignore[call-arg]
                 self.report(f"the copy that stood in {final} before is kept")
             raise
         storage.drop_aside(final)
-
-    def _with_shards(self, request: tfds.download.DownloadConfig) -> writing.ShardedDownloadConfig:
-        values = {f.name: getattr(request, f.name) for f in dataclasses.fields(request)}
-        values["num_shards"] = request.num_shards or self.NUM_SHARDS
-        values["try_download_gcs"] = False  # our sets are not there; asking waits for the network
-        return writing.ShardedDownloadConfig(**values)
-
-    def _check_file_format(self, file_format: Any) -> None:
-        name = getattr(file_format, "value", file_format)
-        if name not in (None, "tfrecord"):
-            raise ValueError(
-                f"{self.place}: file format expected tfrecord, received {name}: TFDS loses rows or "
-                "cannot read them back in other formats. Leave --file_format out"
-            )
-
-    def _check_request(self, request: tfds.download.DownloadConfig) -> None:
-        """Raises ValueError for what TFDS would ignore without a word."""
-        default = tfds.download.DownloadConfig()
-        for field in ("max_shard_size", "min_shard_size", "beam_runner", "beam_options"):
-            received = getattr(request, field)
-            if received not in (None, getattr(default, field)):
-                raise ValueError(
-                    f"{self.place}: {field}={received} was asked for, which TFDS ignores. "
-                    f"Set the number of shards instead: --num_shards={self.NUM_SHARDS}"
-                )
-        if request.nondeterministic_order:
-            raise ValueError(
-                f"{self.place}: nondeterministic_order was asked for, but a build writes the same "
-                "bytes every time. Leave --nondeterministic_order out"
-            )
-        if request.num_shards is not None and request.num_shards < 1:
-            raise ValueError(
-                f"{self.place}: num_shards expected 1 or more, received {request.num_shards}"
-            )
 
     def _reuse(self, request: tfds.download.DownloadConfig) -> None:
         """Says that the set is there; refuses what would need it to be built anew.

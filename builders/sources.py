@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from builders.tfds_private import manual_directory
+
 _KAGGLE_PAGE = "https://www.kaggle.com/datasets/"
 
 
@@ -29,10 +31,7 @@ def find_files(
     Raises:
       FileNotFoundError: the files are in neither place; names them and what to do.
     """
-    try:
-        manual = Path(dl_manager.manual_dir)
-    except AssertionError:  # TFDS: the directory does not exist or is empty
-        manual = Path(dl_manager._manual_dir)
+    manual = manual_directory(dl_manager)
     missing = _missing(manual, files)
     if not missing:
         return manual

@@ -13,36 +13,11 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import tensorflow_datasets as tfds
-from absl import logging
-from tensorflow_datasets.core import example_serializer, naming, writer
-from tensorflow_datasets.core.utils import shard_utils
 
+from builders.tfds_private import ShardedFileTemplate, StableSerializer, open_shards
 from records.system.processes import map_in_order
 
 _KeyExample = tuple[str, dict[str, Any]]
-
-
-@dataclasses.dataclass(frozen=True)
-class BoundedShardConfig(shard_utils.ShardConfig):
-    """A fixed shard count that never exceeds a split's examples (TFDS asserts, half-way)."""
-
-    def get_number_shards(
-        self, total_size: int, num_examples: int, uses_precise_sharding: bool = True
-    ) -> int:
-        """Returns `num_shards`, or the number of examples where that is smaller."""
-        del total_size, uses_precise_sharding
-        if num_examples < self.num_shards:
-            logging.info("%d shards for a split of %d examples", num_examples, num_examples)
-        return min(self.num_shards, num_examples)
-
-
-@dataclasses.dataclass
-class ShardedDownloadConfig(tfds.download.DownloadConfig):
-    """A request that carries a builder's shard count to the writer."""
-
-    def get_shard_config(self) -> shard_utils.ShardConfig:
-        """Returns the shard configuration for the writer."""
-        return BoundedShardConfig(num_shards=self.num_shards)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,24 +74,6 @@ def _check_keys(split: str, pairs: Iterable[tuple[str, bytes]]) -> Iterator[tupl
         yield key, data
 
 
-class _StableSerializer(example_serializer.ExampleSerializer):
-    """Serialises the features in the order of their names.
-
-    Protocol buffers serialise a map in an order that differs from process to process, so that two
-    builds of the same data would differ in their bytes.
-    """
-
-    def serialize_example(self, example: Any) -> bytes:
-        return self.get_tf_example(example).SerializeToString(deterministic=True)
-
-
-class _Serialised(example_serializer.Serializer):
-    """For TFDS's writer: the examples are serialised already."""
-
-    def serialize_example(self, example: bytes) -> bytes:
-        return example
-
-
 def _finalize(shards: Any, name: str) -> tuple[list[int], int]:
     """Writes what the writer of a split holds: (examples of each shard, bytes)."""
     try:
@@ -130,7 +87,7 @@ def write_split(
     name: str,
     examples: Iterable[_KeyExample],
     features: tfds.features.FeaturesDict,
-    filename_template: naming.ShardedFileTemplate,
+    filename_template: ShardedFileTemplate,
     request: tfds.download.DownloadConfig,
 ) -> tfds.core.SplitInfo:
     """Writes the shards of one split, shuffled by the hash of their keys, as TFDS does.
@@ -149,7 +106,7 @@ def write_split(
       RuntimeError: a worker process was killed.
     """
     info = features.get_serialized_info()
-    serializer = _StableSerializer(info)
+    serializer = StableSerializer(info)
 
     def serialise(pair: _KeyExample) -> tuple[str, bytes]:
         key, example = pair
@@ -167,15 +124,7 @@ def write_split(
         pairs = map_in_order(lambda number: serialise(make(number)), numbers)
     else:
         pairs = map(serialise, itertools.islice(examples, most))
-    shards = writer.Writer(
-        serializer=_Serialised(info),
-        filename_template=filename_template,
-        hash_salt=name,
-        disable_shuffling=False,
-        shard_config=request.get_shard_config(),
-        example_writer=writer.ExampleWriter(file_format=tfds.core.FileFormat.TFRECORD),
-        ignore_duplicates=request.ignore_duplicates,
-    )
+    shards = open_shards(name, filename_template, info, request)
     shown = {"desc": f"Generating {name} examples...", "unit": " examples", "total": total}
     pairs = pairs if request.ignore_duplicates else _check_keys(name, pairs)
     for key, data in tfds.core.utils.tqdm(pairs, leave=False, mininterval=1.0, **shown):

@@ -14,6 +14,7 @@ import tensorflow_datasets as tfds
 from tensorflow_datasets.core import naming
 
 from builders import writing
+from builders.tfds_private import ShardedDownloadConfig
 
 _FEATURES = tfds.features.FeaturesDict(
     {
@@ -35,7 +36,7 @@ def _write(folder: Path, examples: Iterable[Any], **options: Any) -> list[bytes]
     template = naming.ShardedFileTemplate(
         data_dir=folder, dataset_name="set", split="train", filetype_suffix="tfrecord"
     )
-    request = writing.ShardedDownloadConfig(num_shards=3, **options)
+    request = ShardedDownloadConfig(num_shards=3, **options)
     info = writing.write_split("train", examples, _FEATURES, template, request)
     shards = sorted(folder.iterdir())
     counts = [sum(1 for _ in tf.data.TFRecordDataset(str(s))) for s in shards]

@@ -1,0 +1,108 @@
+"""Parts of TFDS outside its public API that the builders use, each with its reason.
+
+Besides these, `builders.base` overrides the hooks `_download_and_prepare` and `_generate_splits`,
+which TFDS calls on every builder, and `builders/__init__` registers a provider. TFDS is pinned to
+one version; `tests/builders/tfds_private_test.py` fails when a part goes.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import tensorflow_datasets as tfds
+from absl import logging
+from tensorflow_datasets.core import example_serializer, writer
+from tensorflow_datasets.core.naming import ShardedFileTemplate
+from tensorflow_datasets.core.utils import shard_utils
+
+__all__ = [
+    "ShardedDownloadConfig",
+    "ShardedFileTemplate",
+    "StableSerializer",
+    "manual_directory",
+    "open_shards",
+]
+
+
+@dataclasses.dataclass(frozen=True)
+class _BoundedShardConfig(shard_utils.ShardConfig):
+    """A fixed shard count that never exceeds a split's examples (TFDS asserts, half-way)."""
+
+    def get_number_shards(
+        self, total_size: int, num_examples: int, uses_precise_sharding: bool = True
+    ) -> int:
+        """Returns `num_shards`, or the number of examples where that is smaller."""
+        del total_size, uses_precise_sharding
+        if num_examples < self.num_shards:
+            logging.info("%d shards for a split of %d examples", num_examples, num_examples)
+        return min(self.num_shards, num_examples)
+
+
+@dataclasses.dataclass
+class ShardedDownloadConfig(tfds.download.DownloadConfig):
+    """A request that carries a builder's shard count to the writer.
+
+    The public `num_shards` of a request counts too, but not a builder's own default; the writer's
+    calculator takes sizes from class attributes alone.
+    """
+
+    def get_shard_config(self) -> shard_utils.ShardConfig:
+        """Returns the shard configuration for the writer."""
+        return _BoundedShardConfig(num_shards=self.num_shards)
+
+
+class StableSerializer(example_serializer.ExampleSerializer):
+    """Serialises the features in the order of their names.
+
+    Protocol buffers serialise a map in an order that differs from process to process, so that two
+    builds of the same data would differ in their bytes.
+    """
+
+    def serialize_example(self, example: Any) -> bytes:
+        """The bytes of a `tf.train.Example`."""
+        return self.get_tf_example(example).SerializeToString(deterministic=True)
+
+
+class _Serialised(example_serializer.Serializer):
+    """For TFDS's writer: the examples are serialised already."""
+
+    def serialize_example(self, example: bytes) -> bytes:
+        return example
+
+
+def open_shards(
+    split: str,
+    filename_template: ShardedFileTemplate,
+    serialized_info: Any,
+    request: tfds.download.DownloadConfig,
+) -> Any:
+    """TFDS's writer of one split, for examples that are serialised already.
+
+    The public way in, a builder's generator, serialises in this process, one after the other, and
+    in an order of features that differs from build to build.
+
+    Args:
+      split: its name, which salts the shuffle, as in every set of TFDS.
+      filename_template: of the shards.
+      serialized_info: `features.get_serialized_info()`.
+      request: the number of shards.
+    """
+    return writer.Writer(
+        serializer=_Serialised(serialized_info),
+        filename_template=filename_template,
+        hash_salt=split,
+        disable_shuffling=False,
+        shard_config=request.get_shard_config(),
+        example_writer=writer.ExampleWriter(file_format=tfds.core.FileFormat.TFRECORD),
+        ignore_duplicates=request.ignore_duplicates,
+    )
+
+
+def manual_directory(dl_manager: Any) -> Path:
+    """The directory of source files, there or not: the public property raises without one."""
+    try:
+        return Path(dl_manager.manual_dir)
+    except AssertionError:  # it does not exist or is empty
+        return Path(dl_manager._manual_dir)
