@@ -12,7 +12,7 @@ from pathlib import Path
 
 from train.demo import demonstrate, make_parser
 from train.settings.commands import SETS, python_command, run_command
-from train.settings.config import normalise_flags
+from train.settings.flags import normalise_flags
 
 # Beside `tfds.load` and Keras `fit` alone: all suites take minutes. Suite -> file of its result.
 _SUITES = {"readers": "benchmarks.json", "fit": "benchmarks-fit.json"}

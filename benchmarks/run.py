@@ -17,7 +17,7 @@ from benchmarks.measuring.child import ChildError
 from benchmarks.measuring.result_file import check_output
 from records.system.command import run_as_command
 from records.system.quiet import import_tensorflow_quietly
-from train.settings.config import normalise_flags
+from train.settings.flags import normalise_flags
 
 # The parts of each suite, in the order they run.
 SUITES = {

@@ -21,7 +21,7 @@ import numpy as np
 
 from records.system.command import run_as_command
 from records.system.writing import write_atomically
-from train.settings.config import normalise_flags
+from train.settings.flags import normalise_flags
 
 if TYPE_CHECKING:
     from records.examples import Examples

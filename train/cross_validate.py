@@ -21,11 +21,14 @@ import numpy as np
 
 from records.system.command import run_as_command
 from records.system.writing import write_atomically
-from train.settings.config import TrainConfig, add_flags, normalise_flags
+from train.settings.config import TrainConfig
+from train.settings.flags import add_flags, normalise_flags
 
 if TYPE_CHECKING:
     from records.opened import OpenedSet
     from records.roles import Data
+    from train.devices.strategy import Cluster
+    from train.settings.resolved import Settings
 
 _FIGURES = ("accuracy", "weighted_f1", "loss", "calibration_error")
 # (labels int [n], probabilities float64 [n, C], record numbers int64 [n]) of one fold's validation.
@@ -109,30 +112,27 @@ def cross_validate(plan: Plan) -> dict[str, Any]:
       ValueError: settings that do not fit the data.
       FileNotFoundError: the set is not there.
     """
-    from records.opened import open_set
-    from train.devices.strategy import set_up_devices
-    from train.settings.prepare import prepare
+    from train.devices.strategy import make_cluster, set_up_devices
+    from train.engine.whole_run import prepare_and_open
     from train.settings.resolve import resolve
 
-    config, output = plan.config, plan.output
-    set_up_devices(config.cpu_devices, config.deterministic)
-    directory = prepare(config.dataset, config.data_dir, config.manual_dir)
-    opened = open_set(directory, feature=config.feature)
-    schema = opened.schema
-    config = resolve(config, schema)
+    asked, output = plan.config, plan.output
+    set_up_devices(asked.cpu_devices, asked.deterministic)
+    cluster = make_cluster(asked.strategy, asked.cpu_devices)
+    opened = prepare_and_open(asked, cluster)
+    settings, schema = resolve(asked, opened.schema, cluster), opened.schema
     rows: dict[str, list[dict[str, Any]]] = {}
     for seed in plan.seeds:
-        seeded = dataclasses.replace(config, seed=seed)
-        asked = dataclasses.replace(plan.config, seed=seed)
-        found, seconds = _train(asked, seeded, opened, output)
-        rows.setdefault(str(config.model), []).extend(_rows(found, seeded, seconds, schema))
+        seeded = dataclasses.replace(settings, seed=seed)
+        found, seconds = _train(seeded, opened, cluster, output)
+        rows.setdefault(settings.model, []).extend(_rows(found, seeded, seconds, schema))
         for name, one in _fit_baselines(seeded, opened).items() if plan.baselines else ():
             rows.setdefault(name, []).extend(one)
         _print_seed(rows, seed)
     result = {
         "dataset": schema.name,
         "data_fingerprint": opened.fingerprint,
-        "settings": json.loads(config.to_json()),
+        "settings": settings.to_dict(),
         "seeds": list(plan.seeds),
         "systems": rows,
     }
@@ -144,67 +144,58 @@ def cross_validate(plan: Plan) -> dict[str, Any]:
 
 
 def _train(
-    asked: TrainConfig, config: TrainConfig, opened: OpenedSet, output: Path
+    settings: Settings, opened: OpenedSet, cluster: Cluster, output: Path
 ) -> tuple[list[Predicted], float]:
-    """The predictions for every fold's validation examples, and the seconds of all folds.
-
-    Settings are given as asked and resolved.
-    """
+    """The predictions for every fold's validation examples, and the seconds of all folds."""
     from train.assembly.predictions import predict_split
-    from train.devices.strategy import make_cluster
-    from train.engine.whole_run import train_and_evaluate
+    from train.engine.whole_run import train_settings
     from train.folders.finished_run import open_run, probabilities
-    from train.search.folds_at_once import can_train_together, train_folds
+    from train.search.folds_at_once import can_train_together, open_folds, train_folds
 
-    if can_train_together(config, opened.schema):
+    if can_train_together(settings, opened.schema):
         began = time.perf_counter()
-        cluster = make_cluster(config.strategy, config.cpu_devices)
-        pairs = train_folds(config, opened, cluster, lambda epoch, found: None)
+        pairs = train_folds(settings, opened, cluster, lambda epoch, found: None)
         seconds = time.perf_counter() - began
-        numbers = [part.examples("validation").numbers for part in _open_folds(config, opened)]
+        numbers = [part.examples("validation").numbers for part in open_folds(settings, opened)]
         return [
             (labels, probabilities(logits), of_fold)
             for (labels, logits), of_fold in zip(pairs, numbers, strict=True)
         ], seconds
+    assert settings.folds is not None
     found, seconds = [], 0.0
-    for fold in range(int(config.folds or 0)):
-        run = output.with_suffix("") / f"seed-{config.seed}-fold-{fold}"
-        # Resolved ones would be resolved again, and defaults taken for what was asked for.
-        metrics = train_and_evaluate(dataclasses.replace(asked, fold=fold, run_dir=str(run)))
+    for fold in range(settings.folds):
+        run = output.with_suffix("") / f"seed-{settings.seed}-fold-{fold}"
+        one = dataclasses.replace(settings, fold=fold, run_dir=str(run))
+        metrics = train_settings(one, opened, cluster, time.perf_counter())
         # Those of the run itself: one that was finished before took them then.
         seconds += sum(metrics["seconds"].values())
-        _, examples, probability = predict_split(open_run(run), "validation", config.data_dir)
+        _, examples, probability = predict_split(open_run(run), "validation", settings.data_dir)
         found.append((examples.subset_labels, probability, examples.numbers))
         shutil.rmtree(run / "checkpoints", ignore_errors=True)
     return found, seconds
 
 
-def _fit_baselines(config: TrainConfig, opened: OpenedSet) -> dict[str, list[dict[str, Any]]]:
+def _fit_baselines(settings: Settings, opened: OpenedSet) -> dict[str, list[dict[str, Any]]]:
     """scikit-learn's entries on the folds of a seed, by name."""
     from train.baseline import make_baselines
+    from train.search.folds_at_once import open_folds
 
-    parts, schema = _open_folds(config, opened), opened.schema
+    schema = opened.schema
+    parts = open_folds(settings, opened)
     rows = {}
-    for name in make_baselines(schema.modality, config.seed):
+    for name in make_baselines(schema.modality, settings.seed):
         began = time.perf_counter()
         # A new one for each fold.
-        pairs = [_fit(make_baselines(schema.modality, config.seed)[name], p) for p in parts]
-        rows[name] = _rows(pairs, config, time.perf_counter() - began, schema)
+        pairs = [_fit(make_baselines(schema.modality, settings.seed)[name], p) for p in parts]
+        rows[name] = _rows(pairs, settings, time.perf_counter() - began, schema)
     return rows
-
-
-def _open_folds(config: TrainConfig, opened: OpenedSet) -> list[Data]:
-    from train.assembly.data import open_fold
-
-    folds = range(int(config.folds or 0))
-    return [open_fold(dataclasses.replace(config, fold=i), opened) for i in folds]
 
 
 def _fit(baseline: Any, part: Data) -> Predicted:
     """The predictions of a scikit-learn model, fitted on a fold's training examples."""
     from train.baseline import fit_alone
 
-    train, validation = part.examples("train"), part.examples("validation")
+    train, validation = part.examples("train").without_damaged(), part.examples("validation")
     fit_alone(baseline, np.asarray(train.inputs)[train.numbers], train.subset_labels)
     rows = np.asarray(validation.inputs)[validation.numbers]
     probability = np.zeros((len(rows), part.schema.num_classes))
@@ -215,7 +206,7 @@ def _fit(baseline: Any, part: Data) -> Predicted:
 
 
 def _rows(
-    found: list[Predicted], config: TrainConfig, seconds: float, schema: Any
+    found: list[Predicted], settings: Settings, seconds: float, schema: Any
 ) -> list[dict[str, Any]]:
     """One entry per fold; the seconds are the mean of the seed's folds."""
     from train.measures import scores
@@ -224,9 +215,9 @@ def _rows(
     for fold, (labels, probability, numbers) in enumerate(found):
         figures = scores.to_json(scores.score(probability, labels), schema.class_names)
         row = {name: figures[name] for name in _FIGURES} | {"recall": figures["recall"]}
-        if config.pool_splits:
+        if settings.pool_splits:
             row["right"] = _count_right(probability.argmax(1) == labels, numbers, schema)
-        rows.append({"seed": config.seed, "fold": fold, "seconds": seconds / len(found)} | row)
+        rows.append({"seed": settings.seed, "fold": fold, "seconds": seconds / len(found)} | row)
     return rows
 
 
@@ -256,8 +247,7 @@ def format_table(result: dict[str, Any]) -> str:
     classes = list(every[0]["recall"])
     header = ["", "weighted F1", "accuracy", "loss", "calibration error"]
     header += [f"recall {name}" for name in classes]
-    # Files of earlier versions did not count these.
-    splits = list(every[0]["right"]) if all("right" in row for row in every) else []
+    splits = list(every[0].get("right", ()))  # with --pool-splits
     header += [f"accuracy on records of {split}" for split in splits] + ["s per fold"]
     lines = ["| " + " | ".join(header) + " |", "|---" * len(header) + "|"]
     for name, rows in result["systems"].items():

@@ -27,10 +27,10 @@ from train.settings.commands import (
     python_command,
     run_command,
 )
-from train.settings.config import normalise_flags
+from train.settings.flags import normalise_flags
 
 # Long enough to learn the generated sets, short enough for two processors: the epochs of a full
-# training are far more (see MODALITY_DEFAULTS in train.settings.config).
+# training are far more (see MODALITY_DEFAULTS in train.settings.defaults).
 _SHORT = {
     "fetal_health": ("--epochs", "20"),
     "brain_tumor_mri": ("--epochs", "30"),

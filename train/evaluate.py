@@ -127,7 +127,7 @@ def evaluate(
     wanted = None
     if least_recall:
         wanted = parse_threshold(least_recall, run.input.class_names, "--least-recall")
-    print(f"{run.config.model} of {run.path} on {run.input.dataset}, split {split}", flush=True)
+    print(f"{run.settings.model} of {run.path} on {run.input.dataset}, split {split}", flush=True)
     data, examples, probability = predict_split(run, split, data_dir, skip_damaged=skip_damaged)
     folder = run.path / f"evaluation-{split}"
     if new_to:

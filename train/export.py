@@ -89,7 +89,7 @@ def export(run: FinishedRun, output: Path) -> None:
         temporary.replace(output)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-    print(f"{output}: {run.config.model} of {run.path}, {', '.join(run.input.class_names)}")
+    print(f"{output}: {run.settings.model} of {run.path}, {', '.join(run.input.class_names)}")
 
 
 def check(run: FinishedRun, saved: Path, source: Path, column: str) -> dict[str, float]:

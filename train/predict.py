@@ -116,7 +116,7 @@ def predict(
     total = count + len(unusable)
     if count:
         write_atomically(output, text.getvalue().encode())
-        print(f"{output}: {count:,} of {total:,} predicted by {run.config.model} of {run.path}")
+        print(f"{output}: {count:,} of {total:,} predicted by {run.settings.model} of {run.path}")
     if unusable:
         print(f"{len(unusable):,} of {total:,} could not be read and were left out:")
         for name, reason in unusable:

@@ -19,7 +19,8 @@ from records.system.command import run_as_command
 from records.system.json_file import read_json
 from records.system.writing import escape_cell, write_atomically
 from train.cross_validate import format_table
-from train.settings.config import TrainConfig
+from train.folders.stored_config import read_settings
+from train.settings.resolved import KEPT_FROM_FIRST_START
 
 _ROLES = ("train", "validation", "test", "test-new")
 _HEAD = ["model", "seed", "training accuracy", "validation accuracy, F1", "test accuracy, F1"]
@@ -256,8 +257,8 @@ def _read(file: Path) -> dict[str, Any]:
         found = read_json(file)
         found["dataset"], found["systems"]
         if "seeds" in found:  # of a cross-validation
-            found["data_fingerprint"], found["settings"]["model"]
-            found["settings"] = _fill(found["settings"])
+            found["data_fingerprint"]
+            read_settings(found["settings"])
         return dict(found)
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(
@@ -266,17 +267,13 @@ def _read(file: Path) -> dict[str, Any]:
         ) from error
 
 
-def _fill(settings: dict[str, Any]) -> dict[str, Any]:
-    """With the defaults of flags that an earlier version did not know."""
-    return json.loads(TrainConfig().to_json()) | settings
-
-
 def _read_run(folder: Path) -> dict[str, Any]:
     from train.folders.finished_run import open_run
 
-    open_run(folder)  # the error of a folder that is no finished run
-    config, metrics = (_read_object(folder / name) for name in ("config.json", "metrics.json"))
-    config = _fill(config)
+    run = open_run(folder)
+    kept = {name: getattr(run.settings, name) for name in KEPT_FROM_FIRST_START}
+    config = run.settings.to_dict() | {"data_fingerprint": run.fingerprint, "resolved": kept}
+    metrics = _read_object(folder / "metrics.json")
     found = {
         file.parent.name.removeprefix("evaluation-"): _read_object(file)
         for file in sorted(folder.glob("evaluation-*/evaluation.json"))

@@ -11,7 +11,8 @@ import signal
 import sys
 
 from records.system.command import run_as_command
-from train.settings.config import TrainConfig, add_flags, normalise_flags
+from train.settings.config import TrainConfig
+from train.settings.flags import add_flags, normalise_flags
 
 
 def parse_config(arguments: list[str]) -> TrainConfig:

@@ -22,7 +22,8 @@ from typing import TYPE_CHECKING, Any
 from records.system.command import run_as_command
 from records.system.json_file import read_json
 from records.system.writing import write_atomically
-from train.settings.config import TrainConfig, add_flags, normalise_flags
+from train.settings.config import RESULT_FIELDS, TrainConfig
+from train.settings.flags import add_flags, normalise_flags
 
 if TYPE_CHECKING:
     import optuna
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
 
 SAMPLERS, METRICS = ("tpe", "random"), ("weighted_f1", "accuracy", "loss")
 _OWN = ("trials", "sampler", "metric", "sweep_dir", "prune")
-_SETTINGS = tuple(json.loads(TrainConfig().to_json()))  # all that shape a result
 _FOLDS = 5
 _NEVER_STOPPED_BEFORE = 4  # of the points of train.search.trial
 _STARTUP_TRIALS = 10  # drawn at random before the guided ones, and never stopped early
@@ -90,7 +90,7 @@ def parse_config(arguments: list[str]) -> SweepConfig:
     found = vars(parser.parse_args(normalise_flags(arguments)))
     # With every setting there already, argparse fills in no default.
     given = vars(parser.parse_args(normalise_flags(arguments), argparse.Namespace(**absent)))
-    named = tuple(name for name in _SETTINGS if given[name] is not None)
+    named = tuple(name for name in RESULT_FIELDS if given[name] is not None)
     own = {name: found.pop(name) for name in _OWN}
     if own["trials"] < 1:
         parser.error(f"--trials expected 1 or more, received {own['trials']}")
@@ -219,7 +219,7 @@ def _claim(config: SweepConfig, runner: TrialRunner) -> None:
       ValueError: it belongs to another; names what differs.
     """
     asked = {
-        "settings": json.loads(config.fixed.to_json()),
+        "settings": config.fixed.to_dict(),
         "named": list(config.named),
         "sampler": config.sampler,
         "metric": config.metric,

@@ -17,14 +17,14 @@ import tensorflow as tf
 
 import models
 from records.opened import open_set
-from records.roles import Data
 from records.sets.schema import IMAGE
-from train.assembly.data import open_examples
+from train.assembly.data import open_context
 from train.assembly.optimizer import make_optimizer
 from train.assembly.training import build_training
 from train.devices.strategy import make_cluster
 from train.settings.config import TrainConfig
 from train.settings.resolve import resolve
+from train.settings.resolved import Settings
 
 # More steps a call gain nothing more.
 _MOST_STEPS_PER_EXECUTION = 64
@@ -36,7 +36,7 @@ Arrays = tuple[np.ndarray, np.ndarray]
 class _Parts:
     """The run as Keras sees it: a model that is not compiled, and (inputs, labels) by role."""
 
-    config: TrainConfig
+    settings: Settings
     model: keras.Model
     train: Arrays
     validation: Arrays
@@ -50,24 +50,27 @@ def train_cached(config: TrainConfig) -> None:
     (keras.io/guides/transfer_learning, "typical transfer-learning workflow", its second one).
     """
     parts = _open(config)
-    if parts.config.freeze:
+    if parts.settings.freeze:
         features, head = models.split_frozen(parts.model)
         parts = dataclasses.replace(
             parts,
             model=head,
-            train=(_predict(features, parts.train[0], parts.config), parts.train[1]),
-            validation=(_predict(features, parts.validation[0], parts.config), parts.validation[1]),
+            train=(_predict(features, parts.train[0], parts.settings), parts.train[1]),
+            validation=(
+                _predict(features, parts.validation[0], parts.settings),
+                parts.validation[1],
+            ),
         )
-    size = int(parts.config.global_batch_size or 0)
+    size = parts.settings.global_batch_size
     count = len(parts.train[1])
     _compile(parts, steps_per_execution=min(_MOST_STEPS_PER_EXECUTION, -(-count // size)))
-    train = tf.data.Dataset.from_tensor_slices(parts.train).shuffle(count, seed=parts.config.seed)
+    train = tf.data.Dataset.from_tensor_slices(parts.train).shuffle(count, seed=parts.settings.seed)
     validation = tf.data.Dataset.from_tensor_slices(parts.validation)
     train, validation = (d.batch(size).prefetch(tf.data.AUTOTUNE) for d in (train, validation))
     parts.model.fit(
         train,
         validation_data=validation,
-        epochs=parts.config.epochs,
+        epochs=parts.settings.epochs,
         shuffle=False,  # the dataset does it
         verbose=0,
         callbacks=[_make_logger(config)],
@@ -84,8 +87,8 @@ def train_arrays(config: TrainConfig) -> None:
     parts.model.fit(
         *parts.train,
         validation_data=parts.validation,
-        batch_size=parts.config.global_batch_size,
-        epochs=parts.config.epochs,
+        batch_size=parts.settings.global_batch_size,
+        epochs=parts.settings.epochs,
         verbose=0,
         callbacks=[_make_logger(config)],
     )
@@ -101,35 +104,31 @@ def _make_logger(config: TrainConfig) -> keras.callbacks.CSVLogger:
 def _open(config: TrainConfig) -> _Parts:
     """Opens the set as a run does, which checks its files first, and builds the run's model."""
     opened = open_set(config.dataset)
-    schema = opened.schema
-    config = resolve(config, schema)
     cluster = make_cluster("one_device")
-    data, level, examples = open_examples(config, opened, cluster)
-    model = _build(dataclasses.replace(config, freeze=False), data, level, examples, cluster)
-    if config.freeze:
+    # Compiled models read texts without cuDNN, as `fit` will compile it.
+    asked = dataclasses.replace(config, precision="float32", xla=True)
+    settings = resolve(asked, opened.schema, cluster)
+    context = open_context(settings, opened, cluster)
+    examples = context.examples
+    model = build_training(context.with_settings(dataclasses.replace(settings, freeze=False))).model
+    if settings.freeze:
         models.freeze_backbone(model)
     roles = {name: examples[name] for name in ("train", "validation")}
     arrays = {n: (np.asarray(e.inputs)[e.numbers], e.subset_labels) for n, e in roles.items()}
-    is_picture = schema.modality == IMAGE
-    return _Parts(config, model, arrays["train"], arrays["validation"], is_picture)
+    is_picture = opened.schema.modality == IMAGE
+    return _Parts(settings, model, arrays["train"], arrays["validation"], is_picture)
 
 
-def _build(config: TrainConfig, data: Data, level: str, examples: Any, cluster: Any) -> Any:
-    # Compiled models read texts without cuDNN, as `fit` will compile it.
-    hardware = {"precision": "float32", "xla": True}
-    return build_training(config, hardware, data, level, examples, cluster).model
-
-
-def _predict(features: keras.Model, pictures: np.ndarray, config: TrainConfig) -> np.ndarray:
+def _predict(features: keras.Model, pictures: np.ndarray, settings: Settings) -> np.ndarray:
     """float32 [N, D] of uint8 [N, S, S, C]."""
     features.compile(jit_compile=False)
-    return features.predict(pictures, batch_size=config.global_batch_size, verbose=0)
+    return features.predict(pictures, batch_size=settings.global_batch_size, verbose=0)
 
 
 def _compile(parts: _Parts, **options: Any) -> None:
-    steps = -(-len(parts.train[1]) // int(parts.config.global_batch_size or 1))
+    steps = -(-len(parts.train[1]) // parts.settings.global_batch_size)
     parts.model.compile(
-        optimizer=make_optimizer(parts.config, steps),
+        optimizer=make_optimizer(parts.settings, steps),
         loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         metrics=["accuracy"],
         # "auto" compiles with XLA wherever it can. On CPUs that makes convolutions and the head

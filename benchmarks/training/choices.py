@@ -16,7 +16,7 @@ from benchmarks.training.trainer import Layout, Trainer
 from records.sets.schema import IMAGE, TABULAR, TOKENS
 from train.settings.auto import choose_hardware
 from train.settings.config import TrainConfig
-from train.settings.resolve import resolve
+from train.settings.resolve import fill
 
 _BATCH_32 = {"global_batch_size": 32}
 _SMALL_B0 = {"freeze": False, "weights": "random", "image_size": 64, "augment": False}
@@ -57,8 +57,10 @@ def _measure_family(
     work: Work, question: Question, replicas: int, effort: Effort, show: Progress
 ) -> Comparison:
     config = TrainConfig(dataset=work.schema.directory, model=question.model, **question.settings)
-    config = resolve(config, work.schema)
-    auto = choose_hardware(config, accelerator=False, num_replicas=replicas)
+    found = fill(config, work.schema.modality)
+    auto = choose_hardware(
+        found["model"], found["freeze"], accelerator=False, num_replicas=replicas
+    )
     samples: dict[str, list[Sample]] = {}
     details, label = {}, ""
     for precision in PRECISIONS:

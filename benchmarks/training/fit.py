@@ -54,7 +54,7 @@ def _measure_model(work: Work, question: Question, effort: Effort, show: Progres
     fit_work = built.fit_work()
     keras_fit.check_copy(fit_work)
     progress("fit at its defaults, warming up")
-    own_way = question.report and not built.config.freeze  # else it is measured beside it
+    own_way = question.report and not built.settings.freeze  # else it is measured beside it
     trains: dict[str, Train] = {REPORT if own_way else "fit": keras_fit.make_default(fit_work)}
     trains["fit tuned"], trials = keras_fit.make_tuned(fit_work, effort.thorough, progress)
     progress("ours, warming up")
@@ -71,7 +71,7 @@ def _measure_model(work: Work, question: Question, effort: Effort, show: Progres
         systems |= timed_epochs({REPORT: train}, len(pictures.labels), effort.seconds / 4)
         notes.append(
             f"{_REPORT_NOTE}, without XLA, the backbone every step: epochs of "
-            f"{len(pictures.labels)} pictures, {built.config.weights} weights"
+            f"{len(pictures.labels)} pictures, {built.settings.weights} weights"
         )
     rounds = effort.repetitions
     if work.schema.modality != TABULAR:
@@ -93,7 +93,7 @@ def _tell_steps(
     built: Build, samples: dict[str, list[Sample]]
 ) -> tuple[dict[str, dict[str, float]], str]:
     """(Steps/s of each system for the details, the same as text)."""
-    size = int(built.config.global_batch_size or 0)
+    size = built.settings.global_batch_size
     found = steps_per_second(samples, size, built.examples.num_examples)
     told = ", ".join(f"{name} {rate:,.1f}" for name, rate in found.items())
     return {"steps_per_second": found}, f"steps/s: {told}"

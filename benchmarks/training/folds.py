@@ -43,19 +43,20 @@ def measure_folds(work: Work, effort: Effort, progress: Progress) -> list[Compar
 
 
 def _measure(work: Work, model: str, effort: Effort, show: Progress) -> Comparison:
-    settings: dict[str, Any] = {"model": model, "epochs": _EPOCHS, "early_stopping": 0}
+    fields: dict[str, Any] = {"model": model, "epochs": _EPOCHS, "early_stopping": 0}
     asked = TrainConfig(
         dataset=work.schema.directory,
         folds=FOLDS,
         strategy="one_device",
         deterministic=False,  # else it stays on for the parts that follow in this process
-        **settings,
+        **fields,
     )
-    config = resolve(asked, work.schema)
     cluster = make_cluster("one_device")
+    settings = resolve(asked, work.schema, cluster)
 
     def together(seed: int) -> None:
-        one = _seeded(config, seed, 0, None)
+        one = dataclasses.replace(settings, seed=seed)
+        # Opening the set is a part of a trial.
         opened = open_set(work.schema.directory)
         pairs = train_folds(one, opened, cluster, lambda epoch, found: None)
         _check(sum(len(labels) for labels, _ in pairs), work)
@@ -64,7 +65,8 @@ def _measure(work: Work, model: str, effort: Effort, show: Progress) -> Comparis
         count = 0
         for fold in range(FOLDS):
             with tempfile.TemporaryDirectory() as folder, _silent():
-                found = train_and_evaluate(_seeded(asked, seed, fold, f"{folder}/run"))
+                one = dataclasses.replace(asked, seed=seed, fold=fold, run_dir=f"{folder}/run")
+                found = train_and_evaluate(one)
             count += sum(map(sum, found["validation"]["confusion_matrix"]))
         _check(count, work)
 
@@ -76,14 +78,10 @@ def _measure(work: Work, model: str, effort: Effort, show: Progress) -> Comparis
         question=f"{model}, a trial of {FOLDS} folds",
         samples=samples,
         quantity=DURATION,
-        note=f"{_EPOCHS} epochs of each fold, batch {config.global_batch_size}, opening, compiling "
-        "and validation included",
-        details=settings | {"folds": FOLDS, "fingerprint": work.fingerprint},
+        note=f"{_EPOCHS} epochs of each fold, batch {settings.global_batch_size}, opening, "
+        "compiling and validation included",
+        details=fields | {"folds": FOLDS, "fingerprint": work.fingerprint},
     )
-
-
-def _seeded(config: TrainConfig, seed: int, fold: int, run_dir: str | None) -> TrainConfig:
-    return dataclasses.replace(config, seed=seed, fold=fold, run_dir=run_dir)
 
 
 @contextlib.contextmanager

@@ -18,10 +18,12 @@ from records.opened import open_set
 from records.ordering.order import Order
 from records.roles import Data
 from records.sets.schema import IMAGE
+from train.assembly.context import RunContext
 from train.assembly.training import Training, build_training
 from train.devices.strategy import Cluster
 from train.settings.config import TrainConfig
-from train.settings.resolve import resolve, resolve_hardware
+from train.settings.resolve import resolve
+from train.settings.resolved import Settings
 from train.step.feed import make_feed
 from train.step.pace import Pace
 
@@ -39,15 +41,14 @@ class Build:
     """What a run trains, for one question.
 
     Attributes:
-      question, config, hardware: what is trained, resolved; hardware as `auto` chose it.
+      question, settings: what is trained.
       training: model, optimizer, step and the examples.
       pictures: the examples before a frozen backbone made features of them; else the same.
       note: what of the set is trained, with which optimizer.
     """
 
     question: Question
-    config: TrainConfig
-    hardware: dict[str, Any]
+    settings: Settings
     training: Training
     pictures: Examples
     note: str
@@ -55,8 +56,8 @@ class Build:
     @property
     def name(self) -> str:
         """The question's name in tables."""
-        head = " head" if self.config.freeze else ""
-        return f"{self.config.model}{head}, batch {self.config.global_batch_size}"
+        head = " head" if self.settings.freeze else ""
+        return f"{self.settings.model}{head}, batch {self.settings.global_batch_size}"
 
     @property
     def examples(self) -> Examples:
@@ -80,14 +81,15 @@ class Build:
         """Settings, JSON-ready."""
         return {
             "examples": self.examples.num_examples,
-            "global_batch_size": self.config.global_batch_size,
-            "optimizer": self.config.optimizer,
+            "global_batch_size": self.settings.global_batch_size,
+            "optimizer": self.settings.optimizer,
             "parameters": self.training.trained.count_params(),
-            **self.hardware,
+            "precision": self.settings.precision,
+            "xla": self.settings.xla,
         }
 
 
-def build(work: Work, question: Question, cluster: Cluster, **settings: Any) -> Build:
+def build(work: Work, question: Question, cluster: Cluster, **fields: Any) -> Build:
     """Model, optimizer and step of a run, on as many training examples as the question says.
 
     Features of a frozen backbone are computed for that many pictures and then repeated, so that
@@ -96,25 +98,26 @@ def build(work: Work, question: Question, cluster: Cluster, **settings: Any) -> 
     Args:
       work, question: the set, and what is trained on it.
       cluster: the replicas.
-      settings: fields of `TrainConfig` besides the question's.
+      fields: of `TrainConfig` besides the question's.
     """
-    fields = question.settings | settings
-    config = TrainConfig(dataset=work.schema.directory, model=question.model, **fields)
-    config = resolve(config, work.schema)
-    hardware = resolve_hardware(config, cluster)
+    asked = TrainConfig(
+        dataset=work.schema.directory, model=question.model, **(question.settings | fields)
+    )
+    settings = resolve(asked, work.schema, cluster)
     input_config = work.input_config()
     if work.schema.modality == IMAGE:
-        input_config = dataclasses.replace(input_config, image_size=int(config.image_size or 0))
-    data = Data(open_set(work.schema.directory), input_config, config.seed)
+        input_config = dataclasses.replace(input_config, image_size=settings.image_size)
+    data = Data(open_set(work.schema.directory), input_config, settings.seed)
     pictures = data.examples("train")
     count = pictures.num_examples
     limit = min(count, question.examples or count)
-    repeats = 1 if config.freeze else question.repeats  # pictures of a frozen backbone pass once
+    repeats = 1 if settings.freeze else question.repeats  # pictures of a frozen backbone pass once
     numbers = np.tile(pictures.numbers[:limit], repeats)
     pictures = dataclasses.replace(pictures, numbers=numbers)
-    training = build_training(config, hardware, data, "device", {"train": pictures}, cluster)
-    notes = [str(config.optimizer)]
-    if config.freeze:
+    context = RunContext(settings, cluster, data, "device", {"train": pictures})
+    training = build_training(context)
+    notes = [settings.optimizer]
+    if settings.freeze:
         features = training.examples["train"]
         numbers = np.resize(features.numbers, count * question.repeats)
         repeated = dataclasses.replace(features, numbers=numbers)
@@ -122,11 +125,12 @@ def build(work: Work, question: Question, cluster: Cluster, **settings: Any) -> 
         notes.append(_HEAD_NOTE)
     elif limit < count:
         notes.append(f"{limit:,} of {count:,} examples")
-    if work.schema.modality == IMAGE and not config.freeze:
-        notes.append(f"{config.image_size} x {config.image_size} pixels, {config.weights} weights")
+    if work.schema.modality == IMAGE and not settings.freeze:
+        size = settings.image_size
+        notes.append(f"{size} x {size} pixels, {settings.weights} weights")
     if question.repeats > 1:
         notes.append(f"the set {question.repeats} times an epoch")
-    return Build(question, config, hardware, training, pictures, ", ".join(notes))
+    return Build(question, settings, training, pictures, ", ".join(notes))
 
 
 class OurLoop:
@@ -141,9 +145,9 @@ class OurLoop:
           order: the order of examples; by default texts are not grouped by length, so that other
             systems can do the same work.
         """
-        training, config = built.training, built.config
-        size = int(config.global_batch_size or 0)
-        self.order = order or Order(built.examples.num_examples, size, config.seed)
+        training, settings = built.training, built.settings
+        size = settings.global_batch_size
+        self.order = order or Order(built.examples.num_examples, size, settings.seed)
         compiled = training.step.compiled
         level = training.level
         self._feed = make_feed(built.examples, self.order, cluster, level, one_length=compiled)

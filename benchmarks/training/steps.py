@@ -83,7 +83,7 @@ class Calls:
     def __init__(self, built: Build, level: str, cluster: Cluster, limit: int):
         """Warms up nothing; `limit` is K, the most steps of a call."""
         self._step, self._limit = built.training.step, limit
-        self.order = make_training_order(built.config, built.examples, None)
+        self.order = make_training_order(built.settings, built.examples)
         compiled = self._step.compiled
         self._feed = make_feed(built.examples, self.order, cluster, level, one_length=compiled)
         self._epoch = 0
@@ -173,7 +173,7 @@ def _seconds(run: Train, epochs: int) -> float:
 
 def _find_pace(built: Build, cluster: Cluster) -> int:
     """K, which the loop found once it was warm: the middle of what it held after some epochs."""
-    order = make_training_order(built.config, built.examples, None)
+    order = make_training_order(built.settings, built.examples)
     loop = OurLoop(built, cluster, order)
     loop.warm_up()
     found = []
@@ -195,7 +195,7 @@ def _measure_overhead(
     built = build(work, question, cluster)
     limit = _find_pace(built, cluster)
     step = built.training.step
-    order = make_training_order(built.config, built.examples, None)
+    order = make_training_order(built.settings, built.examples)
     feed = make_feed(built.examples, order, cluster, "device", one_length=step.compiled)
     whole: list[float] = []
     fixed: list[float] = []
@@ -229,7 +229,7 @@ def _overhead_answer(
     work: Work, built: Build, whole: list[float], fixed: list[float], steps: list[int]
 ) -> Comparison:
     call, overhead = float(np.median(whole)), float(np.median(fixed))
-    size = int(built.config.global_batch_size or 0)
+    size = int(built.settings.global_batch_size or 0)
     pairs = zip(whole, fixed, steps, strict=True)
     examples = [(n * size, w, max(w - f, 1e-9)) for w, f, n in pairs]
     in_time = "" if call < _MOST_CALL_SECONDS else "; TOO LONG, signals wait"

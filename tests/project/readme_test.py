@@ -34,7 +34,7 @@ from train import (
     sweep,
 )
 from train.run import parse_config
-from train.settings.config import MODALITY_DEFAULTS
+from train.settings.defaults import MODALITY_DEFAULTS
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")

@@ -21,8 +21,8 @@ from models.torch_weights import _MAGIC, _PROTOCOL
 from records.sets.schema import IMAGE, TABULAR
 from records.shards.framing import masked_crc
 from tests.support.faults import mutate
+from tests.support.settings import make_settings
 from train.folders.model_input import ModelInput
-from train.settings.config import TrainConfig
 
 WEIRD: tuple[Any, ...] = (
     None, True, -1, 0, 2**31, 2**63, 10**40, 1e999, float("nan"), "", "x", "../..", "\0", "1e5",
@@ -172,8 +172,9 @@ def make_torch_file() -> bytes:
 def make_run_folder(path: Path, modality: str = TABULAR) -> Path:
     """A folder as a finished run leaves it, untrained: of three columns or of 8x8 grey pictures."""
     path.mkdir(parents=True)
-    settings = json.loads(TrainConfig(model="mlp_small").to_json())
-    settings |= {"data_fingerprint": "0" * 64, "resolved": {"precision": "float32"}}
+    kept = {"precision": "float32", "xla": False, "shuffle_block": None}
+    settings = make_settings(model="mlp_small").to_dict()
+    settings |= {"data_fingerprint": "0" * 64, "resolved": kept}
     (path / "config.json").write_text(json.dumps(settings))
     (path / "metrics.json").write_text(json.dumps({"test": {"accuracy": 0.5, "loss": 1.0}}))
     common = ("a_set/1.0.0", modality, ("low", "high"))

@@ -329,11 +329,11 @@ def _run_targets(folder: Path) -> Iterator[Target]:
     def target(name: str, label: str, read: Callable[[], object], count: int, change: Any) -> Any:
         return Target(label, place, (originals[name],), attempt(name, read), count, change)
 
-    config = open_run(run).config
+    known = open_run(run).settings.to_dict()
     yield target("config.json", "config.json, read", lambda: open_run(run), 1500, change_json)
 
     def claim() -> None:
-        with RunFolder(str(run), config, "0" * 64):
+        with RunFolder(str(run), known, "0" * 64):
             pass
 
     yield target("config.json", "config.json, to go on", claim, 800, change_json)

@@ -72,14 +72,16 @@ def test_page_of_files(
     assert f"| {' | '.join(map(str, first))} |" in text
     commands = re.findall(r"^    python -m train\.run (.*)$", text, re.MULTILINE)
     stored = json.loads((run / "config.json").read_text())
-    again = json.loads(parse_config(commands[0].split()).to_json())
+    again = parse_config(commands[0].split()).to_dict()
     for name in ("dataset", "model", "epochs", "hidden", "strategy", "seed"):
         assert again[name] == stored[name]
-    older = json.loads((other / "config.json").read_text())
-    del older["group_folds"]  # as a version wrote it that had no such flag
-    (other / "config.json").write_text(json.dumps(older))
-    assert results.main([*files, f"--output={page}"]) == 0
-    assert page.read_text() == text, "the seeds stand together all the same"
+    older = shutil.copytree(other, tmp_path / "older")
+    settings = json.loads((older / "config.json").read_text())
+    del settings["group_folds"]  # as another version wrote it, that had no such flag
+    (older / "config.json").write_text(json.dumps(settings))
+    assert results.main([f"--runs={older}", f"--output={page}"]) == 1
+    assert "another version of this project: missing group_folds" in capsys.readouterr().err
+    assert page.read_text() == text
     changed_run = shutil.copytree(run, tmp_path / "changed")
     stored["learning_rate"] = 0.25
     (changed_run / "config.json").write_text(json.dumps(stored))
@@ -93,7 +95,6 @@ def test_page_of_files(
 
 def test_command_names_what_is_not_the_default() -> None:
     config = parse_config(["--dataset=x", "--model=gru", "--units=4", "--no-augment", "--seed=3"])
-    settings = json.loads(config.to_json())
-    command = format_command("python -m train.run", settings)
+    command = format_command("python -m train.run", config.to_dict())
     expected = "python -m train.run --dataset x --model gru --no-augment --units 4 --seed 3"
     assert command == expected

@@ -156,9 +156,10 @@ def test_finished_run_is_shown_and_other_settings_are_refused(
     run_dir, _, flags = finished
     older = shutil.copytree(run_dir, tmp_path / "older")
     stored = json.loads((older / "config.json").read_text())
-    del stored["group_folds"]  # as a version wrote it that had no such flag
+    del stored["group_folds"]  # as another version wrote it, that had no such flag
     (older / "config.json").write_text(json.dumps(stored))
-    assert "finished run of these settings" in _run(*flags, "--run-dir", str(older))
+    printed = _run(*flags, "--run-dir", str(older), code=1)
+    assert "another version of this project: missing group_folds" in printed
     assert "finished run of these settings" in _run(*flags, "--run-dir", str(run_dir))
     printed = _run(*flags, "--run-dir", str(run_dir), "--seed", "5", code=1)
     assert "belongs to a run with other settings (seed: 0, now 5)" in printed

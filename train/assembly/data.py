@@ -1,4 +1,4 @@
-"""Opens a run's examples: data, cache level, order and where the chunks come from."""
+"""Opens a run's examples: data, cache level, shuffle block, and where the chunks come from."""
 
 from __future__ import annotations
 
@@ -12,116 +12,124 @@ from records.pipeline import make_chunks
 from records.roles import Data, Fold, InputConfig
 from records.service.trainer import RemoteSource
 from records.sets.hints import verify_hint
+from train.assembly.context import RunContext
 from train.devices.strategy import Cluster
-from train.settings.config import TrainConfig
+from train.settings.resolved import Settings
 from train.step.feed import ChunkSource
 
 _MOST_DAMAGED = 20  # named one by one
 
 
-def open_examples(
-    config: TrainConfig, opened: OpenedSet, cluster: Cluster
-) -> tuple[Data, str, dict[str, Examples]]:
-    """Opens and decodes the set: (data, cache level, examples by role).
+def open_context(settings: Settings, opened: OpenedSet, cluster: Cluster) -> RunContext:
+    """Chooses where the examples are kept, and decodes them.
 
-    The split test has a role only where it is to be evaluated.
+    Raises:
+      ValueError: settings that do not fit the data.
+      ConnectionError: no data service answers.
     """
-    data_config = _input_config(config)
-    fold = make_fold(config)
-    data = Data(opened, data_config, config.seed, fold)
+    config = _input_config(settings)
+    data = Data(opened, config, settings.seed, make_fold(settings))
     level, reason = choose_level(
-        config.cache,
+        settings.cache,
         data.decoded_bytes,
         len(cluster.devices),
         cluster.accelerator,
         directory=opened.schema.directory,
-        memory_budget=_budget(config),
+        memory_budget=_budget(settings),
     )
-    if config.data_service and level == "device":  # only the other levels take chunks
-        level, reason = "memory", f"cache memory, training from {config.data_service}"
-    print(f"  {reason}") if cluster.is_chief else None
+    if settings.data_service and level == "device":  # only the other levels take chunks
+        level, reason = "memory", f"cache memory, training from {settings.data_service}"
+    if cluster.is_chief:
+        print(f"  {reason}")
     # Calls differ by level: all workers take the one that fits everywhere.
     level = LEVELS[int(cluster.exchange(LEVELS.index(level)).max())]
     if level in ("disk", "none"):
-        data = Data(opened, dataclasses.replace(data_config, cache=level), config.seed, fold)
-    roles = [role for role in data.roles() if role != "test" or config.evaluate_test]
-    return data, level, {role: data.examples(role) for role in roles}
+        config = dataclasses.replace(config, cache=level)
+        data = Data(opened, config, settings.seed, make_fold(settings))
+    # Test is not even read where it is not to be evaluated.
+    roles = [role for role in data.roles() if role != "test" or settings.evaluate_test]
+    examples = {role: data.examples(role) for role in roles}
+    return RunContext(settings, cluster, data, level, examples, _make_source(settings, data))
 
 
-def _input_config(config: TrainConfig) -> InputConfig:
-    return InputConfig(
-        image_size=int(config.image_size or 0),
-        sequence_length=config.sequence_length,
-        vocab_size=config.vocab_size,
-        feature=config.feature,
+def open_fold(settings: Settings, opened: OpenedSet) -> Data:
+    """The data of one fold, decoded in memory."""
+    return Data(opened, _input_config(settings), settings.seed, make_fold(settings))
+
+
+def make_fold(settings: Settings) -> Fold | None:
+    """The fold that validates, or None without cross-validation."""
+    if settings.folds is None:
+        return None
+    return Fold(
+        settings.fold,
+        settings.folds,
+        settings.seed,
+        settings.pool_splits,
+        settings.group_folds,
     )
 
 
-def open_fold(config: TrainConfig, opened: OpenedSet) -> Data:
-    """The data of one fold, decoded in memory."""
-    return Data(opened, _input_config(config), config.seed, make_fold(config))
+def resolve_shuffle_block(context: RunContext) -> int | None:
+    """Examples permuted together: as asked, else all (None), or what every worker's budget holds.
 
-
-def make_fold(config: TrainConfig) -> Fold | None:
-    """The fold that validates, or None without cross-validation."""
-    if config.folds is None:
-        return None
-    return Fold(config.fold, config.folds, config.seed, config.pool_splits, config.group_folds)
-
-
-def make_source(config: TrainConfig, data: Data, fingerprint: str) -> ChunkSource:
-    """Where the training chunks come from.
-
-    Raises:
-      ConnectionError: no data service answers.
+    A run keeps what its first start found: the order of its examples depends on it.
     """
-    if config.data_service is None:
-        return make_chunks
-    return RemoteSource(config.data_service, data, fingerprint, config.length_buckets)
-
-
-def _budget(config: TrainConfig) -> int | None:
-    return None if config.memory_budget is None else int(config.memory_budget)
-
-
-def resolve_shuffle_block(
-    config: TrainConfig, level: str, train: Examples, cluster: Cluster
-) -> int | None:
-    """Examples permuted together: as asked, else all, or what every worker's budget holds."""
-    if config.shuffle_block is not None:
-        return config.shuffle_block
-    index = train.index
+    settings, index = context.settings, context.examples["train"].index
+    if settings.shuffle_block is not None:
+        return settings.shuffle_block
     block = choose_shuffle_block(
-        level,
+        context.level,
         int(index.length.sum()),
         index.num_records,
-        int(config.global_batch_size or 1),
-        host_budget(_budget(config)),
+        settings.global_batch_size,
+        host_budget(_budget(settings)),
     )
-    least = cluster.exchange(block or index.num_records).min()
+    least = context.cluster.exchange(block or index.num_records).min()
     return None if least == index.num_records else int(least)
 
 
-def make_training_order(config: TrainConfig, train: Examples, block: int | None) -> AnyOrder:
+def make_training_order(settings: Settings, train: Examples) -> AnyOrder:
     """The order of the training examples."""
     return make_order(
         train.num_examples,
-        int(config.global_batch_size or 0),
-        config.seed,
-        shuffle_block=block,
+        settings.global_batch_size,
+        settings.seed,
+        shuffle_block=settings.shuffle_block,
         lengths=train.subset_lengths,
-        length_buckets=config.length_buckets,
+        length_buckets=settings.length_buckets,
     )
 
 
-def print_damage(opened: OpenedSet, damage: dict[str, tuple[str, ...]]) -> None:
+def print_damage(data: Data) -> None:
     """Names the damaged records that are passed over, the first of them one by one."""
-    if opened.skip_damaged and not damage:
+    damage = data.damage()
+    if data.opened.skip_damaged and not damage:
         print("  all records were checked, none is damaged")
     for split, lines in damage.items():
         print(f"  {split}: {len(lines):,} damaged records are passed over, at weight 0")
         for line in lines[:_MOST_DAMAGED]:
             print(f"    {line}")
         if len(lines) > _MOST_DAMAGED:
-            more = len(lines) - _MOST_DAMAGED
-            print(f"    and {more:,} more: {verify_hint(opened.schema.directory)}")
+            hint = verify_hint(data.schema.directory)
+            print(f"    and {len(lines) - _MOST_DAMAGED:,} more: {hint}")
+
+
+def _make_source(settings: Settings, data: Data) -> ChunkSource:
+    if settings.data_service is None:
+        return make_chunks
+    fingerprint = data.opened.fingerprint
+    return RemoteSource(settings.data_service, data, fingerprint, settings.length_buckets)
+
+
+def _input_config(settings: Settings) -> InputConfig:
+    return InputConfig(
+        image_size=settings.image_size,
+        sequence_length=settings.sequence_length,
+        vocab_size=settings.vocab_size,
+        feature=settings.feature,
+    )
+
+
+def _budget(settings: Settings) -> int | None:
+    return None if settings.memory_budget is None else int(settings.memory_budget)

@@ -7,7 +7,7 @@ import numpy as np
 from records.examples import Examples
 from records.opened import open_set
 from records.roles import Data
-from train.assembly.data import open_examples, print_damage
+from train.assembly.data import open_context, print_damage
 from train.devices.strategy import make_cluster, set_up_devices
 from train.folders.finished_run import FinishedRun, probabilities
 from train.step.predictor import Predictor
@@ -24,9 +24,11 @@ def predict_split(
       ValueError: no such split, or other data than the run's.
       FileNotFoundError: the set is not there.
     """
-    set_up_devices(None, run.config.deterministic)
-    feature = run.config.feature
-    opened = open_set(run.config.dataset, data_dir, feature=feature, skip_damaged=skip_damaged)
+    settings = run.settings
+    set_up_devices(None, settings.deterministic)
+    opened = open_set(
+        settings.dataset, data_dir, feature=settings.feature, skip_damaged=skip_damaged
+    )
     if opened.fingerprint != run.fingerprint:
         raise ValueError(
             f"evaluate: {opened.schema.directory} expected the data that {run.path} was trained "
@@ -35,10 +37,16 @@ def predict_split(
         )
     if split != "validation":  # which may be a part of train
         opened.schema.check_split(split)
-    cluster = make_cluster("one_device")
-    data, level, roles = open_examples(run.config, opened, cluster)
+    context = open_context(settings, opened, make_cluster("one_device"))
+    data, roles = context.data, context.examples
     examples = (roles[split] if split in roles else data.examples(split)).without_damaged()
-    print_damage(opened, data.damage())
-    rows, buckets = int(run.config.global_batch_size or 1), run.config.length_buckets
-    predictor = Predictor(run.load_model(), examples, cluster, level, rows, buckets)
+    print_damage(data)
+    predictor = Predictor(
+        run.load_model(),
+        examples,
+        context.cluster,
+        context.level,
+        settings.global_batch_size,
+        settings.length_buckets,
+    )
     return data, examples, probabilities(predictor.outputs(f"predicting {split}"))

@@ -1,9 +1,8 @@
-"""What a run is made of, before its first step: data, model, optimizer, step."""
+"""Builds what is trained: model, optimizer, step and order."""
 
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
 
 import keras
 import numpy as np
@@ -13,16 +12,14 @@ import models
 from models.augment import augment_images
 from records.examples import AnyOrder, Examples
 from records.ordering.splits import balanced_class_weights
-from records.pipeline import make_chunks
 from records.roles import Data
 from records.sets.schema import IMAGE, TABULAR
 from train.assembly.bin_edges import find_thresholds
+from train.assembly.context import RunContext
 from train.assembly.data import make_training_order
 from train.assembly.optimizer import make_optimizer
-from train.devices.strategy import Cluster
-from train.settings.config import TrainConfig
+from train.settings.resolved import Settings
 from train.step.features import extract_features
-from train.step.feed import ChunkSource
 from train.step.objective import Objective
 from train.step.precision import LossScale, set_precision
 from train.step.train_step import StepOptions, TrainStep
@@ -39,7 +36,6 @@ class Training:
       examples: by role; cached features where the backbone is frozen.
       level: cache level of the examples.
       order: of the training examples.
-      source: where their chunks come from on all levels but "device".
     """
 
     model: keras.Model
@@ -50,139 +46,117 @@ class Training:
     examples: dict[str, Examples]
     level: str
     order: AnyOrder
-    source: ChunkSource = make_chunks
 
 
-def build_training(
-    config: TrainConfig,
-    hardware: dict[str, Any],
-    data: Data,
-    level: str,
-    examples: dict[str, Examples],
-    cluster: Cluster,
-) -> Training:
+def build_training(context: RunContext) -> Training:
     """Builds model, optimizer and step in the strategy's scope.
 
-    Args:
-      config: resolved settings.
-      hardware: what `auto` became: precision, xla, and shuffle_block, if there is one.
-      data, level, examples: as `open_examples` gives them.
-      cluster: the replicas.
+    With a frozen backbone its features are computed here, or read; the head trains on them.
+
+    Raises:
+      ValueError: `--unfreeze-from` names no layer; lists some.
     """
-    set_precision(hardware["precision"])
+    settings, cluster = context.settings, context.cluster
+    set_precision(settings.precision)
     with cluster.strategy.scope():
-        model = build_model(config, hardware["xla"], data)
-        trained = model
-        if config.freeze:
-            models.find_layer(model, config.unfreeze_from or "all")  # an error now, not later
+        model = build_model(settings, context.data)
+        if settings.freeze:
+            models.find_layer(model, settings.unfreeze_from or "all")  # an error now, not later
             models.freeze_backbone(model)
-            features, trained = models.split_frozen(model)
-    if config.freeze:
-        batch = int(config.global_batch_size or 0)
-        examples = extract_features(features, examples, data.content_key(), cluster, level, batch)
-        level = "device"
-    return _assemble(config, hardware, data, level, examples, cluster, (model, trained))
+            features, head = models.split_frozen(model)
+    if not settings.freeze:
+        return _assemble(context, model, model)
+    # On the device whatever the pictures' level: features are some thousand times smaller.
+    examples = extract_features(
+        features,
+        context.examples,
+        context.data.content_key(),
+        cluster,
+        context.level,
+        settings.global_batch_size,
+    )
+    context = dataclasses.replace(context, examples=examples, level="device")
+    return _assemble(context, model, head)
 
 
-def build_fine_tuning(
-    config: TrainConfig,
-    hardware: dict[str, Any],
-    data: Data,
-    level: str,
-    examples: dict[str, Examples],
-    cluster: Cluster,
-    model: keras.Model,
-) -> tuple[TrainConfig, Training]:
-    """What `--unfreeze-from` trains after the head: (its settings, the same model on pictures).
+def build_fine_tuning(context: RunContext, model: keras.Model) -> Training:
+    """What `--unfreeze-from` trains after the head: the same model on pictures.
 
     Args:
-      config: resolved settings of the run.
-      hardware, data, level, examples, cluster: as `build_training`.
+      context: with the settings of this stage.
       model: whose head was trained.
 
     Raises:
       ValueError: there is no such layer; lists some.
     """
-    models.unfreeze_from(model, str(config.unfreeze_from))
-    config = dataclasses.replace(
-        config,
-        freeze=False,
-        epochs=config.fine_tune_epochs,
-        learning_rate=config.fine_tune_learning_rate,
-    )
-    return config, _assemble(config, hardware, data, level, examples, cluster, (model, model))
+    assert context.settings.unfreeze_from is not None
+    models.unfreeze_from(model, context.settings.unfreeze_from)
+    return _assemble(context, model, model)
 
 
-def _assemble(
-    config: TrainConfig,
-    hardware: dict[str, Any],
-    data: Data,
-    level: str,
-    examples: dict[str, Examples],
-    cluster: Cluster,
-    built: tuple[keras.Model, keras.Model],
-) -> Training:
-    """Optimizer and step for (the whole model, the part of it that is trained)."""
-    model, trained = built
-    order = make_training_order(config, examples["train"], hardware.get("shuffle_block"))
+def _assemble(context: RunContext, model: keras.Model, trained: keras.Model) -> Training:
+    """Optimizer and step for `trained`, the whole model or the part of it that is trained."""
+    settings, cluster = context.settings, context.cluster
+    train = context.examples["train"]
+    is_picture = context.data.schema.modality == IMAGE
+    order = make_training_order(settings, train)
     with cluster.strategy.scope():
-        optimizer = make_optimizer(config, order.steps_per_epoch)
+        optimizer = make_optimizer(settings, order.steps_per_epoch)
         optimizer.build(trained.trainable_variables)
-        scale = LossScale() if hardware["precision"] == "mixed_float16" else None
+        scale = LossScale() if settings.precision == "mixed_float16" else None
+        weights = _class_weights(settings, context.data, train)
         options = StepOptions(
-            objective=Objective(
-                _class_weights(config, data, examples["train"]), config.label_smoothing
-            ),
-            clip_norm=config.clip_norm,
-            clip_value=config.clip_value,
-            xla=hardware["xla"],
-            seed=config.seed,
-            augment=augment_images if _augments(config, data) else None,
-            mixup=0.0 if config.freeze else config.mixup,
-            pieces=config.accumulate_steps,
-            skip_non_finite=config.on_nan == "skip",
+            objective=Objective(weights, settings.label_smoothing),
+            clip_norm=settings.clip_norm,
+            clip_value=settings.clip_value,
+            xla=settings.xla,
+            seed=settings.seed,
+            # Features of frozen pictures are computed once: nothing is left to augment.
+            augment=augment_images
+            if is_picture and settings.augment and not settings.freeze
+            else None,
+            mixup=0.0 if settings.freeze else settings.mixup,
+            pieces=settings.accumulate_steps,
+            skip_non_finite=settings.on_nan == "skip",
         )
         step = TrainStep(trained, optimizer, cluster, options, scale)
-    return Training(model, trained, step, optimizer, scale, examples, level, order)
+    return Training(model, trained, step, optimizer, scale, context.examples, context.level, order)
 
 
-def _augments(config: TrainConfig, data: Data) -> bool:
-    return data.schema.modality == IMAGE and config.augment and not config.freeze
-
-
-def _class_weights(config: TrainConfig, data: Data, train: Examples) -> np.ndarray:
-    if config.class_weights == "none":
+def _class_weights(settings: Settings, data: Data, train: Examples) -> np.ndarray:
+    """float32 [C]."""
+    if settings.class_weights == "none":
         return np.ones(data.schema.num_classes, np.float32)
     labels = train.without_damaged().subset_labels
     weights = balanced_class_weights(labels, data.schema.num_classes)
     return weights.astype(np.float32)
 
 
-def build_model(config: TrainConfig, xla: bool, data: Data) -> keras.Model:
+def build_model(settings: Settings, data: Data) -> keras.Model:
     """The model that the settings name, for the set; call it in the strategy's scope."""
     tabular = data.schema.modality == TABULAR
     text = data.schema.modality not in (TABULAR, IMAGE)
     mean, variance = data.statistics() if tabular else (None, None)
-    bins = models.check_model(str(config.model)).bins
-    settings = models.ModelConfig(
-        name=str(config.model),
-        dropout=config.dropout,
-        hidden=config.hidden,
-        embedding_dim=config.embedding_dim,
-        units=config.units,
-        recurrent_dropout=config.recurrent_dropout,
-        weights=config.weights,
-        preprocess=config.preprocess,
-        vocab_size=data.vocab_size if text else config.vocab_size,
+    bins = models.check_model(settings.model).bins
+    config = models.ModelConfig(
+        name=settings.model,
+        dropout=settings.dropout,
+        hidden=settings.hidden,
+        embedding_dim=settings.embedding_dim,
+        units=settings.units,
+        recurrent_dropout=settings.recurrent_dropout,
+        weights=settings.weights,
+        preprocess=settings.preprocess,
+        vocab_size=data.vocab_size if text else settings.vocab_size,
     )
     spec = tf.TensorSpec([None], tf.int32) if text else data.spec  # texts of any length
     return models.build_model(
-        settings,
+        config,
         spec,
         data.schema.num_classes,
         mean=mean,
         variance=variance,
         edges=find_thresholds(data.examples("train"), bins) if bins else None,
-        seed=config.seed,
-        use_cudnn=False if xla else "auto",
+        seed=settings.seed,
+        use_cudnn=False if settings.xla else "auto",  # XLA has no kernel for cuDNN's layers
     )

@@ -1,4 +1,4 @@
 """Replicas and worker processes: strategies, how workers meet, how they agree.
 
-Imports `settings`. Begin with `strategy`.
+Imports `records`. Begin with `strategy`.
 """

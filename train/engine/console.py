@@ -1,60 +1,14 @@
-"""What a run tells: lines while it trains, figures and a table at its end."""
+"""What a run prints: lines while it trains, and a table at its end."""
 
 from __future__ import annotations
 
-import dataclasses
-import json
-import platform
 import shlex
 from pathlib import Path
 from typing import Any
 
-from records.roles import Data
 from records.sets.schema import Schema
-from records.system.versions import versions
 from train.devices.strategy import Cluster
-from train.engine import tensorboard_files
-from train.engine.profile import read_input_share
-from train.folders.model_input import ModelInput
-from train.folders.run_folder import RunFolder
-from train.measures import plots
-from train.measures.metrics import Metrics
-from train.settings.config import TrainConfig
-
-
-@dataclasses.dataclass(frozen=True)
-class RunResult:
-    """Everything `metrics.json` is made of."""
-
-    config: TrainConfig
-    hardware: dict[str, Any]
-    schema: Schema
-    cluster: Cluster
-    fingerprint: str
-    metrics: dict[str, Metrics]
-    seconds: dict[str, float]
-    damage: dict[str, tuple[str, ...]]
-    skipped_steps: int
-
-    def to_dict(self) -> dict[str, Any]:
-        """JSON-ready."""
-        names = self.schema.class_names
-        return {
-            "dataset": self.schema.name,
-            "model": self.config.model,
-            "seed": self.config.seed,
-            **{role: m.to_dict(names) for role, m in self.metrics.items()},
-            "seconds": self.seconds,
-            "replicas": self.cluster.num_replicas,
-            "devices": list(self.cluster.devices),
-            "strategy": self.cluster.name,
-            **self.hardware,
-            "data_fingerprint": self.fingerprint,
-            "skipped_steps": self.skipped_steps,
-            "damaged": {k: {"examples": len(v), "records": v} for k, v in self.damage.items()},
-            "versions": versions(),
-            "machine": {"processor": platform.processor() or platform.machine()},
-        }
+from train.settings.resolved import Settings
 
 
 def print_dataset_note(schema: Schema) -> None:
@@ -67,20 +21,18 @@ def print_dataset_note(schema: Schema) -> None:
         )
 
 
-def print_header(
-    config: TrainConfig, schema: Schema, cluster: Cluster, hardware: dict[str, Any], path: Path
-) -> None:
+def print_header(settings: Settings, schema: Schema, cluster: Cluster, path: Path) -> None:
     """One paragraph: what is trained, on what, where it is written."""
-    compiled = "XLA" if hardware["xla"] else "no XLA"
+    compiled = "XLA" if settings.xla else "no XLA"
     counts = ", ".join(f"{k} {v:,}" for k, v in schema.split_counts.items())
-    print(f"{config.model} on {schema.name} ({counts}; {schema.num_classes} classes)")
+    print(f"{settings.model} on {schema.name} ({counts}; {schema.num_classes} classes)")
     print(
         f"  {cluster.name}, {cluster.num_replicas} replica{'s' * (cluster.num_replicas > 1)}, "
-        f"{hardware['precision']}, {compiled}, seed {config.seed} -> {path}"
+        f"{settings.precision}, {compiled}, seed {settings.seed} -> {path}"
     )
     if cluster.note:
         print(f"  {cluster.note}")
-    if config.freeze:
+    if settings.freeze:
         print("  backbone frozen: its features are computed once (not augmented)")
 
 
@@ -104,57 +56,33 @@ def _clock(seconds: float) -> str:
     return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
 
 
-def write_run(
-    folder: RunFolder, result: RunResult, training: Any, data: Data, history: list[dict[str, Any]]
-) -> dict[str, Any]:
-    """Writes model, figures, TensorBoard pages and, last, `metrics.json`; prints the summary."""
-    found = result.to_dict()
-    temporary = folder.path / ".model.keras"
-    training.model.save(temporary)
-    temporary.replace(folder.path / "model.keras")
-    ModelInput.of(data).write(folder)
-    folder.write_bytes("curves.png", plots.draw_curves(history))
-    name, metrics = list(result.metrics.items())[-1]
-    confusion = plots.draw_confusion(metrics.confusion, result.schema.class_names, name)
-    folder.write_bytes("confusion_matrix.png", confusion)
-    tensorboard_files.write_pages(
-        folder.path, result.config, result.metrics, training.model, data, confusion
-    )
-    share = _input_share(result.seconds)
-    profile: dict[str, Any] = {"seconds": result.seconds, "input_share": share}
-    if result.config.profile:
-        profile["trace"] = trace = read_input_share(folder.path)
-        profile["trace_conclusion"] = trace and trace["conclusion"]
-    folder.write_text("profile.json", json.dumps(profile, indent=2) + "\n")
-    found["input_share"] = share
-    folder.write_text("metrics.json", json.dumps(found, indent=2) + "\n")
-    print_summary(found, folder.path, result.config)
-    if result.config.profile:
-        print(f"profile: {_describe_trace(profile['trace'], result.config)}")
-    return found
-
-
-def _describe_trace(trace: dict[str, Any] | None, config: TrainConfig) -> str:
+def print_trace(trace: dict[str, Any] | None, steps: tuple[int, int]) -> None:
+    """What the trace of `--profile` says; `steps` are those that were asked for."""
     if trace is None:
-        return f"no step of --profile {config.profile} was run: nothing was traced"
-    if trace["input_share"] is None:
-        return trace["conclusion"]
-    return (
-        f"{100 * trace['input_share']:.1f} % of the traced steps waited for input "
-        f"({trace['calls']} calls, {trace['call_ms']:.2f} ms each, {trace['input_ms']:.2f} ms of "
-        "it input)"
-    )
-
-
-def _input_share(seconds: dict[str, float]) -> float:
-    """Share of the training time in which the devices waited for input."""
-    return seconds["input"] / max(seconds["input"] + seconds["step"], 1e-9)
+        first, last = steps
+        said = f"no step of --profile {first},{last} was run: nothing was traced"
+    elif trace["input_share"] is None:
+        said = trace["conclusion"]
+    else:
+        said = (
+            f"{100 * trace['input_share']:.1f} % of the traced steps waited for input "
+            f"({trace['calls']} calls, {trace['call_ms']:.2f} ms each, {trace['input_ms']:.2f} ms "
+            "of it input)"
+        )
+    print(f"profile: {said}")
 
 
 def print_summary(
-    found: dict[str, Any], path: Path, config: TrainConfig, again: bool = False
+    found: dict[str, Any], path: Path, data_dir: str | None, again: bool = False
 ) -> None:
-    """The closing table."""
+    """The closing table.
+
+    Args:
+      found: what `metrics.json` holds.
+      path: the run folder.
+      data_dir: where the set was looked for, to be named to `train.evaluate` again.
+      again: the run was finished before.
+    """
     if again:
         print(f"{path} is a finished run of these settings. To train anew, remove it.")
     print(f"\n{'':12}{'loss':>9}{'accuracy':>10}{'F1':>9}   recall per class")
@@ -175,6 +103,6 @@ def print_summary(
     )
     print(f"more: {path}/curves.png, {path}/confusion_matrix.png")
     print(f"      tensorboard --logdir {path}/tensorboard")
-    arguments = [str(path), *(["--data-dir", config.data_dir] if config.data_dir else [])]
+    arguments = [str(path), *(["--data-dir", data_dir] if data_dir else [])]
     evaluate = f"python -m train.evaluate {shlex.join(arguments)}"
     print(f"      {evaluate}   intervals, worst errors; test by --split test")

@@ -9,15 +9,14 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from train.assembly.context import RunContext
 from train.assembly.training import Training
-from train.devices.strategy import Cluster
 from train.engine import console, tensorboard_files
 from train.engine.profile import Profile
 from train.engine.signals import Signals
 from train.engine.state import State
 from train.folders.run_folder import RunFolder
 from train.measures.metrics import Metrics, metrics_from_confusion
-from train.settings.config import TrainConfig
 from train.step.feed import Chunk, make_feed
 from train.step.non_finite import describe_batch
 from train.step.objective import Diverged
@@ -34,18 +33,23 @@ class Loop:
 
     def __init__(
         self,
-        config: TrainConfig,
+        context: RunContext,
         training: Training,
-        cluster: Cluster,
         folder: RunFolder,
         before: State | None = None,
     ):
-        """Takes up the newest checkpoint of the run folder, if there is one; `before` is the state
-        of the stage before this one.
+        """Takes up the newest checkpoint of the run folder, if there is one.
+
+        Args:
+          context: with the settings of the stage.
+          training: what is trained.
+          folder: the run's.
+          before: the state of the stage before this one.
         """
-        self.config, self.training, self.folder, self._cluster = config, training, folder, cluster
+        settings, cluster = context.settings, context.cluster
+        self.settings, self.training, self.folder = settings, training, folder
+        self._cluster = cluster
         train = training.examples["train"]
-        self._epochs = int(config.epochs or 0)
         self.order = training.order
         one_length = training.step.compiled
         self._feed = make_feed(
@@ -54,15 +58,15 @@ class Loop:
             cluster,
             training.level,
             one_length=one_length,
-            source=training.source,
+            source=context.source,
         )
-        self._validation = make_predictor(config, training, "validation", cluster)
+        self._validation = make_predictor(context, training, "validation")
         self._signals = Signals()
         self._validation.stop = self._signals.came
-        self._profile = Profile(config, folder.path, is_chief=cluster.is_chief)
+        self._profile = Profile(settings.profile, folder.path, is_chief=cluster.is_chief)
         self._pace = Pace()
         self._steps = self._pace.steps
-        self.state = State(training, cluster, folder, config.keep_checkpoints, before)
+        self.state = State(training, cluster, folder, settings.keep_checkpoints, before)
         self._skipped = 0  # steps of this process
         self._first_row = len(self.state.progress.history)
         self.state.restore()
@@ -82,7 +86,7 @@ class Loop:
             self._save()
             if self._cluster.exchange(self._signals.came()).any():
                 raise Interrupted
-        if self.config.early_stopping:
+        if self.settings.early_stopping:
             self.state.take_best()
         else:
             self.state.take_average()
@@ -105,18 +109,18 @@ class Loop:
         share = float(examples) / self.order.num_examples
         self._record(train, validation, share, middle - start, time.perf_counter() - start)
         progress.epoch, progress.step = progress.epoch + 1, 0
-        progress.finished |= progress.epoch >= self._epochs
+        progress.finished |= progress.epoch >= self.settings.epochs
         spent = sum(progress.seconds[k] - before[k] for k in ("input", "step"))
         progress.seconds["rest"] += time.perf_counter() - start - spent
         self._agree()
 
     def _check_finite(self, loss: float) -> None:
-        """Raises Diverged where the loss is no number any more: nothing better can follow."""
+        """Raises Diverged where the loss is NaN or infinite: nothing better can follow."""
         if np.isfinite(loss):
             return
         where, batch = f"epoch {self.state.progress.epoch + 1}", "Every step of it was skipped"
         number = self.training.step.non_finite.first(self._cluster)
-        if self.config.on_nan == "stop" and number >= 0:
+        if self.settings.on_nan == "stop" and number >= 0:
             epoch, step = divmod(number, self.order.steps_per_epoch)
             where = f"epoch {epoch + 1}, step {step} (step {number} of the run)"
             train = self.training.examples["train"]
@@ -153,7 +157,7 @@ class Loop:
             seconds["input"] += waited
             seconds["step"] += t4 - t1 - waited
             self._check_finite(loss)  # before anything is saved
-            if self.config.on_nan == "skip":
+            if self.settings.on_nan == "skip":
                 skipped = int(self.training.step.non_finite.skipped.numpy())
                 progress.skipped_steps += skipped - self._skipped
                 self._skipped = skipped
@@ -167,7 +171,7 @@ class Loop:
         """The next chunk, given that `running` steps are under way; it ends where a checkpoint
         is due.
         """
-        number, every = self.state.number + running, self.config.checkpoint_steps
+        number, every = self.state.number + running, self.settings.checkpoint_steps
         limit = self._profile.limit(number, self._steps)
         with self._profile.wait():
             return self._feed.take(min(limit, every - number % every) if every else limit)
@@ -177,10 +181,10 @@ class Loop:
 
         All workers decide alike, by the chief's clock, and end when one got a signal.
         """
-        due = time.monotonic() - self._saved > 60 * self.config.checkpoint_minutes
+        due = time.monotonic() - self._saved > 60 * self.settings.checkpoint_minutes
         said = self._cluster.exchange(self._pace.steps, due, self._signals.came())
         self._steps, due, stop = int(said[0, 0]), bool(said[0, 1]), bool(said[:, 2].any())
-        every = self.config.checkpoint_steps
+        every = self.settings.checkpoint_steps
         if due or stop or (every and self.state.number % every == 0):
             self._save(must=stop)
         if stop:
@@ -218,17 +222,11 @@ class Loop:
     def _judge(self, validation: Metrics) -> None:
         """Keeps the best weights and counts the epochs without a better metric."""
         progress = self.state.progress
-        if not self.config.early_stopping:
+        if not self.settings.early_stopping:
             return
-        value = getattr(validation, str(self.config.monitor))
-        signed = -value if self.config.monitor == "loss" else value
-        signed = signed if np.isfinite(signed) else -np.inf  # worse than any number
-        if progress.best is None or signed > progress.best:
-            progress.best, progress.waited = signed, 0
+        if progress.judge(validation, self.settings.monitor):
             self.state.keep_best()
-        else:
-            progress.waited += 1
-        progress.finished = progress.waited >= self.config.early_stopping
+        progress.finished = progress.waited >= self.settings.early_stopping
 
     def _record(
         self,
@@ -250,14 +248,14 @@ class Loop:
         examples = self.training.examples["train"]
         if examples.index.damaged is not None:
             row["damaged"] = examples.num_damaged
-        if self.config.on_nan == "skip":
+        if self.settings.on_nan == "skip":
             row["skipped_steps"] = progress.skipped_steps
         lengths = examples.subset_lengths
         if lengths is not None:
             row["tokens_per_s"] = rate * float(lengths.sum())
         progress.history.append(row)
         if self._cluster.is_chief:
-            epochs = self._first_row + self._epochs
+            epochs = self._first_row + self.settings.epochs
             console.print_epoch(row, epochs, progress.history[self._first_row :])
             self._log(row)
 
@@ -279,15 +277,13 @@ class Loop:
             )
 
 
-def make_predictor(
-    config: TrainConfig, training: Training, role: str, cluster: Cluster
-) -> Predictor:
+def make_predictor(context: RunContext, training: Training, role: str) -> Predictor:
     """What predicts the examples of a role with the model in training."""
     return Predictor(
         training.trained,
         training.examples[role],
-        cluster,
+        context.cluster,
         training.level,
-        int(config.global_batch_size or 0),
-        config.length_buckets,
+        context.settings.global_batch_size,
+        context.settings.length_buckets,
     )

@@ -18,7 +18,6 @@ from typing import Any
 import tensorflow as tf
 
 from train.devices.tensorflow_private import parse_trace
-from train.settings.config import TrainConfig
 
 # The analyzer knows a step, and a wait for input, by how the event's name begins.
 _STEP = "train"
@@ -33,9 +32,14 @@ class Profile:
     wait for the input of the one after it. The first of an epoch also has the wait for its own.
     """
 
-    def __init__(self, config: TrainConfig, run_dir: Path, *, is_chief: bool = True):
-        """Profiles nothing unless `config.profile` is set, and on the chief alone."""
-        steps = config.profile_steps()
+    def __init__(self, steps: tuple[int, int] | None, run_dir: Path, *, is_chief: bool = True):
+        """Profiles nothing without `steps` (the first, the one after the last), and only the chief.
+
+        Args:
+          steps: numbers of the run's steps.
+          run_dir: the run folder.
+          is_chief: this process writes it.
+        """
         self._first, self._last = steps if steps else (-1, -1)
         self._folder, self._is_chief = run_dir / "tensorboard", is_chief
         self._written: str | None = None

@@ -17,29 +17,26 @@ from train.assembly.training import Training
 from train.devices.strategy import Cluster
 from train.devices.tensorflow_private import copies_of
 from train.engine.checkpoint import CheckpointError, read_checkpoint, write_checkpoint
+from train.engine.early_stopping import BestSoFar
 from train.folders.run_folder import RunFolder
 from train.step.objective import Diverged
 
 
 @dataclasses.dataclass
-class Progress:
+class Progress(BestSoFar):
     """Where a run stands; all of it is in every checkpoint.
 
     Attributes:
       epoch, step: the next step, and its epoch; the step after the last while validating.
       finished: no epoch is left, or early stopping ended the run.
-      best: best value so far of the monitored metric, signed so that more is better.
-      waited: epochs since then.
       history: one row per finished epoch.
       seconds: time spent so far, by kind: input, step, rest.
-      skipped_steps: steps that were skipped because their loss was no number.
+      skipped_steps: steps that were skipped because their loss was NaN or infinite.
     """
 
     epoch: int = 0
     step: int = 0
     finished: bool = False
-    best: float | None = None
-    waited: int = 0
     history: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     seconds: dict[str, float] = dataclasses.field(
         default_factory=lambda: {"input": 0.0, "step": 0.0, "rest": 0.0}
@@ -122,7 +119,7 @@ class State:
         """Writes a checkpoint. Every worker must call it; the chief writes.
 
         Raises:
-          Diverged: the weights are no numbers any more.
+          Diverged: weights are NaN or infinite.
         """
         totals = self._all_totals()
         if not self._cluster.is_chief:

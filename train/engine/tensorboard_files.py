@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import itertools
-import json
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -21,7 +20,6 @@ from records.sets.schema import IMAGE, TABULAR, TOKENS
 from records.system.writing import escape_cell
 from train.engine.activations import draw_activations
 from train.measures.metrics import Metrics
-from train.settings.config import TrainConfig
 
 _SAMPLES = 8
 # Enough to see that ids stand for words; never a whole lyric, which is its author's.
@@ -50,7 +48,7 @@ def write_scalars(run_dir: Path, row: dict[str, Any]) -> None:
 
 def write_pages(
     run_dir: Path,
-    config: TrainConfig,
+    settings: dict[str, Any],
     metrics: dict[str, Metrics],
     model: keras.Model,
     data: Data,
@@ -60,7 +58,7 @@ def write_pages(
 
     Args:
       run_dir: the run folder.
-      config: its settings.
+      settings: that change its result, by name.
       metrics: by role.
       model: the whole model, with its final weights.
       data: the set.
@@ -69,7 +67,7 @@ def write_pages(
     writer = _writer(str(run_dir / "tensorboard"))
     with writer.as_default(step=0):
         tf.summary.image("confusion_matrix", tf.io.decode_png(confusion, channels=4)[None])
-        _write_hparams(run_dir.name, config, metrics)
+        _write_hparams(run_dir.name, settings, metrics)
         try:
             _write_samples(data, data.examples("train").without_damaged())
             if data.schema.modality == IMAGE:
@@ -81,7 +79,7 @@ def write_pages(
     writer.flush()
 
 
-def _write_hparams(trial: str, config: TrainConfig, metrics: dict[str, Metrics]) -> None:
+def _write_hparams(trial: str, settings: dict[str, Any], metrics: dict[str, Metrics]) -> None:
     """Settings and final metrics, the columns by which the HPARAMS page compares runs.
 
     The page finds columns, types and what differs by itself; a list of columns in the log
@@ -89,7 +87,6 @@ def _write_hparams(trial: str, config: TrainConfig, metrics: dict[str, Metrics])
     """
     from tensorboard.plugins.hparams import api
 
-    settings = json.loads(config.to_json())
     shown = {k: str(v) if v is None or isinstance(v, list) else v for k, v in settings.items()}
     api.hparams(shown, trial_id=trial)
     for role, found in metrics.items():

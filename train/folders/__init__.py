@@ -1,4 +1,4 @@
-"""Run folders: written while a run trains, opened when it is finished.
+"""Run folders: written while a run trains (`run_folder`), opened when it is finished.
 
-Imports the rooms below it. Begin with `run_folder`.
+Imports `records`, `train.settings` and lower rooms. Begin with `run_folder`.
 """

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-import types
 from pathlib import Path
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from records.system.json_file import read_json
 from records.system.places import check_local
 from train.folders.model_input import ModelInput
-from train.settings.config import PRECISIONS, TrainConfig
+from train.folders.stored_config import FILE_NAME, read_config
+from train.settings.resolved import Settings
 
 _HINT = "Name a folder that python -m train.run has left, such as runs/<set>-<model>-<hash>"
 
@@ -25,16 +24,14 @@ class FinishedRun:
 
     Attributes:
       path: its folder.
-      config: its settings.
+      settings: as it used them.
       fingerprint: of the data it was trained on.
-      precision: of its model's arithmetic.
       input: what its model is fed with.
     """
 
     path: Path
-    config: TrainConfig
+    settings: Settings
     fingerprint: str
-    precision: str
     input: ModelInput
 
     def load_model(self) -> keras.Model:
@@ -43,7 +40,7 @@ class FinishedRun:
         Raises:
           ValueError: the file is damaged.
         """
-        keras.config.set_dtype_policy(self.precision)
+        keras.config.set_dtype_policy(self.settings.precision)
         file = self.path / "model.keras"
         try:
             return keras.models.load_model(file, compile=False, safe_mode=True)
@@ -85,7 +82,10 @@ def open_run(path: str | Path) -> FinishedRun:
     """
     check_local(path, "RUN")
     path = Path(path)
-    stored = _read_config(path)
+    if not (path / FILE_NAME).is_file():
+        received = f"a folder without {FILE_NAME}" if path.is_dir() else "no folder"
+        raise ValueError(f"run folder: {path} expected a run folder, received {received}. {_HINT}")
+    stored = read_config(path, _HINT)
     missing = [name for name in ("metrics.json", "model.keras") if not (path / name).exists()]
     if missing:
         raise ValueError(
@@ -94,51 +94,10 @@ def open_run(path: str | Path) -> FinishedRun:
         )
     return FinishedRun(
         path=path,
-        config=_read_settings(path, stored),
-        fingerprint=str(stored["data_fingerprint"]),
-        precision=str(stored["resolved"]["precision"]),
+        settings=stored.settings(),
+        fingerprint=stored.fingerprint,
         input=ModelInput.read(path),
     )
-
-
-def _read_config(path: Path) -> dict[str, Any]:
-    file = path / "config.json"
-    if not file.is_file():
-        received = "a folder without config.json" if path.is_dir() else "no folder"
-        raise ValueError(f"run folder: {path} expected a run folder, received {received}. {_HINT}")
-    try:
-        stored = read_json(file)
-        precision = stored["resolved"]["precision"]
-        if precision not in PRECISIONS or type(stored["data_fingerprint"]) is not str:
-            raise ValueError(f"precision {precision!r}")
-        return dict(stored)
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(
-            f"run folder: {file} expected the settings of a run, received something else "
-            f"({type(error).__name__}: {error}). {_HINT}"
-        ) from error
-
-
-def _read_settings(path: Path, stored: dict[str, Any]) -> TrainConfig:
-    """The settings of a run, each of the type that it has on the command line."""
-    hints = get_type_hints(TrainConfig)
-    settings = {name: value for name, value in stored.items() if name in hints}
-    for name, value in settings.items():
-        if not _is_of(hints[name], value):
-            raise ValueError(
-                f"run folder: {path / 'config.json'} expected {name} of type {hints[name]}, "
-                f"received {value!r}. {_HINT}"
-            )
-    return TrainConfig(**settings)
-
-
-def _is_of(hint: Any, value: Any) -> bool:
-    """Whether a value out of JSON is of the type of a setting."""
-    if isinstance(hint, types.UnionType):
-        return any(_is_of(one, value) for one in get_args(hint))
-    if get_origin(hint) is tuple:
-        return isinstance(value, list) and all(type(one) is get_args(hint)[0] for one in value)
-    return type(value) is hint or (hint is float and type(value) is int)
 
 
 def probabilities(logits: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""The run folder: one configuration, its history, metrics, figures and checkpoints."""
+"""The run folder: one configuration, its history, metrics, figures, model and checkpoints."""
 
 from __future__ import annotations
 
@@ -9,14 +9,18 @@ import json
 import os
 import weakref
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from records.system.json_file import read_json
 from records.system.places import check_local
 from records.system.writing import write_atomically
-from train.settings.config import TrainConfig
+from train.folders.stored_config import FILE_NAME, read_config
+
+if TYPE_CHECKING:
+    import keras
 
 _REPLICAS = ("strategy", "cpu_devices")  # settings of how many there are
+_HINT = "Choose another --run-dir, or remove that folder"
 
 
 class RunFolder:
@@ -26,22 +30,31 @@ class RunFolder:
     workers this is the chief; the others only read.
     """
 
-    def __init__(self, path: str, config: TrainConfig, fingerprint: str, *, is_chief: bool = True):
+    def __init__(
+        self, path: str, settings: dict[str, Any], fingerprint: str, *, is_chief: bool = True
+    ):
         """Opens or makes the folder; nothing is written before `claim`.
+
+        Args:
+          path: of the folder.
+          settings: what the run is known by, `Settings.to_dict`.
+          fingerprint: of the data.
+          is_chief: this process writes.
 
         Raises:
           ValueError: it belongs to a run with other settings or other data, says which differ; or
-            it cannot be made; or another process trains in it; or an address of an object store.
+            to a run of another version; or it cannot be made; or another process trains in it; or
+            an address of an object store.
         """
         check_local(path, "--run-dir")
         self.path = Path(path)
         self._is_chief = is_chief
-        self._check_folder(config, fingerprint)
+        self._known = settings | {"data_fingerprint": fingerprint}
+        self._resolved = self._read_resolved()
         if is_chief:
             self._make()
             self._lock()
-        asked = json.loads(config.to_json()) | {"data_fingerprint": fingerprint}
-        self._config = asked | (self._read_config() or {}) | {k: asked[k] for k in _REPLICAS}
+            self._resolved = self._read_resolved()  # another process may have claimed it since
 
     def __enter__(self) -> RunFolder:
         return self
@@ -54,7 +67,8 @@ class RunFolder:
     def claim(self) -> None:
         """Writes `config.json`: from now on the folder belongs to this run's settings."""
         if self._is_chief:
-            self._write_config()
+            text = json.dumps(self._known | {"resolved": self._resolved}, indent=2, sort_keys=True)
+            self.write_text(FILE_NAME, text + "\n")
 
     def _make(self) -> None:
         try:
@@ -83,9 +97,9 @@ class RunFolder:
         return self.path / "checkpoints"
 
     def keep_resolved(self, resolved: dict[str, Any]) -> dict[str, Any]:
-        """Adds what defaults resolved to, unless an earlier start has; returns all of it."""
-        self._config["resolved"] = resolved | self._config.get("resolved", {})
-        return dict(self._config["resolved"])
+        """Adds what hardware decided, unless an earlier start has; returns all of it."""
+        self._resolved = resolved | self._resolved
+        return dict(self._resolved)
 
     def finished_metrics(self) -> dict[str, Any] | None:
         """The metrics of a finished run, or None."""
@@ -111,6 +125,13 @@ class RunFolder:
         """Writes a file atomically."""
         write_atomically(self.path / name, data)
 
+    def write_model(self, model: keras.Model) -> None:
+        """Writes `model.keras` atomically."""
+        # Keras takes the format from the end of the name.
+        temporary = self.path / ".model.keras"
+        model.save(temporary)
+        temporary.replace(self.path / "model.keras")
+
     def write_history(self, rows: list[dict[str, Any]]) -> None:
         """Writes `history.csv`, one row per epoch."""
         text = io.StringIO()
@@ -121,47 +142,30 @@ class RunFolder:
         writer.writerows(rows)
         self.write_text("history.csv", text.getvalue())
 
-    def _read_config(self) -> dict[str, Any] | None:
-        file = self.path / "config.json"
-        if not file.exists():
-            return None
-        try:
-            found = read_json(file)
-            if not isinstance(found, dict) or not isinstance(found.get("resolved", {}), dict):
-                raise ValueError("no settings")
-            return found
-        except ValueError as error:
-            raise ValueError(
-                f"run folder: {file} expected JSON, received something else ({error}). "
-                "Choose another --run-dir, or remove that folder"
-            ) from error
+    def _read_resolved(self) -> dict[str, Any]:
+        """What an earlier start decided; {} where there was none.
 
-    def _write_config(self) -> None:
-        text = json.dumps(self._config, indent=2, sort_keys=True) + "\n"
-        self.write_text("config.json", text)
-
-    def _check_folder(self, config: TrainConfig, fingerprint: str) -> None:
+        Raises:
+          ValueError: the folder is none of this run's.
+        """
         if not self.path.exists():
-            return
-        hint = "Choose another --run-dir, or remove that folder"
-        stored = self._read_config()
-        if stored is None:
+            return {}
+        if not (self.path / FILE_NAME).exists():
             if self.path.is_dir() and not any(self.path.iterdir()):
-                return
+                return {}
             raise ValueError(
                 f"run folder: {self.path} expected a run folder or a new name, received "
-                f"something that holds no config.json. {hint}"
+                f"something that holds no {FILE_NAME}. {_HINT}"
             )
-        stored.pop("resolved", None)
-        # A setting that an earlier version did not know had what is its default now.
-        stored = json.loads(TrainConfig().to_json()) | stored
-        asked = json.loads(config.to_json()) | {"data_fingerprint": fingerprint}
-        differing = sorted(k for k in stored.keys() | asked if stored.get(k) != asked.get(k))
+        found = read_config(self.path, _HINT)
+        stored = found.asked.to_dict() | {"data_fingerprint": found.fingerprint}
+        differing = [name for name in sorted(stored) if stored[name] != self._known[name]]
         if not (self.path / "metrics.json").exists():
             # An unfinished run goes on with other replicas: it sees the same examples.
-            differing = [k for k in differing if k not in _REPLICAS]
+            differing = [name for name in differing if name not in _REPLICAS]
         if differing:
-            lines = "; ".join(f"{k}: {stored.get(k)!r}, now {asked.get(k)!r}" for k in differing)
+            lines = "; ".join(f"{n}: {stored[n]!r}, now {self._known[n]!r}" for n in differing)
             raise ValueError(
-                f"run folder: {self.path} belongs to a run with other settings ({lines}). {hint}"
+                f"run folder: {self.path} belongs to a run with other settings ({lines}). {_HINT}"
             )
+        return found.resolved

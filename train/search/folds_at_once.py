@@ -26,9 +26,9 @@ from train.assembly.data import open_fold
 from train.assembly.optimizer import make_optimizer
 from train.assembly.training import build_model
 from train.devices.strategy import Cluster
+from train.engine.early_stopping import BestSoFar
 from train.measures.metrics import Metrics, metrics_from_logits
-from train.settings.config import TrainConfig
-from train.settings.resolve import resolve_hardware
+from train.settings.resolved import Settings
 from train.step.feed import Chunk
 from train.step.objective import Diverged, Objective
 from train.step.precision import set_precision
@@ -38,21 +38,21 @@ from train.step.train_step import StepOptions, TrainStep
 Report = Callable[[int, list[Metrics]], None]
 
 
-def can_train_together(config: TrainConfig, schema: Schema) -> bool:
+def can_train_together(settings: Settings, schema: Schema) -> bool:
     """Whether `train_folds` does what these settings ask for."""
-    alone = config.clip_norm, config.ema, config.accumulate_steps > 1
+    alone = settings.clip_norm, settings.ema, settings.accumulate_steps > 1
     # Weights of single examples, and steps of single folds.
-    skips = "skip" in (config.on_corrupt, config.on_nan)
+    skips = settings.skip_damaged or settings.on_nan == "skip"
     return schema.modality == TABULAR and not any(alone) and not skips
 
 
 def train_folds(
-    config: TrainConfig, opened: OpenedSet, cluster: Cluster, report: Report
+    settings: Settings, opened: OpenedSet, cluster: Cluster, report: Report
 ) -> list[tuple[np.ndarray, np.ndarray]]:
     """Trains and validates every fold.
 
     Args:
-      config: resolved settings, with `folds`.
+      settings: with `folds`.
       opened: a table.
       cluster: one replica.
       report: called after every epoch; an exception of it ends the training.
@@ -62,24 +62,23 @@ def train_folds(
       fold's best epoch by the monitored metric with early stopping, else of the last.
 
     Raises:
-      Diverged: the loss is no number any more.
+      Diverged: the loss is NaN or infinite.
     """
-    assert config.folds is not None
-    parts = [
-        open_fold(dataclasses.replace(config, fold=i), opened) for i in range(int(config.folds))
-    ]
-    return _Folds(config, parts, cluster).train(report)
+    return _Folds(settings, open_folds(settings, opened), cluster).train(report)
+
+
+def open_folds(settings: Settings, opened: OpenedSet) -> list[Data]:
+    """The data of every fold, decoded in memory."""
+    assert settings.folds is not None
+    folds = range(settings.folds)
+    return [open_fold(dataclasses.replace(settings, fold=i), opened) for i in folds]
 
 
 @dataclasses.dataclass
-class _Best:
-    """The best epoch of a fold so far: its metric, signed so that more is better, its logits, and
-    the epochs since.
-    """
+class _Best(BestSoFar):
+    """The best epoch of a fold so far, with its logits float32 [v, C]."""
 
-    logits: np.ndarray
-    value: float | None = None
-    waited: int = 0
+    logits: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(0))
 
 
 class _Flat(keras.Model):
@@ -99,45 +98,44 @@ class _Flat(keras.Model):
 class _Folds:
     """The folds in training."""
 
-    def __init__(self, config: TrainConfig, parts: list[Data], cluster: Cluster):
-        self._config = config
+    def __init__(self, settings: Settings, parts: list[Data], cluster: Cluster):
+        self._settings = settings
         self._train = [part.examples("train") for part in parts]
         self._validation = [part.examples("validation") for part in parts]
-        hardware = resolve_hardware(config, cluster)
-        set_precision(hardware["precision"])
-        size = int(config.global_batch_size or 0)
-        self._orders = [Order(t.num_examples, size, config.seed) for t in self._train]
+        set_precision(settings.precision)
+        size = settings.global_batch_size
+        self._orders = [Order(t.num_examples, size, settings.seed) for t in self._train]
         self.steps_per_epoch = max(order.steps_per_epoch for order in self._orders)
-        networks = [build_model(config, hardware["xla"], part) for part in parts]
+        networks = [build_model(settings, part) for part in parts]
         model = _Flat(pack(networks))
         self._packed = model.packed
-        optimizer = make_optimizer(config, self.steps_per_epoch)
+        optimizer = make_optimizer(settings, self.steps_per_epoch)
         optimizer.build(model.trainable_variables)
         classes = parts[0].schema.num_classes
         options = StepOptions(
-            objective=Objective(np.ones(classes, np.float32), config.label_smoothing),
+            objective=Objective(np.ones(classes, np.float32), settings.label_smoothing),
             clip_norm=None,
-            clip_value=config.clip_value,
-            xla=hardware["xla"],
-            seed=config.seed,
+            clip_value=settings.clip_value,
+            xla=settings.xla,
+            seed=settings.seed,
         )
         self._step = TrainStep(model, optimizer, cluster, options, None)
         self._inputs = tf.constant(self._train[0].inputs)
         self._labels = tf.constant(self._train[0].labels)
         self._class_weights = [self._weights_of(t.subset_labels, classes) for t in self._train]
-        self._predict = tf.function(self._validate, jit_compile=hardware["xla"])
+        self._predict = tf.function(self._validate, jit_compile=settings.xla)
         self._validation_rows = tf.constant(self._padded_rows())
 
     def train(self, report: Report) -> list[tuple[np.ndarray, np.ndarray]]:
         """As `train_folds`."""
-        best = [_Best(np.zeros(0)) for _ in self._train]
-        patience = int(self._config.early_stopping or 0)
-        for epoch in range(int(self._config.epochs or 0)):
+        best = [_Best() for _ in self._train]
+        patience = self._settings.early_stopping
+        for epoch in range(self._settings.epochs):
             self._step.reset_totals()
             self._step.run(self._chunk(epoch), epoch * self.steps_per_epoch)
             if not np.isfinite(self._step.loss_sum.numpy()):
                 raise Diverged(
-                    f"training: epoch {epoch + 1}: the training loss is no number. "
+                    f"training: epoch {epoch + 1}: the training loss is NaN or infinite. "
                     "Choose a smaller --learning-rate"
                 )
             logits = self._predict(self._validation_rows).numpy()
@@ -152,19 +150,12 @@ class _Folds:
         return [(y, kept.logits) for y, kept in zip(labels, best, strict=True)]
 
     def _keep(self, best: _Best, found: Metrics, logits: np.ndarray, patience: int) -> None:
-        """Without early stopping the last epoch counts; with it the best until it was waited."""
-        if not patience:
+        """Keeps the last epoch's logits, or with early stopping the best one's.
+
+        A fold that has waited long enough takes no more epochs, though the others train on.
+        """
+        if not patience or (best.waited < patience and best.judge(found, self._settings.monitor)):
             best.logits = logits
-            return
-        if best.waited >= patience:
-            return
-        value = getattr(found, str(self._config.monitor))
-        value = -value if self._config.monitor == "loss" else value
-        value = value if np.isfinite(value) else -np.inf  # worse than any number
-        if best.value is None or value > best.value:
-            best.value, best.logits, best.waited = value, logits, 0
-        else:
-            best.waited += 1
 
     def _chunk(self, epoch: int) -> Chunk:
         """One epoch of all folds. A fold's rows are weighed so that its loss is the mean of its
@@ -200,7 +191,7 @@ class _Folds:
         return Chunk(arrays, counts, np.zeros(steps, np.int64), steps)
 
     def _weights_of(self, labels: np.ndarray, classes: int) -> np.ndarray:
-        if self._config.class_weights == "none":
+        if self._settings.class_weights == "none":
             return np.ones(classes)
         return balanced_class_weights(labels, classes)
 

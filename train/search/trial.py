@@ -6,20 +6,20 @@ import contextlib
 import dataclasses
 import json
 import shutil
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from records.opened import open_set
 from train.devices.strategy import make_cluster, set_up_devices
-from train.engine.whole_run import train_and_evaluate
+from train.engine.whole_run import prepare_and_open, train_settings
 from train.measures.metrics import Metrics, metrics_from_logits
 from train.search.folds_at_once import can_train_together, train_folds
 from train.settings.command_line import RUN, format_command
 from train.settings.config import TrainConfig
-from train.settings.prepare import prepare
 from train.settings.resolve import resolve
+from train.settings.resolved import Settings
 from train.settings.spaces import SPACES, Draws
 
 if TYPE_CHECKING:
@@ -36,33 +36,38 @@ class TrialRunner:
     """Trains trials on one set.
 
     Attributes:
-      fixed: settings of all trials, resolved.
+      fixed: settings of all trials.
       opened: the set.
       metric: one of `FIGURES`, told to the pruner.
     """
 
-    def __init__(self, fixed: TrainConfig, named: tuple[str, ...], folder: Path, metric: str):
+    def __init__(self, asked: TrainConfig, named: tuple[str, ...], folder: Path, metric: str):
         """Opens the set.
+
+        Args:
+          asked: what all trials have in common, with `folds`.
+          named: names of the settings that are not searched.
+          folder: of the sweep.
+          metric: one of `FIGURES`.
 
         Raises:
           ValueError: settings that do not fit it.
           FileNotFoundError: it is not there.
         """
-        set_up_devices(fixed.cpu_devices, fixed.deterministic)
-        self._cluster = make_cluster(fixed.strategy, fixed.cpu_devices)
-        directory = prepare(fixed.dataset, fixed.data_dir, fixed.manual_dir)
-        self.opened = open_set(directory, feature=fixed.feature)
-        self.fixed = resolve(fixed, self.opened.schema)
-        self._asked, self._named, self._folder, self.metric = fixed, named, folder, metric
+        set_up_devices(asked.cpu_devices, asked.deterministic)
+        self._cluster = make_cluster(asked.strategy, asked.cpu_devices)
+        self.opened = prepare_and_open(asked, self._cluster)
+        self.fixed = resolve(asked, self.opened.schema, self._cluster)
+        self._named, self._folder, self.metric = named, folder, metric
 
-    def settings(self, trial: optuna.Trial) -> tuple[TrainConfig, TrainConfig]:
-        """The settings that a trial draws: as one would ask for them, and resolved."""
+    def settings(self, trial: optuna.Trial) -> Settings:
+        """The settings that a trial draws."""
         named = {name: getattr(self.fixed, name) for name in self._named}
-        drawn = SPACES[str(self.fixed.model)](Draws(trial, named))
+        drawn = SPACES[self.fixed.model](Draws(trial, named))
         free = {name: value for name, value in drawn.items() if name not in named}
         trial.set_user_attr("drawn", free)
-        config = dataclasses.replace(self._asked, model=self.fixed.model, **drawn)
-        return config, resolve(config, self.opened.schema)
+        asked = dataclasses.replace(self.fixed.asked, model=self.fixed.model, **drawn)
+        return resolve(asked, self.opened.schema, self._cluster)
 
     def run(self, trial: optuna.Trial) -> dict[str, list[float]]:
         """Trains a trial on every fold.
@@ -72,43 +77,44 @@ class TrialRunner:
 
         Raises:
           optuna.TrialPruned: it is worse than others at the same point.
-          Diverged: the loss is no number any more.
+          Diverged: the loss is NaN or infinite.
         """
-        asked, config = self.settings(trial)
-        trial.set_user_attr("settings", config.to_json())
-        again = format_command(RUN, json.loads(asked.to_json()), ("folds", "fold"))
+        settings = self.settings(trial)
+        trial.set_user_attr("settings", json.dumps(settings.to_dict(), indent=2, sort_keys=True))
+        again = format_command(RUN, settings.asked.to_dict(), omit=("folds", "fold"))
         trial.set_user_attr("command", again)
-        if can_train_together(config, self.opened.schema):
-            found = self._run_together(config, trial)
-        else:
-            # Resolved ones would be resolved again, and defaults taken for what was asked for.
-            found = self._run_apart(asked, trial)
+        together = can_train_together(settings, self.opened.schema)
+        found = (self._run_together if together else self._run_apart)(settings, trial)
         return {name: [float(getattr(m, name)) for m in found] for name in FIGURES}
 
-    def _run_together(self, config: TrainConfig, trial: optuna.Trial) -> list[Metrics]:
+    def _run_together(self, settings: Settings, trial: optuna.Trial) -> list[Metrics]:
         def report(epoch: int, found: list[Metrics]) -> None:
-            self._report(trial, epoch, int(config.epochs or 1), found)
+            self._report(trial, epoch, settings.epochs, found)
 
-        pairs = train_folds(config, self.opened, self._cluster, report)
+        pairs = train_folds(settings, self.opened, self._cluster, report)
         return [metrics_from_logits(logits, labels) for labels, logits in pairs]
 
-    def _run_apart(self, config: TrainConfig, trial: optuna.Trial) -> list[Metrics]:
+    def _run_apart(self, settings: Settings, trial: optuna.Trial) -> list[Metrics]:
         """Each fold as a run of its own, one after the other; what they print goes to a log."""
+        assert settings.folds is not None
         found: list[Metrics] = []
         folder = self._folder / "runs" / str(trial.number)
         folder.mkdir(parents=True, exist_ok=True)
         with open(folder / "log.txt", "a", encoding="utf-8") as log:
-            for i in range(int(config.folds or 0)):
-                one = dataclasses.replace(config, fold=i, run_dir=str(folder / f"fold-{i}"))
+            for i in range(settings.folds):
+                run_dir = str(folder / f"fold-{i}")
+                one = dataclasses.replace(settings, fold=i, run_dir=run_dir)
                 try:
                     with contextlib.redirect_stdout(log), contextlib.redirect_stderr(log):
-                        metrics = train_and_evaluate(one)["validation"]
+                        began = time.perf_counter()
+                        run = train_settings(one, self.opened, self._cluster, began)
                 finally:  # the settings make it anew; it may be large
-                    shutil.rmtree(one.run_dir or "", ignore_errors=True)
+                    shutil.rmtree(run_dir, ignore_errors=True)
+                metrics = run["validation"]
                 confusion = np.array(metrics["confusion_matrix"])
                 figures = {name: metrics[name] for name in FIGURES}
                 found.append(Metrics(**figures, recall=(), confusion=confusion))
-                self._report(trial, i + 1, int(config.folds or 1), found)
+                self._report(trial, i + 1, settings.folds, found)
         return found
 
     def _report(self, trial: optuna.Trial, done: int, of: int, found: list[Metrics]) -> None:

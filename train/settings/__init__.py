@@ -1,4 +1,4 @@
-"""From flags to settings: what was asked, and what it resolves to for the data and the hardware.
+"""From flags to settings: what was asked (`config`), and what it became (`resolved`).
 
-Imports `records` and `models`. Begin with `config`.
+Imports `records`, `models` and `train.devices`. Begin with `resolve`.
 """

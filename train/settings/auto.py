@@ -13,7 +13,6 @@ from typing import Any
 import tensorflow as tf
 
 import models
-from train.settings.config import TrainConfig
 
 _FLOAT32, _BFLOAT16, _FLOAT16 = "float32", "mixed_bfloat16", "mixed_float16"
 # Hidden layers of 1024 units: their matrix products, not what surrounds them, take the time.
@@ -101,10 +100,25 @@ def device_kind(accelerator: bool) -> str:
     )
 
 
-def choose_hardware(config: TrainConfig, accelerator: bool, num_replicas: int) -> dict[str, Any]:
-    """{"precision", "xla"}: as asked for, or what the table says of a resolved configuration."""
-    row = CHOICES[device_kind(accelerator)]
-    choice = row[family(str(config.model), bool(config.freeze))]
-    xla = choice.xla if num_replicas == 1 else choice.xla_several
-    precision = choice.precision if config.precision == "auto" else config.precision
-    return {"precision": precision, "xla": xla if config.xla is None else config.xla}
+def choose_hardware(
+    model: str,
+    freeze: bool,
+    precision: str = "auto",
+    xla: bool | None = None,
+    *,
+    accelerator: bool,
+    num_replicas: int,
+) -> dict[str, Any]:
+    """{"precision", "xla"}: as asked for, or what the table says.
+
+    Args:
+      model, freeze: the model, and whether its head alone is trained.
+      precision, xla: as asked for; "auto" and None let the table choose.
+      accelerator, num_replicas: the devices.
+    """
+    choice = CHOICES[device_kind(accelerator)][family(model, freeze)]
+    compiled = choice.xla if num_replicas == 1 else choice.xla_several
+    return {
+        "precision": choice.precision if precision == "auto" else precision,
+        "xla": compiled if xla is None else xla,
+    }

@@ -3,26 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Iterable
 from typing import Any
 
-from models import MODELS
-from records.sets.schema import IMAGE
-from train.settings.config import MODALITY_DEFAULTS, TrainConfig
-
-# Where things lie is another matter on another machine.
-_PLACES = ("data_dir", "manual_dir", "run_dir")
-
-
-def _defaults(settings: dict[str, Any]) -> dict[str, Any]:
-    """What `train.settings.resolve` makes of a set, a model and weights alone."""
-    defaults = json.loads(TrainConfig().to_json()) | {"dataset": None}
-    entry = MODELS[settings["model"]]
-    kind = {k: v for k, v in MODALITY_DEFAULTS[entry.modality].items() if k != "model"}
-    frozen = entry.modality == IMAGE and settings["weights"] != "random"
-    return defaults | kind | {"freeze": frozen, "image_size": entry.image_size or 224}
-
+import models
+from train.settings.config import TrainConfig, json_ready
+from train.settings.resolve import fill
 
 RUN = "python -m train.run"
 CROSS_VALIDATE = "python -m train.cross_validate"
@@ -42,15 +28,16 @@ def format_flags(settings: dict[str, Any], omit: Iterable[str] = ()) -> list[str
     """Each flag, with its value, of what differs from the defaults.
 
     Args:
-      settings: of `config.json` or a trial, defaults filled in; other keys are left out.
+      settings: of `config.json` or a trial; other keys are left out. Places are left out, too:
+        where things lie is another matter on another machine.
       omit: settings that the module does not take, or that are of no interest.
     """
-    usual = _defaults(settings)
-    names = [field.name for field in dataclasses.fields(TrainConfig)]
+    usual = _usual(settings)
     flags = []
-    for name in names:
-        value = settings.get(name)
-        if name in (*_PLACES, *omit) or value is None or value == usual[name]:
+    for field in dataclasses.fields(TrainConfig):
+        name, value = field.name, settings.get(field.name)
+        unasked = field.metadata["is_place"] or value is None or value == usual[name]
+        if unasked or name in omit:
             continue
         flag = name.replace("_", "-")
         if isinstance(value, bool):
@@ -60,3 +47,11 @@ def format_flags(settings: dict[str, Any], omit: Iterable[str] = ()) -> list[str
         else:
             flags.append(f"--{flag} {value}")
     return flags
+
+
+def _usual(settings: dict[str, Any]) -> dict[str, Any]:
+    """What a run has without flags, given the set, the model and its weights alone."""
+    asked = TrainConfig(model=settings["model"], weights=settings["weights"])
+    found = fill(asked, models.MODELS[settings["model"]].modality)
+    plain = {field.name: field.default for field in dataclasses.fields(TrainConfig)}
+    return json_ready(plain | found | {"dataset": None, "model": None})

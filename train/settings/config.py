@@ -1,14 +1,17 @@
-"""The settings of a run: one frozen dataclass, from which the command line is generated."""
+"""What can be asked for: one frozen dataclass, from which the command line is generated.
+
+A field at None was not asked for; `train.settings.resolve` makes `Settings` of it, which have a
+value for each.
+"""
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
-import hashlib
+import functools
 import json
-import types
-from collections.abc import Callable
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import Any
+
+from train.settings.fields import MOMENTUM, NOT_NEGATIVE, POSITIVE, RATE, SHARE, WORDS, setting
 
 STRATEGIES = ("auto", "one_device", "mirrored", "multi_worker")
 PRECISIONS = ("auto", "float32", "mixed_bfloat16", "mixed_float16")
@@ -21,276 +24,226 @@ PREPROCESS = ("imagenet", "report")
 SCHEDULES = ("cosine", "constant")
 MONITORS = ("loss", "accuracy", "weighted_f1")
 
-# What a field left at None becomes, by the modality of the set. Chosen on validation data.
-MODALITY_DEFAULTS: dict[str, dict[str, Any]] = {
-    "tabular": {
-        "model": "mlp",
-        "epochs": 60,
-        "global_batch_size": 32,
-        "learning_rate": 1e-3,
-        # A tenth of a small table is too noisy to stop on. Weighted F1 on the validation part of
-        # fetal_health, mean of seeds 0 to 2: 0.944 for the whole schedule, 0.930 with patience 20.
-        "early_stopping": 0,
-        "monitor": "loss",
-        "weight_decay": 1e-2,
-    },
-    "image": {
-        "model": "efficientnet_lite0",
-        "epochs": 40,
-        "global_batch_size": 64,
-        "learning_rate": 1e-3,
-        "early_stopping": 15,
-        # Validation accuracy on brain_tumor_mri, seeds 0 to 2: 0.905, 0.905, 0.909 for the epoch of
-        # the best accuracy, 0.895, 0.895, 0.898 for that of the least loss (train.run, once each).
-        # The former is the largest of many: it flatters validation.
-        "monitor": "accuracy",
-        "weight_decay": 1e-2,
-    },
-    "text": {
-        "model": "gru",
-        "epochs": 6,
-        "global_batch_size": 128,
-        "learning_rate": 2e-3,
-        "early_stopping": 3,
-        "monitor": "accuracy",
-        "weight_decay": 0.1,
-    },
-}
-
-# Settings that change no result: a run goes on with others.
-_PLACES: tuple[str, ...] = ("run_dir", "data_dir", "manual_dir", "cache", "memory_budget")
-_PLACES += ("checkpoint_minutes", "checkpoint_steps", "keep_checkpoints", "data_service")
-# Nor do these part runs: one that ended at a fault goes on with another answer to it.
-_PLACES += ("on_corrupt", "on_nan", "evaluate_test")
-
-# Which numbers a field may hold: (fields, test, what an error says was expected).
-_RANGES: tuple[tuple[str, Callable[[float], bool], str], ...] = (
-    (
-        "image_size sequence_length epochs global_batch_size learning_rate clip_norm clip_value "
-        "cpu_devices memory_budget shuffle_block length_buckets accumulate_steps "
-        "fine_tune_epochs fine_tune_learning_rate checkpoint_steps keep_checkpoints "
-        "embedding_dim units",
-        lambda x: 0 < x < float("inf"),
-        "a positive number",
-    ),
-    (
-        "weight_decay checkpoint_minutes early_stopping mixup warmup_epochs",
-        lambda x: 0 <= x < float("inf"),
-        "0 or more",
-    ),
-    (
-        "vocab_size",
-        lambda x: x >= 3,
-        "at least 3 (padding, out of vocabulary and one word)",
-    ),
-    ("dropout recurrent_dropout", lambda x: 0 <= x < 1, "a rate in [0, 1)"),
-    ("label_smoothing", lambda x: 0 <= x < 1, "a share in [0, 1)"),
-    ("ema", lambda x: 0 < x < 1, "a momentum in (0, 1)"),
-)
-
-
-def _flag(default: Any, group: str, text: str, choices: tuple[str, ...] | None = None) -> Any:
-    metadata = {"group": group, "help": text, "choices": choices}
-    return dataclasses.field(default=default, metadata=metadata)
+# The groups of `--help`.
+_data = functools.partial(setting, "data")
+_model = functools.partial(setting, "model")
+_training = functools.partial(setting, "training")
+_hardware = functools.partial(setting, "hardware")
+_output = functools.partial(setting, "output")
 
 
 @dataclasses.dataclass(frozen=True)
 class TrainConfig:
-    """One run. `python -m train.run --help` says what each field means."""
+    """One run, as asked for. `python -m train.run --help` says what each field means."""
 
-    dataset: str = _flag(
-        "fetal_health/synthetic", "data", "name[/config] of a TFDS set, or a prepared directory"
+    dataset: str = _data(
+        "fetal_health/synthetic", "name[/config] of a TFDS set, or a prepared directory"
     )
-    data_dir: str | None = _flag(
-        None, "data", "where prepared sets lie (default: $TFDS_DATA_DIR or ~/tensorflow_datasets)"
+    data_dir: str | None = _data(
+        None,
+        "where prepared sets lie (default: $TFDS_DATA_DIR or ~/tensorflow_datasets)",
+        is_place=True,
     )
-    manual_dir: str | None = _flag(
-        None, "data", "the downloaded source files, for a set that is not prepared yet"
+    manual_dir: str | None = _data(
+        None, "the downloaded source files, for a set that is not prepared yet", is_place=True
     )
-    feature: str | None = _flag(None, "data", "the input feature, where a set has several")
-    on_corrupt: str = _flag(
+    feature: str | None = _data(None, "the input feature, where a set has several")
+    on_corrupt: str = _data(
         "error",
-        "data",
         "at a damaged record: stop and name it, or check all records first and pass damaged ones "
         "over, at weight 0",
         ON_CORRUPT,
+        changes_result=False,
     )
-    cache: str = _flag(
+    cache: str = _data(
         "auto",
-        "data",
         "where decoded examples are kept; the order of examples is the same for all",
         CACHES,
+        changes_result=False,
     )
-    memory_budget: float | None = _flag(
-        None, "data", "bytes of host memory for examples, such as 2e9 (default: half of the free)"
-    )
-    data_service: str | None = _flag(
+    memory_budget: float | None = _data(
         None,
-        "data",
+        "bytes of host memory for examples, such as 2e9 (default: half of the free)",
+        within=POSITIVE,
+        changes_result=False,
+    )
+    data_service: str | None = _data(
+        None,
         "HOST:PORT of a records.service dispatcher that feeds training from other machines",
+        changes_result=False,
     )
-    shuffle_block: int | None = _flag(
+    shuffle_block: int | None = _data(
         None,
-        "data",
         "examples permuted together (default: all; with --cache none what half the budget holds)",
+        within=POSITIVE,
     )
-    length_buckets: int = _flag(
-        12, "data", "texts: at most so many groups of like length; 1 pads all alike"
+    length_buckets: int = _data(
+        12, "texts: at most so many groups of like length; 1 pads all alike", within=POSITIVE
     )
-    folds: int | None = _flag(
+    folds: int | None = _data(
         None,
-        "data",
         "cross-validation: cut the split train into so many folds (stratified) and validate on "
         "--fold; the split test is not read",
     )
-    fold: int = _flag(0, "data", "which of --folds validates, from 0")
-    pool_splits: bool = _flag(
-        False, "data", "--folds: of all splits together, test included; for a last table"
+    fold: int = _data(0, "which of --folds validates, from 0")
+    pool_splits: bool = _data(
+        False, "--folds: of all splits together, test included; for a last table"
     )
-    group_folds: bool = _flag(
-        True, "data", "--folds: near copies and an artist's songs stay in one fold"
+    group_folds: bool = _data(True, "--folds: near copies and an artist's songs stay in one fold")
+    evaluate_test: bool = _data(
+        False,
+        "read the split test at the end, where nothing is chosen any more",
+        changes_result=False,
     )
-    evaluate_test: bool = _flag(
-        False, "data", "read the split test at the end, where nothing is chosen any more"
-    )
-    image_size: int | None = _flag(None, "data", "side of the square pictures, pixels")
-    sequence_length: int = _flag(200, "data", "ids per text; longer texts are cut")
-    vocab_size: int = _flag(20_000, "data", "ids in use; rarer ones become out of vocabulary")
+    image_size: int | None = _data(None, "side of the square pictures, pixels", within=POSITIVE)
+    sequence_length: int = _data(200, "ids per text; longer texts are cut", within=POSITIVE)
+    vocab_size: int = _data(20_000, "ids in use; rarer ones become out of vocabulary", within=WORDS)
 
-    model: str | None = _flag(
+    model: str | None = _model(
         None,
-        "model",
         "the model (tables: dcn, mlp, mlp_small, mlp_report, "
         "mlp_report_best; pictures: efficientnet_lite0, efficientnet_b0, resnet50, inception_v3; "
         "texts: gru, gru_pairs, lstm, bilstm)",
     )
-    weights: str = _flag("imagenet", "model", "imagenet, random, or a weights file (pictures)")
-    preprocess: str = _flag(
+    weights: str = _model("imagenet", "imagenet, random, or a weights file (pictures)")
+    preprocess: str = _model(
         "imagenet",
-        "model",
         "scaling of pictures: imagenet, as the backbone was trained, or report, as the report did "
         "it (resnet50 and inception_v3: divided by 255)",
         PREPROCESS,
     )
-    freeze: bool | None = _flag(
-        None, "model", "train only the head, on features computed once (pictures; default on)"
+    freeze: bool | None = _model(
+        None, "train only the head, on features computed once (pictures; default on)"
     )
-    unfreeze_from: str | None = _flag(
+    unfreeze_from: str | None = _model(
         None,
-        "model",
         "after the head, fine-tune on augmented pictures: all, or the first layer of the backbone "
         "that is trained",
     )
-    augment: bool = _flag(
-        True, "model", "augment pictures on the device (not where features are frozen)"
+    augment: bool = _model(True, "augment pictures on the device (not where features are frozen)")
+    hidden: tuple[int, ...] | None = _model(
+        None, "units of each hidden layer (tables; default by the model)"
     )
-    hidden: tuple[int, ...] | None = _flag(
-        None, "model", "units of each hidden layer (tables; default by the model)"
+    embedding_dim: int | None = _model(
+        None, "width of a word's vector (texts; default by the model)", within=POSITIVE
     )
-    embedding_dim: int | None = _flag(
-        None, "model", "width of a word's vector (texts; default by the model)"
+    units: int | None = _model(
+        None,
+        "width of the recurrent state, per direction (texts; default by the model)",
+        within=POSITIVE,
     )
-    units: int | None = _flag(
-        None, "model", "width of the recurrent state, per direction (texts; default by the model)"
-    )
-    dropout: float | None = _flag(None, "model", "dropout rate; default by the model")
-    recurrent_dropout: float = _flag(
-        0.0, "model", "dropout rate of the recurrent state (texts; never with cuDNN's kernel)"
+    dropout: float | None = _model(None, "dropout rate; default by the model", within=RATE)
+    recurrent_dropout: float = _model(
+        0.0, "dropout rate of the recurrent state (texts; never with cuDNN's kernel)", within=RATE
     )
 
-    epochs: int | None = _flag(None, "training", "the most epochs to train")
-    global_batch_size: int | None = _flag(None, "training", "examples per step, all replicas")
-    fine_tune_epochs: int = _flag(5, "training", "epochs of --unfreeze-from")
-    fine_tune_learning_rate: float = _flag(1e-4, "training", "learning rate of --unfreeze-from")
-    optimizer: str = _flag("adamw", "training", "the optimizer", OPTIMIZERS)
-    learning_rate: float | None = _flag(None, "training", "the learning rate")
-    schedule: str = _flag(
-        "cosine", "training", "learning rate over the epochs: falling to 0, or constant", SCHEDULES
+    epochs: int | None = _training(None, "the most epochs to train", within=POSITIVE)
+    global_batch_size: int | None = _training(
+        None, "examples per step, all replicas", within=POSITIVE
     )
-    weight_decay: float | None = _flag(None, "training", "decoupled weight decay (adamw)")
-    clip_norm: float | None = _flag(None, "training", "clip gradients to this global norm")
-    clip_value: float | None = _flag(
-        None, "training", "clip each number of the gradients to this absolute value"
+    fine_tune_epochs: int = _training(5, "epochs of --unfreeze-from", within=POSITIVE)
+    fine_tune_learning_rate: float = _training(
+        1e-4, "learning rate of --unfreeze-from", within=POSITIVE
     )
-    accumulate_steps: int = _flag(
+    optimizer: str = _training("adamw", "the optimizer", OPTIMIZERS)
+    learning_rate: float | None = _training(None, "the learning rate", within=POSITIVE)
+    schedule: str = _training(
+        "cosine", "learning rate over the epochs: falling to 0, or constant", SCHEDULES
+    )
+    weight_decay: float | None = _training(
+        None, "decoupled weight decay (adamw)", within=NOT_NEGATIVE
+    )
+    clip_norm: float | None = _training(None, "clip gradients to this global norm", within=POSITIVE)
+    clip_value: float | None = _training(
+        None, "clip each number of the gradients to this absolute value", within=POSITIVE
+    )
+    accumulate_steps: int = _training(
         1,
-        "training",
         "cut each replica's rows of a global batch into so many parts and add up their gradients: "
         "the same update with less memory",
+        within=POSITIVE,
     )
-    ema: float | None = _flag(
+    ema: float | None = _training(
         None,
-        "training",
         "momentum, such as 0.999, of an exponential moving average of the weights, with which the "
         "model is validated and saved",
+        within=MOMENTUM,
     )
-    label_smoothing: float = _flag(0.0, "training", "share of the target spread over all classes")
-    mixup: float = _flag(
-        0.0, "training", "mix pairs of pictures, shares drawn from Beta(X, X), such as 0.2"
+    label_smoothing: float = _training(
+        0.0, "share of the target spread over all classes", within=SHARE
     )
-    warmup_epochs: float = _flag(
+    mixup: float = _training(
+        0.0, "mix pairs of pictures, shares drawn from Beta(X, X), such as 0.2", within=NOT_NEGATIVE
+    )
+    warmup_epochs: float = _training(
         0.0,
-        "training",
         "epochs in which the learning rate rises from 0 (--schedule cosine), in each stage",
+        within=NOT_NEGATIVE,
     )
-    on_nan: str = _flag(
+    on_nan: str = _training(
         "stop",
-        "training",
-        "at a step whose loss is no number: stop and name its batch, or skip its update",
+        "at a step whose loss is NaN or infinite: stop and name its batch, or skip its update",
         ON_NAN,
+        changes_result=False,
     )
-    class_weights: str = _flag("none", "training", "weights of the classes", CLASS_WEIGHTS)
-    early_stopping: int | None = _flag(
+    class_weights: str = _training("none", "weights of the classes", CLASS_WEIGHTS)
+    early_stopping: int | None = _training(
         None,
-        "training",
         "stop after this many epochs without a better --monitor, and go back to the best "
         "weights; 0: train all epochs and keep the last",
+        within=NOT_NEGATIVE,
     )
-    monitor: str | None = _flag(
-        None, "training", "validation metric that picks the best weights", MONITORS
-    )
-    seed: int = _flag(0, "training", "names initial weights, order, dropout and validation cut")
+    monitor: str | None = _training(None, "validation metric that picks the best weights", MONITORS)
+    seed: int = _training(0, "names initial weights, order, dropout and validation cut")
 
-    strategy: str = _flag("auto", "hardware", "distribution strategy", STRATEGIES)
-    precision: str = _flag("auto", "hardware", "precision of the model's arithmetic", PRECISIONS)
-    xla: bool | None = _flag(
-        None,
-        "hardware",
-        "compile with XLA (default: by device and model, see train/settings/auto.py)",
+    strategy: str = _hardware("auto", "distribution strategy", STRATEGIES)
+    precision: str = _hardware("auto", "precision of the model's arithmetic", PRECISIONS)
+    xla: bool | None = _hardware(
+        None, "compile with XLA (default: by device and model, see train/settings/auto.py)"
     )
-    cpu_devices: int | None = _flag(
-        None, "hardware", "logical CPU devices, to try several replicas without a GPU"
+    cpu_devices: int | None = _hardware(
+        None, "logical CPU devices, to try several replicas without a GPU", within=POSITIVE
     )
-    deterministic: bool = _flag(True, "hardware", "use deterministic kernels only")
+    deterministic: bool = _hardware(True, "use deterministic kernels only")
 
-    run_dir: str | None = _flag(
-        None, "output", "the run folder (default: runs/<set>-<model>-<hash of the settings>)"
+    run_dir: str | None = _output(
+        None, "the run folder (default: runs/<set>-<model>-<hash of the settings>)", is_place=True
     )
-    profile: str | None = _flag(
+    profile: str | None = _output(
         None,
-        "output",
         "FROM,TO: write a TensorBoard profile of these steps of the run (with --unfreeze-from: of "
         "the fine-tuning)",
     )
-    checkpoint_minutes: float = _flag(
-        5.0, "output", "minutes between checkpoints; the end of a run always writes one"
+    checkpoint_minutes: float = _output(
+        5.0,
+        "minutes between checkpoints; the end of a run always writes one",
+        within=NOT_NEGATIVE,
+        changes_result=False,
     )
-    checkpoint_steps: int | None = _flag(
-        None, "output", "a checkpoint also after every N steps of the run"
+    checkpoint_steps: int | None = _output(
+        None,
+        "a checkpoint also after every N steps of the run",
+        within=POSITIVE,
+        changes_result=False,
     )
-    keep_checkpoints: int = _flag(2, "output", "how many of the newest checkpoints are kept")
+    keep_checkpoints: int = _output(
+        2, "how many of the newest checkpoints are kept", within=POSITIVE, changes_result=False
+    )
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
-            choices, value = field.metadata["choices"], getattr(self, field.name)
+            choices, within = field.metadata["choices"], field.metadata["within"]
+            value, expected = getattr(self, field.name), None
             if choices and value is not None and value not in choices:
-                raise ValueError(
-                    f"settings: --{field.name.replace('_', '-')} expected one of "
-                    f"{', '.join(choices)}, received {value!r}"
-                )
+                expected = f"one of {', '.join(choices)}"
+            if within and value is not None and not within.holds(value):
+                expected = within.expected
+            if expected:
+                flag = f"--{field.name.replace('_', '-')}"
+                raise ValueError(f"settings: {flag} expected {expected}, received {value!r}")
         if self.hidden is not None:  # read from JSON it is a list
             object.__setattr__(self, "hidden", tuple(self.hidden))
-        self._check_numbers()
+        self.profile_steps()
         self._check_folds()
 
     def _check_folds(self) -> None:
@@ -298,8 +251,8 @@ class TrainConfig:
         if self.folds is None:
             if self.fold or self.pool_splits or not self.group_folds:
                 raise ValueError(
-                    "settings: --fold, --pool-splits, --no-group-folds expected with --folds, "
-                    "received them without"
+                    "settings: --fold, --pool-splits and --no-group-folds expected with --folds, "
+                    "received without it"
                 )
             return
         if self.folds < 2 or not 0 <= self.fold < self.folds:
@@ -307,18 +260,6 @@ class TrainConfig:
                 "settings: --folds expected 2 or more and --fold one of 0 to N - 1, received "
                 f"--folds {self.folds} --fold {self.fold}"
             )
-
-    def _check_numbers(self) -> None:
-        """Raises ValueError for a number out of its range."""
-        for names, is_valid, expected in _RANGES:
-            for name in names.split():
-                value = getattr(self, name)
-                if value is not None and not is_valid(value):
-                    raise ValueError(
-                        f"settings: --{name.replace('_', '-')} expected {expected}, "
-                        f"received {value}"
-                    )
-        self.profile_steps()
 
     def profile_steps(self) -> tuple[int, int] | None:
         """`--profile` as (first step, last step), or None."""
@@ -335,67 +276,18 @@ class TrainConfig:
             raise ValueError(f"settings: --profile expected FROM < TO, received {self.profile}")
         return first, last
 
-    def to_json(self) -> str:
-        """The settings as JSON, without those that leave the training as it is.
-
-        The data are known by their fingerprint, wherever they lie, and give the same batches from
-        every cache.
-        """
-        fields = dataclasses.asdict(self)
-        for name in _PLACES:
-            del fields[name]
-        return json.dumps(fields, indent=2, sort_keys=True)
-
-    def default_run_dir(self) -> str:
-        """A folder named by the settings, so that the same command finds the same run."""
-        digest = hashlib.sha256(self.to_json().encode()).hexdigest()[:8]
-        name = self.dataset.strip("/").replace("/", "-")
-        return f"runs/{name}-{self.model}-{digest}"
+    def to_dict(self) -> dict[str, Any]:
+        """The settings that change a result, JSON-ready."""
+        return json_ready({name: getattr(self, name) for name in RESULT_FIELDS})
 
 
-def add_flags(parser: argparse.ArgumentParser) -> None:
-    """Adds one flag per field of `TrainConfig`; `--global_batch_size` is accepted as well."""
-    hints = get_type_hints(TrainConfig)
-    groups: dict[str, Any] = {}
-    for field in dataclasses.fields(TrainConfig):
-        group = field.metadata["group"]
-        if group not in groups:
-            groups[group] = parser.add_argument_group(group)
-        names = [f"--{field.name.replace('_', '-')}"]
-        kind, several = _scalar_type(hints[field.name])
-        text = field.metadata["help"]
-        by_kind = [str(defaults.get(field.name, "")) for defaults in MODALITY_DEFAULTS.values()]
-        if any(by_kind):
-            text += f" (default, tables / pictures / texts: {' / '.join(by_kind)})"
-        elif field.default is not None and kind is not bool:
-            text += f" (default: {field.default})"
-        options: dict[str, Any] = {"dest": field.name, "default": field.default, "help": text}
-        if kind is bool:
-            options["action"] = argparse.BooleanOptionalAction
-        else:
-            options |= {"type": kind, "choices": field.metadata["choices"]}
-            if not field.metadata["choices"]:
-                options["metavar"] = {int: "N", float: "X"}.get(kind, "TEXT")
-            if several:
-                options |= {"nargs": "+"}
-        groups[group].add_argument(*names, **options)
+def json_ready(values: dict[str, Any]) -> dict[str, Any]:
+    """The values as they come back out of a JSON file: tuples are lists there."""
+    return dict(json.loads(json.dumps(values)))
 
 
-def normalise_flags(arguments: list[str]) -> list[str]:
-    """Writes `--global_batch_size=8` as `--global-batch-size=8`; values are left alone."""
-    out = []
-    for argument in arguments:
-        name, equals, value = argument.partition("=")
-        if name.startswith("--"):
-            name = name.replace("_", "-")
-        out.append(name + equals + value)
-    return out
-
-
-def _scalar_type(hint: Any) -> tuple[Any, bool]:
-    """(type of one value, whether the field holds several)."""
-    if isinstance(hint, types.UnionType):
-        hint = next(h for h in get_args(hint) if h is not type(None))
-    if get_origin(hint) is tuple:
-        return get_args(hint)[0], True
-    return hint, False
+# The data are known by their fingerprint, wherever they lie, and give the same batches from every
+# cache: where they are and where they are kept names no run.
+RESULT_FIELDS = tuple(
+    field.name for field in dataclasses.fields(TrainConfig) if field.metadata["changes_result"]
+)

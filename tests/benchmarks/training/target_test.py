@@ -16,7 +16,7 @@ from benchmarks.peers import keras_target
 from benchmarks.training import target
 from benchmarks.training.target import Epoch, Goal, Race, run_until
 from records.opened import open_set
-from train.assembly.data import open_examples
+from train.assembly.data import open_context
 from train.assembly.training import build_training
 from train.devices.strategy import make_cluster
 from train.settings.config import TrainConfig
@@ -133,17 +133,16 @@ def test_fit_begins_with_the_same_model_and_examples(name: str, synthetic_data_d
     settings: dict[str, Any] = {"model": "mlp"}
     if name == "brain_tumor_mri":
         settings = {"model": "efficientnet_lite0", "image_size": 32}
-    config = TrainConfig(dataset=directory, schedule="constant", epochs=1, seed=3, **settings)
-    parts = keras_target._open(config)
+    settings |= {"precision": "float32", "xla": False}
+    asked = TrainConfig(dataset=directory, schedule="constant", epochs=1, seed=3, **settings)
+    parts = keras_target._open(asked)
     opened, cluster = open_set(directory), make_cluster("one_device")
-    config = resolve(config, opened.schema)
-    data, level, examples = open_examples(config, opened, cluster)
+    context = open_context(resolve(asked, opened.schema, cluster), opened, cluster)
     for role, (inputs, labels) in (("train", parts.train), ("validation", parts.validation)):
-        source = examples[role]
+        source = context.examples[role]
         np.testing.assert_array_equal(inputs, np.asarray(source.inputs)[source.numbers])
         np.testing.assert_array_equal(labels, source.subset_labels)
-    hardware = {"precision": "float32", "xla": False}
-    ours = build_training(config, hardware, data, level, examples, cluster).model
+    ours = build_training(context).model
     for a, b in zip(ours.get_weights(), parts.model.get_weights(), strict=True):
         np.testing.assert_array_equal(a, b)
     trained = [len(model.trainable_weights) for model in (ours, parts.model)]

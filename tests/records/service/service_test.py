@@ -28,6 +28,7 @@ from records.service import trainer
 from records.service.trainer import RemoteChunks, RemoteSource
 from records.service.worker import Request
 from records.sets.fingerprint import check_fingerprint
+from train.devices.strategy import make_cluster
 from train.settings.config import TrainConfig
 from train.settings.resolve import resolve
 
@@ -305,8 +306,9 @@ def test_addresses_and_ports_are_checked(synthetic_data_dir: Path) -> None:
 def test_settings_that_do_not_fit_a_service_are_refused(synthetic_data_dir: Path) -> None:
     pictures = open_data("brain_tumor_mri/synthetic", str(synthetic_data_dir)).schema
     config = TrainConfig(data_service="localhost:1")
+    cluster = make_cluster("one_device")
     with pytest.raises(ValueError, match="--no-freeze, received a frozen backbone"):
-        resolve(config, pictures)
-    assert not resolve(dataclasses.replace(config, freeze=False), pictures).freeze
+        resolve(config, pictures, cluster)
+    assert not resolve(dataclasses.replace(config, freeze=False), pictures, cluster).freeze
     with pytest.raises(ValueError, match="received device"):
-        resolve(dataclasses.replace(config, freeze=False, cache="device"), pictures)
+        resolve(dataclasses.replace(config, freeze=False, cache="device"), pictures, cluster)

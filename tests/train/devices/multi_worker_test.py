@@ -12,10 +12,10 @@ import pytest
 import yaml
 
 from tests.support.runs import REPOSITORY, check_same_run, finish, free_ports, start, start_workers
+from tests.support.settings import make_settings
 from train.devices import workers
 from train.folders.run_folder import RunFolder
 from train.run import parse_config
-from train.settings.config import TrainConfig
 
 DOCS = REPOSITORY / "docs" / "howto" / "several_workers"
 TABLE = ["--dataset=fetal_health/synthetic", "--no-xla"]
@@ -56,7 +56,7 @@ _EPOCHS = 20
 FEED = """
 import sys
 from records import InputConfig, open_data
-from train.settings.config import TrainConfig
+from tests.support.settings import make_settings
 from train.step.feed import make_feed
 from train.assembly.data import make_training_order
 from train.devices.strategy import make_cluster
@@ -65,7 +65,7 @@ directory, block, epochs = sys.argv[1], int(sys.argv[2]) or None, int(sys.argv[3
 cluster = make_cluster("multi_worker")
 data = open_data("fetal_health/synthetic", directory, InputConfig(cache="none"))
 examples = data.examples("train")
-order = make_training_order(TrainConfig(global_batch_size=32), examples, block)
+order = make_training_order(make_settings(global_batch_size=32, shuffle_block=block), examples)
 feed = make_feed(examples, order, cluster, "none")
 for epoch in range(epochs):
     feed.start(epoch)
@@ -252,8 +252,9 @@ def test_slurm_nodes_keep_their_order(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_only_the_chief_holds_and_writes_the_run_folder(tmp_path: Path) -> None:
-    chief = RunFolder(str(tmp_path / "run"), TrainConfig(), "data")
-    other = RunFolder(str(tmp_path / "run"), TrainConfig(), "data", is_chief=False)
+    known = make_settings().to_dict()
+    chief = RunFolder(str(tmp_path / "run"), known, "data")
+    other = RunFolder(str(tmp_path / "run"), known, "data", is_chief=False)
     other.claim()
     assert not (tmp_path / "run" / "config.json").exists()
     chief.claim()

@@ -25,7 +25,6 @@ import tensorflow as tf
 from records import open_data
 from records.roles import InputConfig
 from train.engine.profile import Profile, find_traces, read_input_share
-from train.settings.config import TrainConfig
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 SIZE = 32
@@ -154,7 +153,7 @@ def test_every_family_and_strategy_gives_a_share(
 def test_an_epoch_that_is_one_call_has_the_wait_for_its_own_input(tmp_path: Path) -> None:
     """From the host a call may hold an epoch: the wait comes before it, not after."""
     tf.zeros([]).numpy()  # the first op of a process takes its time
-    with Profile(TrainConfig(profile="3,8"), tmp_path) as profile:
+    with Profile((3, 8), tmp_path) as profile:
         for number in (0, 12):
             profile.begin_step(number, 12)
             with profile.wait():
@@ -169,7 +168,7 @@ def test_an_epoch_that_is_one_call_has_the_wait_for_its_own_input(tmp_path: Path
 
 
 def test_nothing_is_traced_where_no_step_asked_for_is_run(tmp_path: Path) -> None:
-    with Profile(TrainConfig(profile="50,60"), tmp_path) as profile:
+    with Profile((50, 60), tmp_path) as profile:
         profile.begin_step(0, 8)
         profile.end_step()
     assert read_input_share(tmp_path) is None

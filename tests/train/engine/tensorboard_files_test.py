@@ -13,16 +13,16 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 import models
 from records import open_data
 from records.roles import Data, InputConfig
+from tests.support.settings import make_settings
 from train.engine.activations import draw_activations, tile_maps
 from train.engine.tensorboard_files import write_pages
-from train.settings.config import TrainConfig
 
 PNG = tf.io.encode_png(np.zeros((4, 4, 4), np.uint8)).numpy()
 
 
 def _inputs_page(data: Data, run_dir: Path) -> list[list[str]]:
     """The table of sample inputs as TensorBoard gets it: its lines, cut into cells."""
-    write_pages(run_dir, TrainConfig(), {}, None, data, PNG)
+    write_pages(run_dir, make_settings().to_dict(), {}, None, data, PNG)
     events = EventAccumulator(str(run_dir / "tensorboard"))
     events.Reload()
     (event,) = events.Tensors("inputs")

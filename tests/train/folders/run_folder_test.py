@@ -5,46 +5,65 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.settings import make_settings
 from train.folders.run_folder import RunFolder
-from train.settings.config import TrainConfig
+
+KEPT = {"precision": "float32", "xla": True, "shuffle_block": None}
 
 
 def test_a_start_that_fails_claims_nothing(tmp_path: Path) -> None:
-    first = RunFolder(str(tmp_path / "run"), TrainConfig(seed=1), "data")
+    first = RunFolder(str(tmp_path / "run"), make_settings(seed=1).to_dict(), "data")
     first.keep_resolved({"precision": "float32"})
     assert not any(first.path.iterdir()), "nothing is written before `claim`"
     del first
-    second = RunFolder(str(tmp_path / "run"), TrainConfig(seed=2), "data")
+    second = RunFolder(str(tmp_path / "run"), make_settings(seed=2).to_dict(), "data")
+    second.keep_resolved(KEPT)
     second.claim()
     assert json.loads((second.path / "config.json").read_text())["seed"] == 2
 
 
 def test_two_runs_in_one_folder_are_refused(tmp_path: Path) -> None:
-    folder = RunFolder(str(tmp_path), TrainConfig(), "data")
+    folder = RunFolder(str(tmp_path), make_settings().to_dict(), "data")
     with pytest.raises(ValueError, match="another process trains"):
-        RunFolder(str(tmp_path), TrainConfig(), "data")
+        RunFolder(str(tmp_path), make_settings().to_dict(), "data")
+    folder.keep_resolved(KEPT)
     folder.claim()
     del folder
-    RunFolder(str(tmp_path), TrainConfig(), "data")
+    RunFolder(str(tmp_path), make_settings().to_dict(), "data")
 
 
 def test_what_auto_became_stays(tmp_path: Path) -> None:
-    folder = RunFolder(str(tmp_path), TrainConfig(), "data")
+    folder = RunFolder(str(tmp_path), make_settings().to_dict(), "data")
     assert folder.keep_resolved({"precision": "float32"}) == {"precision": "float32"}
-    folder.keep_resolved({"shuffle_block": None})
+    folder.keep_resolved({"xla": True, "shuffle_block": None})
     folder.claim()
     del folder
-    again = RunFolder(str(tmp_path), TrainConfig(), "data")
+    again = RunFolder(str(tmp_path), make_settings().to_dict(), "data")
     kept = again.keep_resolved({"precision": "mixed_float16", "shuffle_block": 3})
-    assert kept == {"precision": "float32", "shuffle_block": None}
+    assert kept == KEPT
 
 
 def test_cache_and_memory_may_change_and_settings_may_not(tmp_path: Path) -> None:
-    folder = RunFolder(str(tmp_path), TrainConfig(cache="device"), "data")
+    folder = RunFolder(str(tmp_path), make_settings(cache="device").to_dict(), "data")
+    folder.keep_resolved(KEPT)
     folder.claim()
     del folder
-    RunFolder(str(tmp_path), TrainConfig(cache="none", memory_budget=1e9), "data")
+    RunFolder(str(tmp_path), make_settings(cache="none", memory_budget=1e9).to_dict(), "data")
     with pytest.raises(ValueError, match="shuffle_block: None, now 64"):
-        RunFolder(str(tmp_path), TrainConfig(shuffle_block=64), "data")
+        RunFolder(str(tmp_path), make_settings(shuffle_block=64).to_dict(), "data")
     with pytest.raises(ValueError, match="data_fingerprint"):
-        RunFolder(str(tmp_path), TrainConfig(), "other data")
+        RunFolder(str(tmp_path), make_settings().to_dict(), "other data")
+
+
+def test_a_run_of_another_version_is_refused(tmp_path: Path) -> None:
+    folder = RunFolder(str(tmp_path), make_settings().to_dict(), "data")
+    folder.keep_resolved(KEPT)
+    folder.claim()
+    del folder
+    stored = json.loads((tmp_path / "config.json").read_text())
+    del stored["group_folds"]
+    (tmp_path / "config.json").write_text(json.dumps(stored | {"lookahead": 5}))
+    expected = "of another version of this project: missing group_folds, unknown lookahead"
+    with pytest.raises(ValueError, match=f"{expected}.*Choose another --run-dir"):
+        RunFolder(str(tmp_path), make_settings().to_dict(), "data")
+    assert json.loads((tmp_path / "config.json").read_text())["lookahead"] == 5, "as it was"

@@ -9,6 +9,8 @@ from sklearn.model_selection import StratifiedKFold
 
 from records.opened import open_set
 from records.roles import Data, Fold, InputConfig
+from records.sets.schema import find_directory, read_schema
+from tests.support.settings import make_settings
 from train.assembly.data import make_fold
 from train.devices.strategy import make_cluster
 from train.engine.whole_run import train_and_evaluate
@@ -50,11 +52,11 @@ def test_same_as_runs_of_their_own(
     synthetic_data_dir: Path, tmp_path: Path, settings: dict[str, object]
 ) -> None:
     config = _config(synthetic_data_dir, **settings)
-    opened = open_set(config.dataset, config.data_dir)
-    resolved = resolve(config, opened.schema)
+    opened = open_set(str(config.dataset), config.data_dir)
+    cluster = make_cluster("one_device")
+    resolved = resolve(config, opened.schema, cluster)
     assert can_train_together(resolved, opened.schema)
     seen: list[list[Metrics]] = []
-    cluster = make_cluster("one_device")
     pairs = train_folds(resolved, opened, cluster, lambda epoch, found: seen.append(found))
     for i in range(FOLDS):
         one = dataclasses.replace(config, fold=i, run_dir=str(tmp_path / str(i)))
@@ -64,7 +66,7 @@ def test_same_as_runs_of_their_own(
         found = metrics_from_logits(logits, labels)
         assert found.loss == pytest.approx(alone["validation"]["loss"], rel=1e-3)
         assert found.accuracy == pytest.approx(alone["validation"]["accuracy"], abs=0.01)
-    assert len(seen) <= int(resolved.epochs or 0) and len(seen[0]) == FOLDS
+    assert len(seen) <= resolved.epochs and len(seen[0]) == FOLDS
 
 
 @pytest.mark.parametrize("pooled", [False, True])
@@ -98,9 +100,9 @@ def test_every_example_validates_once(synthetic_data_dir: Path, pooled: bool) ->
 
 
 def test_flags_make_the_fold() -> None:
-    config = TrainConfig(folds=4, fold=2, seed=7, pool_splits=True, group_folds=False)
-    assert make_fold(config) == Fold(2, 4, 7, pooled=True, grouped=False)
-    assert make_fold(TrainConfig(folds=4)) == Fold(0, 4, 0, pooled=False, grouped=True)
+    settings = make_settings(folds=4, fold=2, seed=7, pool_splits=True, group_folds=False)
+    assert make_fold(settings) == Fold(2, 4, 7, pooled=True, grouped=False)
+    assert make_fold(make_settings(folds=4)) == Fold(0, 4, 0, pooled=False, grouped=True)
 
 
 def test_statistics_are_those_of_the_training_folds(synthetic_data_dir: Path) -> None:
@@ -117,5 +119,5 @@ def test_statistics_are_those_of_the_training_folds(synthetic_data_dir: Path) ->
 def test_settings_that_couple_the_folds_are_trained_apart(synthetic_data_dir: Path) -> None:
     schema = open_set("fetal_health/synthetic", str(synthetic_data_dir)).schema
     for settings in ({"clip_norm": 1.0}, {"ema": 0.9}, {"accumulate_steps": 2}):
-        config = _config(synthetic_data_dir, model="mlp", **settings)
-        assert not can_train_together(config, schema)
+        found = make_settings(model="mlp", folds=FOLDS, **settings)
+        assert not can_train_together(found, schema)

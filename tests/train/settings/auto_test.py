@@ -7,13 +7,14 @@ import tensorflow as tf
 
 import models
 from train.settings import auto
-from train.settings.config import PRECISIONS, TrainConfig
+from train.settings.config import PRECISIONS
 
 FAMILIES = {"small mlp", "wide mlp", "frozen head", "convolutional", "recurrent"}
 
 
-def _auto(model: str, replicas: int = 1, accelerator: bool = False, **fields: Any) -> Any:
-    return auto.choose_hardware(TrainConfig(model=model, **fields), accelerator, replicas)
+def _auto(model: str, replicas: int = 1, accelerator: bool = False, **asked: Any) -> Any:
+    devices: dict[str, Any] = {"accelerator": accelerator, "num_replicas": replicas}
+    return auto.choose_hardware(model, freeze=False, **asked, **devices)
 
 
 def test_every_model_has_a_row_for_every_device() -> None:

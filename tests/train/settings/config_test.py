@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.settings import make_settings
 from train.run import parse_config
 from train.settings.config import TrainConfig
 
@@ -66,9 +67,10 @@ def test_help_groups_and_explains_every_flag(capsys: Any) -> None:
 
 
 def test_same_settings_name_the_same_folder() -> None:
-    config = TrainConfig(model="mlp")
-    assert config.default_run_dir() == TrainConfig(model="mlp", run_dir="x").default_run_dir()
-    assert (
-        config.default_run_dir() == TrainConfig(model="mlp", evaluate_test=True).default_run_dir()
-    )
-    assert config.default_run_dir() != TrainConfig(model="mlp", seed=1).default_run_dir()
+    folder = make_settings(model="mlp").folder
+    assert folder == make_settings(model="mlp", data_dir="x").folder
+    assert folder == make_settings(model="mlp", evaluate_test=True).folder
+    assert folder != make_settings(model="mlp", seed=1).folder
+    assert make_settings(model="mlp", run_dir="x").folder == "x"
+    hardware = dataclasses.replace(make_settings(model="mlp"), xla=True, shuffle_block=64)
+    assert folder == hardware.folder, "the same command finds it on other hardware"

@@ -10,6 +10,7 @@ import pytest
 
 import models
 from records.roles import Data, InputConfig, open_data
+from train.assembly.context import RunContext
 from train.assembly.optimizer import make_optimizer
 from train.assembly.training import build_training
 from train.devices.strategy import make_cluster
@@ -50,12 +51,20 @@ def test_the_head_on_kept_features_trains_as_behind_the_backbone(
     data_dir: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     data = _open(data_dir)
-    wanted = TrainConfig(model="efficientnet_lite0", image_size=SIZE, global_batch_size=32, seed=1)
-    config = resolve(wanted, data.schema)
-    assert config.freeze
+    asked = TrainConfig(
+        model="efficientnet_lite0",
+        image_size=SIZE,
+        global_batch_size=32,
+        seed=1,
+        precision="float32",
+        xla=False,
+    )
     cluster = make_cluster("one_device")
+    settings = resolve(asked, data.schema, cluster)
+    assert settings.freeze
     pictures = {"train": data.examples("train")}
-    training = build_training(config, HARDWARE, data, "memory", pictures, cluster)
+    context = RunContext(settings, cluster, data, "memory", pictures)
+    training = build_training(context)
     assert "kept by an earlier run" not in capsys.readouterr().out
     head = training.model.get_layer("head")
     start = head.get_weights()
@@ -64,7 +73,7 @@ def test_the_head_on_kept_features_trains_as_behind_the_backbone(
     trained = head.get_weights()
 
     head.set_weights(start)
-    optimizer = make_optimizer(config, training.order.steps_per_epoch)
+    optimizer = make_optimizer(settings, training.order.steps_per_epoch)
     optimizer.build(training.model.trainable_variables)
     options = training.step.options
     whole = TrainStep(training.model, optimizer, cluster, options, None)
@@ -74,7 +83,7 @@ def test_the_head_on_kept_features_trains_as_behind_the_backbone(
         np.testing.assert_allclose(a, b, atol=2e-4)
     assert max(np.abs(a - b).max() for a, b in zip(start, trained, strict=True)) > 5e-3
 
-    again = build_training(config, HARDWARE, data, "memory", pictures, cluster)
+    again = build_training(context)
     assert "kept by an earlier run" in capsys.readouterr().out
     np.testing.assert_array_equal(training.examples["train"].inputs, again.examples["train"].inputs)
 

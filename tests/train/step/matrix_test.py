@@ -14,13 +14,14 @@ import pytest
 
 # Also run by tests/train/devices/multi_worker_test.py, in several processes.
 TRAIN_CELLS = """
-import json, sys
+import dataclasses, json, sys
 import keras
 import numpy as np
 from records.roles import InputConfig, open_data
 from train.settings.config import TrainConfig
 from train.step.feed import make_feed
 from train.settings.resolve import resolve
+from train.assembly.context import RunContext
 from train.assembly.training import build_training
 from train.devices.strategy import make_cluster
 
@@ -30,16 +31,16 @@ found = {}
 for family in settings["families"]:
     data = open_data(family["dataset"], settings["data_dir"],
                      InputConfig(sequence_length=16, vocab_size=300, image_size=32), seed=3)
-    config = resolve(TrainConfig(model=family["model"], dropout=0.0, seed=3,
-                                 learning_rate=family.get("rate", 1e-3),
-                                 global_batch_size=family["batch"], clip_norm=1.0, epochs=50,
-                                 freeze=family.get("freeze"), augment=True, image_size=32,
-                                 length_buckets=1, weights=family.get("weights", "imagenet")),
-                     data.schema)
+    asked = TrainConfig(model=family["model"], dropout=0.0, seed=3,
+                        learning_rate=family.get("rate", 1e-3),
+                        global_batch_size=family["batch"], clip_norm=1.0, epochs=50,
+                        freeze=family.get("freeze"), augment=True, image_size=32,
+                        length_buckets=1, weights=family.get("weights", "imagenet"))
     for precision, xla in family["cells"]:
         examples = {"train": data.examples("train")}
-        hardware = {"precision": precision, "xla": xla}
-        training = build_training(config, hardware, data, "device", examples, cluster)
+        cell = dataclasses.replace(asked, precision=precision, xla=xla)
+        resolved = resolve(cell, data.schema, cluster)
+        training = build_training(RunContext(resolved, cluster, data, "device", examples))
         if training.scale:  # so that no step overflows, which would be skipped, rightly
             training.scale.scale.assign(family.get("scale", 2.0**15))
         def weights():

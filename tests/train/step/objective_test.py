@@ -6,8 +6,8 @@ import pytest
 import tensorflow as tf
 
 from models.augment import mix_pairs
+from tests.support.settings import make_settings
 from train.assembly.optimizer import make_optimizer
-from train.settings.config import TrainConfig
 from train.step.objective import Objective, swap_pairs
 
 RNG = np.random.default_rng(0)
@@ -61,8 +61,8 @@ def test_shares_follow_the_beta_distribution() -> None:
 
 
 def test_learning_rate_rises_and_falls() -> None:
-    config = TrainConfig(learning_rate=0.1, epochs=10, warmup_epochs=2, optimizer="sgd")
-    rate = make_optimizer(config, 5)._learning_rate
+    settings = make_settings(learning_rate=0.1, epochs=10, warmup_epochs=2, optimizer="sgd")
+    rate = make_optimizer(settings, 5)._learning_rate
     found = [float(rate(step)) for step in range(50)]
     np.testing.assert_allclose(found[:10], 0.1 * np.arange(10) / 10, rtol=1e-6)
     cosine = 0.05 * (1 + np.cos(np.pi * np.arange(40) / 40))

@@ -15,13 +15,15 @@ import pytest
 
 # Trains 20 steps from the same start with our step and, at one replica, with `fit`.
 _TRAIN = """
-import json, sys
+import dataclasses, json, sys
 import keras
 import numpy as np
 from records.roles import InputConfig, open_data
 from records.ordering.order import Order
 from train.settings.config import TrainConfig
+from train.settings.resolve import resolve
 from train.step.feed import make_feed
+from train.assembly.context import RunContext
 from train.assembly.training import build_training
 from train.devices.strategy import make_cluster
 
@@ -31,12 +33,14 @@ data = open_data(settings["dataset"], settings["data_dir"],
 config = TrainConfig(model=settings["model"], dropout=0.0, seed=3, learning_rate=0.01,
                      global_batch_size=settings["batch"], clip_norm=settings.get("clip"),
                      class_weights=settings.get("class_weights", "none"), freeze=False,
-                     optimizer=settings.get("optimizer", "adamw"), weight_decay=0.01,
-                     epochs=5)
+                     optimizer=settings.get("optimizer", "adamw"), epochs=5,
+                     precision=settings.get("precision", "float32"),
+                     xla=settings.get("xla", False))
 cluster = make_cluster(settings["strategy"])
+config = resolve(config, data.schema, cluster)
+config = dataclasses.replace(config, weight_decay=0.01)
 examples = {"train": data.examples("train")}
-hardware = {"precision": settings.get("precision", "float32"), "xla": settings.get("xla", False)}
-training = build_training(config, hardware, data, settings["cache"], examples, cluster)
+training = build_training(RunContext(config, cluster, data, settings["cache"], examples))
 start = [np.array(v) for v in training.model.get_weights()]
 order = Order(examples["train"].num_examples, settings["batch"], 3)
 feed = make_feed(examples["train"], order, cluster, settings["cache"])
@@ -163,7 +167,9 @@ import numpy as np
 from records.roles import open_data
 from records.ordering.order import Order
 from train.settings.config import TrainConfig
+from train.settings.resolve import resolve
 from train.step.feed import make_feed
+from train.assembly.context import RunContext
 from train.assembly.training import build_training
 from train.devices.strategy import make_cluster
 
@@ -173,9 +179,10 @@ examples = {"train": data.examples("train")}
 inputs = examples["train"].inputs
 poisoned = int(examples["train"].numbers[Order(examples["train"].num_examples, 32).examples(
     0, 0)[0][0, 31]])  # a row that only replica 1 sees, in the first step
-config = TrainConfig(model="mlp", global_batch_size=32, learning_rate=0.01, seed=0)
-training = build_training(config, {"precision": "mixed_float16", "xla": False}, data, "device",
-                          examples, cluster)
+asked = TrainConfig(model="mlp", global_batch_size=32, learning_rate=0.01, seed=0,
+                    precision="mixed_float16", xla=False)
+settings = resolve(asked, data.schema, cluster)
+training = build_training(RunContext(settings, cluster, data, "device", examples))
 inputs[poisoned] = 1e30
 feed = make_feed(examples["train"], Order(examples["train"].num_examples, 32), cluster, "device")
 before = [np.array(v) for v in training.model.get_weights()]

@@ -1,0 +1,37 @@
+"""What a run is made from, together: settings, replicas and data."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from records.examples import Examples
+from records.pipeline import make_chunks
+from records.roles import Data
+from train.devices.strategy import Cluster
+from train.settings.resolved import Settings
+from train.step.feed import ChunkSource
+
+
+@dataclasses.dataclass(frozen=True)
+class RunContext:
+    """All that building, training and evaluating need to know.
+
+    Attributes:
+      settings: resolved.
+      cluster: the replicas.
+      data: the opened set, as inputs of the model; `data.opened` has its schema and fingerprint.
+      level: where decoded examples are kept: "device", "memory", "disk" or "none".
+      examples: by role: train, validation, and test where it is to be evaluated.
+      source: where the training chunks come from on all levels but "device".
+    """
+
+    settings: Settings
+    cluster: Cluster
+    data: Data
+    level: str
+    examples: dict[str, Examples]
+    source: ChunkSource = make_chunks
+
+    def with_settings(self, settings: Settings) -> RunContext:
+        """The same with other settings, such as those of a later stage."""
+        return dataclasses.replace(self, settings=settings)

@@ -1,0 +1,33 @@
+"""Early stopping: the best value so far of the monitored metric, and how long ago it was."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+
+from train.measures.metrics import Metrics
+
+
+@dataclasses.dataclass
+class BestSoFar:
+    """What early stopping has to remember.
+
+    Attributes:
+      best: best value of the monitored metric, signed so that more is better; None before any.
+      waited: epochs since then.
+    """
+
+    best: float | None = None
+    waited: int = 0
+
+    def judge(self, metrics: Metrics, monitor: str) -> bool:
+        """Takes an epoch's validation metrics; whether `monitor` is better than ever before."""
+        value = getattr(metrics, monitor)
+        signed = -value if monitor == "loss" else value
+        signed = signed if np.isfinite(signed) else -np.inf  # worse than any number
+        if self.best is None or signed > self.best:
+            self.best, self.waited = signed, 0
+            return True
+        self.waited += 1
+        return False

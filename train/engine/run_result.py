@@ -1,0 +1,98 @@
+"""What a finished run leaves in its folder: model, figures, TensorBoard pages, metrics."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import platform
+from typing import Any
+
+import keras
+
+from records.system.versions import versions
+from train.assembly.context import RunContext
+from train.engine import console, tensorboard_files
+from train.engine.profile import read_input_share
+from train.folders.model_input import ModelInput
+from train.folders.run_folder import RunFolder
+from train.measures import plots
+from train.measures.metrics import Metrics
+
+
+@dataclasses.dataclass(frozen=True)
+class RunResult:
+    """Everything `metrics.json` is made of.
+
+    Attributes:
+      context: of the run.
+      metrics: by role.
+      seconds: by kind: setup, input, step, rest.
+      skipped_steps: with `--on-nan skip`.
+    """
+
+    context: RunContext
+    metrics: dict[str, Metrics]
+    seconds: dict[str, float]
+    skipped_steps: int
+
+    @property
+    def input_share(self) -> float:
+        """Share of the training time in which the devices waited for input."""
+        seconds = self.seconds
+        return seconds["input"] / max(seconds["input"] + seconds["step"], 1e-9)
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready."""
+        settings, cluster, data = self.context.settings, self.context.cluster, self.context.data
+        names, damage = data.schema.class_names, data.damage()
+        return {
+            "dataset": data.schema.name,
+            "model": settings.model,
+            "seed": settings.seed,
+            **{role: m.to_dict(names) for role, m in self.metrics.items()},
+            "seconds": self.seconds,
+            "replicas": cluster.num_replicas,
+            "devices": list(cluster.devices),
+            "strategy": cluster.name,
+            "precision": settings.precision,
+            "xla": settings.xla,
+            "shuffle_block": settings.shuffle_block,
+            "data_fingerprint": data.opened.fingerprint,
+            "skipped_steps": self.skipped_steps,
+            "damaged": {k: {"examples": len(v), "records": v} for k, v in damage.items()},
+            "versions": versions(),
+            "machine": {"processor": platform.processor() or platform.machine()},
+        }
+
+
+def write_result(
+    folder: RunFolder, result: RunResult, model: keras.Model, history: list[dict[str, Any]]
+) -> dict[str, Any]:
+    """Writes model, figures, TensorBoard pages and, last, `metrics.json`; prints the summary.
+
+    Returns:
+      What `metrics.json` holds.
+    """
+    settings, data = result.context.settings, result.context.data
+    found = result.to_dict()
+    folder.write_model(model)
+    ModelInput.of(data).write(folder)
+    folder.write_bytes("curves.png", plots.draw_curves(history))
+    name, metrics = list(result.metrics.items())[-1]
+    confusion = plots.draw_confusion(metrics.confusion, data.schema.class_names, name)
+    folder.write_bytes("confusion_matrix.png", confusion)
+    tensorboard_files.write_pages(
+        folder.path, settings.to_dict(), result.metrics, model, data, confusion
+    )
+    profile = {"seconds": result.seconds, "input_share": result.input_share}
+    if settings.profile:
+        profile["trace"] = trace = read_input_share(folder.path)
+        profile["trace_conclusion"] = trace and trace["conclusion"]
+    folder.write_text("profile.json", json.dumps(profile, indent=2) + "\n")
+    found["input_share"] = result.input_share
+    # A folder with metrics.json is a finished run: nothing is written after it.
+    folder.write_text("metrics.json", json.dumps(found, indent=2) + "\n")
+    console.print_summary(found, folder.path, settings.data_dir)
+    if settings.profile:
+        console.print_trace(trace, settings.profile)
+    return found
