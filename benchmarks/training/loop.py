@@ -73,7 +73,7 @@ class Build:
             optimizer=self.training.optimizer,
             inputs=examples.inputs[examples.numbers],
             labels=examples.subset_labels,
-            global_batch_size=int(self.config.global_batch_size or 0),
+            global_batch_size=self.settings.global_batch_size,
         )
 
     @property
