@@ -9,7 +9,6 @@ from sklearn.model_selection import StratifiedKFold
 
 from records.opened import open_set
 from records.roles import Data, Fold, InputConfig
-from records.sets.schema import find_directory, read_schema
 from tests.support.settings import make_settings
 from train.assembly.data import make_fold
 from train.devices.strategy import make_cluster
