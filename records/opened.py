@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import dataclasses
 
-from records.damage.scan import walk_shard
 from records.damage.skipping import read_marked_index
+from records.damage.walk import walk_shard
 from records.decoding.indexing import read_index
 from records.sets.fingerprint import CheckedShards, FingerprintMismatch, check_shards
 from records.sets.schema import Schema, find_directory, read_schema

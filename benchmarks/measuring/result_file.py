@@ -10,6 +10,7 @@ from typing import Any
 
 from benchmarks.measuring.timing import OURS, Against, Comparison, Sample
 from records.system.json_file import read_json
+from records.system.writing import write_atomically
 
 FORMAT = 2  # of the layout that README.md in `benchmarks/results` describes
 
@@ -119,6 +120,4 @@ def write_json(file: Path, content: dict[str, Any]) -> None:
 
 def write_text(file: Path, text: str) -> None:
     """Writes the file atomically."""
-    temporary = file.with_name(f".{file.name}.{os.getpid()}")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, file)
+    write_atomically(file, text.encode())

@@ -14,7 +14,8 @@ from pathlib import Path
 import numpy as np
 
 from records.damage.content import ContentChecker
-from records.damage.scan import Layout, ShardScan, scan_shards
+from records.damage.scan import scan_shards
+from records.damage.shard_scan import Layout, ShardScan
 from records.decoding.indexing import fill_index
 from records.sets.fingerprint import Change, Difference
 from records.sets.hints import rebuild_hint, verify_hint

@@ -9,7 +9,6 @@ for tables, lengths and words for texts, sizes, bytes and colour for pictures.
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from records.system.command import run_as_command
+from records.system.writing import write_atomically
 
 if TYPE_CHECKING:
     from records.describe.read import Section
@@ -74,9 +74,9 @@ def describe(
     figures = {"classes.png": plotting.class_balance(schema.class_names, counts)}
     figures |= section.figures
     text = "\n".join(lines) + "\n"
-    _write(folder / _TEXT_FILE, text.encode())
+    write_atomically(folder / _TEXT_FILE, text.encode())
     for name, png in figures.items():
-        _write(folder / name, png)
+        write_atomically(folder / name, png)
     return text, folder
 
 
@@ -196,12 +196,6 @@ def _group_lines(schema: Schema, indexes: dict[str, RecordIndex]) -> list[str]:
                     f"({inside:,} examples of {other})"
                 )
     return lines
-
-
-def _write(path: Path, data: bytes) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_bytes(data)
-    os.replace(temporary, path)
 
 
 def main(arguments: list[str] | None = None) -> int:

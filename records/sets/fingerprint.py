@@ -21,6 +21,7 @@ from typing import Any
 
 from records.sets.hints import rebuild_hint, verify_hint
 from records.system.json_file import read_json
+from records.system.writing import write_atomically
 
 FILE_NAME = "fingerprint.json"
 ALGORITHM = "sha256"
@@ -35,10 +36,8 @@ def write_fingerprint(directory: str | os.PathLike[str]) -> dict[str, Any]:
       ValueError: the directory holds no shards.
     """
     fingerprint = compute_fingerprint(directory)
-    path = Path(directory) / FILE_NAME
-    temporary = path.with_name(f".{FILE_NAME}.{os.getpid()}")
-    temporary.write_text(json.dumps(fingerprint, indent=1) + "\n", encoding="utf-8")
-    os.replace(temporary, path)
+    text = json.dumps(fingerprint, indent=1) + "\n"
+    write_atomically(Path(directory) / FILE_NAME, text.encode())
     return fingerprint
 
 

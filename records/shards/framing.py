@@ -33,15 +33,14 @@ def scan_shard(path: str) -> tuple[np.ndarray, np.ndarray]:
     with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         at = 0
         while at < size:
-            end = at + HEADER_BYTES
-            if end > size or masked_crc(data[at : at + 8]) != _uint32(data, at + 8):
+            length, fits = read_header(data, at)
+            if not fits:
                 raise damage(path, len(offsets), at, "a record header with a matching CRC")
-            (length,) = struct.unpack_from("<Q", data, at)
-            if end + length + FOOTER_BYTES > size:
+            if at + length + FRAME_BYTES > size:
                 raise damage(path, len(offsets), at, f"{length} bytes of payload")
             offsets.append(at)
             lengths.append(length)
-            at = end + length + FOOTER_BYTES
+            at += length + FRAME_BYTES
     return np.array(offsets, np.int64), np.array(lengths, np.int64)
 
 
@@ -61,8 +60,12 @@ def masked_crc(data: bytes) -> int:
     return ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
 
 
-def _uint32(data: Any, at: int) -> int:
-    return int(struct.unpack_from("<I", data, at)[0])
+def read_header(data: Any, at: int) -> tuple[int, bool]:
+    """(payload bytes, whether they match their CRC) of the header at a byte of a shard."""
+    header = data[at : at + HEADER_BYTES]
+    length, crc = header[:8], int.from_bytes(header[8:], "little")
+    fits = len(header) == HEADER_BYTES and crc == masked_crc(length)
+    return int.from_bytes(length, "little"), fits
 
 
 def check_records(

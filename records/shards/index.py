@@ -21,6 +21,7 @@ from records.sets.hints import rebuild_hint
 from records.sets.schema import Schema
 from records.shards.framing import FOOTER_BYTES, HEADER_BYTES, check_records, damage
 from records.system.npz import read_arrays
+from records.system.writing import write_atomically
 
 _RUN_BYTES = 8 * 2**20  # read at once
 # Records that stand apart are put together before they are cut and checked, up to so many bytes:
@@ -221,13 +222,10 @@ def _content_key(schema: Schema) -> str:
 
 def write_index(index: RecordIndex, schema: Schema, split: str) -> None:
     """Stores a split's index beside its shards, whole or not at all."""
-    path = _index_path(schema, split)
     buffer = io.BytesIO()
     arrays: dict[str, np.ndarray] = {name: getattr(index, name) for name in _ARRAYS}
     np.savez(buffer, key=np.array(_content_key(schema)), **arrays)  # type: ignore[arg-type]
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_bytes(buffer.getvalue())
-    os.replace(temporary, path)
+    write_atomically(_index_path(schema, split), buffer.getvalue())
 
 
 def read_stored_index(schema: Schema, split: str) -> RecordIndex | None:

@@ -26,7 +26,7 @@ from records.system.progress import Progress
 
 if TYPE_CHECKING:
     from records.damage.content import ContentChecker
-    from records.damage.scan import ShardScan
+    from records.damage.shard_scan import ShardScan
     from records.sets.fingerprint import Difference
     from records.sets.schema import Schema
 
@@ -203,15 +203,15 @@ def _add_unlabelled(
     checker: ContentChecker, schema: Schema, split: str, scans: list[ShardScan]
 ) -> None:
     """Records without a class are damaged, unless the whole split has none."""
+    from records.damage.shard_scan import Damage, DamageKind
+
     numbers = sorted(checker.unlabelled)
     if len(numbers) in (0, schema.split_counts[split]):
         return
     firsts = np.cumsum([0, *schema.shard_lengths[split]])
     for number in numbers:
         shard = int(np.searchsorted(firsts, number, side="right")) - 1
-        scans[shard].damaged[int(number - firsts[shard])] = (
-            "it has no class, others of its split do"
-        )
+        scans[shard].damaged[int(number - firsts[shard])] = Damage(DamageKind.NO_CLASS)
 
 
 def _compare_counts(schema: Schema, split: str, scans: list[ShardScan]) -> list[str]:

@@ -18,7 +18,7 @@ import numpy as np
 import tensorflow as tf
 
 from records.damage.content import read_feature
-from records.damage.scan import ShardScan
+from records.damage.shard_scan import ShardScan
 from records.decoding.parsing import parse_spec
 from records.decoding.pixels import NEAR_COPY_CORRELATION, read_facts
 from records.sets.schema import IMAGE, TABULAR, TEXT, Schema

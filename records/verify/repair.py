@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from records.damage.scan import ShardScan
+from records.damage.shard_scan import ShardScan
 from records.sets.hints import rebuild_hint
 from records.sets.schema import Schema
 from records.shards.framing import FRAME_BYTES
@@ -118,7 +118,7 @@ def _damage(scans: list[ShardScan]) -> list[dict[str, Any]]:
             "shard": Path(scan.path).name,
             "record": number,
             "offset": int(scan.layout.offset[number]),
-            "damage": scan.damaged[number],
+            "damage": str(scan.damaged[number]),
         }
         for scan in scans
         for number in sorted(scan.damaged)

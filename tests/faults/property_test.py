@@ -15,7 +15,7 @@ import tensorflow_datasets as tfds
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from records.damage.scan import walk_shard
+from records.damage.walk import walk_shard
 from records.decoding import cleaning
 from records.ordering.order import Order
 from records.sets.schema import TABULAR, Schema, _choose_input, _choose_label, _modality

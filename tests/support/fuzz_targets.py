@@ -32,7 +32,7 @@ from builders.song_lyrics import tables
 from models.cnn import load_weights_file
 from models.torch_weights import read_state_dict
 from records.damage.content import ContentChecker
-from records.damage.scan import walk_shard
+from records.damage.walk import walk_shard
 from records.decoding import pixels
 from records.decoding.decode import PictureError, decode_pictures, pad_ids
 from records.decoding.indexing import build_index, write_indexes

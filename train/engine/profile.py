@@ -17,6 +17,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from records.system.writing import write_atomically
 from train.devices.tensorflow_private import parse_trace
 
 # The analyzer knows a step, and a wait for input, by how the event's name begins.
@@ -123,9 +124,7 @@ def _move(source: Path, target: Path) -> None:
             if stat.name == "iter_num":
                 stat.name = "loop_iteration"
     target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f".{target.name}.{os.getpid()}")
-    temporary.write_bytes(space.SerializeToString())
-    os.replace(temporary, target)
+    write_atomically(target, space.SerializeToString())
 
 
 def find_traces(run_dir: Path) -> list[Path]:

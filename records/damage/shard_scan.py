@@ -1,0 +1,87 @@
+"""What a scan finds out about a shard: where its records lie, and which are damaged, and how."""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+# (numbers int64 [n] in the shard, payloads [n]) -> {row: what is wrong with its content}.
+ContentCheck = Callable[[np.ndarray, Sequence[bytes]], dict[int, str]]
+
+
+class DamageKind(enum.Enum):
+    """What is wrong with a record; the value is the sentence for people."""
+
+    SHARD_MISSING = "the shard is missing"
+    CUT_OFF = "the shard ends at byte {}"
+    HEADER = "its length or the length's CRC is broken"
+    PAYLOAD = "its payload does not match its CRC"
+    HEADER_AND_PAYLOAD = "its header and its payload are broken"
+    # Without an index: where the record ends is unknown, too.
+    LENGTH = "its length is broken"
+    NOT_FOUND = "not found behind a broken length"
+    CONTENT = "{}"  # both CRCs match
+    NO_CLASS = "it has no class, others of its split do"
+
+
+@dataclasses.dataclass(frozen=True)
+class Damage:
+    """What is wrong with a record.
+
+    Attributes:
+      kind: decides what is done about it.
+      detail: for people: the byte of CUT_OFF, the sentence of CONTENT.
+    """
+
+    kind: DamageKind
+    detail: str = ""
+
+    def __str__(self) -> str:
+        return self.kind.value.format(self.detail)
+
+
+@dataclasses.dataclass(frozen=True)
+class Layout:
+    """Where the records of a shard lie.
+
+    Attributes:
+      offset: int64 [n], byte at which each header starts.
+      length: int64 [n], bytes of each payload.
+    """
+
+    offset: np.ndarray
+    length: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True)
+class ShardScan:
+    """What a scan found in a shard.
+
+    Attributes:
+      path: the file.
+      layout: of all records that it should hold; of a damaged one without an index the length is
+        what is known of it, 0 at least.
+      damaged: what is wrong, by the number of the record in the shard.
+      is_relaid: the file is whole, but its records lie elsewhere than the index says: it holds
+        other records than those that were indexed.
+    """
+
+    path: str
+    layout: Layout
+    damaged: dict[int, Damage]
+    is_relaid: bool = False
+
+    @property
+    def usable(self) -> np.ndarray:
+        """bool [n], the record is not damaged."""
+        found = np.ones(len(self.layout.offset), bool)
+        found[list(self.damaged)] = False
+        return found
+
+    def describe(self, number: int) -> str:
+        """Shard, record, byte offset and damage in one line."""
+        place = f"record {number} at byte {self.layout.offset[number]}"
+        return f"{self.path}, {place}: {self.damaged[number]}"
