@@ -25,6 +25,7 @@ from records.system.writing import write_atomically
 
 FILE_NAME = "fingerprint.json"
 ALGORITHM = "sha256"
+_FEATURES = "features.json"
 _HASHED_BYTES = 16 * 2**20
 _SHARD = re.compile(r".+-\d{5}-of-\d{5}$")
 
@@ -194,20 +195,17 @@ def check_shards(
     if stored is None:
         _shard_paths(folder)
         return CheckedShards(folder, None, {})
-    differing = differing_shards(folder, in_full=in_full)
+    differing = differing_files(folder, in_full=in_full)
     for name, difference in differing.items():
-        if not skip_damaged or difference.change is Change.ADDED:
+        if not skip_damaged or difference.change in (Change.ADDED, Change.FEATURES):
             raise FingerprintMismatch(folder / name, difference)
-    if _content(folder, stored["shards"]) != stored["content"]:
-        changed = Difference(Change.FEATURES, "the one built with the shards", "another one")
-        raise FingerprintMismatch(folder / "features.json", changed)
     return CheckedShards(folder, str(stored["content"]), differing)
 
 
-def differing_shards(
+def differing_files(
     directory: str | os.PathLike[str], *, in_full: bool = False
 ) -> dict[str, Difference]:
-    """How each shard that is not as it was built differs, by its name.
+    """How each shard, or features.json, differs from the one that was built, by its name.
 
     Empty where no fingerprint is stored. With `in_full` every shard is hashed, else those whose
     time or size differs.
@@ -243,6 +241,9 @@ def differing_shards(
             elif name not in found:  # a size that differs says more than a hash
                 of = f"sha256 {wanted}", f"sha256 {sha256}"
                 found[name] = Difference(Change.CONTENT, *of)
+    if _content(folder, stored["shards"]) != stored["content"]:
+        of = "the one built with the shards", "another one"
+        found[_FEATURES] = Difference(Change.FEATURES, *of)
     return found
 
 
@@ -271,6 +272,6 @@ def _content(folder: Path, shards: list[dict[str, Any]]) -> str:
     digest = hashlib.sha256()
     for shard in shards:
         digest.update(f"{shard['name']} {shard['bytes']} {shard['sha256']}\n".encode())
-    features = folder / "features.json"
+    features = folder / _FEATURES
     digest.update(features.read_bytes() if features.is_file() else b"")
     return digest.hexdigest()

@@ -25,7 +25,8 @@ from records.ordering.order import Order
 from records.pipeline import make_arrays
 from records.roles import Data, InputConfig, open_data
 from records.sets.schema import Schema, find_directory, read_schema
-from records.verify.__main__ import main, verify_set
+from records.verify.__main__ import main
+from records.verify.check import verify_set
 from tests.support.faults import flip, record_fault
 from train.run import main as train
 
