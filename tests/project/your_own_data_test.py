@@ -21,7 +21,9 @@ import tensorflow_datasets as tfds
 from PIL import Image, ImageDraw
 
 import records
+from models import MODELS
 from records.describe.__main__ import main
+from train.settings.config import MODALITY_DEFAULTS
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 DOCUMENT = (REPOSITORY / "docs" / "howto" / "your_own_data.md").read_text(encoding="utf-8")
@@ -129,7 +131,8 @@ def write_pictures(folder: Path, train_count: int, test_count: int) -> None:
             files = folder / "sources" / "my_pictures" / split / kind
             files.mkdir(parents=True)
             for i in range(count):
-                draw_shape(kind, rng).save(files / f"{i:03d}.png")
+                draw_shape(kind, rng).save(files / f"{i:03d}{('.png', '.PNG', '.jpeg')[i % 3]}")
+            (files / ".DS_Store").touch()
 
 
 def test_pictures_in_colour_of_five_classes_without_validation(tmp_path: Path) -> None:
@@ -163,7 +166,7 @@ def test_a_table_of_integers_with_groups(tmp_path: Path) -> None:
         age, pulse = rng.integers(20, 90), rng.integers(50, 120)
         kind = ("low", "middle", "high")[np.digitize(age + pulse, (125, 155))]
         lines.append(f"p{i % 90},{age},{pulse},{rng.integers(90, 180)},{kind}")
-    (source / "measurements.csv").write_text("\n".join(lines) + "\n")
+    (source / "measurements.csv").write_text("\n".join(lines) + "\n", encoding="utf-8-sig")
     metrics = run_section("my_table", tmp_path)
     assert list(metrics["test"]["recall"]) == ["low", "middle", "high"]
     assert metrics["test"]["accuracy"] > 0.7  # the most frequent class: about 0.4
@@ -189,10 +192,15 @@ def test_texts_of_two_classes(tmp_path: Path) -> None:
         for i in range(count):
             kind = ("complaint", "praise")[i % 2]
             words = [*rng.choice(common, rng.integers(4, 40)), rng.choice(telling[kind])]
-            lines.append(f"{kind}\t{' '.join(rng.permutation(words)).capitalize()}!")
-        (source / f"{split}.tsv").write_text("\n".join(lines) + "\n")
+            # What str.splitlines() takes for the end of a line: a line separator, a form feed.
+            space = (" ", "\u2028", "\f")[i % 3]
+            lines.append(f"{kind}\t{' '.join(rng.permutation(words)).capitalize()}!{space}The end")
+        end = ("\n", "\r\n")[split == "test"]
+        text = end.join(lines) + end
+        (source / f"{split}.tsv").write_text(text, encoding="utf-8-sig", newline="")
     metrics = run_section("my_texts", tmp_path)
     assert list(metrics["test"]["recall"]) == ["complaint", "praise"]
+    assert np.sum(metrics["test"]["confusion_matrix"]) == 100
     assert metrics["test"]["accuracy"] > 0.75  # chance: 0.5
 
 
@@ -203,6 +211,15 @@ def test_the_keras_example_runs(tmp_path: Path, synthetic_data_dir: Path) -> Non
     accuracy = re.search(r"test accuracy ([\d.]+)", output)
     assert accuracy is not None, output
     assert float(accuracy[1]) > 0.8  # the most frequent class: about 0.78
+
+
+def test_the_table_of_models_is_whole() -> None:
+    """Each kind of data has its default first, then its other models, sorted."""
+    for kind, modality in (("pictures", "image"), ("table", "tabular"), ("text", "text")):
+        default = MODALITY_DEFAULTS[modality]["model"]
+        others = sorted(n for n, e in MODELS.items() if e.modality == modality and n != default)
+        listed = ", ".join([f"`{default}` (default)", *(f"`{name}`" for name in others)])
+        assert re.search(rf"^\|.*\| {kind}.* \| {re.escape(listed)} \|", DOCUMENT, re.M), listed
 
 
 class TinyBuilder(  # type: ignore[call-arg]
