@@ -66,6 +66,15 @@ def test_pages_that_code_and_texts_name_are_there() -> None:
     assert missing == []
 
 
+_PATH = r"`((?:builders|records|models|train|benchmarks|tests|docs)/[\w/.-]+)`"
+
+
+@pytest.mark.parametrize("page", [p for p in PAGES if p.name != "CHANGELOG.md"], ids=name_of)
+def test_files_that_a_page_names_are_there(page: Path) -> None:
+    named = re.findall(_PATH, page.read_text(encoding="utf-8"))
+    assert [path for path in named if not (REPOSITORY / path).exists()] == []
+
+
 def test_the_menu_of_the_site_names_every_page() -> None:
     menu = (REPOSITORY / "mkdocs.yml").read_text(encoding="utf-8")
     pages = [

@@ -1,4 +1,4 @@
-"""README.md against the code: commands parse, and paths, flags, targets and links exist.
+"""README.md against the code, and the commands of all pages: they parse, what they name exists.
 
 Nothing is trained here. What the commands do is tested elsewhere: `make demo` and the builders by
 their own tests, `train.run` by the training tests.
@@ -22,6 +22,7 @@ from benchmarks import demo as whole_demo
 from benchmarks.run import parse_arguments as parse_benchmark
 from models import MODELS, check_model
 from records.diagnose import __main__ as diagnose
+from records.service import __main__ as service
 from records.verify import __main__ as verify
 from train import (
     baseline,
@@ -43,9 +44,9 @@ _MODALITY = {"fetal_health": "tabular", "brain_tumor_mri": "image", "song_lyrics
 _DESCRIBE = {"--data-dir", "--output", "--feature"}
 
 
-def commands() -> list[str]:
-    """The lines of the README's shell blocks, comments left out."""
-    lines = "\n".join(re.findall(r"^```sh\n(.*?)^```", README, re.DOTALL | re.MULTILINE))
+def commands(text: str = README) -> list[str]:
+    """The lines of a page's shell blocks, comments left out."""
+    lines = "\n".join(re.findall(r"^```sh\n(.*?)^```", text, re.DOTALL | re.MULTILINE))
     joined = lines.replace("\\\n", " ").splitlines()
     return [line for line in (one.partition(" #")[0].strip() for one in joined) if line]
 
@@ -93,7 +94,8 @@ def check_benchmark(words: list[str]) -> None:
 
 def check_result(file: Path) -> None:
     """A committed result, or the one that a run writes."""
-    assert file.name == "latest.json" or (REPOSITORY / file).is_file(), f"{file} is not there"
+    committed = file.parts[:2] == ("benchmarks", "results") and file.name != "latest.json"
+    assert not committed or (REPOSITORY / file).is_file(), f"{file} is not there"
 
 
 def check_report(words: list[str]) -> None:
@@ -109,6 +111,11 @@ def check_compare(words: list[str]) -> None:
 def check_describe(words: list[str]) -> None:
     check_dataset(words[0])
     assert {word for word in words if word.startswith("--")} <= _DESCRIBE
+
+
+def check_tests(words: list[str]) -> None:
+    missing = [word for word in words if word[0] != "-" and not (REPOSITORY / word).exists()]
+    assert not missing, f"{missing} are not there"
 
 
 MODULES: dict[str, Callable[[list[str]], object]] = {
@@ -128,6 +135,8 @@ MODULES: dict[str, Callable[[list[str]], object]] = {
     "benchmarks.compare": check_compare,
     "records.describe": check_describe,
     "records.verify": verify.parse_arguments,
+    "records.service": service.parse_arguments,
+    "pytest": check_tests,
 }
 
 
@@ -153,7 +162,14 @@ def check_command(command: str) -> None:
         assert command == "source .venv/bin/activate", f"nothing here knows how to check {command}"
 
 
-@pytest.mark.parametrize("command", dict.fromkeys(commands()), ids=str)
+def all_commands() -> list[str]:
+    """Those of README, CONTRIBUTING and all pages of docs/, each once."""
+    pages = [REPOSITORY / "CONTRIBUTING.md", *sorted((REPOSITORY / "docs").rglob("*.md"))]
+    found = [c for page in pages for c in commands(page.read_text(encoding="utf-8"))]
+    return list(dict.fromkeys(commands() + found))
+
+
+@pytest.mark.parametrize("command", all_commands(), ids=str)
 def test_command_could_be_run(command: str) -> None:
     check_command(command)
 
