@@ -85,6 +85,7 @@ def resolve_shuffle_block(context: RunContext) -> int | None:
         settings.global_batch_size,
         host_budget(_budget(settings)),
     )
+    # Budgets differ between workers, the order must not.
     least = context.cluster.exchange(block or index.num_records).min()
     return None if least == index.num_records else int(least)
 

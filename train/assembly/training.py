@@ -102,6 +102,7 @@ def _assemble(context: RunContext, model: keras.Model, trained: keras.Model) -> 
     order = make_training_order(settings, train)
     with cluster.strategy.scope():
         optimizer = make_optimizer(settings, order.steps_per_epoch)
+        # Makes the slots here, in the strategy's scope; the traced step could not.
         optimizer.build(trained.trainable_variables)
         scale = LossScale() if settings.precision == "mixed_float16" else None
         weights = _class_weights(settings, context.data, train)

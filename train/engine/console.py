@@ -40,6 +40,7 @@ def print_epoch(row: dict[str, Any], epochs: int, history: list[dict[str, Any]])
     """The progress line of an epoch; time left if every epoch is trained."""
     steady = history[1:] or history  # the first epoch also traces and compiles
     mean = sum(r["seconds"] for r in steady) / len(steady)
+    # Early stopping may end the run before.
     left = mean * (epochs - row["epoch"])
     print(
         f"epoch {row['epoch']:3d}/{epochs}  loss {row['loss']:.4f}  accuracy "

@@ -51,13 +51,13 @@ class Loop:
         self._cluster = cluster
         train = training.examples["train"]
         self.order = training.order
-        one_length = training.step.compiled
         self._feed = make_feed(
             train,
             self.order,
             cluster,
             training.level,
-            one_length=one_length,
+            # XLA compiles a program for each length of texts: a chunk has one length only.
+            one_length=training.step.compiled,
             source=context.source,
         )
         self._validation = make_predictor(context, training, "validation")
@@ -65,9 +65,11 @@ class Loop:
         self._validation.stop = self._signals.came
         self._profile = Profile(settings.profile, folder.path, is_chief=cluster.is_chief)
         self._pace = Pace()
-        self._steps = self._pace.steps
+        self._steps = self._pace.steps  # of the next call: the chief's, which all workers take
         self.state = State(training, cluster, folder, settings.keep_checkpoints, before)
-        self._skipped = 0  # steps of this process
+        # The step counts from 0 in each process; the progress counts over all starts of a run.
+        self._skipped = 0
+        # Rows of an earlier stage stay in the history; epochs of this one are counted from 1.
         self._first_row = len(self.state.progress.history)
         self.state.restore()
 
@@ -77,7 +79,7 @@ class Loop:
         Raises:
           Interrupted: a signal came; a checkpoint was written.
         """
-        self._saved = time.monotonic()
+        self._saved = time.monotonic()  # not time.time(): a clock may be set while a run trains
         with self._signals, self._profile:
             if self._first_row and not self.state.number:
                 self._validate()  # what an earlier stage reached is the one to beat
@@ -95,7 +97,7 @@ class Loop:
         progress, step = self.state.progress, self.training.step
         start, before = time.perf_counter(), dict(progress.seconds)
         first = progress.step
-        if first == 0:
+        if first == 0:  # else the sums of the part before are in the checkpoint
             step.reset_totals()
         self._feed.start(progress.epoch, first)
         self._run_steps()
@@ -106,7 +108,7 @@ class Loop:
         train = metrics_from_confusion(confusion, step.loss_sum.numpy() / count)
         validation = self._validate()
         examples = sum(self.order.counts(progress.epoch, first, self.order.steps_per_epoch - first))
-        share = float(examples) / self.order.num_examples
+        share = float(examples) / self.order.num_examples  # a resumed epoch trains a part
         self._record(train, validation, share, middle - start, time.perf_counter() - start)
         progress.epoch, progress.step = progress.epoch + 1, 0
         progress.finished |= progress.epoch >= self.settings.epochs
@@ -137,6 +139,7 @@ class Loop:
         progress, profile = self.state.progress, self._profile
         seconds = progress.seconds
         number = self.state.number
+        # The wait for an epoch's first input belongs to its first step.
         profile.begin_step(number, profile.limit(number, self._steps))
         t0 = time.perf_counter()
         chunk = self._take(0)
@@ -183,6 +186,7 @@ class Loop:
         """
         due = time.monotonic() - self._saved > 60 * self.settings.checkpoint_minutes
         said = self._cluster.exchange(self._pace.steps, due, self._signals.came())
+        # Worker 0 is the chief; a signal may have reached any of them.
         self._steps, due, stop = int(said[0, 0]), bool(said[0, 1]), bool(said[:, 2].any())
         every = self.settings.checkpoint_steps
         if due or stop or (every and self.state.number % every == 0):

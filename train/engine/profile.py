@@ -60,8 +60,8 @@ class Profile:
     def limit(self, number: int, wanted: int) -> int:
         """The most steps of a chunk that begins at step `number`: single ones while profiling."""
         if self._first <= number < self._last:
-            return 1
-        if number < self._first:
+            return 1  # the analyzer measures calls: one step each shows which step waited
+        if number < self._first:  # a chunk ends where the trace begins
             return min(wanted, self._first - number)
         return wanted
 

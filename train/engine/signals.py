@@ -40,6 +40,6 @@ class Signals:
         self._previous.clear()
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        if self._came:
+        if self._came:  # the user insists, or the call hangs
             raise KeyboardInterrupt
         self._came = True

@@ -70,6 +70,7 @@ class State:
         self._checkpoints = folder.checkpoints
         self.progress = Progress()
         if before is not None:
+            # Of its own: a resume begins with the head's stage, which is found finished.
             self._checkpoints = folder.checkpoints / "fine_tuning"
             history, seconds = list(before.progress.history), dict(before.progress.seconds)
             skipped = before.progress.skipped_steps
@@ -121,7 +122,7 @@ class State:
         Raises:
           Diverged: weights are NaN or infinite.
         """
-        totals = self._all_totals()
+        totals = self._all_totals()  # an exchange: every worker must take part
         if not self._cluster.is_chief:
             return
         arrays = {name: read_values(group) for name, group in self._groups().items()}
@@ -159,6 +160,7 @@ class State:
                 "with the settings it began with, or name another --run-dir"
             )
         for name, group in self._groups().items():
+            # Empty groups (no loss scale, no early stopping) leave no array in the file.
             assign_values(group, arrays.get(name, []))
         self._assign_totals(arrays["totals"])
         self.best = arrays.get("best", [])
@@ -205,6 +207,7 @@ class State:
         first = self._cluster.first_replica
         for variable, sums in zip(self._totals(), stored, strict=True):
             if len(sums) != self._cluster.num_replicas:
+                # The step adds the replicas' sums up: where they lie makes no difference.
                 all_of_it = sums.sum(0)
                 sums = np.zeros((self._cluster.num_replicas, *sums.shape[1:]))
                 sums[0] = all_of_it

@@ -27,6 +27,7 @@ _WORDS = 12
 _COLUMNS = 32
 
 
+# One open file per run: each new writer would begin another events file.
 @functools.lru_cache(maxsize=1)
 def _writer(folder: str) -> Any:
     return tf.summary.create_file_writer(folder)

@@ -80,6 +80,7 @@ def train_settings(
     Returns, raises: as `train_and_evaluate`.
     """
     known = settings.to_dict()
+    # Workers with other settings or data would train something else, or wait for ever.
     cluster.check_same("settings", json.dumps(known))
     cluster.check_same("--evaluate-test", str(settings.evaluate_test))
     cluster.check_same(f"the data of {opened.schema.name}", opened.fingerprint)
@@ -91,7 +92,7 @@ def train_settings(
         context = _open(folder, settings, opened, cluster)
         training = build_training(context)
         loop = Loop(context.with_settings(settings.stages()[0]), training, folder)
-        folder.claim()
+        folder.claim()  # what could go wrong before the first step has not
         setup_seconds = time.perf_counter() - began
         training, progress = _train(loop, context, training, folder)
         return _evaluate(context, training, progress, folder, setup_seconds)

@@ -102,6 +102,7 @@ def open_run(path: str | Path) -> FinishedRun:
 
 def probabilities(logits: np.ndarray) -> np.ndarray:
     """Softmax of logits [n, C]: float64 [n, C]."""
+    # Less the largest, no exponential overflows.
     shifted = logits.astype(np.float64) - logits.max(1, keepdims=True)
     weights = np.exp(shifted)
     return weights / weights.sum(1, keepdims=True)

@@ -19,7 +19,8 @@ from train.folders.stored_config import FILE_NAME, read_config
 if TYPE_CHECKING:
     import keras
 
-_REPLICAS = ("strategy", "cpu_devices")  # settings of how many there are
+# How many replicas there are: results agree within rounding, so a run may go on with others.
+_REPLICAS = ("strategy", "cpu_devices")
 _HINT = "Choose another --run-dir, or remove that folder"
 
 

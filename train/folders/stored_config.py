@@ -86,6 +86,7 @@ def read_settings(stored: Mapping[str, Any]) -> TrainConfig:
             f"settings of another version of this project: missing {', '.join(missing) or 'none'}, "
             f"unknown {', '.join(unknown) or 'none'}"
         )
+    # A wrong type would be met much later, and not by its name.
     hints = get_type_hints(TrainConfig)
     for name, value in stored.items():
         if not _is_of(hints[name], value):

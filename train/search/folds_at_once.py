@@ -105,6 +105,7 @@ class _Folds:
         set_precision(settings.precision)
         size = settings.global_batch_size
         self._orders = [Order(t.num_examples, size, settings.seed) for t in self._train]
+        # Folds differ by an example or so: the shorter ones end with an empty step.
         self.steps_per_epoch = max(order.steps_per_epoch for order in self._orders)
         networks = [build_model(settings, part) for part in parts]
         model = _Flat(pack(networks))
@@ -113,6 +114,7 @@ class _Folds:
         optimizer.build(model.trainable_variables)
         classes = parts[0].schema.num_classes
         options = StepOptions(
+            # Class weights differ by fold: they are in the weights of the rows, see `_chunk`.
             objective=Objective(np.ones(classes, np.float32), settings.label_smoothing),
             clip_norm=None,
             clip_value=settings.clip_value,

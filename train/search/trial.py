@@ -66,6 +66,7 @@ class TrialRunner:
         drawn = SPACES[self.fixed.model](Draws(trial, named))
         free = {name: value for name, value in drawn.items() if name not in named}
         trial.set_user_attr("drawn", free)
+        # Resolved like any run's: what was drawn is checked, too.
         asked = dataclasses.replace(self.fixed.asked, model=self.fixed.model, **drawn)
         return resolve(asked, self.opened.schema, self._cluster)
 

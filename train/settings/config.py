@@ -24,7 +24,7 @@ PREPROCESS = ("imagenet", "report")
 SCHEDULES = ("cosine", "constant")
 MONITORS = ("loss", "accuracy", "weighted_f1")
 
-# The groups of `--help`.
+# One per group of `--help`: the first argument is the default, the second the help.
 _data = functools.partial(setting, "data")
 _model = functools.partial(setting, "model")
 _training = functools.partial(setting, "training")
@@ -241,7 +241,7 @@ class TrainConfig:
             if expected:
                 flag = f"--{field.name.replace('_', '-')}"
                 raise ValueError(f"settings: {flag} expected {expected}, received {value!r}")
-        if self.hidden is not None:  # read from JSON it is a list
+        if self.hidden is not None:  # argparse and JSON give a list
             object.__setattr__(self, "hidden", tuple(self.hidden))
         self.profile_steps()
         self._check_folds()

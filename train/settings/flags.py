@@ -21,6 +21,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
             groups[group] = parser.add_argument_group(group)
         names = [f"--{field.name.replace('_', '-')}"]
         kind, several = _scalar_type(hints[field.name])
+        # Defaults that depend on the kind of data are told for each of them.
         text = field.metadata["help"]
         by_kind = [str(defaults.get(field.name, "")) for defaults in MODALITY_DEFAULTS.values()]
         if any(by_kind):
@@ -34,7 +35,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
             options |= {"type": kind, "choices": field.metadata["choices"]}
             if not field.metadata["choices"]:
                 options["metavar"] = {int: "N", float: "X"}.get(kind, "TEXT")
-            if several:
+            if several:  # such as --hidden 64 32
                 options |= {"nargs": "+"}
         groups[group].add_argument(*names, **options)
 

@@ -31,7 +31,7 @@ def prepare(dataset: str, data_dir: str | None, manual_dir: str | None) -> str:
         builder = _ROOT / "builders" / name
         if not (builder / f"{name}_dataset_builder.py").exists():
             raise
-    config = config.split("/")[0] or "kaggle"
+    config = config.split("/")[0] or "kaggle"  # without the version
     configs = _config_names(builder)
     if config not in configs:
         raise ValueError(
@@ -48,7 +48,7 @@ def prepare(dataset: str, data_dir: str | None, manual_dir: str | None) -> str:
         flags += ["--manual_dir", manual_dir]
     print(f"{dataset} is not prepared yet: tfds {' '.join(flags)}", flush=True)
     code = run_tfds(flags)
-    if code == 130:
+    if code == 130:  # Ctrl-C reached the child, too
         raise KeyboardInterrupt
     if code:
         raise ValueError(f"data set: {dataset} could not be prepared; see the message above")

@@ -111,6 +111,7 @@ def _check_ignored(settings: Settings, modality: str) -> None:
                 f"settings: --{name.replace('_', '-')} expected with --unfreeze-from, "
                 "received without it"
             )
+    # Both stages have a warm-up of their own.
     fewest = min(stage.epochs for stage in settings.stages())
     if settings.warmup_epochs >= fewest:
         raise ValueError(
@@ -137,7 +138,7 @@ def _check_ignored(settings: Settings, modality: str) -> None:
 def _check_rows(settings: Settings, cluster: Cluster) -> None:
     """Raises ValueError where a global batch cannot be cut as asked."""
     size = settings.global_batch_size
-    rows = len(range(size)[cluster.slices(size)[0]])
+    rows = len(range(size)[cluster.slices(size)[0]])  # all replicas take equally many
     if rows % settings.accumulate_steps:
         raise ValueError(
             f"settings: --accumulate-steps expected a divisor of the {rows} rows that each "

@@ -129,6 +129,7 @@ class Settings:
 
         Those that hardware decides stand as they were asked for.
         """
+        # Two machines, or one with more memory, choose otherwise for the same run.
         asked = (*KEPT_FROM_FIRST_START, "profile")
         return json_ready(
             {n: getattr(self.asked if n in asked else self, n) for n in RESULT_FIELDS}
