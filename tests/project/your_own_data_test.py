@@ -23,7 +23,7 @@ from PIL import Image, ImageDraw
 import records
 from models import MODELS
 from records.describe.__main__ import main
-from train.settings.config import MODALITY_DEFAULTS
+from train.settings.defaults import MODALITY_DEFAULTS
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 DOCUMENT = (REPOSITORY / "docs" / "howto" / "your_own_data.md").read_text(encoding="utf-8")
