@@ -7,12 +7,11 @@ from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
 from google.protobuf import message
 
 from records.decoding import decode
 from records.decoding.indexing import hash64, read_groups
-from records.decoding.parsing import Parse, make_parser, parse_spec, parse_what_fits
+from records.decoding.parsing import Parse, make_parser, parse_spec, parse_what_fits, read_feature
 from records.sets.schema import IMAGE, TABULAR, TEXT, TOKENS, Schema
 from records.shards.index import RecordIndex
 
@@ -120,15 +119,6 @@ class ContentChecker:
         hashes = np.array([hash64(repr(one).encode()) for one in ids.values()], np.uint64)
         self.ids.append((numbers[list(ids)], hashes))
         return found
-
-
-def read_feature(payload: bytes, name: str) -> list[Any]:
-    """The values of one feature of a serialised `tf.train.Example`; [] where it has none."""
-    feature = tf.train.Example.FromString(payload).features.feature
-    if name not in feature:
-        return []
-    kind = feature[name].WhichOneof("kind")
-    return list(getattr(feature[name], kind).value) if kind else []
 
 
 def _damaged_pictures(pictures: list[bytes]) -> Iterator[tuple[int, str]]:

@@ -104,3 +104,20 @@ def _describe(error: Exception) -> str:
     text = error.message.splitlines()[0]  # type: ignore[attr-defined]
     reason = re.sub(r"^.*?\}\}\s*|\s*\[Op:.*$|^Name: .*?, ", "", text)
     return f"content that fits the schema ({reason})"
+
+
+def read_feature(payload: bytes, name: str) -> list[Any]:
+    """The values of one feature of a serialised `tf.train.Example`; [] where it has none."""
+    feature = tf.train.Example.FromString(payload).features.feature
+    if name not in feature:
+        return []
+    kind = feature[name].WhichOneof("kind")
+    return list(getattr(feature[name], kind).value) if kind else []
+
+
+def read_text(payload: bytes, name: str | None) -> str:
+    """The first value of a feature as text; "" where the record has none."""
+    values = read_feature(payload, name) if name else []
+    if not values:
+        return ""
+    return str(values[0], "utf-8", "replace") if isinstance(values[0], bytes) else str(values[0])

@@ -124,6 +124,6 @@ def _remove_unfinished(folder: Path) -> None:
 
 def _read_ahead(stored: np.ndarray) -> None:
     """Asks the system to read the file ahead, and to map it in large steps."""
-    mapping = getattr(stored, "_mmap", None)
-    if mapping is not None and hasattr(mmap, "MADV_WILLNEED"):
+    mapping: Any = stored.base  # NumPy's own stubs know arrays only
+    if isinstance(mapping, mmap.mmap) and hasattr(mmap, "MADV_WILLNEED"):
         mapping.madvise(mmap.MADV_WILLNEED)

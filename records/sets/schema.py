@@ -271,7 +271,6 @@ def _check_encoding(feature: Any, source: str, name: str) -> None:
     import numpy as np
     import tensorflow_datasets as tfds
 
-    encoding = getattr(getattr(feature, "_encoding", None), "value", None) or "none"
     if isinstance(feature, tfds.features.Image):
         # TFDS stores float32 pictures as PNGs of four channels that hold the floats' bytes.
         if feature.np_dtype not in (np.uint8, np.uint16):
@@ -279,10 +278,12 @@ def _check_encoding(feature: Any, source: str, name: str) -> None:
                 f"data set: {name}: feature {source!r} expected a picture of uint8, "
                 f"received {np.dtype(feature.np_dtype).name}. Build it with Image(dtype=np.uint8)"
             )
-    elif encoding != "none":
+    elif _modality(feature) == TEXT:
+        return
+    elif np.issubdtype(feature.get_serialized_info().np_dtype, np.object_):
         raise ValueError(
-            f"data set: {name}: feature {source!r} expected a tensor stored as it is, "
-            f"received encoding {encoding!r}. Build it with Tensor(..., encoding='none')"
+            f"data set: {name}: feature {source!r} expected a tensor stored as numbers, "
+            "received one stored as bytes. Build it with Tensor(..., encoding='none')"
         )
 
 

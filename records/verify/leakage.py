@@ -17,9 +17,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from records.damage.content import read_feature
 from records.damage.shard_scan import ShardScan
-from records.decoding.parsing import parse_spec
+from records.decoding.parsing import parse_spec, read_text
 from records.decoding.pixels import NEAR_COPY_CORRELATION, read_facts
 from records.sets.schema import IMAGE, TABULAR, TEXT, Schema
 from records.shards.framing import HEADER_BYTES
@@ -133,8 +132,8 @@ def _read_inputs(schema: Schema, scans: list[ShardScan]) -> SplitInputs:
         for scan in scans:
             for numbers, payloads in _payloads(scan):
                 for number, payload in zip(numbers, payloads, strict=True):
-                    own = read_feature(payload, schema.id_name) if schema.id_name else []
-                    names.append(_text(own[0]) if own else f"{scan.path} record {number}")
+                    own = read_text(payload, schema.id_name)
+                    names.append(own or f"{scan.path} record {number}")
                 yield payloads
 
     parts = list(ordered_map(describe, units()))
@@ -223,7 +222,3 @@ def _standardised(thumbnails: np.ndarray) -> np.ndarray:
     flat -= flat.mean(1, keepdims=True)
     length = np.sqrt((flat**2).sum(1, keepdims=True))
     return np.divide(flat, length, out=np.zeros_like(flat), where=length > 0)
-
-
-def _text(value: Any) -> str:
-    return str(value, "utf-8", "replace") if isinstance(value, bytes) else str(value)

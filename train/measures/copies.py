@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-import tensorflow as tf
 
+from records.decoding.parsing import read_feature
 from records.examples import Examples
 from records.roles import InputConfig, open_data
 
@@ -41,11 +41,11 @@ def find_new(examples: Examples, other: str, data_dir: str | None) -> np.ndarray
 def _hashes(examples: Examples, numbers: np.ndarray) -> list[bytes]:
     found = []
     for payload in examples.loader.read(numbers):
-        stored = tf.train.Example.FromString(payload).features.feature
-        if _HASH not in stored:
+        values = read_feature(payload, _HASH)
+        if not values:
             raise ValueError(
                 f"evaluate: {examples.schema.name} expected a feature {_HASH}, as the sets of "
                 "builders/brain_tumor_mri have it, received none"
             )
-        found.append(stored[_HASH].bytes_list.value[0])
+        found.append(values[0])
     return found

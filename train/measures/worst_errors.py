@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
 
+from records.decoding.parsing import read_text
 from records.examples import Examples
 from records.sets.schema import IMAGE
 from records.system.spreadsheet import as_text
@@ -60,27 +60,16 @@ def _describe(
     numbers, labels = examples.numbers[chosen], examples.subset_labels
     rows = []
     for i, number, payload in zip(chosen, numbers, examples.loader.read(numbers), strict=True):
-        stored = tf.train.Example.FromString(payload).features.feature
         predicted = int(probability[i].argmax())
         rows.append(
             {
                 "record": int(number),
-                "id": as_text(_text(stored, examples.schema.id_name)),
+                "id": as_text(read_text(payload, examples.schema.id_name)),
                 "true": as_text(names[labels[i]]),
                 "predicted": as_text(names[predicted]),
                 "probability": f"{probability[i, predicted]:.6f}",
                 "probability_of_true": f"{probability[i, labels[i]]:.6f}",
-                "text": as_text(" ".join(_text(stored, "text").split())[:_TEXT_CHARACTERS]),
+                "text": as_text(" ".join(read_text(payload, "text").split())[:_TEXT_CHARACTERS]),
             }
         )
     return rows
-
-
-def _text(stored: Any, name: str | None) -> str:
-    """A stored string or integer as text; "" where there is none."""
-    if name is None or name not in stored:
-        return ""
-    feature = stored[name]
-    if feature.bytes_list.value:
-        return str(feature.bytes_list.value[0], "utf-8", "replace")
-    return str(feature.int64_list.value[0]) if feature.int64_list.value else ""

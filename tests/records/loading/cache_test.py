@@ -1,5 +1,6 @@
 """Cache levels: the highest that fits is chosen, and a stored split is used only if it fits."""
 
+import mmap
 import os
 import shutil
 import stat
@@ -165,3 +166,11 @@ def test_no_room_is_said_and_nothing_left(pictures: Path, monkeypatch: pytest.Mo
     with pytest.raises(OSError, match=r"expected a folder with room.*--cache memory"):
         _batches(pictures, SIZES)
     assert not _files(pictures)
+
+
+def test_a_mapped_file_is_a_mapping_of_the_system_that_is_read_ahead(tmp_path: Path) -> None:
+    """NumPy says what memory an array lies in, which `_read_ahead` gives its hint to."""
+    path = tmp_path / "rows.npy"
+    np.save(path, np.zeros((3, 4), np.float32))
+    stored = disk_cache.open_stored(path, (3, 4), np.float32, mapped=True)
+    assert stored is not None and isinstance(stored.base, mmap.mmap)
