@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from scipy import stats
+from scipy import special
 
 from benchmarks.measuring.result_file import Result, ResultError, read_result
 from benchmarks.measuring.timing import DURATION, FIRST_BATCH, OURS, Comparison
@@ -126,7 +126,8 @@ def ratio_interval(
     if total == 0:
         return math.exp(change), (math.exp(change), math.exp(change))
     freedom = total**2 / (errors**2 / (len(a) - 1, len(b) - 1)).sum()
-    reach = float(stats.t.ppf((1 + confidence) / 2, freedom) * np.sqrt(total))
+    # What `stats.t.ppf` computes, without 0.1 ms of checks a question.
+    reach = float(special.stdtrit(freedom, (1 + confidence) / 2) * np.sqrt(total))
     return math.exp(change), (_exp(change - reach), _exp(change + reach))
 
 

@@ -153,10 +153,11 @@ def run(options: argparse.Namespace, arguments: list[str]) -> int:
     logging.getLogger("absl").setLevel(logging.ERROR)
     # Not at module top: they import TensorFlow, which `main` does first, and quietly.
     from benchmarks import report
-    from benchmarks.measuring import result_file, session, timing, work
+    from benchmarks.measuring import result_file, session, work
+    from benchmarks.measuring.environment import describe_environment
     from benchmarks.reports import table
 
-    environment = timing.describe_environment()
+    found_here = describe_environment()  # before anything of ours loads the machine
     effort = dataclasses.replace(
         work.QUICK if options.quick else work.FULL, peers=options.peers, skipped=[]
     )
@@ -167,7 +168,7 @@ def run(options: argparse.Namespace, arguments: list[str]) -> int:
     parts = choose_parts(options.suite)
     settings = dataclasses.asdict(effort)
     settings.pop("skipped")  # has a place of its own, with the part that said so
-    header = {"arguments": arguments, "effort": settings, "environment": environment}
+    header = {"arguments": arguments, "effort": settings, "environment": found_here}
     found = session.Session(options.output, header, units=len(works) * len(parts))
     for one in works:
         for part in parts:

@@ -1,4 +1,5 @@
-"""Questions about input: readers, libraries, limits, growth, emulated accelerators.
+"""Questions about input: readers, other libraries, limits, growing sets, emulated accelerators.
 
-Imports `measuring`. Begin with `readers`.
+Imports `measuring` and, of `peers`, those that run in this environment. Begin with `readers`, then
+`libraries`; `reading_child` is a process that reads one set and tells its memory.
 """

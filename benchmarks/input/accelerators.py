@@ -35,11 +35,11 @@ from benchmarks.measuring.timing import (
     Progress,
     Sample,
     alternate,
-    usable_processors,
 )
 from benchmarks.measuring.work import Effort, Work
 from benchmarks.peers import tfds_reader
 from records.sets.schema import IMAGE
+from records.system.threads import num_threads
 
 _ALONE, _TUNED = "accelerator alone", "tfds tuned"
 # What this project promises itself, of H100 and EfficientNet-B0 from the filled cache.
@@ -157,7 +157,7 @@ def _answer(
     used: list[Utilisation],
     fed: dict[float, float],
 ) -> Comparison:
-    cores = usable_processors()
+    cores = num_threads()
     many = {least: f"{n:.0f}" if n >= 1 else f"{n:.2f}" for least, n in fed.items()}
     note = (
         f"AU without the first step {median_of(used, 'au_excluding_first'):.1%}; feeds {many[0.9]} "

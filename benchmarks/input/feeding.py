@@ -18,9 +18,10 @@ from benchmarks.input.accelerator_rates import ACCELERATOR_BATCH, Kind
 from benchmarks.input.emulator import Utilisation, largest_passing, passing, run_steps
 from benchmarks.input.readers import open_examples
 from benchmarks.measuring.consume import read_on_host
-from benchmarks.measuring.timing import Progress, Sample, usable_processors
+from benchmarks.measuring.timing import Progress, Sample
 from benchmarks.measuring.work import Effort, Work
 from records.pipeline import make_arrays
+from records.system.threads import num_threads
 
 Make = Callable[[], Iterator[Any]]
 
@@ -68,8 +69,8 @@ class Host:
         if cache == "cold":
             batches = self.work.steps_per_epoch if self.effort.thorough else 2 * least
             measured = max(least, -(-batches // accelerators))
-        bursts = -(-measured // usable_processors())
-        return 1 + bursts * usable_processors()
+        bursts = -(-measured // num_threads())
+        return 1 + bursts * num_threads()
 
 
 def _read(batch: tuple[Any, ...]) -> None:

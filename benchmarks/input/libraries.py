@@ -14,9 +14,7 @@ batch is read, and what each peer delivers is checked before its time is taken.
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -24,10 +22,10 @@ from typing import Any
 import numpy as np
 
 from benchmarks.input.external import Peer, is_installed
+from benchmarks.input.library_list import COLD, LIBRARIES, LOOPED, WARM, Library
 from benchmarks.input.peer_files import write_files
-from benchmarks.input.readers import looped_ours, make_ours, open_examples, read_epoch
+from benchmarks.input.readers import iterated, looped_ours, make_ours, open_examples, read_epoch
 from benchmarks.measuring.child import ChildError
-from benchmarks.measuring.consume import LEAST_PSNR, read_on_host
 from benchmarks.measuring.equal_work import check_equal, check_labels, read_expected
 from benchmarks.measuring.timing import (
     OURS,
@@ -37,105 +35,12 @@ from benchmarks.measuring.timing import (
     Sample,
     alternate,
     fitting_count,
+    whole_epochs,
 )
 from benchmarks.measuring.work import Effort, Work, shortened
 from records.pipeline import make_arrays
-from records.sets.schema import IMAGE, TABULAR, TOKENS
 
-COLD, WARM, LOOPED = "cold", "warm", "step loop"
-_ALL = (IMAGE, TABULAR, TOKENS)
-_ROWS = (TABULAR, TOKENS)
 _KEEPS_NOTHING = "it keeps nothing: every epoch of it is as its cold one"
-
-
-@dataclasses.dataclass(frozen=True, eq=False)  # each is its own, and hashable
-class Library:
-    """A way of one library to do the work.
-
-    Attributes:
-      name: as it is shown.
-      file: `peers/<file>.py`, `.peers/<file>`, `peers/requirements/<file>.txt`.
-      modalities: kinds of inputs that it reads.
-      goals: per question that it answers the least ratio of ours over it that we promise
-        ourselves, or None.
-      changes: of the request.
-      channels: of its pictures, where it cannot deliver as many as are asked for.
-      psnr: least PSNR, dB, of its pictures against ours.
-      note: what a reader must know.
-      against: a peer, or a limit: one that does a part of the work, of which only the labels are
-        checked.
-    """
-
-    name: str
-    file: str
-    modalities: tuple[str, ...]
-    goals: dict[str, float | None]
-    changes: dict[str, Any] = dataclasses.field(default_factory=dict)
-    channels: int | None = None
-    psnr: float = LEAST_PSNR
-    note: str = ""
-    against: Against = Against.PEER
-
-    def request(self, request: dict[str, Any], scratch: Path) -> dict[str, Any]:
-        """The request of `write_files` as this one gets it, with a folder for its own files."""
-        scratch.mkdir()
-        shape = request["input_shape"]
-        if self.channels is not None:
-            shape = [*shape[:2], self.channels]
-        return request | {"input_shape": shape, "scratch": str(scratch)} | self.changes
-
-
-def _keeps_nothing(name: str, file: str, goal: float | None = None, **more: Any) -> Library:
-    return Library(name, file, goals={COLD: goal, WARM: None}, **more)
-
-
-def _torch_pictures(name: str, decoder: str, goal: float | None = None) -> Library:
-    changes = {"decoder": decoder, "keep": False}
-    return _keeps_nothing(name, "torch_dataloader", goal, modalities=(IMAGE,), changes=changes)
-
-
-def _limit(name: str, goal: float, changes: dict[str, Any]) -> Library:
-    goals: dict[str, float | None] = {COLD: goal}
-    return Library(name, "libjpeg_limit", (IMAGE,), goals, changes, against=Against.LIMIT)
-
-
-_NAIVE = "pictures and texts as in every later epoch of it: it keeps nothing of them"
-_UNSHUFFLED = "not shuffled: its default"
-_FFCV = "FFCV stores pictures anew (another JPEG, or resized with antialiasing), in colour: its "
-_FFCV += "pictures differ from ours, its work does not"
-LIBRARIES: tuple[Library, ...] = (
-    Library("tf.data, naive", "naive", _ALL, {COLD: None}, {"keep": False}, note=_NAIVE),
-    Library("tf.data, naive", "naive", (TABULAR,), {WARM: None}, {"keep": True}),
-    Library("tf.data, guide", "guide", _ALL, {COLD: None}, {"keep": False}),
-    Library("tf.data, guide, cached", "guide", _ALL, {WARM: None}, {"keep": True}),
-    Library("TFDS", "tfds", _ALL, {COLD: None}, {"keep": False}, note=_UNSHUFFLED),
-    Library("TFDS, autocached", "tfds", _ALL, {WARM: None}, {"keep": True}, note=_UNSHUFFLED),
-    _keeps_nothing("DALI, grey", "dali", 1.25, modalities=(IMAGE,)),
-    _keeps_nothing("DALI, RGB", "dali", 2.2, modalities=(IMAGE,), channels=3),
-    _torch_pictures("torch DataLoader, Pillow", "pillow", 3.5),
-    _torch_pictures("torch DataLoader, OpenCV", "opencv"),
-    Library("torch DataLoader", "torch_dataloader", _ROWS, {COLD: None}, {"keep": False}),
-    Library("torch DataLoader, in memory", "torch_dataloader", _ROWS, {WARM: None}, {"keep": True}),
-    _keeps_nothing("MosaicML Streaming", "mosaicml_streaming", modalities=_ALL),
-    _keeps_nothing("LitData", "litdata_loader", modalities=_ALL),
-    Library("FFCV, jpg", "ffcv_loader", (IMAGE,), {COLD: 3.0}, {"mode": "jpg"}, 3, 0.0, _FFCV),
-    Library(
-        "FFCV, raw",
-        "ffcv_loader",
-        (IMAGE,),
-        {WARM: 2.5, LOOPED: 5.0},
-        {"mode": "raw"},
-        3,
-        note=_FFCV,
-    ),
-    _keeps_nothing("WebDataset", "webdataset_loader", modalities=_ALL),
-    _keeps_nothing("Grain, ArrayRecord", "grain_loader", modalities=_ALL),
-    _keeps_nothing("SPDL", "spdl_loader", modalities=_ALL),
-    Library("Hugging Face datasets", "hf_datasets", _ALL, {COLD: None}, {"keep": False}),
-    Library("Hugging Face datasets, mapped", "hf_datasets", _ALL, {WARM: None}, {"keep": True}),
-    _limit("limit: libjpeg-turbo alone", 0.6, {"resize": False}),
-    _limit("limit: libjpeg-turbo and resize", 0.85, {"resize": True}),
-)
 
 
 def measure_libraries(work: Work, effort: Effort, progress: Progress) -> list[Comparison]:
@@ -248,8 +153,10 @@ def _compare(
         if question == COLD:
             ours[question] = _decoded_each_time(work, seconds)
         else:
-            consume = looped_ours(work) if question == LOOPED else _iterated(work)
-            ours[question] = _kept_open(work, consume, seconds)
+            looped = question == LOOPED
+            consume = looped_ours(work) if looped else iterated(work, make_ours(work, endless=True))
+            consume(1)  # decodes, compiles
+            ours[question] = whole_epochs(consume, work.num_examples, seconds, drain=True)
     systems = {f"{OURS}, {question}": run for question, run in ours.items()}
     systems |= {library.name: turn for library, turn in peers.items()}
     samples = alternate(systems, effort.repetitions, lambda text: progress(f"peers: {text}"))
@@ -309,33 +216,5 @@ def _decoded_each_time(work: Work, seconds: float) -> Callable[[], Sample]:
         epochs = [epoch() for _ in range(count)]
         total = sum(sample.seconds for sample in epochs)
         return Sample(count * work.num_examples, total, epochs[0].first_batch_seconds)
-
-    return run
-
-
-def _iterated(work: Work) -> Callable[[int], None]:
-    """Ours, warm: NumPy arrays from one endless iterator."""
-    batches: Iterator[Any] = iter(make_ours(work, endless=True))
-
-    def consume(epochs: int) -> None:
-        for _ in range(epochs * work.steps_per_epoch):
-            inputs, labels, *_ = next(batches)
-            read_on_host(inputs, labels)
-
-    return consume
-
-
-def _kept_open(work: Work, consume: Callable[[int], None], seconds: float) -> Callable[[], Sample]:
-    """Epochs that last some seconds, after a quarter as many that use up what was read ahead."""
-    consume(1)  # decodes, compiles
-    start = time.perf_counter()
-    consume(1)
-    count = fitting_count(time.perf_counter() - start, seconds)
-
-    def run() -> Sample:
-        consume(-(-count // 4))
-        start = time.perf_counter()
-        consume(count)
-        return Sample(count * work.num_examples, time.perf_counter() - start)
 
     return run

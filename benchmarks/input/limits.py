@@ -14,7 +14,6 @@ copies are limits beside their own questions (`benchmarks.input.libraries`,
 from __future__ import annotations
 
 import dataclasses
-import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -30,14 +29,13 @@ from benchmarks.measuring.timing import (
     Progress,
     Sample,
     alternate,
-    fitting_count,
-    usable_processors,
+    whole_epochs,
 )
 from benchmarks.measuring.work import Effort, Work
 from records.decoding.indexing import read_index
 from records.loading.load import Loader
 from records.shards.index import RecordReader
-from records.system.threads import ordered_map
+from records.system.threads import num_threads, ordered_map
 
 _READ, _CRC, _CRC_CORES = "sequential read", "CRC32C", "CRC32C, all cores"
 _CHECKED, _PARSED = "read, check, one thread", "read, check, parse"
@@ -49,7 +47,7 @@ _CRC_BYTES = 2**20  # small enough that all cores are busy to the end
 def measure_limits(work: Work, effort: Effort, progress: Progress) -> list[Comparison]:
     """Answers the questions for one set, of any kind of input."""
     paths = read_index(work.schema, work.split).paths
-    with ThreadPoolExecutor(usable_processors()) as pool:
+    with ThreadPoolExecutor(num_threads()) as pool:
         samples = _measure(work, make_passes(work, paths, pool), effort, progress)
     size = sum(Path(path).stat().st_size for path in paths)
     pairs = ((_CHECKED, _READ), (_CHECKED, _CRC), (_PARSED, _READ), (_PARSED, _CRC_CORES))
@@ -59,18 +57,20 @@ def measure_limits(work: Work, effort: Effort, progress: Progress) -> list[Compa
 def _measure(
     work: Work, passes: dict[str, Callable[[], int]], effort: Effort, progress: Progress
 ) -> dict[str, list[Sample]]:
-    counts = {}
+    systems = {}
     for name, run in passes.items():
         progress(f"limits: {name}, warming up")
         run()
-        counts[name] = fitting_count(_seconds(run), effort.seconds / 2)
-    systems = {
-        name: lambda name=name: Sample(
-            counts[name] * work.num_examples, _seconds(passes[name], counts[name])
-        )
-        for name in passes
-    }
+        systems[name] = whole_epochs(_repeated(run), work.num_examples, effort.seconds / 2)
     return alternate(systems, effort.repetitions, lambda text: progress(f"limits: {text}"))
+
+
+def _repeated(run: Callable[[], object]) -> Callable[[int], None]:
+    def passes(count: int) -> None:
+        for _ in range(count):
+            run()
+
+    return passes
 
 
 def make_passes(
@@ -87,7 +87,7 @@ def make_passes(
     loader = open_examples(work, cache="none")[0].loader
     return {
         _CHECKED: lambda: _read_records(loader, 1, parse=False),
-        _PARSED: lambda: _read_records(loader, usable_processors(), parse=True),
+        _PARSED: lambda: _read_records(loader, num_threads(), parse=True),
         _READ: lambda: sum(_read_file(path, room) for path in paths),
         _CRC: lambda: sum(map(_check, shards)),
         _CRC_CORES: lambda: sum(pool.map(_check, pieces)),
@@ -124,13 +124,6 @@ def _check(data: bytes) -> int:
     return len(data)
 
 
-def _seconds(run: Callable[[], Any], passes: int = 1) -> float:
-    start = time.perf_counter()
-    for _ in range(passes):
-        run()
-    return time.perf_counter() - start
-
-
 def _answer(
     work: Work, ours: str, limit: str, samples: dict[str, list[Sample]], size: int
 ) -> Comparison:
@@ -141,7 +134,7 @@ def _answer(
         "limit": limit,
         "shard_bytes": size,
         "bytes_per_s": {name: one.median(name) * record for name in pair},
-        "processors": usable_processors(),
+        "processors": num_threads(),
     }
     first = (ours, limit) == (_CHECKED, _READ)  # said once for each set
     note = f"{work.schema.name.split('/')[0]}: records of {record:,.0f} bytes; {_NOTE}"

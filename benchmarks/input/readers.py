@@ -33,7 +33,7 @@ from benchmarks.measuring.timing import (
     Progress,
     Sample,
     alternate,
-    fitting_count,
+    whole_epochs,
 )
 from benchmarks.measuring.work import Effort, Work, shortened
 from benchmarks.peers import text_vectorization, tfds_reader
@@ -178,16 +178,20 @@ def read_epoch(work: Work, make: Maker) -> Sample:
 def _measure_warm(
     work: Work, sources: dict[str, Iterator[Any]], effort: Effort, progress: Progress
 ) -> dict[str, list[Sample]]:
-    def consumer(source: Iterator[Any]) -> Callable[[int], None]:
-        def consume(epochs: int) -> None:
-            for _ in range(epochs * work.steps_per_epoch):
-                x, y, *_ = next(source)
-                read_on_host(x, y)
-
-        return consume
-
-    consumers = {name: consumer(source) for name, source in sources.items()} | _copier(work)
+    consumers = {name: iterated(work, source) for name, source in sources.items()}
+    consumers |= _copier(work)
     return _measure_epochs(work, consumers, effort, progress)
+
+
+def iterated(work: Work, source: Iterator[Any]) -> Callable[[int], None]:
+    """Reads whole epochs from an endless iterator."""
+
+    def consume(epochs: int) -> None:
+        for _ in range(epochs * work.steps_per_epoch):
+            x, y, *_ = next(source)
+            read_on_host(x, y)
+
+    return consume
 
 
 def _measure_looped(
@@ -278,22 +282,11 @@ def _measure_epochs(
 ) -> dict[str, list[Sample]]:
     """Measures repetitions of whole epochs that last `effort.seconds` for each system.
 
-    A system reads ahead while the others are measured: before its own turn as many epochs as a
-    quarter of the repetition go by untimed, so that it cannot live on what it had in store.
+    What a system reads ahead while the others are measured goes by untimed.
     """
-    counts: dict[str, int] = {}
+    systems = {}
     for name, consume in consumers.items():
         progress(f"{name}, warming up")
         consume(1)  # decodes, fills caches, compiles
-        start = time.perf_counter()
-        consume(1)
-        counts[name] = fitting_count(time.perf_counter() - start, effort.seconds)
-
-    def run(name: str) -> Sample:
-        consumers[name](-(-counts[name] // 4))
-        start = time.perf_counter()
-        consumers[name](counts[name])
-        return Sample(counts[name] * work.num_examples, time.perf_counter() - start)
-
-    systems = {name: lambda name=name: run(name) for name in consumers}
+        systems[name] = whole_epochs(consume, work.num_examples, effort.seconds, drain=True)
     return alternate(systems, effort.repetitions, progress)

@@ -1,4 +1,4 @@
-"""Time: samples, alternating repetitions, medians, ratios, and where it all was measured.
+"""Time: samples, alternating repetitions, medians and ratios.
 
 A sample is one repetition of one system: examples over seconds, in total, never a mean of
 rates. Systems take turns (A B A B), so that a slow minute of the machine hits all of them, and
@@ -8,12 +8,9 @@ a ratio is the median of the ratios within the rounds.
 from __future__ import annotations
 
 import dataclasses
-import datetime
 import enum
-import os
-import platform
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
+import time
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -30,8 +27,6 @@ PAIRED = "examples/s in pairs"
 _CONFIDENCE = 0.95
 # Repetitions on a quiet machine stay within about 10 % of their median.
 NOISY_SPREAD = 0.3
-# Load above this share of the processors before the start: someone else is computing.
-_BUSY_SHARE = 0.5
 
 
 class Against(enum.StrEnum):
@@ -231,50 +226,27 @@ def fitting_count(seconds_each: float, wanted_seconds: float) -> int:
     return max(1, int(np.ceil(wanted_seconds / max(seconds_each, 1e-6))))
 
 
-def busy_note() -> str:
-    """A sentence if other work already runs on this machine, else ""."""
-    load, processors = os.getloadavg()[0], usable_processors()
-    if load <= _BUSY_SHARE * processors:
-        return ""
-    return (
-        f"The machine was busy before the start (load {load:.1f} on {processors} processors): "
-        "trust the ratios, not the rates."
-    )
+def whole_epochs(
+    run: Callable[[int], object], num_examples: int, seconds: float, *, drain: bool = False
+) -> Callable[[], Sample]:
+    """Repetitions of a system: one call does as many whole epochs as last `seconds` and more.
 
+    Args:
+      run: does so many epochs; it is warm.
+      num_examples: of an epoch.
+      seconds: least duration; at least one epoch is done.
+      drain: before each repetition a quarter as many epochs go by untimed, so that a system that
+        reads ahead while others are measured cannot live on what it had in store.
+    """
+    start = time.perf_counter()
+    run(1)
+    count = fitting_count(time.perf_counter() - start, seconds)
 
-def usable_processors() -> int:
-    """Logical processors that this process may use."""
-    affinity = getattr(os, "sched_getaffinity", None)
-    return len(affinity(0)) if affinity else os.cpu_count() or 1
+    def repetition() -> Sample:
+        if drain:
+            run(-(-count // 4))
+        start = time.perf_counter()
+        run(count)
+        return Sample(count * num_examples, time.perf_counter() - start)
 
-
-def describe_environment() -> dict[str, Any]:
-    """Hardware, versions and commit, JSON-ready."""
-    import psutil
-    import tensorflow as tf  # not at module top: the arithmetic above needs none of it
-
-    from records.system.versions import versions
-
-    gpus = tf.config.list_physical_devices("GPU")
-    names = [tf.config.experimental.get_device_details(g).get("device_name") for g in gpus]
-    return {
-        "utc": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "processor": _processor_name(),
-        "processors": usable_processors(),
-        "memory_bytes": psutil.virtual_memory().total,
-        "gpus": names,
-        "system": platform.platform(),
-        "python": platform.python_version(),
-        "versions": versions(),
-        "load_average": list(os.getloadavg()),
-        "busy": busy_note(),
-    }
-
-
-def _processor_name(description: Path = Path("/proc/cpuinfo")) -> str:
-    if description.exists():
-        lines: Sequence[str] = description.read_text(encoding="utf-8").splitlines()
-        names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-        if names:
-            return names[0]
-    return platform.processor() or platform.machine()
+    return repetition

@@ -1,4 +1,4 @@
-"""From result files to pages, plots and tables.
+"""From result files to pages, plots and tables; nothing is measured here.
 
-Imports `measuring`. Begin with `markdown`.
+Imports `measuring`. Begin with `markdown`, which also chooses the rows of the README.
 """

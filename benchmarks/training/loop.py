@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
-import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from benchmarks.measuring.timing import Sample, fitting_count
+from benchmarks.measuring.timing import Sample, whole_epochs
 from benchmarks.measuring.work import Question, Work
 from benchmarks.peers import keras_fit
 from records.examples import AnyOrder, Examples
@@ -224,15 +222,7 @@ def timed_epochs(
     trains: dict[str, Train], num_examples: int, seconds: float
 ) -> dict[str, Callable[[], Sample]]:
     """Repetitions of whole epochs, for each system so many that they last `seconds` and more."""
-    counts: dict[str, int] = {}
-    for name, train in trains.items():
-        start = time.perf_counter()
-        train(1)
-        counts[name] = fitting_count(time.perf_counter() - start, SECONDS_FACTOR * seconds)
-
-    def run(name: str) -> Sample:
-        start = time.perf_counter()
-        trains[name](counts[name])
-        return Sample(counts[name] * num_examples, time.perf_counter() - start)
-
-    return {name: functools.partial(run, name) for name in trains}
+    return {
+        name: whole_epochs(train, num_examples, SECONDS_FACTOR * seconds)
+        for name, train in trains.items()
+    }

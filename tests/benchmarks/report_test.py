@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import dataclasses
+import functools
 import re
 from collections.abc import Sequence
 from html.parser import HTMLParser
@@ -12,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
 from benchmarks import report
 from benchmarks.measuring.result_file import Result, read_result, write_json
@@ -188,8 +190,6 @@ def _catch(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 
 
 def test_a_plot_shows_ratio_spread_and_goal(monkeypatch: pytest.MonkeyPatch) -> None:
-    from matplotlib.figure import Figure
-
     drawn = _catch(monkeypatch)
     pairs = _one("step", "real input", PAIRED, 1.25, None, Against.LIMIT, **{"constant batch": 0.9})
     plots.ratios([_one("input", "cold", goal=1.5, tfds=0.5), pairs])
@@ -212,8 +212,6 @@ def test_a_plot_shows_ratio_spread_and_goal(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_growth_is_drawn_as_time_per_example(monkeypatch: pytest.MonkeyPatch) -> None:
-    from matplotlib.figure import Figure
-
     drawn = _catch(monkeypatch)
     plots.growth(_everything())
     figure: Any = Figure()
@@ -339,7 +337,8 @@ def test_the_documents_show_what_the_command_makes(page: Path, make: Any) -> Non
     assert markdown.replace_section(text, section) == text
 
 
-def test_committed_results_can_be_read() -> None:
+def test_committed_results_can_be_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Figure, "savefig", functools.partialmethod(_save_small, Figure.savefig))
     files = sorted((REPOSITORY / "benchmarks" / "results").glob("20*.json"))
     assert files
     for file in files:
@@ -350,6 +349,11 @@ def test_committed_results_can_be_read() -> None:
             assert one.ratio == pytest.approx(stored["ratio"])
             assert one.reference == stored["reference"]
         assert re.search(r"<img alt=\"[^\"]+: ratios", report.format_page(result)), file.name
+
+
+def _save_small(figure: Figure, save: Any, *args: Any, **options: Any) -> None:
+    """All is laid out and drawn, on a sixteenth of the pixels."""
+    save(figure, *args, **options | {"dpi": 25})
 
 
 def test_a_noisy_answer_is_marked() -> None:

@@ -275,14 +275,11 @@ def test_unknown_peers_are_an_error_that_names_the_known(
     assert "libjpeg_limit" in error and "all, none, or some of" in error
 
 
-def test_a_missing_set_is_one_clear_error(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "benchmarks.run", "--dataset=no_such_set", "--quick"]
-    done = subprocess.run(
-        [*command, f"--data-dir={tmp_path}", f"--output={tmp_path / 'result.json'}"],
-        cwd=REPOSITORY,
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 1
-    assert done.stderr.startswith("error: data set: no prepared set 'no_such_set'")
+def test_a_missing_set_is_one_clear_error(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = ["--dataset=no_such_set", "--quick", f"--data-dir={tmp_path}"]
+    assert run_module.main([*flags, f"--output={tmp_path / 'result.json'}"]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("error: data set: no prepared set 'no_such_set'")
     assert not (tmp_path / "result.json").exists()

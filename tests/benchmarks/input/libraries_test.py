@@ -16,7 +16,7 @@ import pytest
 import tensorflow as tf
 
 from benchmarks.input import external, libraries, peer_files
-from benchmarks.input.libraries import COLD, LOOPED, WARM, Library
+from benchmarks.input.library_list import COLD, LOOPED, WARM, Library
 from benchmarks.measuring import equal_work, work
 from benchmarks.measuring.timing import OURS, Comparison
 from benchmarks.peers import protocol

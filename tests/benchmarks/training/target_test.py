@@ -160,8 +160,10 @@ def test_both_fits_train_the_head_alone_and_keep_a_history(
     original = keras_target._open
 
     def open_and_keep(config: TrainConfig) -> Any:
-        opened.append(original(config))
-        return opened[-1]
+        parts = original(config)
+        layers = {stage: parts.model.get_layer(stage) for stage in ("backbone", "head")}
+        opened.extend((stage, layer, layer.get_weights()) for stage, layer in layers.items())
+        return parts
 
     monkeypatch.setattr(keras_target, "_open", open_and_keep)
     for train in (keras_target.train_cached, keras_target.train_arrays):
@@ -169,12 +171,7 @@ def test_both_fits_train_the_head_alone_and_keep_a_history(
         train(dataclasses.replace(config, run_dir=str(folder)))
         accuracies = target.read_accuracies(folder / "history.csv")
         assert len(accuracies) == 2 and all(0 <= a <= 1 for a in accuracies)
-    untrained = original(config).model
-    for parts in opened:
-        for stage in ("backbone", "head"):
-            pairs = zip(
-                untrained.get_layer(stage).get_weights(),
-                parts.model.get_layer(stage).get_weights(),
-                strict=True,
-            )
-            assert all(np.array_equal(a, b) for a, b in pairs) == (stage == "backbone")
+    assert len(opened) == 4
+    for stage, layer, before in opened:
+        same = all(np.array_equal(a, b) for a, b in zip(before, layer.get_weights(), strict=True))
+        assert same == (stage == "backbone")
