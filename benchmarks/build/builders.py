@@ -35,7 +35,7 @@ from records.sets.fingerprint import read_fingerprint
 from records.sets.schema import TABULAR, find_directory
 
 _ROOT = Path(__file__).resolve().parents[2]
-_ROUNDS = 2  # at most
+_ROUNDS = 2  # at most: the full texts take 90 s a round on one core
 # Cleaning has to outweigh what happens once: 4 s until TensorFlow is loaded.
 _SONGS, _ARTISTS = 150_000, 4_000
 _JOINED = 2  # generated lyrics in a text

@@ -44,7 +44,7 @@ from records.system.threads import num_threads
 _ALONE, _TUNED = "accelerator alone", "tfds tuned"
 # What this project promises itself, of H100 and EfficientNet-B0 from the filled cache.
 _EPOCHS, _GOAL = 20, 0.99
-_LEAST_STEPS = 8  # of the others: one epoch, or more of a small set
+_LEAST_STEPS = 8  # of the others: one epoch, or several of a small set
 _QUICK_KINDS = (A100_B0, H100_B0)
 _DELAYS = ((0.01, 0.02), (0.02, 0.01))  # seconds of a step, seconds until the next batch
 _DELAYED_STEPS, _EMULATOR_GOAL = 10, 0.97

@@ -42,14 +42,14 @@ from records.ordering.order import Order
 from records.sets.schema import IMAGE, TABULAR, Schema
 
 _SIZES, _BASE = (10**3, 10**4, 10**5, 10**6), 10**4
-_BLOCK = 4096  # examples permuted together, at every size
+_BLOCK = 4096  # examples permuted together, at every size: memory must not grow with the set
 # All sizes lie on the disk at once, 3.9 GB: rounds alternate between them. Real pictures are ten
 # times as large, so that each record's own cost counts ten times as much here as there.
 _PICTURE_BYTES = 3500
 _ROUNDS, _SECONDS = 3, 5.0  # at most, and per size
 _GOAL = 0.8
 _MOST_GROWTH = 2.0
-_FREE_SHARE = 0.5  # of the disk's free bytes, at most
+_FREE_SHARE = 0.5  # of the disk's free bytes, at most: other programs write, too
 _WORKERS, _PER_WORKER, _HUGE, _STEPS = 1024, 64, 10**9, 100
 
 
@@ -134,7 +134,7 @@ def _measure_sizes(
             continue
         pair = {OURS: samples[_name(size)], _name(_BASE): samples[_name(_BASE)]}
         question = f"{kind}, {_name(size)}"
-        both = {"ours": details[size], "other": details[_BASE]}
+        both = {"series": kind, "ours": details[size], "other": details[_BASE]}
         # Smaller sets only show that the base is past its own start.
         goal = _GOAL if size > _BASE else None
         one = Comparison(

@@ -39,7 +39,7 @@ from records.system.threads import num_threads, ordered_map
 
 _READ, _CRC, _CRC_CORES = "sequential read", "CRC32C", "CRC32C, all cores"
 _CHECKED, _PARSED = "read, check, one thread", "read, check, parse"
-_NOTE = "the smaller the records, the more counts what each costs by itself"
+_NOTE = "the smaller the records, the more the fixed cost of each one counts"
 _PIECE_BYTES = 8 * 2**20  # as much as `RecordReader` reads at once
 _CRC_BYTES = 2**20  # small enough that all cores are busy to the end
 

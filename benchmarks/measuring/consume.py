@@ -1,4 +1,4 @@
-"""Consuming: every byte of every batch is read, by every system alike, and all deliver the same."""
+"""Reads every byte of every batch, and checks that all systems deliver the same examples."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ from records.sets.schema import IMAGE, TOKENS
 
 # Peers decode with the fast or the accurate inverse DCT and round differently: 45 dB and more.
 LEAST_PSNR = 40.0
-# Pictures whose 8x8 thumbnails are nearest: among near copies the nearest one need not be it.
+# So many pictures with the nearest 8x8 thumbnails are compared in full: a set holds near copies,
+# of which the nearest thumbnail need not be the same picture.
 _NEAREST = 8
 
 # (work, endless) -> batches of (inputs, labels) or (inputs, labels, weights).

@@ -1,4 +1,4 @@
-"""Checks that a peer in an environment of its own does the same work: its examples are ours."""
+"""Checks that a peer in an environment of its own delivers the same examples as this system."""
 
 from __future__ import annotations
 

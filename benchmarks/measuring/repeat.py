@@ -1,4 +1,4 @@
-"""Sets whose records are those of another one, over and over: sizes that real sets lack."""
+"""Sets of any size, made by repeating the records of a real one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One run: its parts, one after the other; what each found is kept if a later one fails.
+"""One run of the benchmarks, part after part; what a part found is kept if a later one fails.
 
 Until the run is over its file is `FILE.partial`, written anew after every part, so that an hour
 that is cut short is not lost and nothing unfinished lies under the final name.
@@ -20,8 +20,11 @@ from benchmarks.measuring.result_file import FORMAT, write_json
 from benchmarks.measuring.timing import Comparison
 from benchmarks.measuring.work import Effort, Work, view
 
-# What a part says in one sentence; of others the way there is shown, too.
+# Errors that explain themselves in one sentence; others are printed with their traceback.
 _EXPECTED = (ValueError, OSError, ChildError)
+
+
+_LOG_SECONDS = 10.0
 
 
 class Session:
@@ -42,7 +45,7 @@ class Session:
         self.skipped: list[dict[str, str]] = []
         self._header, self._units = header, units
         self._started = time.perf_counter()
-        self._shown = ""
+        self._shown = 0, 0.0  # part and seconds of the last line of a log
 
     @property
     def seconds(self) -> float:
@@ -57,10 +60,10 @@ class Session:
         found: list[Comparison] = []
         try:
             measure = getattr(importlib.import_module(function[0]), function[1])
-            # What a run would tell its user while it is set up is not told here.
+            # A run prints notes while it is set up; they would break the progress line.
             with view(work) as fresh, contextlib.redirect_stdout(io.StringIO()):
                 found = measure(fresh, effort, lambda text: self.progress(work.schema.name, text))
-            # A comparison that cannot be worked out belongs to its part's errors.
+            # Ratios are worked out now: where that fails, it is this part's error.
             [comparison.to_dict() for comparison in found]
             self.comparisons += found
         except Exception as error:  # whatever it is, the other parts are worth having
@@ -92,16 +95,17 @@ class Session:
         }
 
     def progress(self, name: str, text: str) -> None:
-        """Shows what runs now: a line that is rewritten on a terminal, else one per question."""
+        """Shows what runs now: a line that is rewritten on a terminal, else a new one at times."""
         number = min(len(self.parts) + 1, self._units)
         line = f"[{self.seconds:4.0f} s, {number} of {self._units}] {name}: {text}"
         if sys.stderr.isatty():
             print(f"\r\033[K{line}", end="", file=sys.stderr, flush=True)
             return
-        step = f"{number} {text.rpartition(':')[0] or text}"
-        if step != self._shown:  # one line per question, not one per repetition
+        # In a log one line per part, and one now and then of a long part: not one per repetition.
+        part, seconds = self._shown
+        if number != part or self.seconds - seconds > _LOG_SECONDS:
             print(line, file=sys.stderr, flush=True)
-        self._shown = step
+            self._shown = number, self.seconds
 
     def end_progress(self) -> None:
         """Clears the line on a terminal."""

@@ -1,4 +1,4 @@
-"""What is measured: the sets, and the work that every system has to do on them alike."""
+"""What is measured: the sets, and the work that every system does on them."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Question:
       settings: fields of `TrainConfig` that differ from what a run takes by default.
       examples: most examples taken; None takes all.
       repeats: how often an epoch holds each of them.
-      report: the model is one of the report's own, at its batch size: its own way is measured, too.
+      report: the model is one of the report's, at its batch size: its way to train is measured too.
     """
 
     model: str

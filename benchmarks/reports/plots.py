@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -167,9 +166,9 @@ def growth(comparisons: Sequence[Comparison]) -> bytes | None:
     """Time per example, time to the first batch and memory, against the number of examples."""
     panels: dict[str, dict[str, dict[int, float]]] = {}
     for one in comparisons:
-        if one.suite == "growth":
+        if one.suite == "growth" and "series" in one.details:
+            name = f"{set_name(one)}, {one.details['series']}"
             for panel, size, value in _points(one):
-                name = f"{set_name(one)}, {_series(one.question)}"
                 panels.setdefault(panel, {}).setdefault(name, {})[size] = value
     if not panels:
         return None
@@ -193,9 +192,7 @@ def growth(comparisons: Sequence[Comparison]) -> bytes | None:
 def _points(one: Comparison) -> Iterator[tuple[str, int, float]]:
     """(panel, examples, value) of both sizes: details describe ours and the other one."""
     for system, key in ((OURS, "ours"), (one.reference, "other")):
-        described = one.details.get(key, {})
-        if "examples" not in described:
-            continue
+        described = one.details[key]
         size = described["examples"]
         if one.quantity == FIRST_BATCH:
             yield "ms to the first batch", size, one.median(system)
@@ -205,8 +202,3 @@ def _points(one: Comparison) -> Iterator[tuple[str, int, float]]:
         if "peak_bytes" in described:
             peak = float(np.median(described["peak_bytes"]))
             yield "MiB above the idle process", size, peak / 2**20
-
-
-def _series(question: str) -> str:
-    """A question without its figures: the same for all sizes."""
-    return " ".join(re.sub(r"\d[\d,.^]*", "", question).split()).strip(",: ")

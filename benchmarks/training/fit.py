@@ -27,7 +27,8 @@ from benchmarks.training.trainer import FIT, Layout, Trainer
 from records.sets.schema import TABULAR
 from train.devices.strategy import make_cluster
 
-_MOST_ROUNDS = 3  # of pictures and texts, whose epochs take longer than a repetition should
+# Of pictures and texts: one epoch of them takes longer than a repetition should.
+_MOST_ROUNDS = 3
 REPORT = "report"
 _REPORT_NOTE = "report: fit(x, y) on NumPy arrays at Keras's defaults, the report's own way"
 

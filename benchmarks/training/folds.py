@@ -33,7 +33,7 @@ _EPOCHS = 40
 
 
 def measure_folds(work: Work, effort: Effort, progress: Progress) -> list[Comparison]:
-    """Times trials of tables' models; [] for other sets, whose folds are trained one by one.
+    """Times trials on a table; [] for other sets: their folds are always trained one by one.
 
     Quick runs leave it out: five runs take half a minute.
     """

@@ -25,7 +25,7 @@ from train.settings.resolved import Settings
 from train.step.feed import make_feed
 from train.step.pace import Pace
 
-# The loop begins with calls of one step and finds its pace within the second epoch.
+# The loop begins with one step a call and finds how many steps suit within the second epoch.
 WARM_UP_EPOCHS = 2
 # A call of `fit` costs about 30 ms besides its epochs: repetitions long enough to hide that.
 SECONDS_FACTOR = 3

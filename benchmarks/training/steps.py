@@ -43,7 +43,7 @@ _MODELS = {
     IMAGE: Question("efficientnet_lite0", examples=256),
     TOKENS: Question("gru", examples=2048),
 }
-# Epochs longer than a call, so that its length is the pace's choice.
+# Epochs of many calls: else the end of the epoch, not the pace, would set the steps of a call.
 _LONG_MODELS = {
     TABULAR: (
         Question("mlp_small", settings={"global_batch_size": 32}, repeats=120),
@@ -55,8 +55,8 @@ _LONG_MODELS = {
 # Time with real input over time without: the 95 % interval has to reach down to this.
 _MOST_SLOWDOWN = 1.02
 _LEAST_SHARE = 0.99  # of a call's time is the steps'
-_MOST_CALL_SECONDS = 1.0
-_MOST_CALLS = 200
+_MOST_CALL_SECONDS = 1.0  # a signal (Ctrl-C, a preemption) is answered between two calls
+_MOST_CALLS = 200  # enough for a median; small models make thousands in the time allowed
 _FROZEN_PICTURES, _FROZEN_GOAL = 64, 50.0
 
 
@@ -217,7 +217,7 @@ def _measure_overhead(
         step.run(dataclasses.replace(chunk, steps=0), 0)
         step.loss_sum.numpy()
         t3 = time.perf_counter()
-        if chunk.steps >= min(limit, feed.chunk_steps):  # not what an epoch's end cut short
+        if chunk.steps >= min(limit, feed.chunk_steps):  # the end of an epoch cuts calls short
             whole.append(t2 - t0)
             fixed.append(t1 - t0 + t3 - t2)
             steps.append(chunk.steps)
