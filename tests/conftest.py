@@ -8,11 +8,14 @@ same process poisons TensorFlow's collectives. A test of other sizes uses `run_p
 from __future__ import annotations
 
 import fcntl
+import gc
 import os
-import subprocess
+import resource
+import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,7 +23,11 @@ from records.system.quiet import import_tensorflow_quietly
 
 import_tensorflow_quietly()
 
-import tensorflow as tf  # noqa: E402 - after its start-up notes were turned away
+import keras  # noqa: E402 - after TensorFlow's start-up notes were turned away
+import tensorflow as tf  # noqa: E402
+
+from tests.support.forks import fork  # noqa: E402
+from tests.support.runs import fork_run, start  # noqa: E402
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 BUILDERS = ("fetal_health", "brain_tumor_mri", "song_lyrics")
@@ -43,14 +50,46 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--cpu", action="store_true", help="gpu-check on CPU devices, a part of it")
 
 
-def _child_environment() -> dict[str, str]:
-    """The environment of a child process: the checkout importable, bytecode written."""
-    environment = dict(os.environ)
-    # Without bytecode files each import of TensorFlow takes 10 s instead of 3.5 s.
-    environment.pop("PYTHONDONTWRITEBYTECODE", None)
-    paths = [str(REPOSITORY), environment.get("PYTHONPATH", "")]
-    environment["PYTHONPATH"] = os.pathsep.join(path for path in paths if path)
-    return environment
+# Files that take longest, in seconds of one processor, at the head of the queue: a long one that a
+# worker began last would let the others wait for it.
+LONGEST_FILES = (
+    "tests/train/step/matrix_test.py",
+    "tests/train/run_test.py",
+    "tests/train/engine/real_data_test.py",
+    "tests/train/devices/multi_worker_test.py",
+    "tests/train/step/train_step_test.py",
+    "tests/faults/records_test.py",
+    "tests/faults/training_test.py",
+    "tests/project/your_own_data_test.py",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Puts the longest files first; the order within each stays."""
+    last = len(LONGEST_FILES)
+    rank = {str(REPOSITORY / name): n for n, name in enumerate(LONGEST_FILES)}
+    items.sort(key=lambda item: rank.get(str(item.path), last))
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _forget_models() -> Iterator[None]:
+    """Frees the models and traced functions of a file's tests, which refer to one another."""
+    yield
+    keras.utils.clear_session()
+    gc.collect()
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Tells the controller of pytest-xdist how much memory this process took at most."""
+    output = getattr(session.config, "workeroutput", None)
+    if output is not None:
+        output["peak_kib"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def pytest_testnodedown(node: Any, error: Any) -> None:
+    """Prints what a worker told."""
+    peak_kib = getattr(node, "workeroutput", {}).get("peak_kib", 0)
+    print(f"\n{node.gateway.id}: {peak_kib / 2**20:.2f} GiB of memory at most")
 
 
 @pytest.fixture(scope="session")
@@ -68,97 +107,124 @@ def run_python() -> Callable[..., str]:
 
     `run_python(source, *arguments, cpu_devices=1)`: `source` sees `arguments` as `sys.argv[1:]`
     and finds TensorFlow imported as `tf` with that many logical CPU devices. An exit code other
-    than 0 fails the test and shows both output streams.
+    than 0 fails the test and shows both output streams. With `fresh=True` the process is not forked
+    from one that has imported TensorFlow: where its own end is what a test is about.
     """
 
-    def run(source: str, *arguments: str, cpu_devices: int = 1, timeout_s: float = 300) -> str:
+    def run(
+        source: str,
+        *arguments: str,
+        cpu_devices: int = 1,
+        timeout_s: float = 300,
+        fresh: bool = False,
+    ) -> str:
         preamble = (
             "import tensorflow as tf\n"
             "tf.config.set_logical_device_configuration(\n"
             "    tf.config.list_physical_devices('CPU')[0],\n"
             f"    [tf.config.LogicalDeviceConfiguration()] * {cpu_devices})\n"
         )
-        done = subprocess.run(
-            [sys.executable, "-c", preamble + source, *arguments],
-            cwd=REPOSITORY,
-            env=_child_environment(),
-            capture_output=True,
-            text=True,
-            timeout=timeout_s,
-        )
-        if done.returncode != 0:
-            pytest.fail(
-                f"exit code {done.returncode}\n{done.stdout[-4000:]}\n{done.stderr[-8000:]}"
-            )
-        return done.stdout
+        process = (start if fresh else fork_run)("-c", preamble + source, *arguments)
+        try:
+            out, err = process.communicate(timeout=timeout_s)
+        finally:
+            process.kill()
+        if process.returncode != 0:
+            pytest.fail(f"exit code {process.returncode}\n{out[-4000:]}\n{err[-8000:]}")
+        return out
 
     return run
 
 
 @pytest.fixture(scope="session")
-def synthetic_data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A TFDS data directory with the `synthetic` config of the three builders.
+def once_per_session(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """`once_per_session(name, make)`: the folder that `make(folder)` filled.
 
-    Built by one `tfds build` per test session, whatever the number of pytest-xdist workers.
-    Tests share it: treat it as read-only.
+    It is called once per test session, whatever the number of pytest-xdist workers. One that fails
+    fails each test that asks. Tests share the folder: they treat it as read-only.
     """
     base = tmp_path_factory.getbasetemp()
     # Every worker has a folder of its own inside the session's.
     session_dir = base.parent if os.environ.get("PYTEST_XDIST_WORKER") else base
-    data_dir = session_dir / "synthetic_data"
-    with open(session_dir / "synthetic_data.lock", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        outcome = session_dir / "synthetic_data.outcome"
-        if not outcome.exists():
-            outcome.write_text(_build_synthetic(data_dir))
-    error = outcome.read_text()
-    if error:
-        pytest.fail(f"tfds build of the synthetic sets failed:\n{error}", pytrace=False)
-    return data_dir
+
+    def once(name: str, make: Callable[[Path], None]) -> Path:
+        outcome = session_dir / f"{name}.outcome"
+        with open(session_dir / f"{name}.lock", "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not outcome.exists():
+                try:
+                    make(session_dir / name)
+                    outcome.write_text("")
+                except Exception as error:
+                    outcome.write_text(f"{name} could not be made: {error}")
+        if failure := outcome.read_text():
+            pytest.fail(failure, pytrace=False)
+        return session_dir / name
+
+    return once
 
 
-def _build_synthetic(data_dir: Path) -> str:
-    """Runs `tfds build` as a user would; returns "" or the end of its output if it failed."""
-    command = [
-        # Next to this interpreter, links not resolved: that is the environment under test.
-        str(Path(sys.executable).with_name("tfds")),
-        "build",
-        *(f"builders/{name}" for name in BUILDERS),
-        "--config=synthetic",
-        f"--data_dir={data_dir}",
-    ]
-    done = subprocess.run(
-        command,
-        cwd=REPOSITORY,
-        # Not `_child_environment`: the builders must be found without PYTHONPATH.
-        env={k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"},
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    return "" if done.returncode == 0 else f"{' '.join(command)}\n{done.stdout[-6000:]}"
+@pytest.fixture(scope="session")
+def synthetic_data_dir(once_per_session: Callable[..., Path]) -> Path:
+    """A TFDS data directory with the `synthetic` config of the three builders."""
+
+    def make(data_dir: Path) -> None:
+        _build(data_dir, *(f"builders/{name}" for name in BUILDERS), "--config=synthetic")
+
+    return once_per_session("synthetic_data", make)
+
+
+@pytest.fixture(scope="session")
+def real_data_dir(once_per_session: Callable[..., Path], shared_data: Path) -> Callable[..., str]:
+    """`real_data_dir("fetal_health/kaggle")`: a TFDS data directory that holds this real set."""
+
+    def prepared(name: str) -> str:
+        builder, _, config = name.partition("/")
+
+        def make(data_dir: Path) -> None:
+            source = f"--manual_dir={shared_data / builder}"
+            _build(data_dir, f"builders/{builder}", f"--config={config}", source)
+
+        return str(once_per_session(f"real_{builder}_{config}", make))
+
+    return prepared
+
+
+def _build(data_dir: Path, *arguments: str) -> None:
+    """Runs `tfds build` as a user would."""
+    # Next to this interpreter, links not resolved: that is the environment under test.
+    tfds = str(Path(sys.executable).with_name("tfds"))
+    process = fork(tfds, "build", *arguments, f"--data_dir={data_dir}")
+    out, err = process.communicate()
+    if process.returncode != 0:
+        raise RuntimeError(f"tfds build {' '.join(arguments)}:\n{(out + err)[-6000:]}")
 
 
 @pytest.fixture(scope="session")
 def finished_runs(
-    synthetic_data_dir: Path, tmp_path_factory: pytest.TempPathFactory
+    once_per_session: Callable[..., Path],
+    synthetic_data_dir: Path,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> dict[str, Path]:
     """Run folders by the name of the generated set: a tiny model of each kind, trained briefly.
 
-    Tests may add files to a folder, and change none.
+    Each worker has a copy of its own: tests may add files to a folder, and change none.
     """
-    from train.run import main
-
-    base = tmp_path_factory.mktemp("finished_runs")
     flags = {
         "fetal_health": ["--model=mlp_small"],
         "brain_tumor_mri": ["--image-size=32"],
         "song_lyrics": ["--model=gru", "--sequence-length=12", "--vocab-size=300"],
     }
-    for name, own in flags.items():
-        arguments = [f"--dataset={name}/synthetic", f"--data-dir={synthetic_data_dir}", *own]
-        arguments += ["--epochs=2", "--strategy=one_device", "--evaluate-test"]
-        arguments += [f"--run-dir={base / name}"]
-        assert main(arguments) == 0
-    return {name: base / name for name in flags}
+
+    def make(base: Path) -> None:
+        from train.run import main
+
+        for name, own in flags.items():
+            arguments = [f"--dataset={name}/synthetic", f"--data-dir={synthetic_data_dir}", *own]
+            arguments += ["--epochs=2", "--strategy=one_device", "--evaluate-test"]
+            arguments += [f"--run-dir={base / name}"]
+            assert main(arguments) == 0
+
+    copy = tmp_path_factory.mktemp("runs") / "finished"
+    shutil.copytree(once_per_session("finished_runs", make), copy)
+    return {name: copy / name for name in flags}

@@ -50,7 +50,7 @@ def make_parser(spec: dict[str, Any]) -> Parse:
 
     Traced once: reading the spec anew in every call takes longer than parsing a small unit.
     """
-    traced = tf.function(lambda serialised: tf.io.parse_example(serialised, spec))
+    traced = tf.function(lambda serialised: tf.io.parse_example(serialised, spec), autograph=False)
     return traced.get_concrete_function(tf.TensorSpec([None], tf.string))
 
 

@@ -137,7 +137,7 @@ def make_exchange(strategy: Any, workers: Workers) -> Callable[[np.ndarray], np.
     device = strategy.extended.worker_devices[0]
     first = workers.index * len(strategy.extended.worker_devices)
 
-    @tf.function
+    @tf.function(autograph=False)
     def add(tables: Any) -> Any:
         def one(table: tf.Tensor) -> tf.Tensor:
             context = tf.distribute.get_replica_context()

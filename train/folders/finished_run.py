@@ -71,7 +71,8 @@ def make_call(model: keras.Model) -> Any:
 
     # Pictures are uint8 until the model casts them.
     kind = tf.uint8 if len(shape) == 4 else dtype
-    return tf.function(call, input_signature=[tf.TensorSpec([None, *shape[1:]], kind)])
+    signature = [tf.TensorSpec([None, *shape[1:]], kind)]
+    return tf.function(call, input_signature=signature, autograph=False)
 
 
 def open_run(path: str | Path) -> FinishedRun:

@@ -125,7 +125,7 @@ class _Folds:
         self._inputs = tf.constant(self._train[0].inputs)
         self._labels = tf.constant(self._train[0].labels)
         self._class_weights = [self._weights_of(t.subset_labels, classes) for t in self._train]
-        self._predict = tf.function(self._validate, jit_compile=settings.xla)
+        self._predict = tf.function(self._validate, jit_compile=settings.xla, autograph=False)
         self._validation_rows = tf.constant(self._padded_rows())
 
     def train(self, report: Report) -> list[tuple[np.ndarray, np.ndarray]]:

@@ -19,7 +19,7 @@ class PredictStep:
     def __init__(self, model: keras.Model, cluster: Cluster):
         """Call it in the strategy's scope."""
         self._model, self._cluster = model, cluster
-        self._call = tf.function(self._run)
+        self._call = tf.function(self._run, autograph=False)
 
     def run(self, chunk: Chunk) -> np.ndarray:
         """The outputs [steps, B, ...] of the chunk's global batches, float32."""

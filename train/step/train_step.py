@@ -97,9 +97,13 @@ class TrainStep:
             leave_out_reduction(optimizer)  # the gradients come reduced
         if several and options.xla:
             check_compilable(model, cluster)
-            compiled = tf.function(self._forward_backward, jit_compile=True)
+            compiled = tf.function(self._forward_backward, jit_compile=True, autograph=False)
             self._forward_backward = compiled  # type: ignore[method-assign]
-        self._call = tf.function(self._run, jit_compile=options.xla and not several)
+        # Loops and decisions are written in TensorFlow's own, so AutoGraph need not rewrite the
+        # source: that took 2 to 3 s at the start of every run. Keras's `fit` leaves it out, too.
+        self._call = tf.function(
+            self._run, jit_compile=options.xla and not several, autograph=False
+        )
 
     @property
     def compiled(self) -> bool:

@@ -27,4 +27,4 @@ print(int(next(kept)), int(next(kept)))
 @pytest.mark.parametrize("kind", ["call", "generator"])
 def test_the_end_waits_for_functions_under_way(run_python: Callable[..., str], kind: str) -> None:
     """Without the wait the process hangs, or is aborted with exit code 134."""
-    assert run_python(_SOURCE, kind, timeout_s=60).split()[-2:] == ["0", "1"]
+    assert run_python(_SOURCE, kind, timeout_s=60, fresh=True).split()[-2:] == ["0", "1"]
