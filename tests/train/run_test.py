@@ -1,15 +1,12 @@
 """Whole runs at the command line: the run folder, resuming, and errors."""
 
-import csv
 import json
-import os
 import re
 import shlex
 import shutil
 import signal
-import subprocess
-import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,42 +15,17 @@ import numpy as np
 import pytest
 
 from records import open_data
+from tests.support.forks import fork
+from tests.support.runs import check_same_run, finish, fork_run, history, start
 
-REPOSITORY = Path(__file__).resolve().parents[2]
-TIMING = ("examples_per_s", "seconds")
 FAST = ["--dataset", "fetal_health/synthetic", "--epochs", "3", "--evaluate-test"]
 
 
-def _start(*arguments: str) -> subprocess.Popen[str]:
-    environment = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
-    environment.pop("TF_CPP_MIN_LOG_LEVEL", None)  # as a user would start it
-    return subprocess.Popen(
-        [sys.executable, "-m", "train.run", *arguments],
-        cwd=REPOSITORY,
-        env=environment,
-        text=True,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    )
-
-
-def _run(*arguments: str, code: int = 0) -> str:
+def _run(*arguments: str, code: int = 0, begin: Any = fork_run) -> str:
     """Runs to the end; what it printed, checked to hold no TensorFlow noise."""
-    process = _start(*arguments)
-    out, err = process.communicate(timeout=400)
-    assert process.returncode == code, out + err
-    assert "oneDNN" not in err and "cuda" not in err.lower() and "Traceback" not in err, err
-    return out + err
-
-
-def _weights(run_dir: Path) -> list[np.ndarray]:
-    model = keras.models.load_model(run_dir / "model.keras", compile=False, safe_mode=True)
-    return model.get_weights()
-
-
-def _history(run_dir: Path) -> list[dict[str, str]]:
-    with open(run_dir / "history.csv") as file:
-        return [{k: v for k, v in r.items() if k not in TIMING} for r in csv.DictReader(file)]
+    (printed,) = finish(begin(*arguments), code=code, timeout_s=400)
+    assert "oneDNN" not in printed and "cuda" not in printed.lower(), printed
+    return printed
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +33,8 @@ def finished(tmp_path_factory: Any, synthetic_data_dir: Path) -> Any:
     """An uninterrupted run: (folder, what it printed, its flags)."""
     run_dir = tmp_path_factory.mktemp("runs") / "whole"
     flags = [*FAST, "--data-dir", str(synthetic_data_dir), "--profile", "4,8", "--dropout", "0.2"]
-    return run_dir, _run(*flags, "--run-dir", str(run_dir)), flags
+    # As a user starts it, from nothing: what TensorFlow prints while it is imported is seen, too.
+    return run_dir, _run(*flags, "--run-dir", str(run_dir), begin=start), flags
 
 
 def test_run_folder_holds_what_the_design_says(finished: Any) -> None:
@@ -81,14 +54,12 @@ def test_run_folder_holds_what_the_design_says(finished: Any) -> None:
     assert not [p for p in run_dir.iterdir() if p.name.startswith(".")], "leftovers"
     metrics = json.loads((run_dir / "metrics.json").read_text())
     assert {"versions", "data_fingerprint", "seed", "machine"} <= metrics.keys()
-    assert len(_history(run_dir)) == 3
+    assert len(history(run_dir)) == 3
     assert "GENERATED" in printed and "--dataset" in printed
     assert "recall per class" in printed and "tensorboard --logdir" in printed
     (evaluation,) = re.findall(r"python -m (train\.evaluate .*?)   ", printed)
-    done = subprocess.run(
-        [sys.executable, "-m", *shlex.split(evaluation)], cwd=REPOSITORY, capture_output=True
-    )
-    assert done.returncode == 0 and (run_dir / "evaluation-validation").is_dir()
+    finish(fork("-m", *shlex.split(evaluation)))
+    assert (run_dir / "evaluation-validation").is_dir()
     trace = json.loads((run_dir / "profile.json").read_text())["trace"]
     assert trace["calls"] == 4 and 0 <= trace["input_share"] < 1
 
@@ -121,7 +92,7 @@ def test_killed_run_ends_with_the_same_weights(
     killed = tmp_path / "killed"
     # A checkpoint after every call, so that the kill falls into the middle of an epoch.
     flags = [*flags, *extra, "--run-dir", str(killed), "--checkpoint-minutes", "0"]
-    process = _start(*flags)
+    process = start(*flags)
     deadline = time.monotonic() + 120
     while not list(killed.glob("checkpoints/step-*.npz")) and time.monotonic() < deadline:
         time.sleep(0.01)
@@ -130,9 +101,7 @@ def test_killed_run_ends_with_the_same_weights(
     assert list(killed.glob("checkpoints/step-*.npz"))
     assert not (killed / "metrics.json").exists(), "it must have been killed before its end"
     assert "going on at epoch" in _run(*flags)
-    for a, b in zip(_weights(whole), _weights(killed), strict=True):
-        assert np.array_equal(a, b)
-    assert _history(whole) == _history(killed)
+    check_same_run(whole, killed)
 
 
 def test_sigterm_writes_a_checkpoint_and_the_same_command_goes_on(
@@ -140,7 +109,7 @@ def test_sigterm_writes_a_checkpoint_and_the_same_command_goes_on(
 ) -> None:
     flags = ["--dataset", "fetal_health/synthetic", "--epochs", "2000", "--data-dir"]
     flags += [str(synthetic_data_dir), "--run-dir", str(tmp_path / "run")]
-    process = _start(*flags)
+    process = start(*flags)
     for line in process.stdout or ():
         if line.startswith("epoch   3"):
             break
@@ -215,21 +184,20 @@ def test_text_and_pictures_train_mirrored(
         "--precision", precision, "--image-size", "64", "--sequence-length", "16",
     )  # fmt: skip
     assert "test" not in json.loads((tmp_path / "run" / "metrics.json").read_text()), "unasked"
-    history = _history(tmp_path / "run")
-    assert float(history[-1]["loss"]) < float(history[0]["loss"])
+    rows = history(tmp_path / "run")
+    assert float(rows[-1]["loss"]) < float(rows[0]["loss"])
     assert (tmp_path / "run" / "confusion_matrix.png").exists()
 
 
 @pytest.mark.real_data
-def test_fetal_health_beats_its_goal(shared_data: Path, tmp_path: Path) -> None:
+def test_fetal_health_beats_its_goal(real_data_dir: Callable[..., str], tmp_path: Path) -> None:
     """Weighted F1 on test, mean of three seeds, defaults: at least 0.92."""
     scores = []
     for seed in range(3):
         run_dir = tmp_path / str(seed)
         _run(
-            "--dataset", "fetal_health/kaggle", "--manual-dir", str(shared_data / "fetal_health"),
-            "--data-dir", str(tmp_path / "data"), "--run-dir", str(run_dir), "--seed", str(seed),
-            "--evaluate-test",
+            "--dataset", "fetal_health/kaggle", "--data-dir", real_data_dir("fetal_health/kaggle"),
+            "--run-dir", str(run_dir), "--seed", str(seed), "--evaluate-test",
         )  # fmt: skip
         metrics = json.loads((run_dir / "metrics.json").read_text())
         assert metrics["seconds"]["step"] < 60
