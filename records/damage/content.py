@@ -1,4 +1,4 @@
-"""Whether a record's content is what its set's schema says: what CRCs cannot tell."""
+"""Compares a record's content with its set's schema: damage that CRCs cannot show."""
 
 from __future__ import annotations
 
@@ -52,6 +52,7 @@ class ContentChecker:
         if not features:
             return found
         rows = np.setdiff1d(np.arange(len(payloads)), list(unparsable))
+        # The index tells of the records that were built, not of those that stand there now.
         index = None if shard in self._swapped else self._index
         damaged: dict[int, str] = {}
         for row, reason in self._look(numbers[rows], features, index):
@@ -76,9 +77,9 @@ class ContentChecker:
         self.unlabelled += numbers[labels == -1].tolist()
         if index is not None:
             for i in np.flatnonzero(labels != index.label[numbers]):
-                yield int(i), f"its class is {labels[i]}, by the index {index.label[numbers[i]]}"
+                yield int(i), f"its class is {labels[i]}, in the index {index.label[numbers[i]]}"
             for i in np.flatnonzero(read_groups(schema, row) != index.group[numbers]):
-                yield int(i), "its group is another one than by the index"
+                yield int(i), "its group is not the one in the index"
         yield from self._look_at_inputs(row[schema.input_name])
 
     def _look_at_inputs(self, inputs: Any) -> Iterator[tuple[int, str]]:
@@ -90,8 +91,9 @@ class ContentChecker:
                 try:
                     text.decode()
                 except UnicodeDecodeError:
-                    yield row, "its text is no UTF-8"
+                    yield row, "its text is not UTF-8"
         elif schema.modality == TOKENS:
+            # Without a stored vocabulary only ids that do not fit int32 are known to be wrong.
             vocabulary = schema.vocabulary()
             most = len(vocabulary) if vocabulary else 2**31
             ids = inputs.flat_values.numpy()
@@ -116,6 +118,7 @@ class ContentChecker:
                     ids[i] = read_feature(payloads[i], self._schema.id_name)
                 except message.DecodeError:  # parse_example skips what it is not asked for
                     found[i] = "expected a tf.train.Example"
+        # Hashes, because the ids of all records of the set are held at once.
         hashes = np.array([hash64(repr(one).encode()) for one in ids.values()], np.uint64)
         self.ids.append((numbers[list(ids)], hashes))
         return found
@@ -126,6 +129,7 @@ def _damaged_pictures(pictures: list[bytes]) -> Iterator[tuple[int, str]]:
     first = 0
     while first < len(pictures):
         try:
+            # To one pixel: decoding is what is checked, and the result is thrown away.
             decode.decode_pictures(pictures[first:], 1, 1)
             return
         except decode.PictureError as error:

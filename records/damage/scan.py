@@ -102,6 +102,7 @@ def _check_rows(
         return dict.fromkeys(numbers.tolist(), Damage(DamageKind.SHARD_MISSING))
     if not len(numbers):
         return {}
+    # One read for the whole unit, also over a gap: records stand one behind the other.
     first = int(starts[0])
     with open(path, "rb", buffering=0) as file:
         data = os.pread(file.fileno(), int(ends[-1]) - first, first)
@@ -125,8 +126,10 @@ def _relaid(scan: ShardScan, check: ContentCheck | None) -> ShardScan | None:
         return None
     walked = walk_shard(scan.path, None, None)
     common = min(len(walked.layout.offset), len(scan.layout.offset))
+    # A file that was cut short holds the first of the indexed records at their places.
     is_cut = np.array_equal(walked.layout.offset[:common], scan.layout.offset[:common])
     if walked.damaged or not common or is_cut:
         return None
+    # Only now with their content: it is compared for the few files that get here.
     found = {} if check is None else walk_shard(scan.path, None, check).damaged
     return ShardScan(scan.path, walked.layout, found, is_relaid=True)

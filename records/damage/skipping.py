@@ -1,4 +1,4 @@
-"""Damaged records that are passed over: every record keeps its number, so every batch its place.
+"""Marks damaged records, which keep their numbers, so that every batch stays as it is.
 
 The order of examples, the validation cut and the batches depend on how many records there are, and
 on their classes and groups, which the index knows without reading them. So a damaged record stays
@@ -42,6 +42,7 @@ def read_marked_index(
     _refuse_other_records(schema, scans, differing)
     usable = np.concatenate([scan.usable for scan in scans])
     damage = [scan.describe(number) for scan in scans for number in sorted(scan.damaged)]
+    # An empty split is no damage.
     if len(usable) and not usable.any():
         raise ValueError(
             f"shards: {schema.name}: split {split} expected at least one record that is "
@@ -84,13 +85,14 @@ def _indexed(schema: Schema, split: str, scans: list[ShardScan], usable: np.ndar
     fill_index(schema, index, np.flatnonzero(usable))
     index.label[~usable] = 0
     index.is_grey[~usable] = True  # they do not make the pictures of all others coloured
-    index.group[~usable] = np.flatnonzero(~usable)
+    index.group[~usable] = np.flatnonzero(~usable)  # in a group of their own
     return index
 
 
 def _marked(index: RecordIndex, usable: np.ndarray, damage: tuple[str, ...]) -> RecordIndex:
     """The index with a usable record, the next one, in the place of each damaged one."""
     good = np.flatnonzero(usable)
+    # Behind the last usable record there is no next one: the last one itself stands in.
     after = good[np.minimum(np.searchsorted(good, np.arange(len(usable))), len(good) - 1)]
     stands = np.where(usable, np.arange(len(usable)), after)
     read = ("shard", "offset", "length", "input_start", "input_bytes")

@@ -109,6 +109,7 @@ class Filling:
         missing = np.unique(numbers[~self._final[numbers]])
         if len(missing):
             self._loader.load_pictures(missing, self.inputs)
+            # Two threads may decode the same record at once: both write the same bytes.
             self._final[missing] = True  # after the inputs: another thread may look now
         return numbers
 

@@ -73,7 +73,7 @@ def write(
     temporary = path.with_name(f".{path.name}.{owner}")
     try:
         path.parent.mkdir(exist_ok=True)
-        _remove_unfinished(path.parent)
+        _remove_unfinished(path.parent)  # first, because it makes room
         check_space(path.parent, size)
         out = np.lib.format.open_memmap(temporary, "w+", dtype=dtype, shape=shape)
         # Space is taken now: a write into a mapping of a full disk would kill the process.
@@ -118,6 +118,7 @@ def _remove_unfinished(folder: Path) -> None:
     """Removes what killed processes of this host left unfinished."""
     for file in folder.glob(f".*.npy.{socket.gethostname()}.*"):
         owner = file.name.rsplit(".", 1)[1]
+        # A process number may be in use again: then the file stays until the next start.
         if not (owner.isdigit() and Path(f"/proc/{owner}").exists()):
             file.unlink(missing_ok=True)
 

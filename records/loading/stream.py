@@ -1,4 +1,4 @@
-"""Streaming without a cache: the records of a block read in long stretches, one block ahead.
+"""Streams records without a cache: each block is read in long stretches, one block ahead.
 
 A block (`records.ordering.order`) is what is permuted together. While its examples are decoded and
 used, the records of the next one are read in file order. Two blocks of encoded records are held at

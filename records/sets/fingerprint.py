@@ -27,6 +27,7 @@ FILE_NAME = "fingerprint.json"
 ALGORITHM = "sha256"
 _FEATURES = "features.json"
 _HASHED_BYTES = 16 * 2**20
+# As TFDS names its files, whatever their format: name-split.format-00000-of-00008.
 _SHARD = re.compile(r".+-\d{5}-of-\d{5}$")
 
 
@@ -229,6 +230,7 @@ def differing_files(
                 found[name] = Difference(Change.SIZE, f"{size} bytes", f"{status.st_size} bytes")
             if in_full or name in found or status.st_mtime_ns != expected[name]["mtime_ns"]:
                 to_hash.append(name)
+    # Shards that were renamed to each other: nothing is lost, and the message says so.
     by_hash = {s["sha256"]: s["name"] for s in stored["shards"]}
     with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
         hashes = pool.map(_hash_file, [received[name] for name in to_hash])

@@ -115,7 +115,8 @@ def find_directory(dataset: str, data_dir: str | None = None) -> str:
     """
     check_local(dataset, "dataset")
     check_local(data_dir, "--data-dir")
-    check_local(os.environ.get("TFDS_DATA_DIR"), "$TFDS_DATA_DIR") if not data_dir else None
+    if not data_dir:
+        check_local(os.environ.get("TFDS_DATA_DIR"), "$TFDS_DATA_DIR")
     if (Path(dataset) / "dataset_info.json").exists():
         return str(Path(dataset))
     root = default_data_dir(data_dir)
@@ -175,6 +176,7 @@ def _default_config(base: Path) -> str | None:
 
 
 def _newest_version(folder: Path) -> Path | None:
+    # As numbers: 10.0.0 is newer than 9.0.0.
     def parts(path: Path) -> tuple[int, ...]:
         return tuple(int(n) for n in path.name.split("."))
 
@@ -298,6 +300,7 @@ def _choose_input(features: dict[str, Any], wanted: str | None, name: str) -> st
                 f"received {wanted!r}"
             )
         return wanted
+    # Names and ids are texts, too, and never what a model is to read.
     ids = {"id", "filename"}
     for modality in _PREFERENCE:
         found = [k for k, m in modalities.items() if m == modality and k not in ids]

@@ -1,4 +1,4 @@
-"""Opens the metadata of a prepared set, which may be damaged, or made to do harm."""
+"""Reads the metadata of a prepared set, which may be damaged or hostile."""
 
 from __future__ import annotations
 
@@ -30,6 +30,7 @@ def open_builder(directory: str) -> Any:
     _check_classes(Path(directory) / "features.json")
     try:
         builder = tfds.builder_from_directory(directory)
+        # TFDS reads these lazily: damage must show here, not in the middle of a run.
         for split in builder.info.splits.values():
             _ = split.num_examples, split.filepaths, split.shard_lengths
     except Exception as error:  # protobuf, TFDS and NumPy raise some ten kinds
@@ -59,8 +60,8 @@ def _check_classes(file: Path) -> None:
         if module.partition(".")[0] != "tensorflow_datasets" and module not in sys.modules:
             raise ValueError(
                 f"data set: {file}: expected feature classes of tensorflow_datasets or of "
-                f"modules that are imported, received {name!r}, which is not imported because a "
-                "file says so. Import its module first, where you trust it"
+                f"modules that are imported, received {name!r}. Metadata alone never make the "
+                "project import a module: import it first, if you trust it"
             )
 
 

@@ -56,6 +56,7 @@ def damage(path: str, number: int, offset: int, expected: str) -> ValueError:
 
 def masked_crc(data: bytes) -> int:
     """The masked CRC32C of TFRecord files."""
+    # Masked, because a CRC over bytes that hold CRCs is weak (tensorflow/core/lib/hash/crc32c.h).
     crc = google_crc32c.value(data)
     return ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
 

@@ -1,4 +1,4 @@
-"""Command line: reads and checks every record of prepared sets, and names what is damaged.
+"""Command line: checks every record of prepared sets and names the damaged ones.
 
     python -m records.verify DATA_DIR
     python -m records.verify DATA_DIR --leakage
@@ -87,6 +87,7 @@ def find_sets(data_dir: str) -> list[str]:
         return [str(root)]
     patterns = ("*/*/dataset_info.json", "*/*/*/dataset_info.json")
     found = {p.parent for pattern in patterns for p in root.glob(pattern)}
+    # What TFDS and our builders call a folder while a build goes on, and the set it replaces.
     unfinished = ("incomplete.", "replaced.", ".")
     sets = sorted(str(p) for p in found if not p.name.startswith(unfinished))
     if not sets:

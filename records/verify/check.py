@@ -1,4 +1,4 @@
-"""Reads every record of a set and compares it with all that the set says of itself."""
+"""Checks every record of a set against the set's own metadata, index and fingerprint."""
 
 from __future__ import annotations
 
@@ -68,9 +68,10 @@ def verify_set(directory: str, *, content: bool = True) -> SetReport:
       ValueError: its metadata cannot be read.
     """
     schema = read_schema(directory)
-    start = time.perf_counter()  # not with what was imported until now
+    start = time.perf_counter()  # without the time of reading metadata, which loads TFDS
+    # Without content it goes on beside the scan: hashing leaves Python's lock.
     hashing = ThreadPoolExecutor(1).submit(differing_files, directory, in_full=True)
-    # A shard in another's place: its records are looked at for themselves.
+    # A shard in another's place is walked without the index, which tells of other records.
     differing = hashing.result() if content else {}
     total = sum(file_size(p) for paths in schema.shards.values() for p in paths)
     progress = Progress(total, schema.name, "MB", 1e6)
@@ -111,6 +112,7 @@ def _add_unlabelled(
 ) -> None:
     """Records without a class are damaged, unless the whole split has none."""
     numbers = sorted(checker.unlabelled)
+    # TFDS gives -1 to every record of a split whose classes were never published.
     if len(numbers) in (0, schema.split_counts[split]):
         return
     firsts = np.cumsum([0, *schema.shard_lengths[split]])
@@ -161,6 +163,7 @@ def _repeated_ids(checkers: dict[str, ContentChecker]) -> list[str]:
         return []
     hashes = np.concatenate([h for _, _, h in parts])
     places = [(split, int(n)) for split, numbers, _ in parts for n in numbers]
+    # Sorted, equal ids stand side by side; stable, so that the earlier place is named first.
     order = np.argsort(hashes, kind="stable")
     same = np.flatnonzero(hashes[order][1:] == hashes[order][:-1])
     return [

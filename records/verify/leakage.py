@@ -1,4 +1,4 @@
-"""Examples that stand in more than one split: what makes a test score say too much.
+"""Finds examples that stand in more than one split, which makes test scores too good.
 
 Exact copies have equal inputs: pictures pixel by pixel, whatever their files; texts word by word,
 case and spaces aside; rows of tables number by number. Near copies are pictures whose thumbnails
@@ -76,9 +76,10 @@ def find_leakage(
     inputs = {split: _read_inputs(schema, found) for split, found in scans.items()}
     # A test split's copies are looked for in the others, not the other way round.
     ordered = [s for s in inputs if s not in _LAST] + [s for s in _LAST if s in inputs]
-    leaks = []
+    leaks: list[Leak] = []
     for split, other in itertools.combinations(ordered, 2):
         a, b = inputs[split], inputs[other]
+        # Reversed, so that the first of equal records is the one that is named.
         first = {key: i for i, key in reversed(list(enumerate(b.exact)))}
         exact = [(i, first[key]) for i, key in enumerate(a.exact) if key in first]
         known = {i for i, _ in exact}
@@ -181,6 +182,7 @@ def _describe(schema: Schema, inputs: Any) -> tuple[list[Any], Any]:
         texts = [str(text, "utf-8", "replace").lower().split() for text in inputs.numpy()]
     else:
         texts = [[str(i) for i in ids.numpy()] for ids in inputs]
+    # No vocabulary has to be built over both splits: equal words have equal columns.
     hashing = HashingVectorizer(
         n_features=2**18, analyzer=lambda words: words, alternate_sign=False
     )
@@ -194,6 +196,7 @@ def _near(modality: str, a: Any, b: Any) -> Iterator[tuple[int, int]]:
     a, b, least = _comparable(modality, a, b)
     for at in range(0, a.shape[0], _BLOCK):
         likeness = a[at : at + _BLOCK] @ b.T
+        # Dense, _BLOCK rows at a time: 512 x 100,000 float64 are 400 MB.
         dense = likeness.toarray() if hasattr(likeness, "toarray") else likeness
         best = dense.argmax(1)
         for row in np.flatnonzero(dense[np.arange(len(best)), best] >= least):
@@ -206,6 +209,7 @@ def _comparable(modality: str, a: Any, b: Any) -> tuple[Any, Any, float]:
         return _standardised(a), _standardised(b), NEAR_COPY_CORRELATION
     if modality != TABULAR:
         return a, b, NEAR_TEXT_COSINE  # the vectors have length 1 already
+    # Over both, so that equal rows stay equal.
     both = np.concatenate([a, b])
     deviation = np.where(both.std(0) > 0, both.std(0), 1)
     a, b = (a - both.mean(0)) / deviation, (b - both.mean(0)) / deviation
@@ -219,6 +223,7 @@ def _comparable(modality: str, a: Any, b: Any) -> tuple[Any, Any, float]:
 def _standardised(thumbnails: np.ndarray) -> np.ndarray:
     """Thumbnails uint8 [n, 32, 32] as float64 [n, 1024] of mean 0 and length 1."""
     flat = thumbnails.reshape(len(thumbnails), -1).astype(np.float64)
+    # The product of two such rows is their Pearson correlation.
     flat -= flat.mean(1, keepdims=True)
     length = np.sqrt((flat**2).sum(1, keepdims=True))
     return np.divide(flat, length, out=np.zeros_like(flat), where=length > 0)

@@ -1,4 +1,4 @@
-"""A clean copy of a damaged set: without the damaged records, which its metadata list."""
+"""Writes a clean copy of a damaged set, whose metadata list the records that were left out."""
 
 from __future__ import annotations
 
@@ -66,6 +66,7 @@ def write_repaired(schema: Schema, scans: dict[str, list[ShardScan]], data_dir: 
 def _unfinished(final: Path) -> Iterator[Path]:
     """A folder beside the final one that takes its name when all is done."""
     final.parent.mkdir(parents=True, exist_ok=True)
+    # On the same file system as the final folder: else the rename would be a copy.
     folder = final.with_name(f".repair.{os.getpid()}.{final.name}")
     folder.mkdir()
     try:
@@ -82,14 +83,17 @@ def _copy_shards(scans: list[ShardScan], folder: Path) -> list[tuple[int, int]]:
     for number, scan in enumerate(left):
         name = Path(scan.path).name
         if len(left) < len(scans):
+            # TFDS reads as many shards as the metadata have lengths, numbered without a gap.
             name = _SHARD_OF.sub(f"-{number:05d}-of-{len(left):05d}", name)
         usable = scan.usable
         offsets, lengths = scan.layout.offset[usable], scan.layout.length[usable]
         with open(scan.path, "rb") as source, open(folder / name, "xb") as target:
             for start, end in _stretches(offsets, offsets + lengths + FRAME_BYTES):
+                # In pieces: a stretch may be as large as the shard.
                 source.seek(start)
                 for at in range(start, end, _COPY_BYTES):
                     target.write(source.read(min(_COPY_BYTES, end - at)))
+            # Before the folder gets its name: a crash must not leave a whole set with empty files.
             target.flush()
             os.fsync(target.fileno())
         written.append((len(offsets), int(lengths.sum())))
