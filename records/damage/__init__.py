@@ -1,4 +1,5 @@
 """Finds damaged records and marks them, so that training can pass them over.
 
-Imports the rooms below it up to `loading`. Begin with `scan`.
+`scan` looks at each record where the index says it lies, `walk` reads a shard without an index,
+`skipping` marks what they found. Imports `system`, `sets`, `shards` and `decoding`.
 """
