@@ -10,8 +10,8 @@ import json
 import sys
 from pathlib import Path
 
+from train.commands import SETS, python_command, run_command
 from train.demo import demonstrate, make_parser
-from train.settings.commands import SETS, python_command, run_command
 from train.settings.flags import normalise_flags
 
 # Beside `tfds.load` and Keras `fit` alone: all suites take minutes. Suite -> file of its result.

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from records.system.command import run_as_command
-from train.settings.commands import (
+from train.commands import (
     SETS,
     CommandError,
     prepare_synthetic_sets,

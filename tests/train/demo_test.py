@@ -11,9 +11,8 @@ from typing import Any
 import pytest
 
 from benchmarks import demo as whole_demo
-from train import demo
+from train import commands, demo
 from train.run import parse_config
-from train.settings import commands
 
 
 def _write_run(folder: Path) -> None:

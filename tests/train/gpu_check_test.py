@@ -25,8 +25,8 @@ import tensorflow as tf
 
 from records.system.versions import versions
 from records.system.writing import write_atomically
+from train.commands import SETS, CommandError, python_command, run_command
 from train.run import parse_config
-from train.settings.commands import SETS, CommandError, python_command, run_command
 
 FOLDER = Path(__file__).resolve().parents[2] / "runs" / "gpu_check"
 _SET_OF = {model: name for name, model in SETS.items()}

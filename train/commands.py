@@ -16,7 +16,7 @@ from typing import TextIO
 
 from records.system.tfds_command import tfds_program
 
-REPOSITORY = Path(__file__).resolve().parents[2]
+REPOSITORY = Path(__file__).resolve().parents[1]
 # One per kind of data, with the model that the demo and the check train on it.
 SETS = {"fetal_health": "mlp", "brain_tumor_mri": "efficientnet_lite0", "song_lyrics": "gru"}
 _LAST_LINES = 25
