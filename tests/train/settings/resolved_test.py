@@ -24,7 +24,7 @@ def test_defaults_follow_the_kind_of_data_and_the_model() -> None:
 
 
 def test_a_setting_without_a_value_is_refused() -> None:
-    with pytest.raises(ValueError, match="settings: model expected a value, received none"):
+    with pytest.raises(ValueError, match="settings: image_size expected a value, received none"):
         Settings.of(TrainConfig(), {"precision": "float32", "xla": False})
 
 
