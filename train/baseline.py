@@ -10,7 +10,6 @@ features of the frozen EfficientNet-Lite0. Settings are fixed here, not tuned.
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import json
 import sys
 import time
@@ -82,12 +81,6 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
     add("--image-size", type=int, default=224, help="pixels (default: 224)")
     add("--sequence-length", type=int, default=200, help="ids per text (default: 200)")
     add("--vocab-size", type=int, default=20_000, help="ids in use (default: 20000)")
-    add(
-        "--new-to",
-        metavar="SET",
-        help="pictures only: also the accuracy on those of test that stand, pixel by pixel, in no "
-        "train or validation of this set",
-    )
     add("--output", type=Path, metavar="FILE", help="also written as JSON, for train.results")
     return parser.parse_args(normalise_flags(arguments))
 
@@ -105,7 +98,6 @@ def _fit_all(config: argparse.Namespace) -> None:
 
     from records.roles import InputConfig, open_data
     from records.sets.schema import IMAGE
-    from train.measures.copies import find_new
 
     sizes = InputConfig(
         image_size=config.image_size,
@@ -114,11 +106,8 @@ def _fit_all(config: argparse.Namespace) -> None:
         feature=config.feature,
     )
     data = open_data(config.dataset, config.data_dir, sizes, config.seed)
-    examples = {role: data.examples(role) for role in data.roles()}
-    if config.new_to:
-        test = examples["test"]
-        new = find_new(test, config.new_to, config.data_dir)
-        examples["test-new"] = dataclasses.replace(test, numbers=test.numbers[new])
+    parts = [part for part, whole in data.schema.parts.items() if whole == "test"]
+    examples = {role: data.examples(role) for role in (*data.roles(), *parts)}
     print(f"{data.schema.name}, seed {config.seed}")
     found = {}
     for name, model in make_baselines(data.schema.modality, config.seed).items():

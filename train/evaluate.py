@@ -9,7 +9,6 @@ Reading the test split is a deliberate act: without --split it is the validation
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import json
 import sys
 from pathlib import Path
@@ -47,12 +46,6 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
     )
     add("--data-dir", help="where prepared sets lie (default: as train.run)")
     add(
-        "--new-to",
-        metavar="SET",
-        help="pictures only: leave out those that stand, pixel by pixel, in train or validation of "
-        "this set; written to evaluation-<split>-new",
-    )
-    add(
         "--on-corrupt",
         choices=ON_CORRUPT,
         default="error",
@@ -89,7 +82,6 @@ def _evaluate(options: argparse.Namespace) -> None:
         options.data_dir,
         Bootstrap(options.resamples, options.seed, options.percent),
         options.errors,
-        options.new_to,
         options.least_recall,
         skip_damaged=options.on_corrupt == "skip",
     )
@@ -101,7 +93,6 @@ def evaluate(
     data_dir: str | None,
     bootstrap: Bootstrap,
     num_errors: int,
-    new_to: str | None = None,
     least_recall: str | None = None,
     *,
     skip_damaged: bool = False,
@@ -121,7 +112,6 @@ def evaluate(
     from train.assembly.predictions import predict_split
     from train.folders.finished_run import open_run
     from train.measures.class_threshold import choose_threshold, measure_decision, parse_threshold
-    from train.measures.copies import find_new
 
     run = open_run(path)
     wanted = None
@@ -130,12 +120,7 @@ def evaluate(
     print(f"{run.settings.model} of {run.path} on {run.input.dataset}, split {split}", flush=True)
     data, examples, probability = predict_split(run, split, data_dir, skip_damaged=skip_damaged)
     folder = run.path / f"evaluation-{split}"
-    if new_to:
-        new = find_new(examples, new_to, data_dir)
-        examples = dataclasses.replace(examples, numbers=examples.numbers[new])
-        probability, folder = probability[new], folder.with_name(f"{folder.name}-new")
     found = _measure(run, split, data, examples, probability, bootstrap)
-    found["new_to"] = new_to
     if wanted:
         _, chosen_on, of_them = predict_split(
             run, "validation", data_dir, skip_damaged=skip_damaged

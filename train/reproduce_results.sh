@@ -33,8 +33,7 @@ train() { # name, then flags
 }
 
 evaluate() { # name, then flags; $3 is the split
-  local folder="$out/$1/evaluation-$3$([[ $# -gt 3 ]] && echo -new || true)"
-  [[ -e "$folder/evaluation.json" ]] ||
+  [[ -e "$out/$1/evaluation-$3/evaluation.json" ]] ||
     "$python" -m train.evaluate "$out/$1" --data-dir "$data" "${@:2}"
 }
 
@@ -51,10 +50,9 @@ brain_tumor_mri() {
   flags+=(--fine-tune-epochs 20 --fine-tune-learning-rate 0.001 --weight-decay 0.05)
   flags+=(--label-smoothing 0.1 --warmup-epochs 1)
   local smaller=("${flags[@]}" --global-batch-size 32 --fine-tune-learning-rate 0.0007)
-  local new=(--new-to brain_tumor_mri/kaggle)
-  baseline mri_baselines --dataset brain_tumor_mri/deduplicated "${new[@]}"
+  baseline mri_baselines --dataset brain_tumor_mri/deduplicated
   train mri --dataset brain_tumor_mri/deduplicated "${flags[@]}"
-  evaluate mri --split test "${new[@]}"
+  evaluate mri --split test_new
   # Two pictures of 254 better than batches of 64, which is within what single runs differ by.
   compare mri_batch_32 --dataset brain_tumor_mri/deduplicated "${smaller[@]}"
   compare mri_mixup --dataset brain_tumor_mri/deduplicated "${smaller[@]}" --mixup 0.2

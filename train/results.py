@@ -22,7 +22,7 @@ from train.cross_validate import format_table
 from train.folders.stored_config import read_settings
 from train.settings.resolved import KEPT_FROM_FIRST_START
 
-_ROLES = ("train", "validation", "test", "test-new")
+_ROLES = ("train", "validation", "test", "test_new")
 _HEAD = ["model", "seed", "training accuracy", "validation accuracy, F1", "test accuracy, F1"]
 _HEAD += ["95 % interval of test accuracy", "test, new pictures only", "minutes"]
 
@@ -141,7 +141,7 @@ def _runs(baselines: list[dict[str, Any]], runs: list[dict[str, Any]]) -> list[s
     for one in baselines:
         for name, roles in one["systems"].items():
             cells = [name, one["seed"], _accuracy(roles["train"]), _pair(roles["validation"])]
-            cells += [_pair(roles.get("test")), "", _pair(roles.get("test-new"))]
+            cells += [_pair(roles.get("test")), "", _pair(roles.get("test_new"))]
             rows.append([*cells, f"{roles['seconds']['fit'] / 60:.1f}"])
     alike = _but_for_seed(runs)
     names = _names(alike)
@@ -189,7 +189,7 @@ def _cells(run: dict[str, Any]) -> list[str]:
         _pair(_metrics(run, "validation")),
         _pair(_metrics(run, "test")),
         f"{limits[0]:.3f} to {limits[1]:.3f}" if limits else "",
-        _pair(_metrics(run, "test-new")),
+        _pair(_metrics(run, "test_new")),
         f"{sum(run['metrics']['seconds'].values()) / 60:.1f}",
     ]
 
@@ -204,7 +204,7 @@ def _mean(runs: list[dict[str, Any]]) -> list[str]:
             continue
         of[role] = {k: sum(f[k] for f in found) / len(found) for k in ("accuracy", "weighted_f1")}
     cells = [_accuracy(of["train"]), _pair(of["validation"]), _pair(of["test"]), ""]
-    return [*cells, _pair(of["test-new"]), ""]
+    return [*cells, _pair(of["test_new"]), ""]
 
 
 def _confusion(name: str, run: dict[str, Any]) -> list[str]:

@@ -53,7 +53,12 @@ class Builder(RecordsBuilder):
             id_feature="filename",
             group_feature="group",
             homepage=HOMEPAGE,
+            metadata={"part_of": {splits.NEW: "test"}} if self._is_deduplicated else None,
         )
+
+    @property
+    def _is_deduplicated(self) -> bool:
+        return bool(self.builder_config.name == "deduplicated")
 
     def write_synthetic_source(self, directory: Path) -> None:
         """Writes generated pictures in the folders of the real set."""
@@ -63,11 +68,11 @@ class Builder(RecordsBuilder):
         source = self.find_source(dl_manager, FOLDERS, KAGGLE_NAME)
         pictures = read_pictures(source)
         dropped: dict[str, int] = {}
-        if self.builder_config.name == "deduplicated":
+        if self._is_deduplicated:
             chosen, dropped = splits.split_deduplicated(pictures)
         else:
             chosen = splits.split_as_given(pictures)
-        counts = Counter(p.label for split in chosen.values() for p in split)
+        counts = Counter(p.label for name in chosen if name != splits.NEW for p in chosen[name])
         self.set_counts({name: counts[i] for i, name in enumerate(LABEL_NAMES)}, dropped)
         return {name: self._generate_examples(source, split) for name, split in chosen.items()}
 

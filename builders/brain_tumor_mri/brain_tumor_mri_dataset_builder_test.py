@@ -34,7 +34,8 @@ class BrainTumorMriTest(tfds.testing.DatasetBuilderTestCase):
 class DeduplicatedTest(tfds.testing.DatasetBuilderTestCase):
     DATASET_CLASS = brain_tumor_mri_dataset_builder.Builder
     BUILDER_CONFIG_NAMES_TO_TEST = ["deduplicated"]
-    SPLITS = {"train": 42, "validation": 4, "test": 11}
+    SPLITS = {"train": 42, "validation": 4, "test": 11, "test_new": 10}
+    OVERLAPPING_SPLITS = ["test_new"]
 
 
 def _build(data_dir: Path, manual_dir: Path | None, config: str = "kaggle") -> Any:
@@ -66,9 +67,10 @@ def test_stored_rows_equal_the_files(tmp_path: Path) -> None:
 
 def test_deduplicated_keeps_one_of_each_and_says_what_it_dropped(tmp_path: Path) -> None:
     builder = _build(tmp_path, DUMMY, "deduplicated")
-    rows = {split: _rows(builder, split) for split in builder.info.splits}
+    rows = {split: _rows(builder, split) for split in ("train", "validation", "test")}
     hashes = [row["pixel_hash"] for split in rows.values() for row in split]
     assert len(hashes) == len(set(hashes)) == len({_pixels(p) for p in DUMMY.rglob("*.jpg")})
+    assert sum(builder.info.metadata["class_counts"].values()) == len(hashes)
     assert builder.info.metadata["dropped"] == {
         "training_copy_of_training": 1,
         "training_copy_of_testing": 1,
@@ -78,6 +80,22 @@ def test_deduplicated_keeps_one_of_each_and_says_what_it_dropped(tmp_path: Path)
     assert "Testing/no_tumor/image(1).jpg" in names  # the Testing file stays, its copy leaves
     groups = {split: {row["group"] for row in rows[split]} for split in ("train", "validation")}
     assert not groups["train"] & groups["validation"]
+
+
+def test_new_pictures_are_those_whose_pixels_are_in_no_training_picture(tmp_path: Path) -> None:
+    """Against the decoded pixels themselves."""
+    builder = _build(tmp_path, DUMMY, "deduplicated")
+    known = {_pixels(p) for p in (DUMMY / "Training").rglob("*.jpg")}
+    test = {row["filename"]: row for row in _rows(builder, "test")}
+    expected = {name for name in test if _pixels(DUMMY / name.decode()) not in known}
+    assert 0 < len(expected) < len(test), "Testing holds copies"
+    new = _rows(builder, splits.NEW)
+    assert {row["filename"] for row in new} == expected and len(new) == len(expected)
+    assert all(row == test[row["filename"]] for row in new)
+    assert builder.info.metadata["part_of"] == {"test_new": "test"}
+    for config in ("kaggle", "synthetic"):
+        other = brain_tumor_mri_dataset_builder.Builder(data_dir=tmp_path, config=config)
+        assert "part_of" not in other.info.metadata
 
 
 def _pixels(path: Path) -> bytes:
@@ -224,5 +242,7 @@ def test_real_pictures(shared_data: Path, tmp_path: Path) -> None:
     assert not {p.group for p in kaggle["train"]} & {p.group for p in kaggle["validation"]}
     deduplicated, dropped = splits.split_deduplicated(found)
     assert len(deduplicated["test"]) == 314
+    new = Counter(pictures.LABEL_NAMES[p.label] for p in deduplicated[splits.NEW])
+    assert new == {"glioma_tumor": 68, "pituitary_tumor": 24, "meningioma_tumor": 9}
     assert len(deduplicated["train"]) + len(deduplicated["validation"]) == 2556
     assert sum(dropped.values()) == 3264 - 2870

@@ -8,6 +8,7 @@ from collections import Counter, defaultdict
 from builders.brain_tumor_mri.pictures import LABEL_NAMES, Picture
 
 VALIDATION_SHARE = 0.1
+NEW = "test_new"  # the part of test of which no copy stands in Training
 
 
 def split_as_given(pictures: list[Picture]) -> dict[str, list[Picture]]:
@@ -30,12 +31,14 @@ def split_deduplicated(
     """Keeps one file of each distinct picture; what stands in Testing leaves Training.
 
     Near-copy groups never straddle train and validation, so validation may fall short of a tenth
-    by a few pictures. Testing pictures that are near, not equal, to Training ones stay.
+    by a few pictures. Testing pictures that are near, not equal, to Training ones stay. `test_new`
+    holds those of test again that Training never had.
 
     Returns:
       (split name to pictures, reason to number of files dropped).
     """
     testing = {p.pixel_hash for p in pictures if p.is_testing}
+    training = {p.pixel_hash for p in pictures if not p.is_testing}
     kept: dict[str, Picture] = {}
     dropped: Counter[str] = Counter()
     for picture in sorted(pictures, key=lambda p: (not p.is_testing, p.filename)):
@@ -48,7 +51,8 @@ def split_deduplicated(
             kept[picture.pixel_hash] = picture
     train, validation = _cut_validation([p for p in kept.values() if not p.is_testing], exact=False)
     test = [p for p in kept.values() if p.is_testing]
-    return {"train": train, "validation": validation, "test": test}, dict(dropped)
+    new = [p for p in test if p.pixel_hash not in training]
+    return {"train": train, "validation": validation, "test": test, NEW: new}, dict(dropped)
 
 
 def _cut_validation(pictures: list[Picture], *, exact: bool) -> tuple[list[Picture], list[Picture]]:

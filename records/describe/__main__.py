@@ -64,10 +64,13 @@ def describe(
             f"describe: --output expected a folder that can be written, received {folder} "
             f"({error.strerror})"
         ) from error
-    indexes = {split: opened.read_index(split) for split in schema.split_counts}
+    whole = [split for split in schema.split_counts if split not in schema.parts]
+    indexes = {split: opened.read_index(split) for split in whole}
     section = _modality(schema)(schema, indexes)
     counts = {split: _class_counts(index, schema) for split, index in indexes.items()}
     lines = [*_head_lines(schema), *_class_lines(schema, counts), *section.lines]
+    for part, of in schema.parts.items():
+        lines.append(f"Split {part} repeats {schema.split_counts[part]:,} examples of {of}")
     for what, content in section.copies.items():
         lines += _copy_lines(what, content, {s: i.label for s, i in indexes.items()})
     lines += _group_lines(schema, indexes)

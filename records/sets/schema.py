@@ -63,6 +63,16 @@ class Schema:
         """The number of classes."""
         return len(self.class_names)
 
+    @property
+    def parts(self) -> dict[str, str]:
+        """Splits that repeat some examples of another: {part: the split that holds them all}.
+
+        They may be measured on, and are counted nowhere: every example of a part stands twice.
+        """
+        found = self.metadata.get("part_of")
+        found = found if isinstance(found, dict) else {}
+        return {k: v for k, v in found.items() if {k, v} <= set(self.split_counts)}
+
     def check_split(self, split: str) -> None:
         """Raises ValueError, naming the splits there are, unless `split` is one of them."""
         if split not in self.split_counts:

@@ -73,7 +73,8 @@ def find_leakage(
       schema: of the set.
       scans: of every shard, by split; damaged records are left out.
     """
-    inputs = {split: _read_inputs(schema, found) for split, found in scans.items()}
+    whole = {split: found for split, found in scans.items() if split not in schema.parts}
+    inputs = {split: _read_inputs(schema, found) for split, found in whole.items()}
     # A test split's copies are looked for in the others, not the other way round.
     ordered = [s for s in inputs if s not in _LAST] + [s for s in _LAST if s in inputs]
     leaks: list[Leak] = []

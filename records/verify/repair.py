@@ -159,7 +159,8 @@ def _write_index_and_fingerprint(folder: Path) -> None:
     write_indexes(str(folder))
     schema = read_schema(str(folder))
     if "class_counts" in schema.metadata:
-        labels = np.concatenate([read_index(schema, s).label for s in schema.shards])
+        whole = [split for split in schema.shards if split not in schema.parts]
+        labels = np.concatenate([read_index(schema, split).label for split in whole])
         counts = np.bincount(labels[labels >= 0], minlength=schema.num_classes)
         named = dict(zip(schema.class_names, counts.tolist(), strict=True))
         metadata = dict(schema.metadata) | {"class_counts": named}

@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tensorflow_datasets as tfds
 
+from builders.brain_tumor_mri import brain_tumor_mri_dataset_builder
 from records import InputConfig, open_data
 from train.baseline import main, make_baselines
-from train.measures.copies import find_new
 
 
 @pytest.mark.parametrize("name", ["fetal_health", "brain_tumor_mri", "song_lyrics"])
@@ -24,19 +25,23 @@ def test_baselines_learn_something(name: str, synthetic_data_dir: Path, capsys: 
     assert found and min(found) > largest + 0.03
 
 
-def test_new_pictures_apart(synthetic_data_dir: Path, tmp_path: Path) -> None:
+def test_new_pictures_apart(tmp_path: Path) -> None:
     """The pixels' model on the new ones, fitted by hand."""
-    name, data_dir, output = "brain_tumor_mri/synthetic", str(synthetic_data_dir), tmp_path / "x"
+    source = Path(brain_tumor_mri_dataset_builder.__file__).with_name("dummy_data")
+    builder = brain_tumor_mri_dataset_builder.Builder(data_dir=tmp_path, config="deduplicated")
+    request = tfds.download.DownloadConfig(manual_dir=source)
+    builder.download_and_prepare(download_config=request)
+    name, data_dir, output = "brain_tumor_mri/deduplicated", str(tmp_path), tmp_path / "x"
     arguments = [f"--dataset={name}", f"--data-dir={data_dir}", "--image-size=32"]
-    assert main([*arguments, f"--new-to={name}", f"--output={output}"]) == 0
+    assert main([*arguments, f"--output={output}"]) == 0
     systems = json.loads(output.read_text())["systems"]
-    assert len(systems) == 2 and all("test-new" in roles for roles in systems.values())
+    assert len(systems) == 2 and all("test_new" in roles for roles in systems.values())
     data = open_data(name, data_dir, InputConfig(image_size=32))
     train, test = data.examples("train"), data.examples("test")
-    new = test.numbers[find_new(test, name, data_dir)]
+    new = data.examples("test_new")
     pixels = "logistic regression, pixels"
     model = make_baselines("image", 0)[pixels]
     model.fit(np.asarray(train.inputs)[train.numbers], train.subset_labels)
-    expected = (model.predict(np.asarray(test.inputs)[new]) == test.labels[new]).mean()
-    assert 0 < len(new) < test.num_examples
-    assert systems[pixels]["test-new"]["accuracy"] == pytest.approx(expected)
+    expected = (model.predict(np.asarray(new.inputs)) == new.labels).mean()
+    assert 0 < new.num_examples < test.num_examples
+    assert systems[pixels]["test_new"]["accuracy"] == pytest.approx(expected)

@@ -30,8 +30,7 @@ def touch(*parts):
 if words[0] == "train.run":
     touch(value("--run-dir"), "metrics.json")
 elif words[0] == "train.evaluate":
-    new = "-new" * ("--new-to" in words)
-    touch(words[1], f"evaluation-{{value('--split')}}{{new}}", "evaluation.json")
+    touch(words[1], f"evaluation-{{value('--split')}}", "evaluation.json")
 elif words[0] != "train.results":
     touch(value("--output"))
 """
@@ -66,9 +65,11 @@ def test_commands_parse_and_are_given_once(tmp_path: Path) -> None:
     runs = [words for words in commands if words[0] == "train.run"]
     read = Counter(tuple(words[1:]) for words in commands if words[0] == "train.evaluate")
     assert set(read.values()) == {1}, "a split is read once"
-    of_test = [words for words in read if words[words.index("--split") + 1] == "test"]
+    splits = [words[words.index("--split") + 1] for words in read]
+    of_test = [split for split in splits if split in ("test", "test_new")]
     compared = 3  # on validation alone
-    assert len(of_test) == len(runs) - compared + 1, "every other run's, and the new pictures"
+    assert splits.count("test_new") == 1, "the new pictures"
+    assert len(of_test) == len(runs) - compared + 1, "and every other run's"
     page = results.parse_arguments(commands[-1][1:])
     made = {path.name for path in (tmp_path / "out folder").iterdir()}
     listed = [*page.cross_validations, *page.baselines, *page.runs]
