@@ -125,9 +125,9 @@ def _fit_all(config: argparse.Namespace) -> None:
 def fit_alone(model: Any, rows: np.ndarray, labels: np.ndarray) -> None:
     """Fits a scikit-learn model on one OpenMP thread.
 
-    Gradient boosting forks and joins thousands of times, and `records.system.quiet` has OpenMP's
-    threads
-    sleep in between: on 2 cores a fold of fetal_health took 7.0 s with two threads, 0.45 with one.
+    Gradient boosting forks and joins thousands of times, and `records.system.quiet` lets OpenMP's
+    threads sleep in between: on 2 cores a fold of fetal_health took 7.0 s with two threads, 0.45 s
+    with one.
     """
     from threadpoolctl import threadpool_limits
 

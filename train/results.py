@@ -149,7 +149,7 @@ def _runs(baselines: list[dict[str, Any]], runs: list[dict[str, Any]]) -> list[s
         rows += [[name, run["metrics"]["seed"], *_cells(run)] for run in same]
         if len(same) > 1:
             rows.append([name, "mean", *_mean(same)])
-    # A set of which nothing was asked apart has no column for it.
+    # A column that is empty for every row of a set is left out.
     used = [i for i in range(len(_HEAD)) if any(row[i] != "" for row in rows[1:])]
     lines = [_row([row[i] for i in used]) for row in rows]
     lines[1:1] = ["|---" * len(used) + "|"]
@@ -223,9 +223,9 @@ def _confusion(name: str, run: dict[str, Any]) -> list[str]:
 
 
 def _names(alike: list[list[dict[str, Any]]]) -> list[str]:
-    """One for the runs of each settings: the model, and the flags that tell it from its like.
+    """A name for each row: the model, and the flags in which it differs from others of that model.
 
-    The input is told wherever another than the set's usual one was asked for.
+    With the input feature where it is not the set's usual one.
     """
     from train.settings.command_line import format_flags
 

@@ -1,4 +1,4 @@
-"""The settings of GPUs that are no choice."""
+"""GPU settings that every run uses, with their reasons."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import tensorflow as tf
 
 
 def set_up_gpus() -> None:
-    """The settings of GPUs that are no choice; before TensorFlow uses any. Not measured.
+    """Applies the settings that every run uses; call it before TensorFlow uses a GPU. Not measured.
 
     | setting | why |
     |---|---|

@@ -1,8 +1,8 @@
 """Workers meet before TensorFlow starts between them.
 
-TensorFlow waits for its peers inside C++, for ever, deaf to signals and with Python's lock in its
-hand: nothing in the process could end it. So the workers wait for each other here, in plain
-sockets on the address of the first one, and start TensorFlow when all are there.
+TensorFlow waits for its peers inside C++ without a limit. It holds Python's lock meanwhile and
+ignores signals, so nothing in the process can end the wait. The workers therefore wait for each
+other here, on plain sockets at the first one's address, and start TensorFlow when all are there.
 """
 
 from __future__ import annotations

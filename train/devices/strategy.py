@@ -49,11 +49,11 @@ class Cluster:
     def exchange(self, *values: float) -> np.ndarray:
         """What every worker said: float64 [workers, n], the same on all of them.
 
-        Clocks, free memory and signals differ between workers, but all must make the same calls:
-        one that makes another call than the others waits for them for ever. So what depends on such
-        things is exchanged first, and every worker draws the same conclusion (`[0]` is the
-        chief's word, `.max(0)` or `.any()` that of all). Every worker must call it; with one
-        process it only gives the values back.
+        Clocks, free memory and signals differ between workers, but all must make the same calls: a
+        worker that makes another call waits for the others without end. So values that depend on
+        such things are exchanged first, and every worker decides from the same table (`[0]` is the
+        chief's row, `.max(0)` or `.any()` combine all). Every worker must call it; a single process
+        gets its own values back.
         """
         mine = np.array(values, np.float64)
         return mine[None] if self.exchanger is None else self.exchanger(mine)

@@ -25,8 +25,8 @@ import tensorflow as tf
 from train.devices.meeting import NotAllCame, meet
 from train.devices.tensorflow_private import expand_hosts, expand_tasks, set_heartbeat
 
-# A worker that is silent for so long is taken for dead. One that ends, however it does, is noticed
-# at once by who waits for it; this is for a machine that stops or a cable that is cut.
+# After so many silent seconds a worker counts as dead. The others notice at once when a process
+# ends; this limit is for a machine that stops or a cable that is cut.
 _HEARTBEAT_SECONDS = 15
 # How long the first worker waits for the last: machines of one job start minutes apart.
 _START_SECONDS = 600
@@ -37,7 +37,7 @@ _EXAMPLE = (
 )
 
 
-# What a value of TF_CONFIG that is no cluster may raise.
+# What reading a malformed TF_CONFIG may raise.
 _NO_CLUSTER = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
 _ADDRESS = re.compile(r"\S+:\d{1,5}")
 
@@ -218,7 +218,7 @@ def _from_slurm(variables: dict[str, str]) -> Workers:
 
 
 def end_without_the_others(message: str) -> None:
-    """Says why and ends this process with code 1, at once.
+    """Prints why and ends this process immediately, with code 1.
 
     A normal end would wait for TensorFlow's threads, which may wait for the dead worker.
     """

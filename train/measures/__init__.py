@@ -1,4 +1,5 @@
-"""Figures of predictions: metrics in training, scores with intervals, thresholds, plots.
+"""The worth of predictions: metrics, scores with intervals, thresholds, figures, worst errors.
 
-Imports `settings`. Begin with `metrics`.
+Imports `records` and `settings`, nothing that trains. Begin with `metrics` (in training) or
+`scores` (in `train.evaluate`).
 """

@@ -52,7 +52,7 @@ def read_raw(path: Path, wanted: ModelInput, column: str) -> Items:
       cannot read as a picture's file is `Unusable`: nothing below the folder is passed over.
 
     Raises:
-      ValueError: the file is of another kind, lacks a column, or holds a value that is no number;
+      ValueError: the file is of another kind, lacks a column, or holds what is not a number;
         names file and line.
       OSError: there is no such file.
     """

@@ -1,4 +1,5 @@
-"""One call of K steps on the devices, and what feeds it.
+"""A training step and what surrounds it: the feed, the loss, precision, predictions.
 
-Imports the rooms below it. Begin with `train_step`.
+Imports `records`, `models`, `settings`, `devices` and `measures`. Begin with `train_step`: it runs
+the K steps of one `Chunk`, which `feed` makes. Private parts of Keras: `keras_private` only.
 """

@@ -1,6 +1,6 @@
-"""Chunks of K steps for the replicas, from wherever the decoded examples are kept.
+"""Chunks of K steps for the replicas, whatever keeps the decoded examples.
 
-A chunk is the same on every cache level: tensors to gather from, and the rows of each step.
+A chunk has the same form on every cache level: tensors to gather from, and the rows of each step.
 `DeviceFeed`: the tensors are the whole split, copied once to each replica and passed to the step
 as an argument (a captured tensor would be an XLA constant, and on replica 0). `HostFeed`: they
 hold the chunk's own examples, gathered on threads while the step runs.
@@ -155,7 +155,7 @@ class DeviceFeed(Feed):
         self._planned = None
 
     def _plans(self, epoch: int, step: int) -> Iterator[tuple[np.ndarray, ...]]:
-        """What all steps from here on hold, many at once, planned on a thread while steps run."""
+        """Plans of all steps from here on, many steps each, made on a thread while others run."""
         whole, end = slice(0, self.order.global_batch_size), self.order.steps_per_epoch
         stride = max(self.chunk_steps, PLAN_POSITIONS // self.order.global_batch_size)
         begins = (

@@ -1,8 +1,8 @@
-"""Steps whose loss or gradients are no numbers: the first one is known, though many run in a call.
+"""Finds steps whose loss or gradients are NaN or infinite, although a call runs many steps.
 
-Each replica notes, inside the compiled loop, the first step whose own loss was not finite: one
-comparison a step. The host looks when a call is over. With `--on-nan skip` all gradients are looked
-at as well, and a step that is not finite leaves weights, moving statistics and sums as they were.
+Each replica remembers, inside the compiled loop, the first step whose own loss was not finite. That
+costs one comparison a step; the host reads it after the call. With `--on-nan skip` the gradients
+are checked too, and a step that is not finite leaves weights, moving statistics and sums unchanged.
 """
 
 from __future__ import annotations
@@ -19,23 +19,23 @@ from records.sets.schema import IMAGE, TABULAR, Schema
 from train.devices.strategy import Cluster
 from train.devices.tensorflow_private import copies_of
 
-_NEVER = -1
-_IDS, _COLUMNS = 8, 8  # named in a message
+_NEVER = -1  # no step was noted
+_IDS, _COLUMNS = 8, 8  # at most so many are named in a message
 
 
 class NonFiniteSteps:
-    """What is kept of them, on the devices.
+    """Device variables: how many steps were skipped, and the first one that was not finite.
 
     Attributes:
-      skipped: int64 [], steps that were skipped since the start of this process.
+      skipped: int64 [], steps skipped since this process started.
     """
 
     def __init__(self, model: keras.Model, sums: list[tf.Variable]):
         """Call it in the strategy's scope.
 
         Args:
-          model: whose moving statistics a skipped step leaves alone.
-          sums: of each replica, that it leaves alone.
+          model: a skipped step does not change its moving statistics,
+          sums: nor these sums of each replica.
         """
         once = tf.VariableAggregation.ONLY_FIRST_REPLICA
         self.skipped = tf.Variable(0, dtype=tf.int64, trainable=False, aggregation=once)
@@ -43,7 +43,7 @@ class NonFiniteSteps:
             _NEVER,
             dtype=tf.int64,
             trainable=False,
-            synchronization=tf.VariableSynchronization.ON_READ,
+            synchronization=tf.VariableSynchronization.ON_READ,  # each replica keeps its own
             aggregation=once,
         )
         moving = [v.value for v in model.non_trainable_variables if v.dtype.startswith("float")]
@@ -93,13 +93,13 @@ def _identify(examples: Examples, number: int) -> str:
 
 
 def _describe_ranges(schema: Schema, rows: np.ndarray) -> str:
-    """Least and largest value, by feature for tables, and how many are no numbers."""
+    """The smallest and largest value, by feature for tables, and how many are not finite."""
     if schema.modality != TABULAR or rows.ndim != 2:
         kind = "pixels" if schema.modality == IMAGE and rows.ndim == 4 else "inputs"
         return f"Its {kind}: {_range(rows)}"
     names = [str(n) for n in schema.metadata.get("feature_names") or ()]
     names = names if len(names) == rows.shape[1] else [str(i) for i in range(rows.shape[1])]
-    # What is no number first, then the largest: those are looked for.
+    # NaN and infinity first, then the largest values: one of them is likely the cause.
     finite = np.isfinite(rows)
     size = np.where(finite, np.abs(rows), np.inf).max(0)
     chosen = np.argsort(-size, kind="stable")[:_COLUMNS]
@@ -110,6 +110,6 @@ def _describe_ranges(schema: Schema, rows: np.ndarray) -> str:
 
 def _range(values: np.ndarray) -> str:
     finite = values[np.isfinite(values)]
-    span = f"{finite.min():g} to {finite.max():g}" if finite.size else "no number at all"
+    span = f"{finite.min():g} to {finite.max():g}" if finite.size else "no finite value"
     lost = values.size - finite.size
     return span + (f" ({lost} not finite)" if lost else "")

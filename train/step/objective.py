@@ -9,7 +9,7 @@ import tensorflow as tf
 
 
 class Diverged(ValueError):
-    """The training loss is no number any more."""
+    """The training loss became NaN or infinite."""
 
 
 @dataclasses.dataclass(frozen=True)
