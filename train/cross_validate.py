@@ -36,7 +36,7 @@ Predicted = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
 @dataclasses.dataclass(frozen=True)
-class Plan:
+class CrossValidation:
     """What is cross-validated.
 
     Attributes:
@@ -52,7 +52,7 @@ class Plan:
     baselines: bool = True
 
 
-def parse_arguments(arguments: list[str]) -> Plan:
+def parse_arguments(arguments: list[str]) -> CrossValidation:
     """Parses command-line flags; prints usage and exits with 2 where they are wrong."""
     parser = argparse.ArgumentParser(
         prog="python -m train.cross_validate",
@@ -89,7 +89,9 @@ def parse_arguments(arguments: list[str]) -> Plan:
     except ValueError as error:
         parser.error(str(error))
     name = f"{config.dataset.strip('/').replace('/', '-')}-{config.model or 'default'}"
-    return Plan(config, seeds, output or Path("cross_validation", f"{name}.json"), baselines)
+    return CrossValidation(
+        config, seeds, output or Path("cross_validation", f"{name}.json"), baselines
+    )
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -102,7 +104,7 @@ def main(arguments: list[str] | None = None) -> int:
     return run_as_command(work)
 
 
-def cross_validate(plan: Plan) -> dict[str, Any]:
+def cross_validate(plan: CrossValidation) -> dict[str, Any]:
     """Trains every fold with every seed, fits the baselines, prints the table and writes it.
 
     Returns what the file holds: the settings, and per system a list
