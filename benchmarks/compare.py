@@ -19,8 +19,8 @@ from pathlib import Path
 import numpy as np
 from scipy import special
 
+from benchmarks.measuring.comparison import DURATION, FIRST_BATCH, OURS, Comparison
 from benchmarks.measuring.result_file import Result, ResultError, read_result
-from benchmarks.measuring.timing import DURATION, FIRST_BATCH, OURS, Comparison
 from benchmarks.reports.table import align, set_name
 from records.system.command import run_as_command
 

@@ -16,8 +16,8 @@ from collections.abc import Callable, Iterable, Sequence
 from html import escape
 from pathlib import Path
 
+from benchmarks.measuring.comparison import OURS, PAIRED, Comparison
 from benchmarks.measuring.result_file import Result, read_result, write_text
-from benchmarks.measuring.timing import OURS, PAIRED, Comparison
 from benchmarks.reports import plots
 from benchmarks.reports.markdown import RESULTS_PAGE, format_section, marker_name, write_docs
 from benchmarks.reports.table import (

@@ -28,7 +28,8 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from benchmarks.measuring.child import run_child
-from benchmarks.measuring.timing import OURS, Against, Comparison, Progress, Sample, alternate
+from benchmarks.measuring.comparison import OURS, Against, Comparison
+from benchmarks.measuring.timing import Progress, Sample, alternate
 from benchmarks.measuring.work import DATASETS, Effort, Work
 from builders.song_lyrics import synthetic, tables
 from records.sets.fingerprint import read_fingerprint

@@ -28,14 +28,8 @@ from benchmarks.input.accelerator_rates import (
 )
 from benchmarks.input.emulator import Utilisation, known_delay, run_known_delay
 from benchmarks.input.feeding import Capacity, Host, Make, median_of
-from benchmarks.measuring.timing import (
-    OURS,
-    Against,
-    Comparison,
-    Progress,
-    Sample,
-    alternate,
-)
+from benchmarks.measuring.comparison import OURS, Against, Comparison
+from benchmarks.measuring.timing import Progress, Sample, alternate
 from benchmarks.measuring.work import Effort, Work
 from benchmarks.peers import tfds_reader
 from records.sets.schema import IMAGE

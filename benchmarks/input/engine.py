@@ -25,17 +25,10 @@ import tensorflow_datasets as tfds
 
 from benchmarks.input.readers import make_ours, open_examples, read_epoch
 from benchmarks.measuring.child import run_child
+from benchmarks.measuring.comparison import FIRST_BATCH, OURS, Against, Comparison
 from benchmarks.measuring.consume import Maker, read_on_host
 from benchmarks.measuring.repeat import repeat_set
-from benchmarks.measuring.timing import (
-    FIRST_BATCH,
-    OURS,
-    Against,
-    Comparison,
-    Progress,
-    Sample,
-    alternate,
-)
+from benchmarks.measuring.timing import Progress, Sample, alternate
 from benchmarks.measuring.work import Effort, Work, open_work
 from records.decoding.indexing import read_index
 from records.decoding.parsing import parse_spec

@@ -27,16 +27,9 @@ import numpy as np
 import tensorflow as tf
 
 from benchmarks.measuring.child import run_child
+from benchmarks.measuring.comparison import FIRST_BATCH, OURS, Against, Comparison
 from benchmarks.measuring.repeat import SHARDS, repeat_set
-from benchmarks.measuring.timing import (
-    FIRST_BATCH,
-    OURS,
-    Against,
-    Comparison,
-    Progress,
-    Sample,
-    alternate,
-)
+from benchmarks.measuring.timing import Progress, Sample, alternate
 from benchmarks.measuring.work import Effort, Work
 from records.ordering.order import Order
 from records.sets.schema import IMAGE, TABULAR, Schema

@@ -26,17 +26,9 @@ from benchmarks.input.library_list import COLD, LIBRARIES, LOOPED, WARM, Library
 from benchmarks.input.peer_files import write_files
 from benchmarks.input.readers import iterated, looped_ours, make_ours, open_examples, read_epoch
 from benchmarks.measuring.child import ChildError
+from benchmarks.measuring.comparison import OURS, Against, Comparison
 from benchmarks.measuring.equal_work import check_equal, check_labels, read_expected
-from benchmarks.measuring.timing import (
-    OURS,
-    Against,
-    Comparison,
-    Progress,
-    Sample,
-    alternate,
-    fitting_count,
-    whole_epochs,
-)
+from benchmarks.measuring.timing import Progress, Sample, alternate, fitting_count, whole_epochs
 from benchmarks.measuring.work import Effort, Work, shortened
 from records.pipeline import make_arrays
 

@@ -9,8 +9,8 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
+from benchmarks.measuring.comparison import Against
 from benchmarks.measuring.consume import LEAST_PSNR
-from benchmarks.measuring.timing import Against
 from records.sets.schema import IMAGE, TABULAR, TOKENS
 
 # The questions, as tables show them; `libraries` says what is timed.

@@ -22,15 +22,8 @@ from typing import Any
 import google_crc32c
 
 from benchmarks.input.readers import open_examples
-from benchmarks.measuring.timing import (
-    OURS,
-    Against,
-    Comparison,
-    Progress,
-    Sample,
-    alternate,
-    whole_epochs,
-)
+from benchmarks.measuring.comparison import OURS, Against, Comparison
+from benchmarks.measuring.timing import Progress, Sample, alternate, whole_epochs
 from benchmarks.measuring.work import Effort, Work
 from records.decoding.indexing import read_index
 from records.loading.load import Loader

@@ -24,17 +24,9 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from benchmarks.measuring.comparison import FIRST_BATCH, OURS, Against, Comparison
 from benchmarks.measuring.consume import Maker, check_same, read_on_device, read_on_host
-from benchmarks.measuring.timing import (
-    FIRST_BATCH,
-    OURS,
-    Against,
-    Comparison,
-    Progress,
-    Sample,
-    alternate,
-    whole_epochs,
-)
+from benchmarks.measuring.timing import Progress, Sample, alternate, whole_epochs
 from benchmarks.measuring.work import Effort, Work, shortened
 from benchmarks.peers import text_vectorization, tfds_reader
 from records import open_data

@@ -1,5 +1,5 @@
 """How a benchmark measures: rounds, clocks, child processes, equal work, result files.
 
-Imports `records` and `train`, no other room of `benchmarks`. Begin with `timing` (what a sample and
-a comparison are), then `work` (what all systems have to do) and `session` (how a run is kept).
+Imports `records` and `train`, no other room of `benchmarks`. Begin with `comparison` (the answer
+to a question) and `timing`, then `work` (what all systems do) and `session` (a run is kept).
 """

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from benchmarks.measuring.timing import OURS
+from benchmarks.measuring.comparison import OURS
 from benchmarks.measuring.work import Work
 from records.diagnose.measure import consume
 from records.sets.schema import IMAGE, TOKENS

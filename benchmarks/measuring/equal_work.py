@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.measuring.comparison import OURS
 from benchmarks.measuring.consume import Maker, deliver, least_psnr
-from benchmarks.measuring.timing import OURS
 from benchmarks.measuring.work import Work
 from records.sets.schema import IMAGE, TABULAR
 

@@ -8,7 +8,8 @@ import os
 from pathlib import Path
 from typing import Any
 
-from benchmarks.measuring.timing import OURS, Against, Comparison, Sample
+from benchmarks.measuring.comparison import OURS, Against, Comparison
+from benchmarks.measuring.timing import Sample
 from records.system.json_file import read_json
 from records.system.writing import write_atomically
 

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.measuring.child import ChildError
+from benchmarks.measuring.comparison import Comparison
 from benchmarks.measuring.result_file import FORMAT, write_json
-from benchmarks.measuring.timing import Comparison
 from benchmarks.measuring.work import Effort, Work, view
 
 # Errors that explain themselves in one sentence; others are printed with their traceback.

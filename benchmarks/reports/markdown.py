@@ -14,8 +14,8 @@ import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
+from benchmarks.measuring.comparison import OURS, PAIRED, Against, Comparison
 from benchmarks.measuring.result_file import Result, write_text
-from benchmarks.measuring.timing import OURS, PAIRED, Against, Comparison
 from benchmarks.reports.table import TITLES, UNITS, format_number, set_name
 
 _SECTION = re.compile(r"<!-- benchmarks: (?P<file>\S+) -->\n.*?<!-- end -->", re.DOTALL)

@@ -7,13 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.measuring.timing import (
-    FIRST_BATCH,
-    OURS,
-    PAIRED,
-    Against,
-    Comparison,
-)
+from benchmarks.measuring.comparison import FIRST_BATCH, OURS, PAIRED, Against, Comparison
 from benchmarks.reports.table import format_number, set_name
 from records.system.plotting import draw, plain
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from benchmarks.measuring.timing import (
+from benchmarks.measuring.comparison import (
     DURATION,
     FIRST_BATCH,
     NOISY_SPREAD,

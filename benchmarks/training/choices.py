@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from benchmarks.measuring.timing import OURS, Against, Comparison, Progress, Sample, alternate
+from benchmarks.measuring.comparison import OURS, Against, Comparison
+from benchmarks.measuring.timing import Progress, Sample, alternate
 from benchmarks.measuring.work import Effort, Question, Work
 from benchmarks.training.loop import steps_per_second
 from benchmarks.training.trainer import Layout, Trainer

@@ -11,7 +11,8 @@ at Keras's defaults, a frozen backbone in every step.
 
 from __future__ import annotations
 
-from benchmarks.measuring.timing import OURS, Comparison, Progress, Sample, alternate
+from benchmarks.measuring.comparison import OURS, Comparison
+from benchmarks.measuring.timing import Progress, Sample, alternate
 from benchmarks.measuring.work import Effort, Question, Work
 from benchmarks.peers import keras_fit
 from benchmarks.training.loop import (

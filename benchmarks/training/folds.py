@@ -16,7 +16,8 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from benchmarks.measuring.timing import DURATION, OURS, Comparison, Progress, Sample, alternate
+from benchmarks.measuring.comparison import DURATION, OURS, Comparison
+from benchmarks.measuring.timing import Progress, Sample, alternate
 from benchmarks.measuring.work import Effort, Work
 from records.opened import open_set
 from records.sets.schema import TABULAR

@@ -19,16 +19,8 @@ import time
 import numpy as np
 import tensorflow as tf
 
-from benchmarks.measuring.timing import (
-    OURS,
-    PAIRED,
-    Against,
-    Comparison,
-    Progress,
-    Sample,
-    alternate,
-    fitting_count,
-)
+from benchmarks.measuring.comparison import OURS, PAIRED, Against, Comparison
+from benchmarks.measuring.timing import Progress, Sample, alternate, fitting_count
 from benchmarks.measuring.work import Effort, Question, Work
 from benchmarks.training.loop import Build, OurLoop, Train, build, timed_epochs
 from records.sets.schema import IMAGE, TABULAR, TOKENS

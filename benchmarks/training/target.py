@@ -32,7 +32,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.measuring.child import start_child, take_request
-from benchmarks.measuring.timing import DURATION, OURS, Comparison, Progress, Sample, alternate
+from benchmarks.measuring.comparison import DURATION, OURS, Comparison
+from benchmarks.measuring.timing import Progress, Sample, alternate
 from benchmarks.measuring.work import Effort, Work, view
 from records.system.quiet import import_tensorflow_quietly
 from train.settings.config import TrainConfig

@@ -18,7 +18,8 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from benchmarks.measuring.child import start_child, take_request, worker_variables
-from benchmarks.measuring.timing import OURS, Sample, fitting_count
+from benchmarks.measuring.comparison import OURS
+from benchmarks.measuring.timing import Sample, fitting_count
 from benchmarks.measuring.work import Question, Work, open_work
 from benchmarks.peers import keras_fit
 from benchmarks.training.loop import OurLoop, build

@@ -12,16 +12,9 @@ import pytest
 from scipy import stats
 
 from benchmarks import compare
+from benchmarks.measuring.comparison import DURATION, FIRST_BATCH, OURS, RATE, Against, Comparison
 from benchmarks.measuring.result_file import Result, read_result, write_json
-from benchmarks.measuring.timing import (
-    DURATION,
-    FIRST_BATCH,
-    OURS,
-    RATE,
-    Against,
-    Comparison,
-    Sample,
-)
+from benchmarks.measuring.timing import Sample
 
 QUESTIONS, ROUNDS = 100, 5
 _HARDWARE = {"processor": "P", "processors": 2, "gpus": [], "memory_bytes": 8 * 2**30}

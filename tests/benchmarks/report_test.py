@@ -15,8 +15,9 @@ import pytest
 from matplotlib.figure import Figure
 
 from benchmarks import report
+from benchmarks.measuring.comparison import FIRST_BATCH, OURS, PAIRED, Against, Comparison
 from benchmarks.measuring.result_file import Result, read_result, write_json
-from benchmarks.measuring.timing import FIRST_BATCH, OURS, PAIRED, Against, Comparison, Sample
+from benchmarks.measuring.timing import Sample
 from benchmarks.reports import markdown, plots
 from benchmarks.reports.table import format_number
 

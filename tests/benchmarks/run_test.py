@@ -19,7 +19,8 @@ from benchmarks.input import engine
 from benchmarks.input import readers as input_questions
 from benchmarks.measuring import consume, result_file
 from benchmarks.measuring import work as work_module
-from benchmarks.measuring.timing import OURS, Comparison, Sample
+from benchmarks.measuring.comparison import OURS, Comparison
+from benchmarks.measuring.timing import Sample
 from benchmarks.peers import tfds_reader
 
 REPOSITORY = Path(__file__).resolve().parents[2]

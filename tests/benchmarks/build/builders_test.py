@@ -10,7 +10,7 @@ import pytest
 
 from benchmarks.build import builders
 from benchmarks.build.builders import _Variant
-from benchmarks.measuring.timing import OURS
+from benchmarks.measuring.comparison import OURS
 from benchmarks.measuring.work import FULL, QUICK, choose_set, open_work
 
 

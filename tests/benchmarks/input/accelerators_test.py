@@ -15,7 +15,8 @@ from benchmarks import run
 from benchmarks.input import accelerator_rates, accelerators, emulator
 from benchmarks.input.feeding import Capacity, Host
 from benchmarks.measuring import work as work_module
-from benchmarks.measuring.timing import OURS, Sample
+from benchmarks.measuring.comparison import OURS
+from benchmarks.measuring.timing import Sample
 from records.loading.load import Loader
 
 

@@ -13,7 +13,8 @@ import pytest
 
 from benchmarks.input import growth, reading_child
 from benchmarks.measuring import child, repeat
-from benchmarks.measuring.timing import OURS, Sample
+from benchmarks.measuring.comparison import OURS
+from benchmarks.measuring.timing import Sample
 from benchmarks.measuring.work import QUICK, choose_set, open_work
 from records.decoding.indexing import read_index
 from records.sets.schema import read_schema

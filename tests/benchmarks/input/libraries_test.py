@@ -18,7 +18,7 @@ import tensorflow as tf
 from benchmarks.input import external, libraries, peer_files
 from benchmarks.input.library_list import COLD, LOOPED, WARM, Library
 from benchmarks.measuring import equal_work, work
-from benchmarks.measuring.timing import OURS, Comparison
+from benchmarks.measuring.comparison import OURS, Comparison
 from benchmarks.peers import protocol
 from records.decoding.indexing import read_index
 from records.shards.index import RecordReader

@@ -11,7 +11,7 @@ from benchmarks.input import limits
 from benchmarks.input import readers as input_questions
 from benchmarks.input.readers import make_ours
 from benchmarks.measuring import work as work_module
-from benchmarks.measuring.timing import OURS, Against
+from benchmarks.measuring.comparison import OURS, Against
 from records.decoding.indexing import read_index
 
 

@@ -10,15 +10,9 @@ import pytest
 from scipy import stats
 
 from benchmarks.measuring import timing
+from benchmarks.measuring.comparison import FIRST_BATCH, OURS, PAIRED, Against, Comparison
 from benchmarks.measuring.result_file import check_output, write_json
-from benchmarks.measuring.timing import (
-    FIRST_BATCH,
-    OURS,
-    PAIRED,
-    Against,
-    Comparison,
-    Sample,
-)
+from benchmarks.measuring.timing import Sample
 from benchmarks.reports import table
 from benchmarks.run import parse_arguments
 

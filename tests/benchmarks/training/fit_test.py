@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from benchmarks.measuring import work as work_module
-from benchmarks.measuring.timing import OURS, Sample
+from benchmarks.measuring.comparison import OURS
+from benchmarks.measuring.timing import Sample
 from benchmarks.measuring.work import Question
 from benchmarks.peers import keras_fit
 from benchmarks.training import fit

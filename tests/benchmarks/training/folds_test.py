@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.measuring import work as work_module
-from benchmarks.measuring.timing import OURS
+from benchmarks.measuring.comparison import OURS
 from benchmarks.training import folds
 from train.engine import whole_run
 

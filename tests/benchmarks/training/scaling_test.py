@@ -11,7 +11,7 @@ import pytest
 
 from benchmarks.measuring import work as work_module
 from benchmarks.measuring.child import ChildError, run_child, start_child, worker_variables
-from benchmarks.measuring.timing import OURS
+from benchmarks.measuring.comparison import OURS
 from benchmarks.measuring.work import Question
 from benchmarks.training import scaling, trainer
 from benchmarks.training.scaling import LAYOUTS, ONE

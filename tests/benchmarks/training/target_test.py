@@ -11,7 +11,7 @@ import pytest
 
 from benchmarks.measuring import work as work_module
 from benchmarks.measuring.child import ChildError
-from benchmarks.measuring.timing import DURATION, OURS
+from benchmarks.measuring.comparison import DURATION, OURS
 from benchmarks.peers import keras_target
 from benchmarks.training import target
 from benchmarks.training.target import Epoch, Goal, Race, run_until
