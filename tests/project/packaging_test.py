@@ -55,6 +55,14 @@ def test_requirement_is_installed_and_constrained(requirement: Requirement) -> N
     assert requirement.specifier.contains(constraint), f"{requirement}: constraint is {constraint}"
 
 
+def test_tools_of_the_site_are_constrained() -> None:
+    # They are installed by `make docs` alone, in an environment of their own.
+    for requirement in _requirements(_setup_cfg()["options.extras_require"]["docs"]):
+        version = _constraints().get(canonicalize_name(requirement.name))
+        assert version is not None, requirement
+        assert requirement.specifier.contains(version)
+
+
 def test_every_import_is_declared() -> None:
     declared = {canonicalize_name(r.name) for r in _installed_requirements()}
     for text in _setup_cfg()["options.extras_require"].values():

@@ -240,3 +240,14 @@ def test_models_in_the_table_are_the_defaults() -> None:
         model = MODALITY_DEFAULTS[modality]["model"]
         assert model in MODELS
         assert re.search(rf"^\| \[`{name}`\].*`{model}`", README, re.MULTILINE)
+
+
+def test_the_readme_is_short() -> None:
+    assert len(README.splitlines()) <= 200
+    compared = README[README.index("<!-- benchmarks:") : README.index("<!-- end -->")]
+    rows = [line for line in compared.splitlines() if line.startswith("| ")]
+    assert 5 <= len(rows) - 1 <= 10  # one of them is the header
+    # Losses, in bold, come first.
+    bold = ["**" in row for row in rows[1:]]
+    assert any(bold)
+    assert bold == sorted(bold, reverse=True)
