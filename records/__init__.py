@@ -1,8 +1,8 @@
 """Reading: prepared sets to batches in a defined order.
 
 `make_dataset` feeds Keras `fit` or any loop, `make_arrays` gives the same batches as NumPy arrays;
-`open_data` gives the parts. All are loaded on
-first use, so that builders can import `records.decoding.cleaning` without starting TensorFlow.
+`open_data` gives the parts. All are loaded on first use, so that builders can import
+`records.decoding.cleaning` without starting TensorFlow. Begin with `pipeline`.
 """
 
 from __future__ import annotations
@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from records.batches import make_arrays, make_dataset
-    from records.roles import Data, InputConfig, open_data
+    from records.decoding.input_config import InputConfig
+    from records.roles import Data, open_data
 
 _MODULES = {
     "Data": "roles",
-    "InputConfig": "roles",
+    "InputConfig": "decoding.input_config",
     "make_arrays": "batches",
     "make_dataset": "batches",
     "open_data": "roles",
@@ -28,3 +29,7 @@ def __getattr__(name: str) -> Any:
     if name not in _MODULES:
         raise AttributeError(f"module 'records' has no attribute {name!r}")
     return getattr(importlib.import_module(f"records.{_MODULES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

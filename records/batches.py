@@ -9,9 +9,10 @@ import numpy as np
 import tensorflow as tf
 
 from records import pipeline
+from records.decoding.input_config import InputConfig
 from records.examples import AnyOrder, Examples
 from records.ordering.buckets import make_order
-from records.roles import Data, InputConfig, open_data
+from records.roles import Data, open_data
 
 
 def make_dataset(

@@ -9,51 +9,23 @@ from __future__ import annotations
 import dataclasses
 import functools
 import hashlib
-from collections.abc import Callable, Iterator
-from typing import Any
 
 import numpy as np
-import pandas as pd
 import tensorflow as tf
 
 from records.decoding import decode
+from records.decoding.input_config import InputConfig
+from records.decoding.modality import modality_of
 from records.examples import Examples
 from records.loading import cache, disk_cache
 from records.loading.load import Loader, stream_moments
 from records.opened import OpenedSet, open_set
 from records.ordering import splits
-from records.sets.schema import IMAGE, TABULAR, TEXT, TOKENS
 from records.shards.index import RecordIndex
 from records.system.memory import empty_inputs
 from records.system.progress import show_progress
 from records.system.threads import ordered_map
-
-
-@dataclasses.dataclass(frozen=True)
-class InputConfig:
-    """What shapes the decoded inputs; none of it needs a new build.
-
-    Attributes:
-      image_size: S, pictures become uint8 [S, S, C].
-      sequence_length: T, ids become int32 [T], padded or cut on the right.
-      vocab_size: V, ids at or above it become 1 (out of vocabulary).
-      cache: where decoded splits are kept: "memory", "disk" (a file beside the shards, decoded
-        once and mapped into memory by every later run) or "none" (read and decoded at every step).
-      feature: the input feature; None lets the schema choose.
-    """
-
-    image_size: int = 224
-    sequence_length: int = 200
-    vocab_size: int = 20_000
-    cache: str = "memory"
-    feature: str | None = None
-
-    def __post_init__(self) -> None:
-        if self.cache not in ("memory", "disk", "none"):
-            raise ValueError(
-                "input: cache expected one of memory, disk, none, received "
-                f"{self.cache!r} (device is chosen by the training loop)"
-            )
+from records.vocabulary import Vocabulary
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,7 +75,8 @@ class Data:
         if fold is not None and fold.pooled:
             opened, self._base = opened.pooled()
         schema = opened.schema
-        if schema.modality == TEXT and config.cache == "none":
+        self._modality = modality_of(schema)
+        if self._modality.is_text and config.cache == "none":
             raise ValueError(
                 f"input: {schema.name}: feature {schema.input_name!r} is text, whose words "
                 "are counted when it is decoded: cache expected device, memory or disk, received "
@@ -114,19 +87,24 @@ class Data:
 
     @functools.cached_property
     def channels(self) -> int:
-        """Channels of the decoded pictures: 1 where every picture of all roles is grey."""
+        """Of decoded pictures: 1 where those of all roles are grey, else 3; 0 without pictures."""
+        if not self._modality.has_channels:
+            return 0
         grey = all(self._index(s).is_grey.all() for s in self._splits)
         return 1 if grey else 3
+
+    @functools.cached_property
+    def vocabulary(self) -> Vocabulary | None:
+        """The ids of the training examples' texts; None for tables and pictures."""
+        if not self._modality.has_ids:
+            return None
+        _, training = self.subset("train")
+        return Vocabulary(self.schema, self.config, self._index, self._base, training)
 
     @property
     def spec(self) -> tf.TensorSpec:
         """One example's input: uint8 [S, S, C], int32 [T] or float32 [F]."""
-        if self.schema.modality == IMAGE:
-            size = self.config.image_size
-            return tf.TensorSpec([size, size, self.channels], tf.uint8)
-        if self.schema.modality in (TOKENS, TEXT):
-            return tf.TensorSpec([self.config.sequence_length], tf.int32)
-        return tf.TensorSpec(self.schema.input_shape, tf.float32)
+        return self._modality.spec(self.config, self.channels)
 
     @property
     def decoded_bytes(self) -> int:
@@ -162,7 +140,7 @@ class Data:
             numbers=numbers,
             labels=index.label.astype(np.int32),
             spec=self.spec,
-            lengths=self._lengths(split),
+            lengths=None if self.vocabulary is None else self.vocabulary.lengths(split),
             cached=None if self.config.cache == "none" else self._decoded(split),
             loader=self._loader(split),
             filling=self._filling.get(split),
@@ -181,27 +159,6 @@ class Data:
             rows = examples.inputs[examples.numbers].astype(np.float64)
             return rows.mean(0).astype(np.float32), rows.var(0).astype(np.float32)
         return stream_moments(examples.loader, examples.numbers)
-
-    @functools.cached_property
-    def vocab_size(self) -> int:
-        """Ids in use: the vocabulary size asked for, or fewer where the words are fewer."""
-        return min(self.config.vocab_size, int(self._ranks.max()) + 1)
-
-    def vocabulary(self) -> tuple[str, ...] | None:
-        """The words of the ids in use, `vocab_size` of them, the first two special.
-
-        None where the set stores ids without their words.
-        """
-        ranks = self._ranks[:-1]
-        stored = self.schema.vocabulary()
-        if self.schema.modality == TEXT:
-            stored = ("", "", *(str(word, "utf-8", "replace") for word in self._vocabulary))
-        if stored is None:
-            return None
-        words = ["[PAD]", "[UNK]", *[""] * (self.vocab_size - 2)]
-        for raw in np.flatnonzero((ranks > decode.OOV_ID) & (ranks < self.vocab_size)):
-            words[ranks[raw]] = stored[raw]
-        return tuple(words)
 
     @functools.cached_property
     def _cut(self) -> tuple[np.ndarray, np.ndarray]:
@@ -233,80 +190,11 @@ class Data:
             )
         return index
 
-    @functools.cache  # noqa: B019 - one Data lives as long as its run
-    def _words(self, split: str) -> tuple[np.ndarray, np.ndarray]:
-        """(ids or words of all records, one after the other; where each begins int64 [N + 1])."""
-        flat, lengths = [], []
-        loader = Loader(self.schema, self._index(split), lambda rows: rows)
-        parsed = ordered_map(lambda unit: loader.parse(unit, loader.read(unit)), loader.units())
-        for rows in parsed:
-            if self.schema.modality == TEXT:
-                words = decode.split_words(tf.constant(rows, tf.string))
-                rows = words.flat_values.numpy(), words.row_splits.numpy()
-            flat.append(rows[0])
-            lengths.append(np.diff(rows[1]))
-        ids = np.concatenate(flat)
-        if self.schema.modality == TEXT:
-            ids = self._word_ids(ids, split)
-        return ids, np.concatenate([[0], np.cumsum(np.concatenate(lengths))])
-
-    def _lengths(self, split: str) -> np.ndarray | None:
-        """int64 [N], ids of each record up to T; None for tables and pictures."""
-        if self.schema.modality not in (TEXT, TOKENS):
-            return None
-        if self.schema.modality == TEXT:
-            lengths = np.diff(self._words(split)[1])
-        else:
-            lengths = self._index(split).sequence_length.astype(np.int64)
-        return np.minimum(lengths, self.config.sequence_length)
-
-    def _word_ids(self, words: np.ndarray, split: str) -> np.ndarray:
-        """Numbers a TEXT split's words; words that train lacks are out of vocabulary."""
-        if split == self._base:
-            # Objects, not NumPy's fixed-width bytes: one long word would make all words as wide.
-            ids, vocabulary = pd.factorize(words, sort=True)
-            self._vocabulary = pd.Index(vocabulary)
-            return ids.astype(np.int32) + 2
-        self._words(self._base)
-        at = self._vocabulary.get_indexer(words)
-        return np.where(at >= 0, at + 2, decode.OOV_ID).astype(np.int32)
-
-    @functools.cached_property
-    def _ranks(self) -> np.ndarray:
-        """int32 [ids + 1], each id's frequency rank among the training examples.
-
-        The last entry stands for all ids that train lacks: out of vocabulary.
-        """
-        _, numbers = self.subset("train")
-        index = self._index(self._base)
-        used = np.zeros(index.num_records, bool)
-        used[numbers] = True
-        if index.damaged is not None:
-            used &= ~index.damaged
-        vocabulary = self.schema.vocabulary() or ()
-        counts = np.zeros(max(2, len(vocabulary)), np.int64)
-        for ids in self._training_ids(used):
-            found = np.bincount(ids)
-            wider = np.zeros(max(len(counts), len(found)), np.int64)
-            wider[: len(counts)] += counts
-            wider[: len(found)] += found
-            counts = wider
-        return np.append(decode.rank_ids(counts), np.int32(decode.OOV_ID))
-
-    def _training_ids(self, used: np.ndarray) -> Iterator[np.ndarray]:
-        """The ids int32 [n] of the records where `used` bool [N]; unit by unit where streamed."""
-        if self.config.cache != "none":
-            ids, starts = self._words(self._base)
-            yield ids[np.repeat(used, np.diff(starts))]
-            return
-        loader = Loader(self.schema, self._index(self._base), lambda rows: rows)
-        chosen = (unit[used[unit]] for unit in loader.units())
-        for ids, _ in ordered_map(lambda unit: loader.parse(unit, loader.read(unit)), chosen):
-            yield ids
-
     @functools.cache  # noqa: B019
     def _loader(self, split: str) -> Loader:
-        return Loader(self.schema, self._index(split), self._decoder())
+        ranks = None if self.vocabulary is None else self.vocabulary.ranks
+        decoder = self._modality.decoder(self.config, self.channels, ranks)
+        return Loader(self.schema, self._index(split), decoder)
 
     @functools.cache  # noqa: B019
     def _decoded(self, split: str) -> np.ndarray:
@@ -319,10 +207,9 @@ class Data:
             return stored
         if self.config.cache == "memory":
             inputs = empty_inputs(shape, dtype)
-            if self.schema.modality == IMAGE:  # decoded while the first epoch goes by
-                self._filling[split] = cache.Filling(
-                    self._loader(split), inputs, self._label(split)
-                )
+            if self._modality.is_slow:  # decoded while the first epoch goes by
+                label = self._label(split)
+                self._filling[split] = cache.Filling(self._loader(split), inputs, label)
                 return inputs
             return self._fill(split, inputs)
         return disk_cache.write(path, shape, dtype, lambda out: self._fill(split, out))
@@ -330,8 +217,8 @@ class Data:
     def _fill(self, split: str, out: np.ndarray) -> np.ndarray:
         """Decodes a split into `out` [N, ...]."""
         loader = self._loader(split)
-        if self.schema.modality == TEXT:
-            out[:] = self._decoder()(self._words(split))
+        if self.vocabulary is not None and self._modality.is_text:
+            out[:] = loader.decode_rows(self.vocabulary.ids(split))  # split into words already
             return out
 
         def load(unit: np.ndarray) -> np.ndarray:
@@ -341,13 +228,7 @@ class Data:
         done = ordered_map(load, loader.units())
         for _ in show_progress(done, len(out), self._label(split)):
             pass
-        if self.schema.modality == TABULAR and not np.isfinite(out).all():
-            row, column = np.argwhere(~np.isfinite(out))[0]
-            raise ValueError(
-                f"input: {self.schema.name}: split {split}, record {row}, feature "
-                f"{self.schema.input_name!r}[{column}]: expected a finite number, received "
-                f"{out[row, column]}"
-            )
+        self._modality.check_decoded(out, split)
         return out
 
     def _label(self, split: str) -> str:
@@ -357,23 +238,11 @@ class Data:
         """All that shapes the decoded inputs: the shards, and how they are decoded."""
         key = f"{self.opened.fingerprint} {self.schema.input_name} {self.spec}"
         key += f" opencv-{decode.opencv_version()}"
-        if self.schema.modality in (TEXT, TOKENS):
-            ranks = hashlib.sha256(self._ranks.tobytes()).hexdigest()
-            key += f" {self.config.vocab_size} {ranks}"
+        if self.vocabulary is not None:
+            key += f" {self.vocabulary.key}"
         if damage := self.damage():
             key += f" {hashlib.sha256(repr(damage).encode()).hexdigest()}"
         return key
-
-    def _decoder(self) -> Callable[[Any], np.ndarray]:
-        """What maps parsed rows to inputs."""
-        config = self.config
-        if self.schema.modality == IMAGE:
-            size, channels = config.image_size, self.channels
-            return functools.partial(decode.decode_pictures, image_size=size, channels=channels)
-        if self.schema.modality == TABULAR:
-            return lambda rows: rows.astype(np.float32, copy=False)
-        table, length, size = self._ranks, config.sequence_length, config.vocab_size
-        return lambda rows: decode.pad_ids(rows[0], rows[1], length, table, size)
 
 
 def open_data(

@@ -96,7 +96,8 @@ def _fit_all(config: argparse.Namespace) -> None:
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    from records.roles import InputConfig, open_data
+    from records.decoding.input_config import InputConfig
+    from records.roles import open_data
     from records.sets.schema import IMAGE
 
     sizes = InputConfig(

@@ -31,7 +31,7 @@ from benchmarks.measuring.repeat import repeat_set
 from benchmarks.measuring.timing import Progress, Sample, alternate
 from benchmarks.measuring.work import Effort, Work, open_work
 from records.decoding.indexing import read_index
-from records.decoding.parsing import parse_spec
+from records.decoding.modality import modality_of
 from records.loading.cache import choose_shuffle_block
 from records.ordering.order import Order
 from records.pipeline import make_arrays
@@ -109,7 +109,7 @@ def _tfds_batches(work: Work) -> Iterator[tuple[Any, Any]]:
 
 def _bare_batches(work: Work) -> Iterator[tuple[Any, Any]]:
     """`TFRecordDataset(...).batch(B).map(parse_example)`: in the order of the files."""
-    spec, schema = parse_spec(work.schema), work.schema
+    spec, schema = modality_of(work.schema).parse_spec(), work.schema
     files = tf.data.TFRecordDataset(list(schema.shards[work.split]))
     for rows in files.batch(work.global_batch_size).map(lambda x: tf.io.parse_example(x, spec)):
         yield rows[schema.input_name], rows[schema.label_name]

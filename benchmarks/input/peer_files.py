@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from benchmarks.measuring.work import Work
 from records.decoding.indexing import read_index
-from records.decoding.parsing import parse_spec
+from records.decoding.modality import modality_of
 from records.sets.schema import IMAGE, TABULAR, TOKENS
 from records.shards.index import RecordIndex, RecordReader
 
@@ -39,7 +39,7 @@ def write_files(work: Work, folder: Path) -> dict[str, Any]:
     index = read_index(work.schema, work.split)
     labels = index.label.astype(np.int64)
     np.save(folder / "labels.npy", labels)
-    reader, spec = RecordReader(index), parse_spec(work.schema)
+    reader, spec = RecordReader(index), modality_of(work.schema).parse_spec()
     column: list[Any] = []
     for start in range(0, work.num_examples, _CHUNK):
         numbers = np.arange(start, min(start + _CHUNK, work.num_examples))

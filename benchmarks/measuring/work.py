@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.measuring.repeat import repeat_set
+from records.decoding.input_config import InputConfig
 from records.opened import open_set
-from records.roles import Data, InputConfig
+from records.roles import Data
 from records.sets.schema import IMAGE, TABULAR, TEXT, TOKENS, Schema, find_directory
 from train.settings.prepare import prepare
 

@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from benchmarks.measuring.work import Work
 from records.decoding.indexing import read_index
-from records.decoding.parsing import parse_spec
+from records.decoding.modality import modality_of
 from records.shards.index import RecordReader
 
 _PREFETCH_BATCHES = 8
@@ -38,7 +38,9 @@ def _read_texts(work: Work) -> tuple[list[str], np.ndarray, list[str]]:
     schema = work.schema
     index = read_index(schema, work.split)
     payloads = RecordReader(index).read(np.arange(index.num_records))
-    rows = tf.io.parse_example(tf.constant(payloads.tolist(), tf.string), parse_spec(schema))
+    rows = tf.io.parse_example(
+        tf.constant(payloads.tolist(), tf.string), modality_of(schema).parse_spec()
+    )
     words = list(schema.vocabulary() or ())
     texts = [" ".join(words[i] for i in ids) for ids in rows[schema.input_name].to_list()]
     return texts, index.label, words

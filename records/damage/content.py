@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from google.protobuf import message
 
-from records.decoding import decode
 from records.decoding.indexing import hash64, read_groups
-from records.decoding.parsing import Parse, make_parser, parse_spec, parse_what_fits, read_feature
-from records.sets.schema import IMAGE, TABULAR, TEXT, TOKENS, Schema
+from records.decoding.modality import modality_of
+from records.decoding.parsing import Parse, make_parser, parse_what_fits, read_feature
+from records.sets.schema import Schema
 from records.shards.index import RecordIndex
 
 
@@ -40,6 +40,7 @@ class ContentChecker:
           swapped: shards that hold other records than those of the index.
         """
         self._schema, self._index, self._swapped = schema, index, swapped
+        self._modality = modality_of(schema)
         self.ids: list[tuple[np.ndarray, np.ndarray]] = []
         self.unlabelled: list[int] = []
         self._firsts = np.cumsum([0, *schema.shard_lengths[split]])
@@ -63,7 +64,7 @@ class ContentChecker:
     @functools.cached_property
     def _parse(self) -> Parse:
         """string [n] -> features of the records."""
-        return make_parser(parse_spec(self._schema, index_features=True))
+        return make_parser(self._modality.parse_spec(index_features=True))
 
     def _look(
         self, numbers: np.ndarray, row: dict[str, Any], index: RecordIndex | None
@@ -80,29 +81,7 @@ class ContentChecker:
                 yield int(i), f"its class is {labels[i]}, in the index {index.label[numbers[i]]}"
             for i in np.flatnonzero(read_groups(schema, row) != index.group[numbers]):
                 yield int(i), "its group is not the one in the index"
-        yield from self._look_at_inputs(row[schema.input_name])
-
-    def _look_at_inputs(self, inputs: Any) -> Iterator[tuple[int, str]]:
-        schema = self._schema
-        if schema.modality == IMAGE:
-            yield from _damaged_pictures(inputs.numpy().tolist())
-        elif schema.modality == TEXT:
-            for row, text in enumerate(inputs.numpy()):
-                try:
-                    text.decode()
-                except UnicodeDecodeError:
-                    yield row, "its text is not UTF-8"
-        elif schema.modality == TOKENS:
-            # Without a stored vocabulary only ids that do not fit int32 are known to be wrong.
-            vocabulary = schema.vocabulary()
-            most = len(vocabulary) if vocabulary else 2**31
-            ids = inputs.flat_values.numpy()
-            of_row = inputs.value_rowids().numpy()
-            for i in np.unique(of_row[(ids < 0) | (ids >= most)]):
-                yield int(i), f"an id lies outside 0 to {most - 1}"
-        elif schema.modality == TABULAR:
-            for i in np.flatnonzero(~np.isfinite(inputs.numpy()).all(1)):
-                yield int(i), "a number is not finite"
+        yield from self._modality.content_damage(row[schema.input_name])
 
     def _keep_ids(
         self, numbers: np.ndarray, payloads: Sequence[bytes], damaged: dict[int, str]
@@ -122,16 +101,3 @@ class ContentChecker:
         hashes = np.array([hash64(repr(one).encode()) for one in ids.values()], np.uint64)
         self.ids.append((numbers[list(ids)], hashes))
         return found
-
-
-def _damaged_pictures(pictures: list[bytes]) -> Iterator[tuple[int, str]]:
-    """(row, damage) of pictures that cannot be decoded whole."""
-    first = 0
-    while first < len(pictures):
-        try:
-            # To one pixel: decoding is what is checked, and the result is thrown away.
-            decode.decode_pictures(pictures[first:], 1, 1)
-            return
-        except decode.PictureError as error:
-            yield first + error.row, f"its picture cannot be decoded ({error})"
-            first += error.row + 1

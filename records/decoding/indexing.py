@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from records.decoding.parsing import make_parser, parse_records, parse_spec
-from records.sets.schema import IMAGE, TEXT, TOKENS, Schema, read_schema
+from records.decoding.modality import modality_of
+from records.decoding.parsing import make_parser, parse_records
+from records.sets.schema import Schema, read_schema
 from records.shards.framing import scan_shard
 from records.shards.index import (
     RecordIndex,
@@ -55,39 +56,27 @@ def build_index(schema: Schema, split: str) -> RecordIndex:
 
 def fill_index(schema: Schema, index: RecordIndex, numbers: np.ndarray) -> None:
     """Fills in what the index keeps of the content of records `numbers` int64 [n], in batches."""
-    parse = make_parser(parse_spec(schema, index_features=True))
+    modality = modality_of(schema)
+    parse = make_parser(modality.parse_spec(index_features=True))
     reader = RecordReader(index)  # names the record where one is damaged
     for at in range(0, len(numbers), _PARSE_BATCH):
         rows = numbers[at : at + _PARSE_BATCH]
         payloads = reader.read(rows)
-        row = parse_records(parse, index, rows, payloads)
-        index.label[rows] = row[schema.label_name].numpy()
-        index.group[rows] = read_groups(schema, row)
-        if schema.modality == TOKENS:
-            index.sequence_length[rows] = row[schema.input_name].row_lengths().numpy()
-        if schema.modality == IMAGE:
-            one_channel = schema.input_shape[-1] == 1
-            flags = row[schema.grey_name].numpy() if schema.grey_name else one_channel
-            index.is_grey[rows] = flags
-            pictures = row[schema.input_name].numpy()
-            pairs = zip(payloads, pictures, strict=True)
-            index.input_start[rows] = [payload.find(picture) for payload, picture in pairs]
-            index.input_bytes[rows] = list(map(len, pictures))
+        features = parse_records(parse, index, rows, payloads)
+        index.label[rows] = features[schema.label_name].numpy()
+        index.group[rows] = read_groups(schema, features)
+        modality.fill_index(index, rows, payloads, features)
 
 
-def read_groups(schema: Schema, row: dict[str, Any]) -> np.ndarray:
-    """The group of each row: the set's own group feature, else equal inputs are one group."""
+def read_groups(schema: Schema, features: dict[str, Any]) -> np.ndarray:
+    """uint64 [n], the group of each record: the set's own group feature, else equal inputs."""
     if schema.group_name:
-        values = row[schema.group_name].numpy()
+        values = features[schema.group_name].numpy()
         if values.dtype != object:
             return values.astype(np.uint64)
         return np.array([hash64(v) for v in values], np.uint64)
-    values = row[schema.input_name]
-    if schema.modality == TOKENS:
-        return np.array([hash64(v.numpy().tobytes()) for v in values], np.uint64)
-    if schema.modality in (IMAGE, TEXT):
-        return np.array([hash64(v) for v in values.numpy()], np.uint64)
-    return np.array([hash64(v.tobytes()) for v in values.numpy()], np.uint64)
+    values = modality_of(schema).hashed_bytes(features[schema.input_name])
+    return np.array([hash64(v) for v in values], np.uint64)
 
 
 def hash64(data: bytes) -> int:

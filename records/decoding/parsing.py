@@ -1,4 +1,4 @@
-"""From serialised records to their features: the spec of `tf.io.parse_example`, and its errors."""
+"""From serialised records to their features, and which record it is that does not parse."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from records.sets.schema import IMAGE, TEXT, TOKENS, Schema
 from records.shards.index import RecordIndex, record_damage
 
 # What `tf.io.parse_example` raises for a damaged record. TensorFlow quotes the record, and where
@@ -20,29 +19,6 @@ PARSE_ERRORS = (tf.errors.InvalidArgumentError, UnicodeDecodeError)
 Parse = Callable[[tf.Tensor], dict[str, Any]]
 # Serialised records [n].
 Payloads = Sequence[bytes] | np.ndarray
-
-
-def parse_spec(schema: Schema, index_features: bool = False) -> dict[str, Any]:
-    """The `tf.io.parse_example` spec of the input and the label.
-
-    With `index_features` also of the group and grey features that the index keeps.
-    """
-    spec: dict[str, Any] = {schema.label_name: tf.io.FixedLenFeature([], tf.int64)}
-    if schema.modality in (IMAGE, TEXT):
-        spec[schema.input_name] = tf.io.FixedLenFeature([], tf.string)
-    elif schema.modality == TOKENS:
-        spec[schema.input_name] = tf.io.RaggedFeature(tf.int64)
-    else:  # tf.train.Example knows float32 and int64 only
-        floating = tf.as_dtype(schema.input_dtype).is_floating
-        stored = tf.float32 if floating else tf.int64
-        spec[schema.input_name] = tf.io.FixedLenFeature(schema.input_shape, stored)
-    if index_features:
-        if schema.grey_name:
-            spec[schema.grey_name] = tf.io.FixedLenFeature([], tf.int64)
-        if schema.group_name and schema.group_name not in spec:
-            stored = tf.string if schema.group_is_text else tf.int64
-            spec[schema.group_name] = tf.io.FixedLenFeature([], stored)
-    return spec
 
 
 def make_parser(spec: dict[str, Any]) -> Parse:

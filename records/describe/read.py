@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from records.decoding.parsing import parse_spec
+from records.decoding.modality import modality_of
 from records.sets.schema import TOKENS, Schema
 from records.shards.index import RecordIndex, RecordReader
 from records.system.progress import show_progress
@@ -68,7 +68,7 @@ def read_features(
     Raises:
       ValueError: a record is damaged; names shard, record and byte offset.
     """
-    reader, spec = RecordReader(index), parse_spec(schema) | (extra or {})
+    reader, spec = RecordReader(index), modality_of(schema).parse_spec() | (extra or {})
     starts = range(0, index.num_records, _READ_ROWS)
     numbers = (np.arange(s, min(s + _READ_ROWS, index.num_records)) for s in starts)
     payloads = (reader.read(n) for n in numbers)

@@ -129,8 +129,9 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _diagnose(options: argparse.Namespace) -> None:
+    from records.decoding.input_config import InputConfig
     from records.diagnose.measure import measure
-    from records.roles import InputConfig, open_data
+    from records.roles import open_data
 
     def run(cache: str) -> Report:
         sizes = InputConfig(image_size=options.image_size, cache=cache)

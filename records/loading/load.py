@@ -9,24 +9,19 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import functools
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
 from records.decoding.decode import PictureError
-from records.decoding.parsing import Parse, make_parser, parse_records, parse_spec
-from records.sets.schema import IMAGE, TEXT, TOKENS, Schema
+from records.decoding.modality import Decoder, modality_of
+from records.sets.schema import Schema
 from records.shards.index import RecordIndex, RecordReader, record_damage
 
 STAGES = ("read", "parse", "decode", "order", "gather")
-# Rows of one unit of work: enough that a call's own cost (some 50 us) does not count, few enough
-# that all cores are busy to the end.
-_UNIT_ROWS = 1024
-_UNIT_PICTURES = 32
 
 
 @dataclasses.dataclass
@@ -46,23 +41,18 @@ class Loader:
       decode_rows: maps parsed rows to inputs.
     """
 
-    def __init__(self, schema: Schema, index: RecordIndex, decode: Callable[..., Any]):
+    def __init__(self, schema: Schema, index: RecordIndex, decode: Decoder):
         """Opens nothing yet.
 
         Args:
           schema, index: of the split.
           decode: maps parsed rows to inputs [n, ...].
         """
-        self.schema, self.index = schema, index
+        self.schema, self.index, self.modality = schema, index, modality_of(schema)
         self.reader = RecordReader(index)
         self.times = {stage: StageTime() for stage in STAGES}
         self.decode_rows = decode
         self._lock = threading.Lock()
-
-    @functools.cached_property
-    def parse_serialised(self) -> Parse:
-        """string [n] -> features of the records."""
-        return make_parser(parse_spec(self.schema))
 
     def load(self, numbers: np.ndarray) -> np.ndarray:
         """The inputs [n, ...] of the records `numbers` int [n]; any thread may call it.
@@ -104,26 +94,13 @@ class Loader:
         return rows
 
     def rows(self, numbers: np.ndarray, payloads: np.ndarray) -> Any:
-        """Parsed rows: buffers or bytes [n], (ids int32, row starts int64 [n + 1]), or [n, F].
-
-        Pictures are cut out where the index says they are: `tf.io.parse_example` copies each one
-        four times, most of it under Python's lock, and took a tenth of the time of decoding.
-        """
-        if self.schema.modality == IMAGE:
-            starts = self.index.input_start[numbers]
-            ends = starts + self.index.input_bytes[numbers]
-            spans = zip(payloads, starts.tolist(), ends.tolist(), strict=True)
-            return [memoryview(payload)[a:b] for payload, a, b in spans]
-        features = parse_records(self.parse_serialised, self.index, numbers, payloads)
-        inputs = features[self.schema.input_name]
-        if self.schema.modality == TOKENS:
-            return inputs.flat_values.numpy().astype(np.int32), inputs.row_splits.numpy()
-        return inputs.numpy().tolist() if self.schema.modality == TEXT else inputs.numpy()
+        """The parsed rows of records, see `records.decoding.modality`."""
+        return self.modality.rows(self.index, numbers, payloads)
 
     @property
     def unit(self) -> int:
         """Records of one unit of work."""
-        return _UNIT_PICTURES if self.schema.modality == IMAGE else _UNIT_ROWS
+        return self.modality.unit_rows
 
     def units(self) -> Iterator[np.ndarray]:
         """The numbers of the whole split in units of work, in record order."""

@@ -18,7 +18,8 @@ import numpy as np
 import tensorflow as tf
 
 from records.damage.shard_scan import ShardScan
-from records.decoding.parsing import parse_spec, read_text
+from records.decoding.modality import modality_of
+from records.decoding.parsing import read_text
 from records.decoding.pixels import NEAR_COPY_CORRELATION, read_facts
 from records.sets.schema import IMAGE, TABULAR, TEXT, Schema
 from records.shards.framing import HEADER_BYTES
@@ -124,7 +125,7 @@ def _print_union(inputs: dict[str, SplitInputs], leaks: list[Leak]) -> None:
 def _read_inputs(schema: Schema, scans: list[ShardScan]) -> SplitInputs:
     names: list[str] = []
     parts: list[tuple[np.ndarray, list[Any], Any]] = []
-    spec = parse_spec(schema)
+    spec = modality_of(schema).parse_spec()
 
     def describe(payloads: list[bytes]) -> tuple[np.ndarray, list[Any], Any]:
         row = tf.io.parse_example(tf.constant(payloads, tf.string), spec)

@@ -18,9 +18,10 @@ import tensorflow as tf
 from builders.fetal_health.table import FEATURE_NAMES
 from builders.song_lyrics import tables
 from builders.sources import find_files
+from records.decoding.input_config import InputConfig
 from records.describe.__main__ import main as describe
 from records.opened import open_set
-from records.roles import Data, InputConfig
+from records.roles import Data
 from records.service import __main__ as service
 from records.sets.schema import IMAGE, find_directory
 from records.system.writing import escape_cell

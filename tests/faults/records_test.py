@@ -20,10 +20,11 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 
 from records.decoding.indexing import read_index
+from records.decoding.input_config import InputConfig
 from records.opened import OpenedSet, open_set
 from records.ordering.order import Order
 from records.pipeline import make_arrays
-from records.roles import Data, InputConfig, open_data
+from records.roles import Data, open_data
 from records.sets.schema import Schema, find_directory, read_schema
 from records.verify.__main__ import main
 from records.verify.check import verify_set

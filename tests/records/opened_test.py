@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from records.decoding.input_config import InputConfig
 from records.opened import OpenedSet, open_set
-from records.roles import Data, Fold, InputConfig
+from records.roles import Data, Fold
 from records.sets import fingerprint
 from records.sets.fingerprint import Change, FingerprintMismatch
 from records.sets.schema import find_directory

@@ -16,10 +16,11 @@ from PIL import Image
 
 import records
 from records.decoding.decode import decode_pictures
+from records.decoding.input_config import InputConfig
 from records.examples import Examples
 from records.ordering.order import Order
 from records.pipeline import make_chunks
-from records.roles import Data, InputConfig, open_data
+from records.roles import Data, open_data
 
 SIZES = InputConfig(image_size=64, sequence_length=40, vocab_size=500)
 SETS = ["fetal_health/synthetic", "brain_tumor_mri/synthetic", "song_lyrics/synthetic"]

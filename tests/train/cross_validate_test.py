@@ -9,8 +9,9 @@ import pytest
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.metrics import f1_score
 
+from records.decoding.input_config import InputConfig
 from records.opened import open_set
-from records.roles import Data, Fold, InputConfig
+from records.roles import Data, Fold
 from train.cross_validate import main
 
 

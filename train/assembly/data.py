@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 
+from records.decoding.input_config import InputConfig
 from records.examples import AnyOrder, Examples
 from records.loading.cache import LEVELS, choose_level, choose_shuffle_block, host_budget
 from records.opened import OpenedSet
 from records.ordering.buckets import make_order
 from records.pipeline import make_chunks
-from records.roles import Data, Fold, InputConfig
+from records.roles import Data, Fold
 from records.service.trainer import RemoteSource
 from records.sets.hints import verify_hint
 from train.assembly.context import RunContext

@@ -136,7 +136,7 @@ def _class_weights(settings: Settings, data: Data, train: Examples) -> np.ndarra
 def build_model(settings: Settings, data: Data) -> keras.Model:
     """The model that the settings name, for the set; call it in the strategy's scope."""
     tabular = data.schema.modality == TABULAR
-    text = data.schema.modality not in (TABULAR, IMAGE)
+    text = data.vocabulary is not None
     mean, variance = data.statistics() if tabular else (None, None)
     bins = models.check_model(settings.model).bins
     config = models.ModelConfig(
@@ -148,7 +148,7 @@ def build_model(settings: Settings, data: Data) -> keras.Model:
         recurrent_dropout=settings.recurrent_dropout,
         weights=settings.weights,
         preprocess=settings.preprocess,
-        vocab_size=data.vocab_size if text else settings.vocab_size,
+        vocab_size=data.vocabulary.size if data.vocabulary else settings.vocab_size,
     )
     spec = tf.TensorSpec([None], tf.int32) if text else data.spec  # texts of any length
     return models.build_model(

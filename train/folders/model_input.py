@@ -62,7 +62,7 @@ class ModelInput:
         rule = "words" if schema.modality == TEXT else None
         if schema.modality == TOKENS and language:
             rule = _RULES.get(schema.input_name)
-        words = data.vocabulary() if rule else None
+        words = data.vocabulary.words() if data.vocabulary and rule else None
         return cls(
             *common,
             sequence_length=config.sequence_length,

@@ -12,11 +12,12 @@ import pytest
 
 from records import examples, pipeline
 from records.decoding import decode
+from records.decoding.input_config import InputConfig
 from records.diagnose import __main__ as diagnose
 from records.diagnose.measure import Report, Stage, measure
 from records.loading.load import Loader
 from records.ordering.order import Order
-from records.roles import InputConfig, open_data
+from records.roles import open_data
 from records.shards.index import RecordReader
 from records.system.threads import num_threads
 from train.settings.prepare import prepare

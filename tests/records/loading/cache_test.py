@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 
 import records
+from records.decoding.input_config import InputConfig
 from records.loading import cache, disk_cache
-from records.roles import InputConfig, open_data
+from records.roles import open_data
 from records.sets.schema import find_directory
 
 SIZES = InputConfig(image_size=48, cache="disk")
@@ -135,7 +136,8 @@ def test_a_damaged_file_is_never_used(pictures: Path, damage: str) -> None:
 
 _KILLED = """
 import os, sys
-from records.roles import InputConfig, open_data
+from records.decoding.input_config import InputConfig
+from records.roles import open_data
 from records.loading.load import Loader
 load, count = Loader.load, 0
 def killed(self, numbers):

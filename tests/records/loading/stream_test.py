@@ -11,10 +11,11 @@ import pytest
 import tensorflow as tf
 
 import records
+from records.decoding.input_config import InputConfig
 from records.loading.load import Loader
 from records.ordering.order import Order
 from records.pipeline import make_chunks
-from records.roles import Data, InputConfig, open_data
+from records.roles import Data, open_data
 from records.sets.schema import find_directory
 from records.system.threads import ordered_map
 

@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 
 from records.decoding.indexing import build_index, read_index
-from records.decoding.parsing import parse_spec
+from records.decoding.modality import modality_of
 from records.roles import open_data
 from records.sets.schema import Schema, find_directory, read_schema
 from records.shards.framing import scan_shard
@@ -102,7 +102,9 @@ def test_pictures_are_cut_out_and_flagged_as_they_are(synthetic_data_dir: Path) 
     schema = read_schema(find_directory("brain_tumor_mri/synthetic", str(synthetic_data_dir)))
     index = read_index(schema, "test")
     payloads = RecordReader(index).read(np.arange(index.num_records))
-    rows = tf.io.parse_example(tf.constant(payloads.tolist(), tf.string), parse_spec(schema))
+    rows = tf.io.parse_example(
+        tf.constant(payloads.tolist(), tf.string), modality_of(schema).parse_spec()
+    )
     pictures = rows[schema.input_name].numpy()
     for number, (payload, picture) in enumerate(zip(payloads, pictures, strict=True)):
         first = int(index.input_start[number])

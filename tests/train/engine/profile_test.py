@@ -23,7 +23,7 @@ import pytest
 import tensorflow as tf
 
 from records import open_data
-from records.roles import InputConfig
+from records.decoding.input_config import InputConfig
 from train.engine.profile import Profile, find_traces, read_input_share
 
 REPOSITORY = Path(__file__).resolve().parents[3]

@@ -12,7 +12,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 import models
 from records import open_data
-from records.roles import Data, InputConfig
+from records.decoding.input_config import InputConfig
+from records.roles import Data
 from tests.support.settings import make_settings
 from train.engine.activations import draw_activations, tile_maps
 from train.engine.tensorboard_files import write_pages

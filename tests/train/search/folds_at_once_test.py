@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from sklearn.model_selection import StratifiedKFold
 
+from records.decoding.input_config import InputConfig
 from records.opened import open_set
-from records.roles import Data, Fold, InputConfig
+from records.roles import Data, Fold
 from tests.support.settings import make_settings
 from train.assembly.data import make_fold
 from train.devices.strategy import make_cluster

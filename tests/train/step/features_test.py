@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 import models
-from records.roles import Data, InputConfig, open_data
+from records.decoding.input_config import InputConfig
+from records.roles import Data, open_data
 from train.assembly.context import RunContext
 from train.assembly.optimizer import make_optimizer
 from train.assembly.training import build_training

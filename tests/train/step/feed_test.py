@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from records.decoding.input_config import InputConfig
 from records.opened import open_set
 from records.ordering.order import Order
-from records.roles import Data, InputConfig
+from records.roles import Data
 from train.devices.strategy import make_cluster
 from train.step import feed as feed_module
 from train.step.feed import Feed, make_feed

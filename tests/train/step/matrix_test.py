@@ -17,7 +17,8 @@ TRAIN_CELLS = """
 import dataclasses, json, sys
 import keras
 import numpy as np
-from records.roles import InputConfig, open_data
+from records.decoding.input_config import InputConfig
+from records.roles import open_data
 from train.settings.config import TrainConfig
 from train.step.feed import make_feed
 from train.settings.resolve import resolve

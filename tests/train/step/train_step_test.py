@@ -18,7 +18,8 @@ _TRAIN = """
 import dataclasses, json, sys
 import keras
 import numpy as np
-from records.roles import InputConfig, open_data
+from records.decoding.input_config import InputConfig
+from records.roles import open_data
 from records.ordering.order import Order
 from train.settings.config import TrainConfig
 from train.settings.resolve import resolve

@@ -1,0 +1,32 @@
+"""What a user may choose about the decoded inputs."""
+
+from __future__ import annotations
+
+import dataclasses
+
+
+@dataclasses.dataclass(frozen=True)
+class InputConfig:
+    """What shapes the decoded inputs; none of it needs a new build.
+
+    Attributes:
+      image_size: S, pictures become uint8 [S, S, C].
+      sequence_length: T, ids become int32 [T], padded or cut on the right.
+      vocab_size: V, ids at or above it become 1 (out of vocabulary).
+      cache: where decoded splits are kept: "memory", "disk" (a file beside the shards, decoded
+        once and mapped into memory by every later run) or "none" (read and decoded at every step).
+      feature: the input feature; None lets the schema choose.
+    """
+
+    image_size: int = 224
+    sequence_length: int = 200
+    vocab_size: int = 20_000
+    cache: str = "memory"
+    feature: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.cache not in ("memory", "disk", "none"):
+            raise ValueError(
+                "input: cache expected one of memory, disk, none, received "
+                f"{self.cache!r} (device is chosen by the training loop)"
+            )

@@ -1,0 +1,332 @@
+"""What differs between pictures, tables, ids and texts: one class for each kind of input.
+
+`modality_of(schema)` picks the class. An input's way through it:
+
+    payload --parse_spec--> feature --rows--> parsed rows --decoder--> inputs [n, ...], as in `spec`
+
+To add a kind of input: name it in `records.sets.schema`, write its class here and list it in
+`_CLASSES`. To decode pictures by other means: `records.decoding.decode`, and
+`records.decoding.decode_ops` for exported models. What `records.describe` draws of a kind lies
+there, in a module of its own, because it needs a plotting library.
+"""
+
+from __future__ import annotations
+
+import abc
+import functools
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, ClassVar
+
+import numpy as np
+import tensorflow as tf
+
+from records.decoding import decode
+from records.decoding.input_config import InputConfig
+from records.decoding.parsing import Parse, make_parser, parse_records
+from records.sets.schema import IMAGE, TABULAR, TEXT, TOKENS, Schema
+from records.shards.index import RecordIndex
+
+# Parsed rows to inputs [n, ...].
+Decoder = Callable[..., Any]
+
+
+class Modality(abc.ABC):
+    """One kind of input, of one set.
+
+    Attributes:
+      unit_rows: records that are loaded in one call: enough that the call's own cost (some 50 us)
+        does not count, few enough that all cores are busy to the end.
+      has_channels: inputs are pictures, all of one channel or all of three.
+      has_ids: inputs are ids, ranked by their frequency, of texts of varying length.
+      is_text: the ids are those of words in stored text, known once the whole split is read.
+      is_slow: decoding takes so long that the first epoch of a training does it on its way.
+    """
+
+    unit_rows: ClassVar[int] = 1024
+    has_channels: ClassVar[bool] = False
+    has_ids: ClassVar[bool] = False
+    is_text: ClassVar[bool] = False
+    is_slow: ClassVar[bool] = False
+
+    def __init__(self, schema: Schema):
+        """Of a set's input feature."""
+        self.schema = schema
+
+    @property
+    @abc.abstractmethod
+    def feature(self) -> Any:
+        """The input feature as `tf.io.parse_example` is to read it."""
+
+    @abc.abstractmethod
+    def spec(self, config: InputConfig, channels: int) -> tf.TensorSpec:
+        """One decoded input: shape and dtype.
+
+        Args:
+          config: sizes asked for.
+          channels: of pictures.
+        """
+
+    @abc.abstractmethod
+    def decoder(self, config: InputConfig, channels: int, ranks: np.ndarray | None) -> Decoder:
+        """What maps parsed rows to inputs.
+
+        Args:
+          config, channels: as `spec`.
+          ranks: int32 [ids + 1], each id's rank, see `decode.rank_ids`; None without ids.
+        """
+
+    @abc.abstractmethod
+    def unpack(self, feature: Any) -> Any:
+        """The parsed rows in the parsed input feature."""
+
+    @abc.abstractmethod
+    def hashed_bytes(self, feature: Any) -> Iterable[bytes]:
+        """Per record, bytes that are equal where the inputs are equal."""
+
+    @abc.abstractmethod
+    def content_damage(self, feature: Any) -> Iterator[tuple[int, str]]:
+        """(row, what is wrong) of inputs that parse, and still are not what the schema says."""
+
+    def parse_spec(self, index_features: bool = False) -> dict[str, Any]:
+        """The `tf.io.parse_example` spec of the input and the label.
+
+        With `index_features` also of the group and grey features that the index keeps.
+        """
+        schema = self.schema
+        spec = {
+            schema.label_name: tf.io.FixedLenFeature([], tf.int64),
+            schema.input_name: self.feature,
+        }
+        if index_features:
+            if schema.grey_name:
+                spec[schema.grey_name] = tf.io.FixedLenFeature([], tf.int64)
+            if schema.group_name and schema.group_name not in spec:
+                stored = tf.string if schema.group_is_text else tf.int64
+                spec[schema.group_name] = tf.io.FixedLenFeature([], stored)
+        return spec
+
+    @functools.cached_property
+    def _parse(self) -> Parse:
+        return make_parser(self.parse_spec())
+
+    def rows(self, index: RecordIndex, numbers: np.ndarray, payloads: np.ndarray) -> Any:
+        """Parsed rows of the records `numbers` int [n], from their payloads [n].
+
+        Raises:
+          ValueError: the content of a record does not fit the schema; names it.
+        """
+        features = parse_records(self._parse, index, numbers, payloads)
+        return self.unpack(features[self.schema.input_name])
+
+    def fill_index(
+        self, index: RecordIndex, numbers: np.ndarray, payloads: np.ndarray, row: dict[str, Any]
+    ) -> None:
+        """Fills in what the index keeps of this kind of input alone.
+
+        Args:
+          index: of the split, changed in place.
+          numbers: int64 [n], of the records.
+          payloads: [n], as stored.
+          row: their features, parsed.
+        """
+        return
+
+    def check_decoded(self, inputs: np.ndarray, split: str) -> None:
+        """Raises ValueError where a decoded split [N, ...] cannot be trained on."""
+        return
+
+
+class Pictures(Modality):
+    """JPEGs or PNGs. Parsed rows: buffers [n]; inputs: uint8 [n, S, S, C]."""
+
+    unit_rows = 32  # a picture takes about as long as 100 rows of a table
+    has_channels = True
+    is_slow = True
+
+    @property
+    def feature(self) -> Any:
+        """The file's bytes."""
+        return tf.io.FixedLenFeature([], tf.string)
+
+    def spec(self, config: InputConfig, channels: int) -> tf.TensorSpec:
+        """uint8 [S, S, C]."""
+        return tf.TensorSpec([config.image_size, config.image_size, channels], tf.uint8)
+
+    def decoder(self, config: InputConfig, channels: int, ranks: np.ndarray | None) -> Decoder:
+        """Decodes and resizes."""
+        size = config.image_size
+        return functools.partial(decode.decode_pictures, image_size=size, channels=channels)
+
+    def rows(self, index: RecordIndex, numbers: np.ndarray, payloads: np.ndarray) -> Any:
+        """Cuts the pictures out where the index says they are.
+
+        `tf.io.parse_example` copies each one four times, most of it under Python's lock, and took a
+        tenth of the time of decoding.
+        """
+        starts = index.input_start[numbers]
+        ends = starts + index.input_bytes[numbers]
+        spans = zip(payloads, starts.tolist(), ends.tolist(), strict=True)
+        return [memoryview(payload)[a:b] for payload, a, b in spans]
+
+    def unpack(self, feature: Any) -> Any:
+        """Bytes [n]."""
+        return feature.numpy().tolist()
+
+    def hashed_bytes(self, feature: Any) -> Iterable[bytes]:
+        """The files."""
+        return feature.numpy()
+
+    def content_damage(self, feature: Any) -> Iterator[tuple[int, str]]:
+        """Pictures that cannot be decoded whole."""
+        pictures, first = feature.numpy().tolist(), 0
+        while first < len(pictures):
+            try:
+                # To one pixel: decoding is what is checked, and the result is thrown away.
+                decode.decode_pictures(pictures[first:], 1, 1)
+                return
+            except decode.PictureError as error:
+                yield first + error.row, f"its picture cannot be decoded ({error})"
+                first += error.row + 1
+
+    def fill_index(
+        self, index: RecordIndex, numbers: np.ndarray, payloads: np.ndarray, row: dict[str, Any]
+    ) -> None:
+        """Whether it is grey, and where in the payload the file stands."""
+        schema = self.schema
+        one_channel = schema.input_shape[-1] == 1
+        index.is_grey[numbers] = row[schema.grey_name].numpy() if schema.grey_name else one_channel
+        pictures = row[schema.input_name].numpy()
+        pairs = zip(payloads, pictures, strict=True)
+        index.input_start[numbers] = [payload.find(picture) for payload, picture in pairs]
+        index.input_bytes[numbers] = list(map(len, pictures))
+
+
+class Vectors(Modality):
+    """Rows of a table. Parsed rows: float32 or int64 [n, F]; inputs: float32 [n, F]."""
+
+    @property
+    def feature(self) -> Any:
+        """F numbers; tf.train.Example knows float32 and int64 only."""
+        floating = tf.as_dtype(self.schema.input_dtype).is_floating
+        return tf.io.FixedLenFeature(self.schema.input_shape, tf.float32 if floating else tf.int64)
+
+    def spec(self, config: InputConfig, channels: int) -> tf.TensorSpec:
+        """float32 [F]."""
+        return tf.TensorSpec(self.schema.input_shape, tf.float32)
+
+    def decoder(self, config: InputConfig, channels: int, ranks: np.ndarray | None) -> Decoder:
+        """Casts to float32."""
+        return lambda rows: rows.astype(np.float32, copy=False)
+
+    def unpack(self, feature: Any) -> Any:
+        """[n, F]."""
+        return feature.numpy()
+
+    def hashed_bytes(self, feature: Any) -> Iterable[bytes]:
+        """The numbers' bytes."""
+        return (row.tobytes() for row in feature.numpy())
+
+    def content_damage(self, feature: Any) -> Iterator[tuple[int, str]]:
+        """Rows with NaN or infinity."""
+        for row in np.flatnonzero(~np.isfinite(feature.numpy()).all(1)):
+            yield int(row), "a number is not finite"
+
+    def check_decoded(self, inputs: np.ndarray, split: str) -> None:
+        """Every number must be finite: one NaN makes all weights NaN."""
+        if np.isfinite(inputs).all():
+            return
+        row, column = np.argwhere(~np.isfinite(inputs))[0]
+        raise ValueError(
+            f"input: {self.schema.name}: split {split}, record {row}, feature "
+            f"{self.schema.input_name!r}[{column}]: expected a finite number, received "
+            f"{inputs[row, column]}"
+        )
+
+
+class Ids(Modality):
+    """Stored ids. Parsed rows: (ids int32, row starts int64 [n + 1]); inputs: int32 [n, T]."""
+
+    has_ids = True
+
+    @property
+    def feature(self) -> Any:
+        """As many ids as there are."""
+        return tf.io.RaggedFeature(tf.int64)
+
+    def spec(self, config: InputConfig, channels: int) -> tf.TensorSpec:
+        """int32 [T]."""
+        return tf.TensorSpec([config.sequence_length], tf.int32)
+
+    def decoder(self, config: InputConfig, channels: int, ranks: np.ndarray | None) -> Decoder:
+        """Ranks the ids, and pads or cuts them on the right."""
+        assert ranks is not None, "ids are ranked"
+        length, size = config.sequence_length, config.vocab_size
+        return lambda rows: decode.pad_ids(rows[0], rows[1], length, ranks, size)
+
+    def unpack(self, feature: Any) -> Any:
+        """(ids int32 of all rows, row starts int64 [n + 1])."""
+        return feature.flat_values.numpy().astype(np.int32), feature.row_splits.numpy()
+
+    def hashed_bytes(self, feature: Any) -> Iterable[bytes]:
+        """The ids' bytes."""
+        return (ids.numpy().tobytes() for ids in feature)
+
+    def content_damage(self, feature: Any) -> Iterator[tuple[int, str]]:
+        """Ids beyond the vocabulary."""
+        # Without a stored vocabulary only ids that do not fit int32 are known to be wrong.
+        vocabulary = self.schema.vocabulary()
+        most = len(vocabulary) if vocabulary else 2**31
+        ids, of_row = feature.flat_values.numpy(), feature.value_rowids().numpy()
+        for row in np.unique(of_row[(ids < 0) | (ids >= most)]):
+            yield int(row), f"an id lies outside 0 to {most - 1}"
+
+    def fill_index(
+        self, index: RecordIndex, numbers: np.ndarray, payloads: np.ndarray, row: dict[str, Any]
+    ) -> None:
+        """How many ids a record has."""
+        index.sequence_length[numbers] = row[self.schema.input_name].row_lengths().numpy()
+
+
+class Texts(Ids):
+    """Stored text. Parsed rows: bytes [n]; its words become ids (`records.vocabulary`)."""
+
+    is_text = True
+
+    @property
+    def feature(self) -> Any:
+        """UTF-8."""
+        return tf.io.FixedLenFeature([], tf.string)
+
+    def unpack(self, feature: Any) -> Any:
+        """Bytes [n]."""
+        return feature.numpy().tolist()
+
+    def hashed_bytes(self, feature: Any) -> Iterable[bytes]:
+        """The texts."""
+        return feature.numpy()
+
+    def content_damage(self, feature: Any) -> Iterator[tuple[int, str]]:
+        """Texts that are not UTF-8."""
+        for row, text in enumerate(feature.numpy()):
+            try:
+                text.decode()
+            except UnicodeDecodeError:
+                yield row, "its text is not UTF-8"
+
+    def fill_index(
+        self, index: RecordIndex, numbers: np.ndarray, payloads: np.ndarray, row: dict[str, Any]
+    ) -> None:
+        """Nothing: how many words there are is known when they are split."""
+
+
+_CLASSES: dict[str, type[Modality]] = {
+    IMAGE: Pictures,
+    TABULAR: Vectors,
+    TOKENS: Ids,
+    TEXT: Texts,
+}
+
+
+def modality_of(schema: Schema) -> Modality:
+    """The kind of input that a set has."""
+    return _CLASSES[schema.modality](schema)
