@@ -1,4 +1,4 @@
-"""From stored bytes to inputs: pictures, ids and vectors, and the cleaning of texts.
+"""From stored bytes to inputs: pictures, vectors, ids and texts, and the cleaning of texts.
 
-Imports `system`, `sets` and `shards`. Begin with `decode`.
+Imports `system`, `sets` and `shards`. Begin with `modality`: one class for each kind of input.
 """
