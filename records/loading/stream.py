@@ -19,14 +19,14 @@ _Block = dict[int, bytes]
 
 
 def read_blocks(
-    loader: Loader, blocks: Iterable[np.ndarray], chunks: Iterable[np.ndarray]
-) -> Iterator[np.ndarray]:
-    """Yields the payloads, bytes objects [n], of the records of each chunk.
+    loader: Loader, blocks: Iterable[np.ndarray], chunks: Iterable[tuple[np.ndarray, ...]]
+) -> Iterator[tuple[tuple[np.ndarray, ...], np.ndarray]]:
+    """Yields each chunk with the payloads, bytes objects [n], of its records.
 
     Args:
       loader: reads the records.
       blocks: the numbers int64 of each block's records, in the order of the blocks.
-      chunks: the numbers int64 [n] of the records of each chunk; all of a block come before
+      chunks: each begins with the numbers int64 [n] of its records; all of a block come before
         those of the next one, save records that only pad, which may be of any block.
 
     Raises:
@@ -43,16 +43,17 @@ def read_blocks(
     held: _Block = {}
     following, is_first = read_next(), True
     try:
-        for numbers in chunks:
+        for chunk in chunks:
+            numbers = chunk[0]
             if is_first and following is not None and not following.done():
-                yield loader.read(numbers)
+                yield chunk, loader.read(numbers)
                 continue
             wanted = numbers.tolist()
             before: _Block = {}
             if following is not None and not all(n in held for n in wanted):
                 before, held, is_first = held, following.result(), False
                 following = read_next()
-            yield _collect(loader, wanted, held, before)
+            yield chunk, _collect(loader, wanted, held, before)
     finally:
         if not is_finalizing():
             ahead.shutdown(wait=True, cancel_futures=True)

@@ -19,10 +19,10 @@ from typing import Any
 
 import numpy as np
 
+from records.chunks import load_chunk
 from records.decoding.input_config import InputConfig
 from records.examples import Plan
 from records.ordering.buckets import make_order
-from records.pipeline import load_chunk
 from records.roles import Data, open_data
 
 # The functions of a worker's process, by the token that a graph names them with.

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import pytest
 
-from records import examples, pipeline
+from records import chunks, examples
 from records.decoding import decode
 from records.decoding.input_config import InputConfig
 from records.diagnose import __main__ as diagnose
@@ -78,7 +78,7 @@ def _inject(monkeypatch: pytest.MonkeyPatch, stage: str, seconds: float) -> None
     if stage == "order":
         monkeypatch.setattr(examples.Plan, "chunks", delay(examples.Plan.chunks))
     elif stage == "gather":
-        monkeypatch.setattr(pipeline, "take", delay(pipeline.take))
+        monkeypatch.setattr(chunks, "take", delay(chunks.take))
     elif stage == "decode":
         monkeypatch.setattr(decode, "decode_pictures", delay(decode.decode_pictures))
     else:  # inside what the loader times as `read` and as `parse`
