@@ -84,13 +84,17 @@ def run_dispatcher(asked: argparse.Namespace, ended: threading.Event) -> int:
     import tensorflow as tf
 
     service = tf.data.experimental.service
-    config = service.DispatcherConfig(
-        port=asked.port,
-        protocol="grpc",
-        job_gc_timeout_ms=_FORGET_MS,
-        job_gc_check_interval_ms=_LOOK_MS,
-    )
-    server = _start(lambda: service.DispatchServer(config), asked.port)
+
+    def make(port: int) -> Any:
+        config = service.DispatcherConfig(
+            port=port,
+            protocol="grpc",
+            job_gc_timeout_ms=_FORGET_MS,
+            job_gc_check_interval_ms=_LOOK_MS,
+        )
+        return service.DispatchServer(config)
+
+    server = _start(make, asked.port)
     print(f"dispatcher ready at {server.target.partition('://')[2]}, {_EVERYWHERE}", flush=True)
     _serve(server, ended)
     return 0
@@ -121,14 +125,18 @@ def run_worker(asked: argparse.Namespace, ended: threading.Event) -> int:
     worker = Worker(asked.index, asked.of, asked.data_dir, asked.cache)
     worker.register()
     service = tf.data.experimental.service
-    config = service.WorkerConfig(
-        dispatcher_address=asked.dispatcher,
-        worker_address=f"{asked.host}:%port%",
-        port=asked.port,
-        protocol="grpc",
-    )
-    server = _start(lambda: service.WorkerServer(config), asked.port)
-    worker.address = f"{asked.host}:{server._address.rpartition(':')[2]}"
+
+    def make(port: int) -> Any:
+        worker.address = f"{asked.host}:{port}"
+        config = service.WorkerConfig(
+            dispatcher_address=asked.dispatcher,
+            worker_address=worker.address,
+            port=port,
+            protocol="grpc",
+        )
+        return service.WorkerServer(config)
+
+    server = _start(make, asked.port)
     print(
         f"worker {asked.index} of {asked.of} ready at {worker.address}, {_EVERYWHERE}", flush=True
     )
@@ -173,17 +181,17 @@ def run_local(asked: argparse.Namespace, ended: threading.Event) -> int:
             child.wait()
 
 
-def _start(make: Callable[[], Any], port: int) -> Any:
-    """Starts a server on a port of its own."""
+def _start(make: Callable[[int], Any], port: int) -> Any:
+    """Starts the server that `make` gives for a port of its own; `port` 0 is any free one."""
     import tensorflow as tf
 
     try:
-        # On every interface, as TensorFlow will, but only asked for: nothing can connect to it.
-        # gRPC would share the port with another server, and every other call would go there.
+        # gRPC would share a port with another server, and every other call would go there. So the
+        # port is bound first, on every interface, as TensorFlow will; nothing can connect to it.
         with socket.socket() as taken:
             taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             taken.bind(("", port))
-        return make()
+            return make(taken.getsockname()[1])
     except (OSError, tf.errors.OpError) as error:
         raise ValueError(
             f"data service: port {port} expected to be free, received: {error}. End the other "
@@ -193,17 +201,18 @@ def _start(make: Callable[[], Any], port: int) -> Any:
 
 _REFUSAL = (
     "data service: --expose expected, received none. TensorFlow's data service listens on every "
-    "network interface (0.0.0.0; it cannot be bound to one), asks nobody who he is, and runs the "
-    "graphs that it is sent. Where every machine that can reach these ports is trusted, or a "
-    "firewall shuts them, add --expose"
+    "network interface (0.0.0.0; it cannot be bound to one). It knows no passwords, and runs the "
+    "graphs that it is sent. Add --expose where you trust every machine that can reach these ports "
+    "or where a firewall shuts them"
 )
 
 
 def _serve(server: Any, ended: threading.Event) -> None:
     """Ends the process when `ended`. Nothing here needs to be saved.
 
-    A worker's own ending waits for its dispatcher, for ever where that went first, and holds
-    Python's lock meanwhile, which its chunks under way may need.
+    It does not stop the server first. A worker's server would wait for its dispatcher, for ever
+    where that has ended already. It would hold Python's lock meanwhile, and the worker's chunks
+    under way may need that.
     """
     ended.wait()
     sys.stdout.flush()

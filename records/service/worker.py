@@ -2,9 +2,9 @@
 
 A trainer (`records.service.trainer`) asks with a small JSON (`Request`); the worker opens its own
 copy of the set and makes the chunks whose number is its index, modulo the number of workers.
-TensorFlow sends a dataset's graph to the workers and runs it there. Our loader is Python: the graph
-holds a `PyFunc` op, which names a Python function by a token, and `Worker.register` puts this
-process's functions under these tokens.
+TensorFlow sends a dataset's graph to the workers and runs it there. Our loader is Python. So the
+graph holds `PyFunc` ops, each of which names a Python function of the worker's process by a token,
+and `Worker.register` sees to it that its functions have these tokens.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ import dataclasses
 import functools
 import json
 import threading
-import time
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import tensorflow as tf
 
 from records.chunks import load_chunk
 from records.decoding.input_config import InputConfig
@@ -25,8 +25,8 @@ from records.examples import Plan
 from records.ordering.buckets import make_order
 from records.roles import Data, open_data
 
-# The functions of a worker's process, by the token that a graph names them with.
-HELLO, COUNT, CHUNK = "records.service/hello", "records.service/count", "records.service/chunk"
+# The tokens of a worker's functions. `tf.numpy_function` numbers the functions of a process from 0.
+HELLO, COUNT, CHUNK = "pyfunc_0", "pyfunc_1", "pyfunc_2"
 ENDLESS = 2**62
 # Sets that stay open, each with its decoded examples: another trainer may use other settings.
 _OPEN_SETS = 2
@@ -73,7 +73,7 @@ class Worker:
 
     Attributes:
       index, of: which worker of how many.
-      address: where trainers reach it.
+      address: where trainers reach it; set before its server starts.
     """
 
     def __init__(self, index: int, of: int, data_dir: str | None, cache: str):
@@ -87,19 +87,27 @@ class Worker:
     def register(self) -> None:
         """Lets the graphs that TensorFlow runs in this process call this worker.
 
-        The registry is private to TensorFlow, whose version is pinned; a function under a token
-        of one's own is the one way to a Python function of another process.
-        """
-        from tensorflow.python.ops import script_ops
+        A token of one's own could be had only in a private table of TensorFlow. So these functions
+        must be the first of the process that `tf.numpy_function` is given.
 
-        self._functions = {HELLO: self.hello, COUNT: self.count, CHUNK: self.chunk}
-        # The registry holds its functions weakly; this object keeps the bound methods.
-        script_ops._py_funcs._funcs.update(self._functions)
+        Raises:
+          ValueError: they are not, or TensorFlow names functions in another way.
+        """
+        self._graph = tf.Graph()  # the functions are registered as long as it exists
+        with self._graph.as_default():
+            calls = [
+                tf.numpy_function(f, [], tf.int64) for f in (self.hello, self.count, self.chunk)
+            ]
+        tokens = [call.op.get_attr("token").decode() for call in calls]
+        if tokens != [HELLO, COUNT, CHUNK]:
+            raise ValueError(
+                f"data service: the worker's functions expected as {HELLO}, {COUNT} and {CHUNK}, "
+                f"received {', '.join(tokens)} from TensorFlow {tf.__version__}. Start each worker "
+                "in a process of its own, with the version of TensorFlow in constraints.txt"
+            )
 
     def hello(self) -> list[Any]:
-        """[index int64 [], of int64 [], address]; waits for the server to know its own."""
-        while not self.address:
-            time.sleep(0.01)
+        """[index int64 [], of int64 [], address]."""
         return [np.int64(self.index), np.int64(self.of), self.address.encode()]
 
     def count(self, index: np.ndarray) -> np.ndarray:

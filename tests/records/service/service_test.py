@@ -300,7 +300,7 @@ def test_addresses_and_ports_are_checked(synthetic_data_dir: Path) -> None:
     with socket.create_server(("", 0)) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(ValueError, match=f"port {port} expected to be free"):
-            service._start(lambda: None, port)
+            service._start(lambda _: None, port)
 
 
 def test_settings_that_do_not_fit_a_service_are_refused(synthetic_data_dir: Path) -> None:
