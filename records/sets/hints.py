@@ -36,7 +36,7 @@ def rebuild_hint(directory: str | os.PathLike[str]) -> str:
     elif module.startswith("tensorflow_datasets."):
         builder = name
     else:
-        return f"Build the set again with the builder that made it ({name}), with --overwrite"
+        return f"Build the set again with the builder that made it ({name!r}), with --overwrite"
     command = ["tfds", "build", builder, *(["--config", config] if config else [])]
     data_dir = folder
     for _ in place.parts:
