@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import recall_score
 
@@ -25,6 +25,7 @@ from train.measures.class_threshold import (
 from train.predict import main as predict
 
 
+@settings(deadline=None)  # a busy machine is no fault
 @given(st.integers(1, 60), st.integers(0, 2**32 - 1), st.floats(1e-12, 1.0))
 def test_highest_threshold_of_the_recall(n: int, seed: int, recall: float) -> None:
     rng = np.random.default_rng(seed)
