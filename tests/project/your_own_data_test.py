@@ -279,7 +279,8 @@ def test_errors_are_those_of_the_document(describe_error: Callable[..., str]) ->
 def test_inputs_stored_as_other_bytes_are_refused(describe_error: Callable[..., str]) -> None:
     packed = tfds.features.Tensor(shape=(2,), dtype=np.float32, encoding="zlib")
     message = describe_error("packed", values=(packed, lambda i: [i, 2.0]))
-    assert "feature 'values' expected a tensor stored as it is, received encoding 'zlib'" in message
+    expected = "feature 'values' expected a tensor stored as numbers, received one stored as bytes"
+    assert f"{expected}. Build it with Tensor(..., encoding='none')" in message
     floats = tfds.features.Image(shape=(4, 4, 1), dtype=np.float32)
     message = describe_error("floats", image=(floats, lambda i: np.full((4, 4, 1), i, np.float32)))
     assert "feature 'image' expected a picture of uint8, received float32" in message
