@@ -13,6 +13,8 @@
 #   make docs        the documentation as a site, with an API reference: site/index.html
 #   make gpu-check   what the GPUs of this machine can do; says so when there are none
 #   make damage-page tests/faults/damage_messages.md, from what the tests see
+#   make house       lines, functions, folders, circles and comments, as one table (ARGS=FOLDER: of
+#                    another checkout)
 #   make clean       remove .venv and caches (never data or runs)
 #
 # Settings: PYTHON=python3.12 is the interpreter that makes .venv, EXTRAS=test,lint,gpu what is
@@ -118,6 +120,9 @@ damage-page: $(STAMP)
 	@FAULT_MESSAGES=$(CURDIR)/.faults.jsonl $(RUN) -m pytest -q -m "not slow" \
 	  tests/faults $(ARGS)
 	@$(RUN) tests/support/damage_page.py .faults.jsonl
+
+house: $(STAMP)
+	@$(RUN) -m tests.project.house_figures $(ARGS)
 
 install: $(STAMP)
 

@@ -52,12 +52,12 @@ ROOMS: dict[str, tuple[str, ...]] = {
 Graph = dict[str, set[str]]
 
 
-def read_sources() -> dict[str, str]:
+def read_sources(repository: Path = REPOSITORY) -> dict[str, str]:
     """Source by module name; without tests and peers, which run in environments of their own."""
     found = {}
     for package in PACKAGES:
-        for path in sorted((REPOSITORY / package).rglob("*.py")):
-            parts = path.relative_to(REPOSITORY).with_suffix("").parts
+        for path in sorted((repository / package).rglob("*.py")):
+            parts = path.relative_to(repository).with_suffix("").parts
             if path.name.endswith("_test.py") or path.name == "conftest.py" or "peers" in parts:
                 continue
             name = ".".join(parts).removesuffix(".__init__")
