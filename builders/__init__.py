@@ -3,6 +3,10 @@
 `tfds build fetal_health --imports=builders` and `import builders; tfds.builder("fetal_health")`
 find a builder through the provider below. It imports a builder only when it is asked for, so that
 importing this package stays cheap and registers no set twice.
+
+Builders import `records.decoding`, `records.sets` and `records.system`. Begin with
+`fetal_health/fetal_health_dataset_builder.py`, the smallest, then `base` and `writing`. A builder's
+tests stand in its folder, the others in tests/builders.
 """
 
 from __future__ import annotations

@@ -1,4 +1,8 @@
-"""Models for tables, pictures and text: one dict of names, one function that builds."""
+"""Models for tables, pictures and text: one dict of names, one function that builds.
+
+Imports nothing of ours. Begin here with `MODELS` and `build_model`, then `mlp`; its test is
+tests/models/mlp_test.py, and most modules have one of their name.
+"""
 
 from __future__ import annotations
 

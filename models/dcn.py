@@ -34,7 +34,7 @@ _DROPOUT, _FEATURE_DROPOUT = 0.3, 0.1
 
 @keras.saving.register_keras_serializable("records_to_models")
 class MeanProbability(keras.layers.Layer):
-    """Logits of K networks, [..., K, C], as those of their mean probability: float32 [..., C].
+    """Logits of E networks, [..., E, C], as those of their mean probability: float32 [..., C].
 
     In training they pass as they are: each network has a loss of its own.
     """
@@ -99,10 +99,10 @@ def build_dcn(
     variance: np.ndarray | None,
     edges: np.ndarray | None,
 ) -> keras.Model:
-    """Builds bins, embeddings, cross layers and hidden layers, of K networks in one.
+    """Builds bins, embeddings, cross layers and hidden layers, of E networks in one.
 
     The cross layers are those of DCN v2 (Wang et al. 2021, "DCN V2: Improved Deep & Cross
-    Network", of low rank); the K networks share all weights but the signs in front of the first
+    Network", of low rank); the E networks share all weights but the signs in front of the first
     layer and the last layer (TabM-mini: Gorishniy et al. 2024, "TabM: Advancing Tabular Deep
     Learning with Parameter-Efficient Ensembling").
 
@@ -116,7 +116,7 @@ def build_dcn(
 
     Returns:
         Model from float32 [B, F] to float32 logits [B, num_classes]; in training
-        [B, K, num_classes].
+        [B, E, num_classes].
 
     Raises:
         ValueError: a spec that is not a vector, or unusable statistics.
@@ -146,7 +146,7 @@ def build_dcn(
 
 
 def _classify(x: keras.KerasTensor, num_classes: int) -> keras.KerasTensor:
-    """Each network's own last layer, and their mean probability: [B, K, I] -> [B, C]."""
+    """Each network's own last layer, and their mean probability: [B, E, I] -> [B, C]."""
     logits = keras.layers.EinsumDense(
         "bki,kic->bkc",
         output_shape=(_MEMBERS, num_classes),
@@ -181,7 +181,7 @@ def _embed(bins: keras.KerasTensor, normal: keras.KerasTensor, dropout: float) -
 
 
 def _cross(first: keras.KerasTensor) -> keras.KerasTensor:
-    """x + x0 * (U V x + b), as often as there are layers: [B, K, I] -> [B, K, I]."""
+    """x + x0 * (U V x + b), as often as there are layers: [B, E, I] -> [B, E, I]."""
     x, width = first, first.shape[-1]
     for i in range(_CROSS_LAYERS):
         narrow = keras.layers.Dense(

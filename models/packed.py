@@ -50,8 +50,9 @@ def pack(networks: Sequence[keras.Model]) -> keras.Model:
 
     Returns:
         Model from float32 [M, B, F] to float32 logits [M, B, C]: row m is what network m gives.
-        In training, of K networks that share a batch each, [M, B, K, C]. A loss that sums over M
-        trains each as it would be trained alone: no weight is shared. Dropout masks differ.
+        In training, of models of E networks that share a batch (`dcn`), [M, B, E, C]. A loss that
+        sums over M trains each as it would be trained alone: no weight is shared. Dropout masks
+        differ.
 
     Raises:
         ValueError: a layer of a kind that is not known here.

@@ -2,7 +2,11 @@
 
 `make_dataset` feeds Keras `fit` or any loop, `make_arrays` gives the same batches as NumPy arrays;
 `open_data` gives the parts. All are loaded on first use, so that builders can import
-`records.decoding.cleaning` without starting TensorFlow. Begin with `pipeline`.
+`records.decoding.cleaning` without starting TensorFlow.
+
+The modules here import the rooms from `system` to `damage`; the four commands `service`,
+`diagnose`, `describe` and `verify` import them. Nothing of `builders`, `models` or `train` is used.
+Begin with `pipeline`; its test is tests/records/pipeline_test.py.
 """
 
 from __future__ import annotations

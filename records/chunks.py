@@ -120,7 +120,7 @@ def _read_by_offset(plan: Plan) -> Iterator[Chunk]:
 
 
 def _read_by_block(plan: Plan, order: Order) -> Iterator[Chunk]:
-    """Reads a block ahead. Chunk by chunk: a block is not used up faster than it is read."""
+    """Reads a block ahead, and decodes chunk by chunk, so that decoding never outruns reading."""
     loader, labels = plan.examples.loader, plan.examples.labels
 
     def load(item: tuple[Chunk, np.ndarray]) -> Chunk:

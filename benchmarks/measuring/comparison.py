@@ -18,7 +18,8 @@ OURS = "ours"
 RATE, FIRST_BATCH = "examples/s", "ms to first batch"
 # Seconds of whole repetitions: of runs to a target, starts, builds of one size.
 DURATION = "seconds"
-# Rates of pairs: the goal is about the 95 % interval of the ratio of the times.
+# Rates of pairs. The goal is met where the 95 % interval of the ratio of the times has its lower
+# end at or below it.
 PAIRED = "examples/s in pairs"
 _CONFIDENCE = 0.95
 # Repetitions on a quiet machine stay within about 10 % of their median.
@@ -49,8 +50,8 @@ class Comparison:
         their times, or `PAIRED`.
       note: what a reader must know to judge the figures.
       details: settings, JSON-ready.
-      goal: the least ratio that this project promises itself, or None; of `PAIRED` the ratio of
-        the times that `time_interval` has to reach down to.
+      goal: the least ratio that this project promises itself, or None. Of `PAIRED` a ratio of the
+        times: the goal is met where the lower end of `time_interval` is at or below it.
       against: what the systems beside ours are.
       beside: the other system, where the question is asked of each one by itself; else "".
       is_fixed: the other system's time follows from a definition: it is the same on any machine,

@@ -85,7 +85,7 @@ class Modality(abc.ABC):
 
     @abc.abstractmethod
     def content_damage(self, feature: Any) -> Iterator[tuple[int, str]]:
-        """(row, what is wrong) of inputs that parse, and still are not what the schema says."""
+        """(row, what is wrong) of inputs that parse but break the schema."""
 
     def parse_spec(self, index_features: bool = False) -> dict[str, Any]:
         """The `tf.io.parse_example` spec of the input and the label.

@@ -1,4 +1,5 @@
 """Decoded examples from shards: unit by unit, kept in memory or on disk, or streamed.
 
-Imports all rooms named before it here: system, sets, shards, decoding, ordering. Begin with `load`.
+Imports `system`, `sets`, `shards` and `decoding`. Begin with `load`, then `cache`; tests:
+tests/records/loading.
 """

@@ -27,7 +27,7 @@ def read_blocks(
       loader: reads the records.
       blocks: the numbers int64 of each block's records, in the order of the blocks.
       chunks: each begins with the numbers int64 [n] of its records; all of a block come before
-        those of the next one, save records that only pad, which may be of any block.
+        those of the next one, except records that only pad, which may be of any block.
 
     Raises:
       ValueError: a record is damaged; names shard, record and byte offset.

@@ -1,4 +1,5 @@
 """`python -m records.service`: batches made on other machines.
 
-`worker` makes chunks, `trainer` asks for them. Imports `records` and its rooms below.
+Imports `records` and its rooms below. Begin with `worker`, which makes chunks, then `trainer`,
+which asks for them; tests: tests/records/service.
 """

@@ -1,4 +1,5 @@
 """TFRecord files: how records are framed, where each lies, and reading them by number.
 
-Imports `system` and `sets`. Begin with `framing`.
+Imports `system` and `sets`. Begin with `framing`, then `index`; test:
+tests/records/shards/index_test.py.
 """

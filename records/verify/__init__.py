@@ -1,4 +1,4 @@
 """`python -m records.verify`: checks every record, finds leakage, writes a repaired copy.
 
-Imports `records` and its rooms below. Begin with `check`.
+Imports `damage` and the rooms below it. Begin with `check`; test: tests/faults/records_test.py.
 """

@@ -1,5 +1,5 @@
 """Devices, replicas and worker processes: strategies, how workers meet, how they agree.
 
-Imports `records` and `settings`. Begin with `strategy.Cluster`. Private parts of TensorFlow stand
-in `tensorflow_private` only.
+Imports nothing of ours. Begin with `strategy.Cluster`; tests: tests/train/devices. Private parts
+of TensorFlow stand in `tensorflow_private` only.
 """

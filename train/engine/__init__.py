@@ -1,4 +1,5 @@
 """A whole run: epochs, validation, checkpoints, signals, reports.
 
-Imports the rooms below it. Begin with `whole_run`.
+Imports `records` and the rooms of `train` below it. Begin with `whole_run`, then `loop`; tests:
+tests/train/engine, of which resume_test.py is the central one.
 """

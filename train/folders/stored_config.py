@@ -1,7 +1,7 @@
 """Settings out of files: `config.json` of a run folder, and those that other commands left.
 
-The one place that reads them. `config.json` says what a run is known by, and what it found at its
-first start.
+The one place that reads them. `config.json` holds the settings that identify a run, and what it
+found at its first start.
 """
 
 from __future__ import annotations

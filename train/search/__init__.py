@@ -1,4 +1,5 @@
 """Many runs: trials of a sweep, folds trained at once.
 
-Imports the rooms below it. Begin with `trial`.
+Imports `records`, `models` and the rooms of `train` below it. Begin with `trial`; tests:
+tests/train/sweep_test.py and tests/train/search/folds_at_once_test.py.
 """

@@ -1,5 +1,5 @@
 """A finished model on other inputs: files to predict, and a SavedModel that takes raw inputs.
 
-Imports the rooms below it. Begin with `read_inputs` (`train.predict`) or `served_model`
-(`train.export`).
+Imports `records.decoding`, `records.sets` and `folders`. Begin with `read_inputs`
+(tests/train/predict_test.py) or `served_model` (tests/train/export_test.py).
 """

@@ -1,4 +1,5 @@
 """From flags to settings: what was asked (`config`), and what it became (`resolved`).
 
-Imports `records`, `models` and `train.devices`. Begin with `resolve`.
+Imports `records.system` and `records.sets`, `models` and `devices`. Begin with `resolve`; tests:
+tests/train/settings.
 """

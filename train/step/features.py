@@ -2,9 +2,9 @@
 
 A file's name holds a hash of all that shaped the features: the backbone's weights, what it makes
 of a fixed picture (so its preprocessing, precision and arithmetic), the picture size, the records,
-and how many rows went through it at once, because matrix products round differently. They are
-those of the pictures as they are: augmented ones would have to be computed anew in every epoch,
-which is `--no-freeze` or `--unfreeze-from`.
+and how many rows went through it at once, because matrix products round differently. The features
+are of unaugmented pictures: augmented ones would need a pass of the backbone in every epoch, which
+is what `--no-freeze` and `--unfreeze-from` do.
 """
 
 from __future__ import annotations

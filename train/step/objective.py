@@ -32,7 +32,7 @@ class Objective:
         """float32 [b] of logits float32 [b, C] and labels int32 [b].
 
         Args:
-          logits, labels: of the examples; logits [b, K, C] are those of K networks, whose losses
+          logits, labels: of the examples; logits [b, E, C] are those of E networks, whose losses
             are averaged.
           share: float32 [b], of a row's own label after mixup; the rest goes to the label of the
             other row of its pair (see `models.augment.mix_pairs`). None without mixup.

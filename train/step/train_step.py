@@ -215,7 +215,7 @@ class TrainStep:
     ) -> list[tf.Tensor]:
         """The gradient of one piece of this replica's rows; of all where `piece` is None."""
         inputs, labels, rows, weights, keys, replica = arrays
-        # Cut to the step before the compiled part, which would else compile for every length K.
+        # Cut to the step before the compiled part, which would else compile for every K.
         rows, number = (rows[i], weights[i], keys[i]), step
         if piece is not None:
             pieces = self.options.pieces
