@@ -104,7 +104,7 @@ class Examples:
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """Which steps, in which pieces, for which rows: the chunks of one replica.
+    """Which steps, cut into which chunks, for which rows of the batch: the chunks of one replica.
 
     Attributes:
       examples, order: what is fed, in which order.

@@ -5,9 +5,10 @@
     payload --parse_spec--> feature --rows--> parsed rows --decoder--> inputs [n, ...], as in `spec`
 
 To add a kind of input: name it in `records.sets.schema`, write its class here and list it in
-`_CLASSES`. To decode pictures by other means: `records.decoding.decode`, and
-`records.decoding.decode_ops` for exported models. What `records.describe` draws of a kind lies
-there, in a module of its own, because it needs a plotting library.
+`_CLASSES`; docs/architecture.md lists what else compares the modality, and what works without. To
+decode pictures by other means: `records.decoding.decode`, and `records.decoding.decode_ops` for
+exported models. What `records.describe` draws of a kind lies there, in a module of its own, because
+it needs a plotting library.
 """
 
 from __future__ import annotations
