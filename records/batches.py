@@ -113,6 +113,7 @@ def _open_ordered(
         examples.num_examples,
         global_batch_size,
         seed,
+        # Evaluation keeps the order of the records, so that predictions can be matched with them.
         split == "train" if shuffle is None else shuffle,
         shuffle_block=shuffle_block,
         lengths=examples.subset_lengths,

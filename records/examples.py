@@ -152,6 +152,8 @@ class Plan:
         arrays = plan_steps(self.examples, order, epoch, step, steps, self.rows)
         chunks = -(-steps // k)
         real = np.full(chunks, k, np.int64)
+        # The compiled loop needs K steps in every chunk. The tail repeats real steps, so that no
+        # shape and no value is new to the model, at weight 0.
         real[-1] = steps - (chunks - 1) * k
         tail = np.arange(chunks * k) % steps
         numbers, weights, keys, lengths = (a[tail].reshape(chunks, k, *a.shape[1:]) for a in arrays)
@@ -162,6 +164,7 @@ class Plan:
         """(epoch, step, row): the chunk `number` of `all_chunks` is that row of `chunks` there."""
         end, k = self.order.steps_per_epoch, self.chunk_steps
         epoch, step = self.start
+        # A chunk never reaches over the end of an epoch: the first epoch is counted by itself.
         in_first = -(-(end - step) // k)
         if number >= in_first:
             later, number = divmod(number - in_first, -(-end // k))
@@ -200,7 +203,9 @@ def plan_steps(
     """
     positions, weights = order.examples(epoch, step, steps, rows)
     if examples.index.damaged is not None:
+        # The position stays, so that every other batch is the same with and without the damage.
         weights = weights * ~examples.index.damaged[examples.numbers[positions]]
+    # Keys are computed for pictures only: nothing else is augmented.
     keys = np.zeros_like(positions)
     if examples.schema.modality == IMAGE:
         keys = order.keys(epoch, step, steps, rows)

@@ -29,6 +29,7 @@ class OpenedSet:
     schema: Schema
     shards: CheckedShards
     skip_damaged: bool = False
+    # Of this opening alone. `dataclasses.replace` shares it: a pooled set has one split more.
     _indexes: dict[str, RecordIndex] = dataclasses.field(
         default_factory=dict, repr=False, compare=False
     )
@@ -86,6 +87,8 @@ def open_set(
     try:
         shards = check_shards(directory, skip_damaged=skip_damaged)
     except FingerprintMismatch as error:
+        # The fingerprint names a file only. The walk costs one pass over it, on the way to an
+        # error.
         raise error.with_detail(_first_damage(error)) from None
     return OpenedSet(read_schema(directory, feature), shards, skip_damaged)
 

@@ -34,6 +34,7 @@ from records.system import callbacks
 from records.system.memory import share
 from records.system.threads import num_threads
 
+# No run gets there, and it still fits the integers of `range`.
 _ENDLESS = 2**31  # epochs
 
 TakeRows = Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]]
@@ -62,6 +63,7 @@ def make_batches(
             finish, together = examples.filling.finish, plan.gathered_together
             following = _batches(rest, _take_from(*tensors), together, finish)
             batches = batches.concatenate(following)
+    # tf.data cannot count through Python calls, and `fit` shows no progress without a length.
     count = max(0, (epochs - start[0]) * order.steps_per_epoch - start[1])
     return batches.apply(tf.data.experimental.assert_cardinality(count)).prefetch(2)
 
@@ -73,6 +75,7 @@ def make_arrays(
     plan = Plan(examples, order, start, epochs, 1, slice(None))
     in_buckets = isinstance(order, BucketOrder)
     for inputs, labels, weights, _keys, _steps, lengths in iterate_chunks(plan):
+        # A chunk of one step: its weights are [1, B].
         yield (inputs[:, : lengths[0]] if in_buckets else inputs), labels, weights[0]
 
 
@@ -116,6 +119,7 @@ def _batches(
 
     in_buckets = isinstance(plan.order, BucketOrder)
     # Not AUTOTUNE: more calls at once than cores only hold more memory.
+    # Batches of different lengths cannot stand in one tensor.
     if in_buckets or together == 1:
         return _planned(plan, prepare).unbatch().map(fetch, num_threads())
     return _planned(plan, prepare).rebatch(together).map(fetch, num_threads()).unbatch()
@@ -131,6 +135,7 @@ def _fill_in(filling: Filling, take_rows: TakeRows) -> TakeRows:
 
     def fill(numbers: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         ensured = callbacks.call(filling.ensure, [numbers], tf.int64)
+        # By `ensured`, not `numbers`: the gather must come after the decoding.
         return take_rows(tf.ensure_shape(ensured, numbers.shape))
 
     return fill
@@ -182,9 +187,11 @@ def _planned(plan: Plan, prepare: Callable[[], None]) -> tf.data.Dataset:
         return tuple(tf.ensure_shape(x, s) for x, s in zip(found, shapes, strict=True))
 
     (epoch, step), end, stride = plan.start, plan.end_epoch, plan.stride
+    # Every epoch begins with a whole call of its own, so one number names (epoch, step).
     blocks = -(-plan.order.steps_per_epoch // stride)
     begins = tf.data.Dataset.range((epoch + 1) * blocks, end * blocks)
     begins = begins.map(lambda p: tf.stack([p // blocks, p % blocks * stride]))
+    # The epoch of a resumed run begins at any step, not at a multiple of the stride.
     first = [(epoch, s) for s in range(step, plan.order.steps_per_epoch, stride)]
     if epoch < end and first:
         begins = tf.data.Dataset.from_tensor_slices(np.array(first, np.int64)).concatenate(begins)

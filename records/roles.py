@@ -73,6 +73,8 @@ class Data:
         opened.schema.check_split("train")
         self.fold, self._base = fold, "train"
         if fold is not None and fold.pooled:
+            # From here on the pooled split is the only one that is read: `_splits` names `_base`
+            # alone.
             opened, self._base = opened.pooled()
         schema = opened.schema
         self._modality = modality_of(schema)
@@ -90,6 +92,7 @@ class Data:
         """Of decoded pictures: 1 where those of all roles are grey, else 3; 0 without pictures."""
         if not self._modality.has_channels:
             return 0
+        # One answer for all roles: a model has one input shape, whichever split it is fed.
         grey = all(self._index(s).is_grey.all() for s in self._splits)
         return 1 if grey else 3
 
@@ -98,6 +101,7 @@ class Data:
         """The ids of the training examples' texts; None for tables and pictures."""
         if not self._modality.has_ids:
             return None
+        # Validation and test words must not be ranked: ids seen only there stay out of vocabulary.
         _, training = self.subset("train")
         return Vocabulary(self.schema, self.config, self._index, self._base, training)
 
@@ -122,6 +126,7 @@ class Data:
         """(split, record numbers int64 [n]) of a role, or of another split of the set."""
         if role != "validation":
             self.schema.check_split(role)
+        # A fold cuts anew even where the set has its own validation split.
         cut = self.fold is not None or "validation" not in self.schema.split_counts
         if not cut or role not in ("train", "validation"):
             return role, np.arange(self._index(role).num_records)
@@ -138,6 +143,8 @@ class Data:
             schema=self.schema,
             index=index,
             numbers=numbers,
+            # Labels of the whole split, not of the subset: a record's number is its place in both
+            # arrays.
             labels=index.label.astype(np.int32),
             spec=self.spec,
             lengths=None if self.vocabulary is None else self.vocabulary.lengths(split),
@@ -156,6 +163,7 @@ class Data:
         """(mean, variance) float32 [F] of the training examples' features, for tables."""
         examples = self.examples("train").without_damaged()
         if examples.inputs is not None:
+            # In float64: sums over a whole split lose digits in float32.
             rows = examples.inputs[examples.numbers].astype(np.float64)
             return rows.mean(0).astype(np.float32), rows.var(0).astype(np.float32)
         return stream_moments(examples.loader, examples.numbers)
@@ -165,6 +173,7 @@ class Data:
         index, fold = self._index(self._base), self.fold
         if fold is None:
             return splits.cut_validation(index.label, index.group, self.seed)
+        # Ungrouped: every example is a group of its own.
         groups = index.group if fold.grouped else np.arange(len(index.group), dtype=np.uint64)
         of_fold = splits.assign_folds(index.label, groups, fold.count, fold.seed)
         return np.flatnonzero(of_fold != fold.number), np.flatnonzero(of_fold == fold.number)
@@ -182,6 +191,8 @@ class Data:
     def _index(self, split: str) -> RecordIndex:
         """The index of a split whose examples all have a class."""
         index = self.opened.read_index(split)
+        # A class outside its range would index past the logits: on a GPU the loss is then NaN, and
+        # no error says why.
         bad = np.flatnonzero((index.label < 0) | (index.label >= self.schema.num_classes))
         if len(bad):
             raise ValueError(
@@ -199,6 +210,7 @@ class Data:
     @functools.cache  # noqa: B019
     def _decoded(self, split: str) -> np.ndarray:
         """[N, ...]: all records of a split, decoded; mapped from a file with cache "disk"."""
+        # A file that an earlier run left is read by the level "memory" too: decoding costs more.
         path = disk_cache.cache_path(self.schema, split, self.content_key())
         shape = (self._index(split).num_records, *self.spec.shape)
         dtype = self.spec.dtype.as_numpy_dtype
@@ -222,6 +234,7 @@ class Data:
             return out
 
         def load(unit: np.ndarray) -> np.ndarray:
+            # A unit is a run of consecutive numbers, so threads write to parts that do not overlap.
             out[unit[0] : unit[-1] + 1] = loader.load(unit)
             return unit
 
@@ -237,9 +250,11 @@ class Data:
     def content_key(self) -> str:
         """All that shapes the decoded inputs: the shards, and how they are decoded."""
         key = f"{self.opened.fingerprint} {self.schema.input_name} {self.spec}"
+        # Another version of the decoder may give other pixels.
         key += f" opencv-{decode.opencv_version()}"
         if self.vocabulary is not None:
             key += f" {self.vocabulary.key}"
+        # A damaged record's row holds its stand-in's input: repaired shards need another file.
         if damage := self.damage():
             key += f" {hashlib.sha256(repr(damage).encode()).hexdigest()}"
         return key

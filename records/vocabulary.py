@@ -64,9 +64,12 @@ class Vocabulary:
         """
         index = self._index_of(self._split)
         used = np.zeros(index.num_records, bool)
+        # A mask, because records are read unit by unit and the training examples are any of them.
         used[self._training] = True
         if index.damaged is not None:
             used &= ~index.damaged
+        # Ids 0 and 1 always exist. A set without a stored vocabulary shows its size only by its
+        # ids.
         counts = np.zeros(max(2, len(self._schema.vocabulary() or ())), np.int64)
         for ids in self._training_ids(used):
             found = np.bincount(ids)
@@ -74,6 +77,7 @@ class Vocabulary:
             wider[: len(counts)] += counts
             wider[: len(found)] += found
             counts = wider
+        # `pad_ids` maps every id beyond the table to its last entry.
         return np.append(decode.rank_ids(counts), np.int32(decode.OOV_ID))
 
     def words(self) -> tuple[str, ...] | None:
@@ -121,7 +125,10 @@ class Vocabulary:
             # Objects, not NumPy's fixed-width bytes: one long word would make all words as wide.
             ids, counted = pd.factorize(words, sort=True)
             self._counted = pd.Index(counted)
+            # Sorted, so that a word's number does not depend on the order of the records; after
+            # padding and out of vocabulary.
             return ids.astype(np.int32) + 2
+        # Numbers the training split's words first, where that has not happened.
         self.ids(self._split)
         at = self._counted.get_indexer(words)
         return np.where(at >= 0, at + 2, decode.OOV_ID).astype(np.int32)
@@ -138,4 +145,5 @@ class Vocabulary:
             yield ids
 
     def _loader(self, split: str) -> Loader:
+        # A loader of its own: its times are no part of the pipeline's.
         return Loader(self._schema, self._index_of(split), lambda rows: rows)

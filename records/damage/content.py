@@ -43,6 +43,7 @@ class ContentChecker:
         self._modality = modality_of(schema)
         self.ids: list[tuple[np.ndarray, np.ndarray]] = []
         self.unlabelled: list[int] = []
+        # The number in the split of each shard's first record.
         self._firsts = np.cumsum([0, *schema.shard_lengths[split]])
 
     def check(self, shard: int, numbers: np.ndarray, payloads: Sequence[bytes]) -> dict[int, str]:
@@ -57,6 +58,7 @@ class ContentChecker:
         index = None if shard in self._swapped else self._index
         damaged: dict[int, str] = {}
         for row, reason in self._look(numbers[rows], features, index):
+            # A record is told once, by the first thing that is wrong.
             damaged.setdefault(row, reason)
         damaged |= self._keep_ids(numbers[rows], [payloads[row] for row in rows], damaged)
         return found | {int(rows[row]): reason for row, reason in damaged.items()}
@@ -76,6 +78,7 @@ class ContentChecker:
         for i in np.flatnonzero((labels < -1) | (labels > last)):
             yield int(i), f"its class is expected in 0 to {last}, and is {labels[i]}"
         self.unlabelled += numbers[labels == -1].tolist()
+        # CRCs cannot tell a record that was swapped for another whole one: its class or group can.
         if index is not None:
             for i in np.flatnonzero(labels != index.label[numbers]):
                 yield int(i), f"its class is {labels[i]}, in the index {index.label[numbers[i]]}"

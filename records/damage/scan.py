@@ -71,6 +71,7 @@ def scan_shards(
     def walk(shard: int) -> ShardScan:
         return walk_shard(paths[shard], expected[shard], _of(check, shard))
 
+    # A walk is sequential, hence one task per shard.
     others = [i for i in range(len(paths)) if i not in indexed]
     for i, scan in zip(others, ordered_map(walk, others), strict=True):
         scans[i] = scan
@@ -96,6 +97,7 @@ def _check_rows(
 ) -> dict[int, Damage]:
     """The damage of some records of a shard, each looked at where the index says it lies."""
     numbers = np.arange(len(layout.offset))[rows]
+    # By the index alone: a broken header cannot lead to the wrong place.
     starts, lengths = layout.offset[rows], layout.length[rows]
     ends = starts + lengths + FRAME_BYTES
     if not os.path.exists(path):
@@ -107,6 +109,7 @@ def _check_rows(
     with open(path, "rb", buffering=0) as file:
         data = os.pread(file.fileno(), int(ends[-1]) - first, first)
     there = ends - first <= len(data)
+    # `pread` returned less than was asked for: the file ends before the last records.
     cut_off = Damage(DamageKind.CUT_OFF, str(file_size(path)))
     damaged = dict.fromkeys(numbers[~there].tolist(), cut_off)
     numbers, starts, ends = numbers[there], starts[there] - first, ends[there] - first
@@ -124,6 +127,7 @@ def _relaid(scan: ShardScan, check: ContentCheck | None) -> ShardScan | None:
     """The scan of a file that is whole but laid out otherwise, else None."""
     if not os.path.exists(scan.path):
         return None
+    # Without the metadata's count: the file is asked what it holds, not what it should hold.
     walked = walk_shard(scan.path, None, None)
     common = min(len(walked.layout.offset), len(scan.layout.offset))
     # A file that was cut short holds the first of the indexed records at their places.

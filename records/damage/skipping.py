@@ -39,6 +39,7 @@ def read_marked_index(
     checker = ContentChecker(schema, split, stored)
     paths, lengths = schema.shards[split], schema.shard_lengths[split]
     scans = scan_shards(paths, lengths, split_layouts(stored, len(paths)), checker.check)
+    # Before anything is marked: whole records of another build must not pass for undamaged ones.
     _refuse_other_records(schema, scans, differing)
     usable = np.concatenate([scan.usable for scan in scans])
     damage = [scan.describe(number) for scan in scans for number in sorted(scan.damaged)]
@@ -57,6 +58,7 @@ def split_layouts(index: RecordIndex | None, num_shards: int) -> list[Layout | N
     """Where the records of each shard lie, by the index; None without one."""
     if index is None:
         return [None] * num_shards
+    # Records stand in shard order in the index.
     cuts = np.searchsorted(index.shard, np.arange(1, len(index.paths)))
     parts = zip(np.split(index.offset, cuts), np.split(index.length, cuts), strict=True)
     return [Layout(offset, length) for offset, length in parts]
@@ -95,6 +97,8 @@ def _marked(index: RecordIndex, usable: np.ndarray, damage: tuple[str, ...]) -> 
     # Behind the last usable record there is no next one: the last one itself stands in.
     after = good[np.minimum(np.searchsorted(good, np.arange(len(usable))), len(good) - 1)]
     stands = np.where(usable, np.arange(len(usable)), after)
+    # Only where the bytes lie changes. Class, group and number of ids of the damaged record stay,
+    # because the order and the validation cut are made of them.
     read = ("shard", "offset", "length", "input_start", "input_bytes")
     return dataclasses.replace(
         index,

@@ -48,6 +48,7 @@ def walk_shard(path: str, expected: int | None, check: ContentCheck | None = Non
       check: of the content of records whose CRCs match.
     """
     if not os.path.exists(path):
+        # Its records keep their numbers, so that those of later shards do not move.
         none = np.zeros(expected or 0, np.int64)
         lost = dict.fromkeys(range(expected or 0), Damage(DamageKind.SHARD_MISSING))
         return ShardScan(path, Layout(none, none), lost)
@@ -105,6 +106,7 @@ def _walk(data: Any) -> Iterator[_Record]:
     while at < size:
         length, fits = read_header(data, at)
         end = at + length + FRAME_BYTES
+        # The header is trusted: its CRC covers the length. So the file ends within this record.
         if fits and end > size:
             yield _Record(at, size - at, Damage(DamageKind.CUT_OFF, str(size)))
             return
@@ -133,6 +135,7 @@ def _next_record(data: Any, start: int) -> int:
     """The byte from `start` on at which a record with matching CRCs begins, else the end."""
     size = len(data)
     for first in range(start, size, UNIT_BYTES):
+        # Blocks overlap by a header, so that one across the border is found.
         block = np.frombuffer(data[first : first + UNIT_BYTES + HEADER_BYTES], np.uint8)
         if len(block) < HEADER_BYTES:
             break
@@ -143,6 +146,7 @@ def _next_record(data: Any, start: int) -> int:
         lengths = headers[:, :4].copy().view("<u4")[:, 0].astype(np.int64)
         near = lengths <= size - first - found - FRAME_BYTES
         found, headers, lengths = found[near], headers[near], lengths[near]
+        # Few lengths occur: one CRC for each is enough.
         unique, which = np.unique(lengths, return_inverse=True)
         crcs = np.array([masked_crc(int(n).to_bytes(8, "little")) for n in unique], np.uint32)
         fits = crcs[which] == headers[:, 8:].copy().view("<u4")[:, 0]
@@ -154,6 +158,7 @@ def _next_record(data: Any, start: int) -> int:
 
 def _insert_missing(records: list[_Record], missing: int, size: int) -> list[_Record]:
     """Adds records that were not found at the widest damaged place, else at the end."""
+    # A broken length hides how many records follow it: only there can some have been passed over.
     broken = [i for i, r in enumerate(records) if r.damage and r.damage.kind is DamageKind.LENGTH]
     if not broken:
         return records + [_Record(size, 0, Damage(DamageKind.CUT_OFF, str(size)))] * missing

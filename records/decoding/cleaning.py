@@ -71,7 +71,9 @@ def normalize(text: str) -> str:
 
 def basic_tokens(text: str) -> list[str]:
     """Returns the words of `text`: lower case, punctuation and symbols deleted, split on space."""
+    # `\w` holds the underscore, which is no word character here.
     text = normalize(text).replace("_", "")
+    # Most texts are ASCII, and need not wait for the table of all characters.
     pattern = _NOT_BASIC_ASCII if text.isascii() else _not_basic()
     return pattern.sub("", text).split()
 
@@ -158,6 +160,7 @@ def _word_cleaner(language: str) -> Callable[[str], str]:
 
 def _without_apostrophes(word: str) -> str:
     first, *others = word.split("'")
+    # Each part with what stands before its apostrophe.
     for before, part in zip([first, *others], others):
         if part == "t" and before.endswith("n"):
             return ""

@@ -46,6 +46,7 @@ class TextEncoder(tf.Module):
         self._rule, self._length = rule, sequence_length
         ids = {word: i for i, word in enumerate(vocabulary) if i > OOV_ID}
         if rule == CLEAN:
+            # In the same table, so that a word costs one look-up. A dropped word wins over an id.
             ids |= dict.fromkeys(dropped_words(), _DROPPED)
         self._table = tf.lookup.StaticHashTable(
             tf.lookup.KeyValueTensorInitializer(list(ids), list(ids.values()), tf.string, tf.int64),
@@ -59,6 +60,7 @@ class TextEncoder(tf.Module):
 
     def ragged_ids(self, texts: tf.Tensor) -> tf.RaggedTensor:
         """int64 ragged [B, None], all ids of each text."""
+        # Broken bytes become U+FFFD: every op behind takes valid UTF-8.
         words = _SPLITTERS[self._rule](tf.strings.unicode_transcode(texts, "UTF-8", "UTF-8"))
         ids = words.with_flat_values(self._table.lookup(words.flat_values))
         if self._rule != CLEAN:

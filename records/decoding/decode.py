@@ -17,6 +17,7 @@ import tensorflow as tf
 from records.decoding.pixels import MAX_PIXELS
 from records.system.memory import recycled_inputs
 
+# As in Keras's TextVectorization. The models mask id 0.
 PAD_ID, OOV_ID = 0, 1
 _JPEG_START, _JPEG_END = b"\xff\xd8", b"\xff\xd9"
 _PNG_START = b"\x89PNG\r\n\x1a\n"
@@ -107,6 +108,8 @@ def _decode_picture(row: int, data: Any, channels: int) -> np.ndarray:
     if not width * height:
         raise PictureError(row, f"expected a whole {kind}")
     flags = cv2.IMREAD_GRAYSCALE if channels == 1 else cv2.IMREAD_COLOR_RGB
+    # Neither TensorFlow's ops nor Pillow turn a picture by its EXIF tag, and an exported model must
+    # see what training saw.
     flags |= cv2.IMREAD_IGNORE_ORIENTATION
     try:
         pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
@@ -170,7 +173,9 @@ def rank_ids(counts: np.ndarray) -> np.ndarray:
       frequent becomes 2; ties keep their order; ids that the subset lacks become 1.
     """
     counts = counts.copy()
+    # Their ids are fixed, however often a set's own texts hold them.
     counts[[PAD_ID, OOV_ID]] = 0
+    # Stable: the same counts give the same ranks on every machine.
     by_rank = np.argsort(-counts, kind="stable")
     seen = by_rank[: int((counts > 0).sum())]
     table = np.full(len(counts), OOV_ID, np.int32)
@@ -194,6 +199,7 @@ def pad_ids(
     Returns:
       int32 [N, T].
     """
+    # Ids beyond the table take its last entry, out of vocabulary.
     ranked = table[np.minimum(ids, len(table) - 1)]
     ranked[ranked >= vocab_size] = OOV_ID
     lengths = np.minimum(np.diff(splits), sequence_length)

@@ -33,6 +33,8 @@ def resize_bilinear(pixels: tf.Tensor, size: int) -> tf.Tensor:
     wide = tf.cast(pixels, tf.int32)
     rows = tf.gather(wide, left, axis=1) * before[:, None]
     rows += tf.gather(wide, right, axis=1) * after[:, None]
+    # The shifts by 4, 16 and 2 are OpenCV's, and each one truncates: merged, they would round other
+    # pixels.
     rows = tf.bitwise.right_shift(rows, 4)
     total = tf.bitwise.right_shift(tf.gather(rows, top) * upper[:, None, None], 16)
     total += tf.bitwise.right_shift(tf.gather(rows, bottom) * lower[:, None, None], 16)
@@ -47,10 +49,12 @@ def _taps(
     Beyond the edge OpenCV gives columns all weight to one source, and rows to the same one twice.
     """
     scale = 1 / (tf.constant(size, tf.float64) / tf.cast(length, tf.float64))
+    # In float64 and then cut to float32, as OpenCV does: the weights are rounded from it.
     place = tf.cast((tf.range(size, dtype=tf.float64) + 0.5) * scale - 0.5, tf.float32)
     floor = tf.floor(place)
     share, first = place - floor, tf.cast(floor, tf.int32)
     if not keeps_edge_weights:
+        # Before the clip: it depends on where the source would lie.
         share = tf.where((first < 0) | (first >= length - 1), 0.0, share)
     weights = [tf.cast(tf.round(w * _SCALE), tf.int32) for w in (1 - share, share)]
     sources = [tf.clip_by_value(first + i, 0, length - 1) for i in (0, 1)]

@@ -75,10 +75,12 @@ def read_groups(schema: Schema, features: dict[str, Any]) -> np.ndarray:
         if values.dtype != object:
             return values.astype(np.uint64)
         return np.array([hash64(v) for v in values], np.uint64)
+    # Without a group feature only exact copies are kept together.
     values = modality_of(schema).hashed_bytes(features[schema.input_name])
     return np.array([hash64(v) for v in values], np.uint64)
 
 
 def hash64(data: bytes) -> int:
     """A 64-bit content hash (BLAKE2b)."""
+    # Not Python's `hash`, which differs between processes: stored indexes hold these numbers.
     return int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), "little")

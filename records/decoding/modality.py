@@ -101,6 +101,7 @@ class Modality(abc.ABC):
         if index_features:
             if schema.grey_name:
                 spec[schema.grey_name] = tf.io.FixedLenFeature([], tf.int64)
+            # A set may be grouped by its own label or input.
             if schema.group_name and schema.group_name not in spec:
                 stored = tf.string if schema.group_is_text else tf.int64
                 spec[schema.group_name] = tf.io.FixedLenFeature([], stored)
@@ -234,6 +235,7 @@ class Vectors(Modality):
 
     def check_decoded(self, inputs: np.ndarray, split: str) -> None:
         """Every number must be finite: one NaN makes all weights NaN."""
+        # Looking at all is fast; where the first one stands is asked only if there is one.
         if np.isfinite(inputs).all():
             return
         row, column = np.argwhere(~np.isfinite(inputs))[0]

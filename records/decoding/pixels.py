@@ -106,6 +106,7 @@ def is_grey_picture(pixels: np.ndarray) -> bool:
 
 def hash_pixels(pixels: np.ndarray) -> str:
     """SHA-256 of the shape and values of uint8 [H, W, C], as hex digits."""
+    # With the shape: the same bytes may be a picture of 2 x 8 or of 4 x 4.
     digest = hashlib.sha256("x".join(map(str, pixels.shape)).encode())
     digest.update(np.ascontiguousarray(pixels).data)
     return digest.hexdigest()
@@ -135,7 +136,9 @@ def group_near_copies(
     flat = thumbnails.reshape(len(thumbnails), -1).astype(np.float64)
     count = flat.shape[1]
     sums = flat.sum(1)
+    # n * sum(x^2) - sum(x)^2: 1024 pixels of at most 255 stay below 2^53, so float64 is exact.
     variances = count * (flat * flat).sum(1) - sums * sums
+    # A forest of union and find, whose roots are always the lowest number of a group.
     first = np.arange(len(flat))
     for start in range(0, len(flat), _BLOCK_ROWS):
         rows = slice(start, start + _BLOCK_ROWS)
@@ -158,6 +161,7 @@ def _root(first: np.ndarray, i: int) -> int:
 
 
 def _join(first: np.ndarray, i: int, j: int) -> None:
+    # The lower one becomes the root: a group is named by its first picture.
     low, high = sorted((_root(first, i), _root(first, j)))
     first[high] = low
 

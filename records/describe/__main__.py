@@ -64,6 +64,7 @@ def describe(
             f"describe: --output expected a folder that can be written, received {folder} "
             f"({error.strerror})"
         ) from error
+    # A part repeats records of another split: counted twice, every one would be a copy.
     whole = [split for split in schema.split_counts if split not in schema.parts]
     indexes = {split: opened.read_index(split) for split in whole}
     section = _modality(schema)(schema, indexes)
@@ -167,6 +168,7 @@ def _copy_lines(
             if other != split and (found := np.isin(mine, theirs)).any()
         ]
         lines.append(f"  {split}: {'; '.join([f'{extra:,} repeat another one', *others])}")
+    # Copies contradict each other where their least and their greatest class differ.
     low, high = np.full(len(sizes), np.iinfo(np.int64).max), np.full(len(sizes), -1)
     every_label = np.concatenate(list(labels.values()))
     np.minimum.at(low, number, every_label)

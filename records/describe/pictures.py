@@ -122,6 +122,7 @@ def _grey_lines(schema: Schema, indexes: dict[str, RecordIndex]) -> list[str]:
             numbers = np.unique(
                 np.linspace(0, index.num_records - 1, _SAMPLED_PICTURES).astype(np.int64)
             )
+            # Spread evenly over the split, which may be sorted by class.
             pictures = [p for p in _decode(schema, index, numbers) if p is not None]
             grey = np.array([is_grey_picture(p) for p in pictures], bool)
             looked_at = f"of {len(pictures):,} looked at"
@@ -140,6 +141,7 @@ def _decode(schema: Schema, index: RecordIndex, numbers: np.ndarray) -> list[np.
         try:
             with Image.open(io.BytesIO(data)) as image:
                 if image.width * image.height > MAX_PIXELS:
+                    # Caught below, as other damage is: a description goes on without that picture.
                     raise OSError("too many pixels")
                 colour = image if image.mode == "L" else image.convert("RGB")
                 pixels = np.asarray(colour)
@@ -156,6 +158,7 @@ def _figures(
     file_bytes: dict[str, np.ndarray],
 ) -> dict[str, bytes]:
     together = np.concatenate(list(sizes.values()))
+    # kB of 1000 bytes; the text's sum is in MiB.
     kilobytes = {split: n / 1000 for split, n in file_bytes.items()}
     split = main_split(schema)
     index = indexes[split]

@@ -81,6 +81,8 @@ def read_features(
 
 def hash_strings(strings: tf.Tensor) -> np.ndarray:
     """Content hashes of string [b]: uint64 [b]."""
+    # 2^63 - 1 is the most that the op takes: among a million texts two collide with a chance of
+    # about 1 in 20 million.
     return tf.strings.to_hash_bucket_fast(strings, 2**63 - 1).numpy().astype(np.uint64)
 
 
@@ -97,6 +99,8 @@ def hash_sequences(values: np.ndarray, lengths: np.ndarray) -> np.ndarray:
     ends = np.cumsum(lengths)
     starts = ends - lengths
     position = (np.arange(len(values)) - np.repeat(starts, lengths)).astype(np.uint64)
+    # With its position, because the sum does not see the order. Sums of all sequences come from one
+    # cumulative sum, without a loop over examples; uint64 wraps, and differences stay right.
     mixed = _mix(_mix(values.astype(np.uint64)) + (position + np.uint64(1)) * _GOLDEN)
     total = np.concatenate([np.zeros(1, np.uint64), np.cumsum(mixed, dtype=np.uint64)])
     return _mix(total[ends] - total[starts] + lengths.astype(np.uint64))

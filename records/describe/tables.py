@@ -26,6 +26,7 @@ def describe_table(schema: Schema, indexes: dict[str, RecordIndex]) -> Section:
     split = main_split(schema)
     values, labels = rows[split].astype(np.float64), indexes[split].label
     names = _feature_names(schema)
+    # One NaN would make every mean and correlation NaN.
     finite, known = np.isfinite(values).all(1), labels >= 0
     eta = correlation_ratio(values[finite & known], labels[finite & known])
     shown = np.arange(len(names))
@@ -69,6 +70,7 @@ def correlation_ratio(rows: np.ndarray, labels: np.ndarray) -> np.ndarray:
     if not len(rows):
         return np.zeros(rows.shape[1])
     counts = np.bincount(labels)
+    # [C, F]: the sum of each column per class.
     sums = np.stack([np.bincount(labels, column) for column in rows.T], 1)
     means = sums / np.maximum(counts, 1)[:, None]
     between = (counts[:, None] * (means - rows.mean(0)) ** 2).sum(0)

@@ -106,8 +106,10 @@ class _WordCounts:
             return
         size = int(flat.max()) + 1
         if size > self._counts.shape[2]:
+            # Grows by a factor, so that all growing together costs a few copies.
             self._counts = np.pad(self._counts, ((0, 0), (0, 0), (0, 2 * size)))
         width = self._counts.shape[2]
+        # One number per (text, word): its count are occurrences, its being there is one text.
         pairs, counts = np.unique(text * width + flat, return_counts=True)
         cells = labels[pairs // width] * width + pairs % width
         np.add.at(self._counts[0].reshape(-1), cells, counts)

@@ -29,6 +29,7 @@ from records.system.command import run_as_command
 if TYPE_CHECKING:
     from records.diagnose.measure import Report
 
+# No `device`: a batch is then gathered in the compiled step, which does not run here.
 _CACHES = ("memory", "disk", "none")
 
 
@@ -57,6 +58,7 @@ def advise(report: Report, warm_rate: float | None) -> list[Advice]:
     found = []
     slowest = report.bottleneck
     at_limit = report.predict({slowest.name: slowest.limit_seconds})
+    # Less than 5 % lies within what two runs on one machine differ by.
     if at_limit > 1.05 * report.rate:
         found.append(Advice(f"{slowest.name} at its limit: {_REMEDIES[slowest.name]}", at_limit))
     if warm_rate is not None:
@@ -139,6 +141,7 @@ def _diagnose(options: argparse.Namespace) -> None:
         return measure(data, options.global_batch_size, options.seconds)
 
     report = run(options.cache)
+    # Measured, not predicted: the model of stages without a cache knows no gather.
     warm = run("memory").rate if options.cache == "none" else None
     advice = advise(report, warm)
     print(format_report(report, advice))

@@ -85,6 +85,7 @@ class Report:
         """Seconds per example by the model of the module's docstring."""
         times = [seconds.get(stage.name, stage.seconds) for stage in self.stages]
         if self.cache == "none":
+            # Every thread does all stages of its unit, one after the other.
             return sum(times) / num_threads()
         # Planned in bursts, which the few batches ahead do not bridge.
         order, gather, consume = times
@@ -109,6 +110,7 @@ def measure(data: Data, global_batch_size: int, seconds: float) -> Report:
     for _ in range(4):
         consume(next(chunks)[0])  # traces, and fills what reads ahead
     times = examples.loader.times
+    # What the warm-up and the decoding of the cache took is subtracted.
     before = {name: dataclasses.replace(t) for name, t in times.items()}
     start, count, consuming = time.perf_counter(), 0, 0.0
     while (spent := time.perf_counter() - start) < seconds or count == 0:
@@ -146,6 +148,7 @@ def _stage(name: str, now: StageTime, before: StageTime, limit: float) -> Stage:
 def consume(inputs: Any) -> int:
     """Reads every byte of a batch."""
     flat = np.ascontiguousarray(inputs).reshape(-1).view(np.uint8)
+    # Eight bytes at a time: summed one by one, this would be the slowest stage.
     whole = len(flat) // 8 * 8
     return int(flat[:whole].view(np.int64).sum()) + int(flat[whole:].sum())
 
@@ -158,6 +161,7 @@ def loading_limits(examples: Examples, rows: int) -> dict[str, float]:
     payloads = bare.reader.read(numbers)
     parsed_rows = bare.rows(numbers, payloads)
     path = index.paths[int(index.shard[0])]
+    # 16 bytes of framing per record: length, its CRC, the payload's CRC.
     length = int(index.length[numbers].sum()) + 16 * len(numbers)
     size = min(length, os.path.getsize(path))
     with open(path, "rb", buffering=0) as file:

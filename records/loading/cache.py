@@ -106,6 +106,7 @@ class Filling:
         Raises:
           ValueError: a record is damaged; names shard, record and byte offset.
         """
+        # A chunk may hold a record twice, where its tail is padded.
         missing = np.unique(numbers[~self._final[numbers]])
         if len(missing):
             self._loader.load_pictures(missing, self.inputs)
@@ -115,6 +116,7 @@ class Filling:
 
     def finish(self) -> None:
         """Decodes what is left, on all cores, with progress on a terminal; errors as `load`."""
+        # One thread finishes; others that ask for the whole array wait until it is.
         with self._finishing:
             if self.done:
                 return
@@ -144,6 +146,7 @@ def accelerator_budget() -> int:
     query = [command, "--query-gpu=memory.free", "--format=csv,noheader,nounits"]
     try:
         found = subprocess.run(query, capture_output=True, text=True, timeout=30, check=True)
+        # nvidia-smi tells MiB. Replicas are fed alike, so the fullest GPU decides.
         free = min(int(line) for line in found.stdout.split()) * 2**20
     except (OSError, ValueError, subprocess.SubprocessError):
         return _ACCELERATOR_BYTES
@@ -168,6 +171,7 @@ def choose_shuffle_block(
     held = record_bytes + _OBJECT_BYTES * num_examples
     if level != "none" or held <= budget:
         return None
+    # Two blocks are held: the one in use, and the one that is read.
     return max(global_batch_size, int(num_examples * budget * _BLOCK_SHARE / held))
 
 

@@ -51,6 +51,7 @@ def open_stored(path: Path, shape: tuple[int, ...], dtype: Any, mapped: bool) ->
         stored = np.load(path, mmap_mode="c", allow_pickle=False)
     except Exception:  # missing, or damaged, for which NumPy has some ten kinds of error
         return None  # it is decoded anew
+    # The key should rule this out; a file put there by hand is not trusted.
     if stored.shape != shape or stored.dtype != dtype or not stored.flags.c_contiguous:
         return None
     if not mapped:
@@ -82,6 +83,7 @@ def write(
         fill(out)
         out.flush()
         del out
+        # Two that wrote the same file wrote the same bytes: the later one wins.
         os.replace(temporary, path)
     except BaseException as error:
         with contextlib.suppress(OSError):

@@ -52,6 +52,7 @@ class Loader:
         self.reader = RecordReader(index)
         self.times = {stage: StageTime() for stage in STAGES}
         self.decode_rows = decode
+        # Of `times`: += on a float is not atomic between threads.
         self._lock = threading.Lock()
 
     def load(self, numbers: np.ndarray) -> np.ndarray:
@@ -89,6 +90,8 @@ class Loader:
         """The parsed rows of records: as `rows`, timed."""
         with self.timed("parse", len(payloads)) as done:
             rows = self.rows(numbers, payloads)
+            # Ids come as (ids, row starts), of which the starts do not count; files and texts as a
+            # list.
             array = rows[0] if isinstance(rows, tuple) else rows
             done.bytes = sum(map(len, array)) if isinstance(rows, list) else array.nbytes
         return rows
@@ -131,5 +134,6 @@ def stream_moments(loader: Loader, numbers: np.ndarray) -> tuple[np.ndarray, np.
         rows = loader.load(unit).astype(np.float64)
         sums, squares = sums + rows.sum(0), squares + (rows**2).sum(0)
     mean = sums / len(numbers)
+    # Rounding can leave less than 0 of a constant column.
     variance = np.maximum(squares / len(numbers) - mean**2, 0)
     return mean.astype(np.float32), variance.astype(np.float32)

@@ -33,6 +33,7 @@ def read_blocks(
       ValueError: a record is damaged; names shard, record and byte offset.
     """
     is_finalizing = sys.is_finalizing  # when the interpreter goes, so do its modules' names
+    # One thread: blocks are read one after the other, each in file order.
     ahead = ThreadPoolExecutor(1, thread_name_prefix="records-blocks")
     upcoming = iter(blocks)
 
@@ -45,12 +46,16 @@ def read_blocks(
     try:
         for chunk in chunks:
             numbers = chunk[0]
+            # The first block may take nearly half of the memory budget: training begins meanwhile,
+            # at the price of single reads.
             if is_first and following is not None and not following.done():
                 yield chunk, loader.read(numbers)
                 continue
             wanted = numbers.tolist()
             before: _Block = {}
             if following is not None and not all(n in held for n in wanted):
+                # The old block is kept for this one chunk: it may hold the end of one and the start
+                # of the next.
                 before, held, is_first = held, following.result(), False
                 following = read_next()
             yield chunk, _collect(loader, wanted, held, before)

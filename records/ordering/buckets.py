@@ -81,6 +81,8 @@ class BucketOrder:
         size = self.global_batch_size
         sizes = np.array([len(members) for members in self.members], np.int64)[buckets]
         positions = batches[:, None] * size + np.arange(*rows.indices(size))
+        # Rows beyond the bucket's end wrap to its first examples, at weight 0: they are of its
+        # length.
         places = self._starts[buckets][:, None] + positions % sizes[:, None]
         weights = (positions < sizes[:, None]).astype(np.float32)
         return self._members_in_order(epoch)[places], weights
@@ -142,6 +144,7 @@ def make_order(
     """
     batches = -(-num_examples // global_batch_size)
     buckets = min(length_buckets, batches // _BATCHES_PER_BUCKET)
+    # Buckets permute the whole subset, which blocks exist to avoid.
     if lengths is None or buckets < 2 or shuffle_block is not None:
         return Order(num_examples, global_batch_size, seed, shuffle, shuffle_block)
     bounds, members = _cut(np.maximum(lengths, 1), global_batch_size, buckets)
@@ -160,6 +163,7 @@ def _cut(
     bounds = choose_bounds(lengths, buckets)
     ends = np.searchsorted(lengths[by_length], bounds, side="right")
     whole = np.unique(ends[:-1] // global_batch_size * global_batch_size)
+    # In record order within a bucket, so that without shuffling reads go forward.
     members = tuple(np.sort(m) for m in np.split(by_length, whole[whole > 0]))
     return np.array([lengths[m].max() for m in members], np.int64), members
 
@@ -181,6 +185,7 @@ def choose_bounds(lengths: np.ndarray, buckets: int) -> np.ndarray:
     total = np.concatenate([[0], np.cumsum(counts)]).astype(np.float64)
     # cost[i, j]: tokens of a bucket that holds the distinct lengths i to j - 1, padding included.
     cost = (total[None, 1:] - total[:-1, None]) * values
+    # A bucket that ends before it begins.
     cost[np.tril_indices(len(values), -1)] = np.inf
     best, chosen = cost[0], []
     for _ in range(min(buckets, len(values)) - 1):

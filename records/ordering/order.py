@@ -156,6 +156,7 @@ def permute(positions: Any, num_examples: int, keys: Any, ops: Any = NumpyOperat
     a, b = _sides(num_examples)
 
     def shift(value: Any, amount: Any, modulus: int) -> Any:
+        # Both below the modulus: one subtraction instead of a division.
         moved = value + amount
         return ops.where(moved >= modulus, moved - modulus, moved)
 
@@ -268,6 +269,8 @@ class Order:
         """
         positions = step_positions(self, step, steps, rows)
         weights = (positions < self.num_examples).astype(np.float32)
+        # The rows that pad the last batch are the epoch's first examples: real, hence of valid
+        # shape.
         wrapped = positions % self.num_examples
         return self.numbers(epoch, wrapped), weights
 
@@ -278,6 +281,7 @@ class Order:
         size = self.block_size
         if size == self.num_examples:
             return permute(positions, size, round_keys(self.seed, epoch))
+        # Positions of a call lie in few blocks: the loop is over blocks, not over positions.
         blocks = positions // size
         within = np.empty_like(positions)
         for block in np.unique(blocks):
@@ -296,6 +300,7 @@ class Order:
             np.minimum(number, whole - 1), whole, round_keys(self.seed, epoch, _PIECE)
         )
         number = np.where(number < whole, permuted, number)
+        # Moves the borders of the pieces, else the same records would always be read together.
         rotation = mix64(self.seed, epoch, _ROTATE) % self.num_examples
         return (number * piece + offset + rotation) % self.num_examples
 
@@ -336,6 +341,7 @@ def step_positions(order: Any, step: int, steps: int, rows: slice = slice(None))
 
 def position_keys(seed: int, epoch: int, positions: np.ndarray) -> np.ndarray:
     """Random keys in [0, 2^63), a function of (seed, epoch, position) only."""
+    # Not part of any permutation: a bit more or less here changes every augmented picture.
     low = _hash32(positions & _MASK32, mix64(seed, epoch, 1) & _MASK32, NumpyOperations)
     mixed = low ^ (positions >> 32)
     high = _hash32(mixed, mix64(seed, epoch, 2) & _MASK32, NumpyOperations)

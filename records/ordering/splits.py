@@ -38,6 +38,7 @@ def assign_folds(
             f"data set: number of folds expected 2 to {len(unique)} (the groups there "
             f"are), received {num_folds}"
         )
+    # Mixed: neighbouring seeds should deal nothing alike.
     rng = np.random.default_rng(mix64(seed))
     num_classes = int(labels.max()) + 1
     filled = np.zeros((num_folds, num_classes), np.int64)
@@ -60,12 +61,15 @@ def _deal_groups(
     """Deals the groups of several examples, counting them in `filled` [n, C]; -1 for the rest."""
     by_class = np.zeros((len(sizes), filled.shape[1]), np.int64)
     np.add.at(by_class, (group_of, labels), 1)
+    # Load in shares of a class, not in examples: a rare class weighs as much as a frequent one.
     share = 1 / np.maximum(by_class.sum(0), 1)
     shuffled = rng.permutation(np.flatnonzero(sizes > 1))
     fold_of_group = np.full(len(sizes), -1, np.int64)
+    # The largest first: what is left to level becomes ever smaller.
     for group in shuffled[np.argsort(-sizes[shuffled], kind="stable")]:
         load = filled * share
         present = by_class[group] > 0
+        # `lexsort` takes the last key first: the group's own classes, then the fold's whole load.
         fold = np.lexsort((load.sum(1), load[:, present].sum(1)))[0]
         filled[fold] += by_class[group]
         fold_of_group[group] = fold
