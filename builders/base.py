@@ -18,6 +18,7 @@ from builders import build_request, messages, sources, storage, writing
 from records.sets import fingerprint
 from records.system.places import check_local
 
+# At import: the `tfds` command gives no other place between its start and the first error.
 messages.shorten_tracebacks()
 SYNTHETIC = "synthetic"
 _INPUT_KEYS = ("input_feature", "label_feature", "id_feature", "group_feature")
@@ -171,6 +172,7 @@ class RecordsBuilder(  # type: ignore[call-arg]
             build_request.check_request(self.place, request, self.NUM_SHARDS)
             self._reuse(request)
             return
+        # Before the source is read and cleaned, which takes long.
         storage.check_writable(final.parent, self.place)
         writes_to = [str(final.parent), *([tempfile.gettempdir()] * self.is_synthetic)]
         with (
@@ -183,6 +185,7 @@ class RecordsBuilder(  # type: ignore[call-arg]
             if request.download_mode == tfds.download.GenerateMode.UPDATE_DATASET_INFO:
                 super().download_and_prepare(download_dir=download_dir, download_config=request)
                 return
+            # Under the lock: the folder of a running build looks the same.
             leftovers = storage.remove_leftovers(final)
             if leftovers:
                 self.report(f"removed what {leftovers} killed build(s) left in {final.parent}")
@@ -251,6 +254,7 @@ class RecordsBuilder(  # type: ignore[call-arg]
             try:
                 super()._download_and_prepare(dl_manager, download_config)
             finally:
+                # The folder goes with the stack: no later call may look for files there.
                 self._synthetic_dir = None
         if download_config.max_examples_per_split == 0:
             return
@@ -259,6 +263,7 @@ class RecordsBuilder(  # type: ignore[call-arg]
         # directory to its final name. TFDS writes the same metadata once more after this.
         self.info.write_to_directory(self.data_dir)
         fingerprint.write_fingerprint(self.data_dir)
+        # Needed by a build alone: `info` and `as_dataset` go without it.
         from records.decoding import indexing
 
         indexing.write_indexes(os.path.normpath(self.data_dir))

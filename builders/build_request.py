@@ -22,6 +22,7 @@ def check_file_format(place: str, file_format: Any) -> None:
 
 def check_request(place: str, request: tfds.download.DownloadConfig, num_shards: int) -> None:
     """Raises ValueError, which begins with `place`, for what TFDS would ignore without a word."""
+    # Only what differs from TFDS's own defaults was asked for.
     default = tfds.download.DownloadConfig()
     for field in ("max_shard_size", "min_shard_size", "beam_runner", "beam_options"):
         received = getattr(request, field)

@@ -69,6 +69,7 @@ def _listing(directory: Path) -> str:
 
 def _hint(manual: Path, place: str, files: Sequence[str]) -> str:
     """Points at the right folder where the one named is a level too high."""
+    # `--add_name_to_manual_dir` appends the set's name.
     name = place.rsplit("/", 1)[-1]
     if not _missing(manual / name, files):
         return f" (they are in {manual / name}: add --add_name_to_manual_dir)"

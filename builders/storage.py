@@ -41,6 +41,7 @@ class GuardedPath(type(epath.Path("/"))):  # type: ignore[misc]
         """
         path = Path(self)
         if self.is_dir():
+            # `flock` is per open file: taking it again in this process would refuse itself.
             held = path.parent in _held
             with contextlib.nullcontext() if held else lock(path.parent, "builders/storage"):
                 set_aside(path)
@@ -72,6 +73,7 @@ def restore_aside(final: Path) -> bool:
 
 def drop_aside(final: Path) -> None:
     """Deletes the set aside, once its successor is in place."""
+    # Without a successor the set aside is the only copy.
     if final.is_dir():
         shutil.rmtree(aside_path(final), ignore_errors=True)
 

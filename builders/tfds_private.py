@@ -93,6 +93,7 @@ def open_shards(
         serializer=_Serialised(serialized_info),
         filename_template=filename_template,
         hash_salt=split,
+        # By a hash of the key, not at random: a build writes the same order every time.
         disable_shuffling=False,
         shard_config=request.get_shard_config(),
         example_writer=writer.ExampleWriter(file_format=tfds.core.FileFormat.TFRECORD),

@@ -52,6 +52,7 @@ class SourcedKey(str):
         return made
 
     def __getnewargs__(self) -> tuple[str, str]:  # type: ignore[override]
+        # Pickled on its way from a worker process: without this the copy would lose its source.
         return str(self), self.source
 
 
@@ -121,6 +122,7 @@ def write_split(
     if isinstance(examples, NumberedExamples):
         numbers, make = examples.numbers[:most], examples.make
         total = len(numbers)
+        # Workers get numbers and send bytes: examples themselves never cross between processes.
         pairs = map_in_order(lambda number: serialise(make(number)), numbers)
     else:
         pairs = map(serialise, itertools.islice(examples, most))

@@ -160,5 +160,6 @@ def build_model(
         inputs = {"mean": mean, "variance": variance} | ({"edges": edges} if entry.bins else {})
     elif entry.modality == "text":
         inputs = {"use_cudnn": use_cudnn}
+    # Around the whole construction: each layer draws its seed when it is made.
     with seeded_initializers(seed):
         return entry.build(config, spec, num_classes, **inputs)

@@ -15,6 +15,7 @@ import tensorflow as tf
 
 _LOW_32_BITS = 0xFFFFFFFF
 _GOLDEN_RATIO = 0x9E3779B9
+# Per picture: flip, rotation, zoom, two shifts, contrast, brightness. `mix_pairs` takes the next.
 _DRAWS = 7
 _QUANTILES = 4097  # of the Beta distribution; between them it is taken as linear
 _ONE = 1 << 16  # One pixel in the fixed-point positions.
@@ -89,6 +90,7 @@ def hash_uniform(keys: tf.Tensor, draws: int) -> tf.Tensor:
     state = mix32(tf.bitwise.bitwise_xor(state, tf.bitwise.bitwise_and(keys, low)))
     steps = tf.range(1, draws + 1, dtype=tf.int64) * golden
     bits = mix32(tf.bitwise.bitwise_and(state[:, None] + steps[None, :], low))
+    # 24 bits are what float32 holds exactly.
     bits = tf.bitwise.right_shift(bits, tf.constant(8, tf.int64))
     return tf.cast(bits, tf.float32) * (1.0 / (1 << 24))
 
@@ -116,6 +118,7 @@ def _source_positions(
     # float64: what is left of a difference between two sines is gone when they are rounded.
     signed = tf.cast(signed, tf.float64)
     angle = signed[:, 0] * math.radians(config.rotation_degrees)
+    # The inverse, because the source of each output pixel is asked for.
     scale = 1.0 / (1.0 + signed[:, 1] * config.zoom)
     # Half units, because coordinates from the centre are doubled to be whole.
     cosine = _fixed(tf.cos(angle) * scale, _ONE // 2)
@@ -159,6 +162,7 @@ def _warp(images: tf.Tensor, rows: tf.Tensor, columns: tf.Tensor) -> tf.Tensor:
     batch = tf.shape(images)[0]
     fraction_y, fraction_x = _fraction(rows), _fraction(columns)
     index = tf.bitwise.right_shift(rows, 16) * width + tf.bitwise.right_shift(columns, 16)
+    # One flat gather over the batch.
     index += (tf.range(batch) * (height * width))[:, None, None]
     packed = tf.reshape(_pack_neighbours(images), [-1, channels])
     packed = tf.reshape(tf.gather(packed, index), [batch, height, width, channels])
@@ -233,9 +237,11 @@ def mix_pairs(images: tf.Tensor, keys: tf.Tensor, alpha: float) -> tuple[tf.Tens
     # The draw after those of `augment_images`.
     place = hash_uniform(keys, _DRAWS + 1)[:, _DRAWS] * (_QUANTILES - 1)
     below = tf.floor(place)
+    # By table: TensorFlow has no inverse of the Beta distribution.
     table = tf.constant(_beta_quantiles(alpha))
     low, high = (tf.gather(table, tf.cast(below, tf.int32) + i) for i in (0, 1))
     share = low + (high - low) * (place - below)
+    # At least half of itself, so that a row's own label stays the right one.
     share = tf.maximum(share, 1.0 - share)
     own = share[:, None, None, None]
     pairs = tf.reverse(tf.reshape(images, [-1, 2, *images.shape[1:]]), [1])

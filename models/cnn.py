@@ -17,6 +17,7 @@ from models.config import ModelConfig
 _BASE_URL = "https://storage.googleapis.com/"
 _IMAGENET_MEAN = (0.485, 0.456, 0.406)
 _IMAGENET_STD = (0.229, 0.224, 0.225)
+# Units of the head's hidden layer.
 _HIDDEN = 512
 # The last layer of EfficientNetB0 that only scales; the backbone starts behind it.
 _EFFICIENTNET_FIRST = "stem_conv_pad"
@@ -50,6 +51,7 @@ def build_preprocess(shape: tuple[int, int, int], design: BackboneDesign) -> ker
     x = images
     if shape[-1] == 1:
         x = keras.ops.repeat(x, 3, axis=-1)
+    # A grey picture has the same value in every channel: nothing to turn round.
     elif design.bgr:
         x = keras.ops.flip(x, axis=-1)
     # float32 whatever the policy: bfloat16 cannot tell neighbouring grey levels apart.

@@ -43,6 +43,7 @@ class MeanProbability(keras.layers.Layer):
         """As the class says."""
         if training:
             return logits
+        # In logarithms: probabilities of sure networks would be rounded to 0.
         each = keras.ops.log_softmax(logits)
         return keras.ops.logsumexp(each, axis=-2) - math.log(logits.shape[-2])
 
@@ -76,15 +77,18 @@ def encode_piecewise(x: keras.KerasTensor, edges: np.ndarray) -> keras.KerasTens
         edges: float [F, T + 1], ascending in each row; equal neighbours make a number that is 0.
     """
     width = np.diff(edges.astype(np.float64), axis=1)
+    # Equal edges: scale 0 instead of a division by 0.
     scale = np.where(width > 0, 1 / np.where(width > 0, width, 1), 0)
     encode = keras.layers.EinsumDense(
         "bf,ft->bft",
         output_shape=(x.shape[-1], width.shape[1]),
         bias_axes="ft",
+        # The edges are statistics of the training subset, as mean and variance are.
         trainable=False,
         dtype="float32",
         name="bins",
     )
+    # Called before its weights are set: a layer has none until it is built.
     encoded = encode(x)
     encode.set_weights([scale, -edges[:, :-1] * scale])
     return keras.layers.ReLU(max_value=1.0, name="bounded_bins")(encoded)
@@ -133,6 +137,7 @@ def build_dcn(
     x = keras.layers.EinsumDense(
         "bi,ki->bki",
         output_shape=(_MEMBERS, x.shape[-1]),
+        # The signs make K different views of one input; the layers behind share their weights.
         kernel_initializer=RandomSigns(),
         name="members",
     )(x)

@@ -25,12 +25,14 @@ class HashDropout(keras.layers.Layer):
         super().__init__(**options)
         self.rate, self.seed = rate, seed
         self.seed_generator = keras.random.SeedGenerator(seed)
+        # It has no weights to make.
         self.built = True
 
     def call(self, x: Any, training: bool = False) -> Any:
         """x of any shape; in training with zeros, the rest divided by 1 - rate."""
         if not training:
             return x
+        # `mix32` takes 32-bit numbers held in int64.
         keys = tf.cast(self.seed_generator.next(), tf.int64) & 0xFFFFFFFF
         places = tf.range(tf.size(x, tf.int64), dtype=tf.int64)
         # Two rounds: after one, masks of two keys would be shifted copies of each other.

@@ -30,6 +30,7 @@ _TOP_FILTERS = 1280
 
 
 def _normalize(x: keras.KerasTensor, name: str, relu: bool = True) -> keras.KerasTensor:
+    # As the published weights were trained.
     x = keras.layers.BatchNormalization(epsilon=1e-3, momentum=0.99, name=name)(x)
     return keras.layers.ReLU(6.0, name=f"{name}_relu6")(x) if relu else x
 
@@ -118,6 +119,7 @@ def _layer_weights(layer: keras.Layer, tensors: dict[str, np.ndarray]) -> list[n
     """Takes one layer's arrays out of `tensors`, in Keras's axis order."""
     name = _torch_name(layer.name)
     if isinstance(layer, keras.layers.BatchNormalization):
+        # A counter of PyTorch's, which Keras has no place for.
         tensors.pop(f"{name}.num_batches_tracked", None)
         parts = ("weight", "bias", "running_mean", "running_var")
         return [tensors.pop(f"{name}.{part}") for part in parts]
@@ -141,6 +143,7 @@ def load_torch_weights(model: keras.Model, path: str) -> None:
         raise ValueError(
             f"models/efficientnet_lite0: {path} is not an EfficientNet-Lite0 state dict: {error}"
         ) from error
+    # The classifier of ImageNet is left out on purpose; anything else means another network.
     unused = sorted(set(tensors) - {"_fc.weight", "_fc.bias"})
     if unused:
         raise ValueError(

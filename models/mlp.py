@@ -115,5 +115,6 @@ def build_mlp(
         )(x)
         if dropout:
             x = keras.layers.Dropout(dropout, name=f"dropout_{i}")(x)
+    # float32 whatever the policy: the loss takes logarithms of it.
     logits = keras.layers.Dense(num_classes, dtype="float32", name="logits")(x)
     return keras.Model(inputs, logits, name=config.name)

@@ -67,6 +67,7 @@ def pack(networks: Sequence[keras.Model]) -> keras.Model:
         sources = [n.get_layer(layer.name) for n in networks if layer.weights]
         if not sources:
             continue
+        # Networks are of one structure, so weights correspond by their place.
         weights = zip(*(_weights(source) for source in sources), strict=True)
         layer.set_weights([_stack(w, v) for w, v in zip(weights, layer.weights, strict=True)])
     return model
@@ -97,6 +98,7 @@ def _convert(layer: keras.layers.Layer, members: int) -> keras.layers.Layer:
     if isinstance(layer, keras.layers.Dropout) and layer.noise_shape:
         return type(layer).from_config(config | {"noise_shape": (None, *layer.noise_shape)})
     if isinstance(layer, keras.layers.Dropout):
+        # M times the numbers to draw, where Keras's generator is slow, see `models.dropout`.
         return HashDropout(layer.rate, layer.seed, name=layer.name, dtype=layer.dtype_policy)
     if isinstance(layer, _SAME):
         return type(layer).from_config(config)

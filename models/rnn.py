@@ -86,6 +86,7 @@ def _pool_words(
     weigh = keras.layers.Embedding(
         vocab_size, 1, embeddings_initializer="zeros", dtype="float32", name=name
     )
+    # 0 for words, -10,000 for padding: finite, because 0 times infinity is NaN.
     absent = keras.ops.expand_dims((keras.ops.cast(mask, "float32") - 1.0) * 1e4, -1)
     share = keras.ops.softmax(weigh(ids) + absent, axis=1)
     vectors = keras.ops.cast(vectors, "float32")
@@ -99,6 +100,7 @@ def _pool_pairs(
     # One place of padding behind the last word: with T = 1 there would be no place at all to pool
     # over, and a softmax or maximum over none is NaN.
     second = keras.ops.concatenate([ids[:, 1:], keras.ops.zeros_like(ids[:, :1])], axis=1)
+    # Hashed: a table of all pairs would need vocab_size squared rows. Collisions share a vector.
     pairs = keras.ops.mod(ids * _PAIR_FACTOR + second, buckets)
     # A text of one word has no pair: its place of padding counts, as for words.
     real = keras.ops.logical_and(mask, keras.ops.not_equal(second, 0))
@@ -182,6 +184,7 @@ def build_rnn(
     bag = []
     if design.bag:
         bag = _pool_words(ids, x, mask, config.vocab_size, "word_weights")
+        # The vectors are learned from the words alone, see `bag`.
         x = keras.ops.stop_gradient(x)
     bag += _pool_pairs(ids, mask, design.pairs, dropout) if design.pairs else []
     x = _read_steps(x, mask, config, design, use_cudnn)

@@ -15,6 +15,7 @@ def seeded_initializers(seed: int) -> Iterator[None]:
     so seeding that for the time of the construction also reaches the models of
     `keras.applications`, whose initializers cannot be passed in.
     """
+    # Put back below: a caller's own draws must not depend on whether a model was built.
     state = random.getstate()
     random.seed(seed)
     try:

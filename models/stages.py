@@ -43,6 +43,7 @@ def freeze_backbone(model: keras.Model) -> None:
     backbone.trainable = False
     for layer in backbone.layers:
         if isinstance(layer, keras.layers.Dropout):
+            # `trainable = False` stops BatchNorm, but not dropout.
             layer.rate = 0.0
 
 
@@ -61,6 +62,7 @@ def unfreeze_from(model: keras.Model, layer_name: str) -> None:
     """
     first = find_layer(model, layer_name)
     backbone = _stage(model, "backbone")
+    # First the whole, then layer by layer: setting a model also sets all of its layers.
     backbone.trainable = True
     for number, layer in enumerate(backbone.layers):
         is_norm = isinstance(layer, keras.layers.BatchNormalization)

@@ -167,6 +167,7 @@ def _build_array(name: str, tensor: _Tensor, storage: np.ndarray) -> np.ndarray:
     numel = math.prod(tensor.shape)
     if numel == 0:
         return np.zeros(tensor.shape, storage.dtype)
+    # Checked before `as_strided`, which itself reads wherever it is told to.
     last = tensor.offset + sum(
         (size - 1) * step for size, step in zip(tensor.shape, tensor.stride, strict=True)
     )
@@ -194,6 +195,7 @@ def _read(file: BinaryIO, file_bytes: int) -> dict[str, np.ndarray]:
     for name, tensor in state.items():
         if type(name) is not str or not isinstance(tensor, _Tensor):
             raise _Refused(f"an entry {reprlib.repr(name)} that is no tensor")
+        # Tensors may be views of one storage; they must agree on what it is.
         if expected.setdefault(tensor.storage.key, tensor.storage) != tensor.storage:
             raise _Refused(f"storage {tensor.storage.key} with two types or lengths")
     storages = _read_storages(file, expected, file_bytes)

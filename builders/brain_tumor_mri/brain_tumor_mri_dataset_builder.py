@@ -72,6 +72,7 @@ class Builder(RecordsBuilder):
             chosen, dropped = splits.split_deduplicated(pictures)
         else:
             chosen = splits.split_as_given(pictures)
+        # `test_new` repeats pictures of test: they are counted once.
         counts = Counter(p.label for name in chosen if name != splits.NEW for p in chosen[name])
         self.set_counts({name: counts[i] for i, name in enumerate(LABEL_NAMES)}, dropped)
         return {name: self._generate_examples(source, split) for name, split in chosen.items()}
@@ -84,6 +85,8 @@ class Builder(RecordsBuilder):
             yield (
                 SourcedKey(picture.filename, str(source / picture.filename)),
                 {
+                    # The file's own bytes: encoding anew would change pixels. TFDS passes file
+                    # objects through.
                     "image": io.BytesIO((source / picture.filename).read_bytes()),
                     "label": picture.label,
                     "filename": picture.filename,

@@ -87,6 +87,7 @@ def list_files(source: Path) -> list[str]:
     """
     files: list[str] = []
     for folder in FOLDERS:
+        # Hidden files, such as macOS's .DS_Store, are no part of a set.
         names = sorted(p.name for p in (source / folder).iterdir() if p.name[0] != ".")
         if names != list(LABEL_NAMES):
             raise ValueError(

@@ -41,6 +41,7 @@ def split_deduplicated(
     training = {p.pixel_hash for p in pictures if not p.is_testing}
     kept: dict[str, Picture] = {}
     dropped: Counter[str] = Counter()
+    # Testing first: of a picture that stands in both folders the test copy is kept.
     for picture in sorted(pictures, key=lambda p: (not p.is_testing, p.filename)):
         if not picture.is_testing and picture.pixel_hash in testing:
             dropped["training_copy_of_testing"] += 1
@@ -71,6 +72,7 @@ def _cut_validation(pictures: list[Picture], *, exact: bool) -> tuple[list[Pictu
     for picture in pictures:
         groups[picture.group].append(picture)
     chosen: set[str] = set()
+    # By a hash of the group, so that neither the files' names nor a generator decide.
     in_order = sorted(groups, key=lambda g: hashlib.sha256(str(g).encode()).digest())
     for group in in_order:
         counts = Counter(p.label for p in groups[group])
@@ -79,6 +81,7 @@ def _cut_validation(pictures: list[Picture], *, exact: bool) -> tuple[list[Pictu
             for label, count in counts.items():
                 wanted[label] -= count
     if exact:
+        # Splits groups, but only for what whole groups left over.
         for picture in (p for group in in_order for p in groups[group]):
             if wanted[picture.label] > 0 and picture.filename not in chosen:
                 chosen.add(picture.filename)

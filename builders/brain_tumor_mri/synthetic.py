@@ -29,6 +29,7 @@ _SIDE = 160  # drawn at this size, then scaled to each file's own
 def write_pictures(directory: Path, *, seed: int = 0) -> None:
     """Writes `Training/<class>/*.jpg` and `Testing/<class>/*.jpg` below `directory`."""
     for label, class_name in enumerate(LABEL_NAMES):
+        # A generator per class: another count of one class leaves the others' pictures alone.
         rng = np.random.default_rng([seed, label])
         training = directory / "Training" / class_name
         testing = directory / "Testing" / class_name
@@ -54,6 +55,7 @@ def _write_series(rng: np.random.Generator, label: int, files: list[Path]) -> No
         size = tuple(int(s) for s in rng.integers(96, 161, 2))
         size = size if rng.random() < 0.4 else (size[0], size[0])
         for depth, file in enumerate(files[at : at + slices]):
+            # The same head for all slices of a series, drawn a little deeper each time.
             plane = _draw(np.random.default_rng(head), label, 0.03 * depth)
             file.write_bytes(_encode(plane, size))
         at += slices

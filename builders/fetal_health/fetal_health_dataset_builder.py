@@ -33,6 +33,7 @@ class Builder(RecordsBuilder):
     def _info(self) -> tfds.core.DatasetInfo:
         return self.make_info(
             {
+                # One vector: the input of a table is one feature, see `records.sets.schema`.
                 "features": tfds.features.Tensor(shape=(len(FEATURE_NAMES),), dtype=np.float32),
                 "label": tfds.features.ClassLabel(names=list(LABEL_NAMES)),
                 "id": tfds.features.Text(),
@@ -61,6 +62,7 @@ class Builder(RecordsBuilder):
     ) -> Iterator[tuple[str, dict[str, Any]]]:
         """Yields the given rows; the id is the row's number in the file, from 1."""
         for row in rows:
+            # Padded, so that ids sort as rows do.
             name = f"row-{row + 1:06d}"
             yield (
                 SourcedKey(name, f"{table.path}, line {table.lines[row]}"),

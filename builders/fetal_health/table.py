@@ -108,6 +108,7 @@ def split_rows(features: np.ndarray, labels: np.ndarray) -> np.ndarray:
     for _, rows in sorted(groups.items()):
         # Equal rows of two classes count for the class of the first.
         label = labels[rows[0]]
+        # Whole groups only: equal rows on both sides would be leakage.
         if len(rows) <= wanted[label]:
             is_test[rows] = True
             wanted[label] -= len(rows)
@@ -156,6 +157,7 @@ def _check_columns(path: Path, columns: list[str]) -> None:
 def _numbers(path: Path, column: pd.Series) -> np.ndarray:
     """A text column as float64 [N]."""
     numbers = pd.to_numeric(column, errors="coerce").to_numpy(np.float64)
+    # As float32, in which it is stored: 1e39 is finite before, and infinite then.
     wrong = ~np.isfinite(numbers.astype(np.float32))
     if wrong.any():
         raise _value_error(path, column, wrong, "a finite number")

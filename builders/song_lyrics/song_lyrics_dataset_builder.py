@@ -67,10 +67,13 @@ class Builder(RecordsBuilder):
         return self.make_info(
             {
                 "text": tfds.features.Text(),
+                # Both cleanings are stored: which one to train on is chosen without a new build.
                 "token_ids": ids,
                 "token_ids_basic": ids,
                 # The names are those of the files; `_split_generators` sets them.
                 "label": tfds.features.ClassLabel(),
+                # One number per genre of the files, 0 or 1: how many there are is known once they
+                # are read.
                 "genres": tfds.features.Tensor(shape=(None,), dtype=np.uint8),
                 "artist": tfds.features.Text(),
                 "id": tfds.features.Text(),
@@ -91,6 +94,7 @@ class Builder(RecordsBuilder):
 
     def _split_generators(self, dl_manager: Any) -> dict[str, NumberedExamples]:
         language = self.builder_config.language
+        # Files write a language as a code or by its name.
         written_as = (language, cleaning.check_language(language))
         files = (tables.ARTISTS_FILE, tables.LYRICS_FILE)
         source = self.find_source(dl_manager, files, _KAGGLE)
@@ -106,6 +110,7 @@ class Builder(RecordsBuilder):
             {reason: n for reason, n in sorted(table.drops.reasons.items()) if n},
         )
         splits = [songs.split_of(song, self.builder_config.split_by) for song in table.songs]
+        # After the split: ids are ranked by their counts in train.
         final_ids = self._rank(table, splits)
         return {
             split: self._generate_examples(

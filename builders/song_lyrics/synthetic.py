@@ -114,6 +114,7 @@ def _lyric_rows(dice: _Dice, primary: dict[str, str], songs: int) -> list[list[s
         link = f"{_link(name)}{title.replace(' ', '-')}.html"
         idiom = dice.weighted(("ENGLISH", "PORTUGUESE", "SPANISH", ""), (84, 11, 4, 1))
         text = _lyric(dice, primary[name], idiom)
+        # The reader must leave out songs whose artist has no row.
         artist_link = _link(name) if not dice.chance(0.02) else f"/gone-{number}/"
         rows.append([artist_link, title.title(), link, text, idiom])
         if dice.chance(0.04):
@@ -150,6 +151,7 @@ def _song(dice: _Dice, genre: str) -> str:
     text = "\n\n".join(parts)
     if dice.chance(0.4):
         text = text.replace("'", "’")
+    # The reader must take both kinds of line ends.
     return text.replace("\n", "\r\n") if dice.chance(0.1) else text
 
 

@@ -93,6 +93,7 @@ def read_artists(path: Path, drops: Drops | None = None) -> dict[str, Artist]:
     names: dict[str, str] = {}
     genres: dict[str, list[str]] = {}  # of each link: first those of `Genre`, then of `Genres`
     for name, link in zip(table["Artist"].tolist(), table["Link"].tolist()):
+        # The first row that has a name.
         names[link] = names.get(link) or name
         genres[link] = []
     for column in (
@@ -158,6 +159,7 @@ def _usable_rows(
     written = rows["language"].str.strip()
     drops.languages.update(written.tolist())
     rows = _keep(rows, written.str.lower().isin(language), OTHER_LANGUAGE, drops)
+    # Counted before the other reasons: `check_enough` compares with the rows of the language.
     drops.language_rows += len(rows)
     rows = _keep(rows, rows["Lyric"].str.strip() != "", EMPTY_LYRIC, drops)
     rows = rows.assign(ALink=rows["ALink"].str.strip(), SLink=rows["SLink"].str.strip())

@@ -27,6 +27,7 @@ from typing import Any
 from records.system.command import run_as_command
 from records.system.places import check_local
 
+# Workers are often started at the same moment as their dispatcher.
 _DISPATCHER_SECONDS = 60
 # A trainer that went away: its work on the workers ends after a minute, not five.
 _FORGET_MS, _LOOK_MS = 60_000, 10_000
@@ -111,6 +112,7 @@ def run_worker(asked: argparse.Namespace, ended: threading.Event) -> int:
     from records.service.trainer import can_connect
     from records.service.worker import Worker
 
+    # Asked first, so that a missing dispatcher gives an error with the command that starts it.
     until = time.monotonic() + _DISPATCHER_SECONDS
     while not can_connect(asked.dispatcher):
         if time.monotonic() > until:
@@ -123,10 +125,13 @@ def run_worker(asked: argparse.Namespace, ended: threading.Event) -> int:
             return 0
     tf.config.set_visible_devices([], "GPU")  # a trainer on this machine wants them whole
     worker = Worker(asked.index, asked.of, asked.data_dir, asked.cache)
+    # Before any dataset is opened: opening one may make functions of its own, see
+    # `Worker.register`.
     worker.register()
     service = tf.data.experimental.service
 
     def make(port: int) -> Any:
+        # Before the server starts: trainers may ask for it from then on.
         worker.address = f"{asked.host}:{port}"
         config = service.WorkerConfig(
             dispatcher_address=asked.dispatcher,
@@ -163,6 +168,7 @@ def run_local(asked: argparse.Namespace, ended: threading.Event) -> int:
                 *data,
             ]
         )
+    # Processes of their own: each worker must be the first to register functions in its process.
     children = [subprocess.Popen([*program, *command]) for command in commands]
     try:
         while not ended.wait(0.2):
@@ -225,6 +231,7 @@ def main(arguments: list[str] | None = None) -> int:
     if not asked.expose:
         print(f"error: {_REFUSAL}", file=sys.stderr)
         return 1
+    # A signal handler may only set a flag: TensorFlow's servers take locks of their own.
     ended = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: ended.set())
@@ -234,6 +241,7 @@ def main(arguments: list[str] | None = None) -> int:
         check_local(getattr(asked, "data_dir", None), "--data-dir")
         return run(asked, ended)
 
+    # `local` only starts other processes.
     return run_as_command(work, tensorflow=asked.command != "local")
 
 

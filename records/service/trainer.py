@@ -97,6 +97,7 @@ class RemoteSource:
           ValueError: a worker refuses the request or met a damaged record; names it.
         """
         inputs = dataclasses.asdict(self.data.config)
+        # Where a worker keeps decoded examples is its own choice, and changes no byte.
         del inputs["cache"]
         request = Request(
             dataset=self.data.schema.name,
@@ -131,6 +132,7 @@ class _Stream:
     stop: threading.Event
 
     def put(self, item: Any) -> None:
+        # In short waits: a full queue must not keep the thread from seeing that nobody wants more.
         while not self.stop.is_set():
             with contextlib.suppress(queue.Full):
                 return self.waiting.put(item, timeout=0.2)
@@ -147,6 +149,7 @@ class RemoteChunks:
         arguments = self._stream, f"grpc://{address}", request
         thread = threading.Thread(target=_read, args=arguments, name="records-remote", daemon=True)
         thread.start()
+        # The thread holds the stream alone, not this object: else it would never be collected.
         self.close = weakref.finalize(self, _end, self._stream, thread)
 
     def __iter__(self) -> Iterator[tuple[np.ndarray, ...]]:
@@ -166,6 +169,8 @@ class RemoteChunks:
         worker = self._owner()
         if error:
             raise ValueError(f"data service: {worker} refuses: {error.decode()}")
+        # A restarted worker counts from its first chunk again. Its chunks are right, but not the
+        # next.
         if number != self._number:
             raise ConnectionError(
                 f"data service: {worker}: chunk {self._number} expected, received {number}: it "
@@ -212,6 +217,7 @@ def _read(stream: _Stream, service: str, request: Request) -> None:
     """Reads chunks in their order until nobody wants more."""
     try:
         _find_workers(stream, service)
+        # One per worker, read in turn, so chunks come in their order with no buffer to restore.
         iterators = [iter(_dataset(service, request, i)) for i in range(stream.of)]
         for number in itertools.count():
             if stream.stop.is_set():
@@ -233,6 +239,7 @@ def _read(stream: _Stream, service: str, request: Request) -> None:
 
 def _find_workers(stream: _Stream, service: str) -> None:
     """Asks for all workers until each has answered; a dispatcher tells who is there by then."""
+    # The element comes once from every worker that the dispatcher knows.
     asked = tf.data.Dataset.range(1).map(
         lambda _: tf.raw_ops.PyFunc(input=[], token=HELLO, Tout=[tf.int64, tf.int64, tf.string])
     )
@@ -281,7 +288,9 @@ def _distributed(dataset: tf.data.Dataset, service: str) -> tf.data.Dataset:
         tf.data.experimental.service.distribute(
             tf.data.experimental.service.ShardingPolicy.OFF,
             service,
+            # Chunks are large; more would only wait in memory.
             max_outstanding_requests=2,
+            # Packing would take the workers' cores, which read and decode.
             compression=None,
             target_workers="ANY",
         )

@@ -27,6 +27,7 @@ from records.roles import Data, open_data
 
 # The tokens of a worker's functions. `tf.numpy_function` numbers the functions of a process from 0.
 HELLO, COUNT, CHUNK = "pyfunc_0", "pyfunc_1", "pyfunc_2"
+# Fits int64, which `Dataset.range` counts in; no trainer gets there.
 ENDLESS = 2**62
 # Sets that stay open, each with its decoded examples: another trainer may use other settings.
 _OPEN_SETS = 2
@@ -129,6 +130,7 @@ class Worker:
                 chunk = tuple(array[row] for array in chunks(epoch, step))
             return [b"", np.int64(number), *load_chunk(plan.examples, chunk)]
         except (ValueError, OSError) as error:
+            # The op's types are fixed, also where only the error counts.
             dtypes = json.loads(request)["dtype"], "int32", "float32", "int64", "int64", "int64"
             return [str(error).encode(), np.int64(number), *(np.zeros(0, d) for d in dtypes)]
 
@@ -140,6 +142,7 @@ class Worker:
         """(the plan of a request, its `chunks` with the last calls kept)."""
         asked = Request(**json.loads(request))
         data = self._opened(asked.dataset, json.dumps(asked.inputs), asked.seed)
+        # Other shards under the same name would train on other examples, and nothing would show it.
         if data.opened.fingerprint != asked.fingerprint:
             raise ValueError(
                 f"{data.schema.directory}: fingerprint expected {asked.fingerprint} (the "
@@ -156,6 +159,8 @@ class Worker:
             lengths=examples.subset_lengths,
             length_buckets=asked.length_buckets,
         )
+        # Chunks are planned here: they must be those of the order that the trainer counts its steps
+        # by.
         if order.state != asked.order:
             raise ValueError(
                 f"{data.schema.name}: order of examples expected {asked.order} (the trainer's), "
@@ -164,4 +169,5 @@ class Worker:
         epoch, step = asked.start
         rows = slice(*asked.rows)
         plan = Plan(examples, order, (epoch, step), ENDLESS, asked.chunk_steps, rows)
+        # One call plans many chunks, and neighbouring ones ask for the same call.
         return plan, functools.lru_cache(2)(plan.chunks)

@@ -68,6 +68,8 @@ def compute_fingerprint(directory: str | os.PathLike[str]) -> dict[str, Any]:
                 "sha256": sha256,
             }
         )
+    # Times are stored for the quick comparison, and are no part of `content`: a copy is the same
+    # data.
     return {"algorithm": ALGORITHM, "shards": shards, "content": _content(folder, shards)}
 
 
@@ -82,6 +84,7 @@ def read_fingerprint(directory: str | os.PathLike[str]) -> dict[str, Any] | None
         fingerprint = read_json(path)
         kinds = {"name": str, "bytes": int, "mtime_ns": int, "sha256": str}
         fits = [type(s[k]) is kind for s in fingerprint["shards"] for k, kind in kinds.items()]
+        # `type`, not `isinstance`: JSON's true is an int to Python.
         complete = bool(fits and all(fits)) and type(fingerprint["content"]) is str
         json.dumps(fingerprint, ensure_ascii=False).encode()  # a lone surrogate is no text
     except FileNotFoundError:
@@ -198,6 +201,7 @@ def check_shards(
         return CheckedShards(folder, None, {})
     differing = differing_files(folder, in_full=in_full)
     for name, difference in differing.items():
+        # An added shard or other features are no damage that a look at each record could find.
         if not skip_damaged or difference.change in (Change.ADDED, Change.FEATURES):
             raise FingerprintMismatch(folder / name, difference)
     return CheckedShards(folder, str(stored["content"]), differing)
@@ -275,5 +279,6 @@ def _content(folder: Path, shards: list[dict[str, Any]]) -> str:
     for shard in shards:
         digest.update(f"{shard['name']} {shard['bytes']} {shard['sha256']}\n".encode())
     features = folder / _FEATURES
+    # The same bytes under other features would be read as other examples.
     digest.update(features.read_bytes() if features.is_file() else b"")
     return digest.hexdigest()

@@ -34,6 +34,7 @@ def rebuild_hint(directory: str | os.PathLike[str]) -> str:
     if is_ours:
         builder = f"builders/{name}"
     elif module.startswith("tensorflow_datasets."):
+        # TFDS finds its own builders by name.
         builder = name
     else:
         return f"Build the set again with the builder that made it ({name!r}), with --overwrite"
@@ -41,6 +42,7 @@ def rebuild_hint(directory: str | os.PathLike[str]) -> str:
     data_dir = folder
     for _ in place.parts:
         data_dir = data_dir.parent
+    # A copied or renamed set: `tfds build` would write beside it, not in its place.
     if data_dir / place != folder:
         return f"Build the set again ({shlex.join(command)}) and copy it to {folder}"
     command += ["--data_dir", str(data_dir), "--overwrite"]

@@ -70,6 +70,7 @@ class Schema:
         They may be measured on, and are counted nowhere: every example of a part stands twice.
         """
         found = self.metadata.get("part_of")
+        # Metadata are read from a file that anybody may have written.
         found = found if isinstance(found, dict) else {}
         return {k: v for k, v in found.items() if {k, v} <= set(self.split_counts)}
 
@@ -109,6 +110,8 @@ class Schema:
         path = Path(self.directory) / f"{self.input_name}.vocabulary.txt"
         if not path.exists():
             return None
+        # Not `splitlines`: a token may hold one of the other characters that Unicode calls a line
+        # end.
         return tuple(path.read_text(encoding="utf-8").rstrip("\n").split("\n"))
 
 
@@ -126,6 +129,7 @@ def find_directory(dataset: str, data_dir: str | None = None) -> str:
     check_local(dataset, "dataset")
     check_local(data_dir, "--data-dir")
     if not data_dir:
+        # TFDS itself would take gs://; our readers cannot.
         check_local(os.environ.get("TFDS_DATA_DIR"), "$TFDS_DATA_DIR")
     if (Path(dataset) / "dataset_info.json").exists():
         return str(Path(dataset))
@@ -316,6 +320,7 @@ def _choose_input(features: dict[str, Any], wanted: str | None, name: str) -> st
         found = [k for k, m in modalities.items() if m == modality and k not in ids]
         if len(found) == 1:
             return found[0]
+        # Several of the preferred kind: guessing would train on the wrong one.
         if found:
             break
     raise ValueError(

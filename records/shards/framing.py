@@ -34,6 +34,8 @@ def scan_shard(path: str) -> tuple[np.ndarray, np.ndarray]:
         at = 0
         while at < size:
             length, fits = read_header(data, at)
+            # Without a length that can be trusted nothing behind it can be found: `damage.walk`
+            # searches.
             if not fits:
                 raise damage(path, len(offsets), at, "a record header with a matching CRC")
             if at + length + FRAME_BYTES > size:
@@ -86,6 +88,7 @@ def check_records(
     lengths, which = np.unique(ends - starts - FRAME_BYTES, return_inverse=True)
     is_even = len(lengths) == 1 and np.array_equal(starts[1:], ends[:-1])
     if is_even:  # cut in C: records of 143 bytes are checked in 0.16 instead of 0.35 us each
+        # `x` skips framing, `s` takes the payload.
         frame = f"{HEADER_BYTES}x{lengths[0]}s{FOOTER_BYTES}x"
         rows = struct.iter_unpack(frame, memoryview(data)[starts[0] : ends[-1]])
         cut: Iterable[bytes] = itertools.chain.from_iterable(rows)

@@ -129,6 +129,7 @@ class RecordReader:
         """
         numbers = np.asarray(numbers, np.int64)
         payloads = np.empty(len(numbers), object)
+        # In the order of the file, so that neighbours become one read.
         in_file = np.argsort(numbers, kind="stable")
         ordered = numbers[in_file]
         offsets = self._index.offset[ordered]
@@ -156,6 +157,8 @@ class RecordReader:
 
     def _file(self, shard: int) -> int:
         with self._lock:
+            # Opened on first use and shared: `pread` takes its own offset, so threads need no lock
+            # to read.
             if shard not in self._files:
                 self._files[shard] = _open(self._index.paths[shard])
             return int(self._files[shard].fileno())
@@ -200,6 +203,7 @@ def _held_together(runs: list[slice], sizes: np.ndarray) -> Iterator[list[slice]
 def record_damage(index: RecordIndex, number: int, expected: str) -> ValueError:
     """The error for the damaged record `number` of a split; names shard, record and offset."""
     shard = int(index.shard[number])
+    # People and `records.verify` count records by shard, not by split.
     within = number - int(np.searchsorted(index.shard, shard))
     return damage(index.paths[shard], within, int(index.offset[number]), expected)
 
@@ -224,6 +228,7 @@ def write_index(index: RecordIndex, schema: Schema, split: str) -> None:
     """Stores a split's index beside its shards, whole or not at all."""
     buffer = io.BytesIO()
     arrays: dict[str, np.ndarray] = {name: getattr(index, name) for name in _ARRAYS}
+    # Uncompressed: `read_arrays` refuses anything else, see `records.system.npz`.
     np.savez(buffer, key=np.array(_content_key(schema)), **arrays)  # type: ignore[arg-type]
     write_atomically(_index_path(schema, split), buffer.getvalue())
 
@@ -256,10 +261,13 @@ def _is_possible(index: RecordIndex, count: int) -> bool:
         length = len(index.paths) if name == "shard_bytes" else count
         if array.shape != (length,) or array.dtype.kind != kinds[name]:
             return False
+    # Numbers are used as subscripts and offsets without a further check: a file that somebody else
+    # made must not read outside of the shards.
     inside = np.isin(index.shard, np.arange(len(index.paths))).all()
     if not inside or (np.diff(index.shard) < 0).any():
         return False
     limits = index.shard_bytes[index.shard]
+    # Compared by subtraction: a sum of two large int64 could wrap around.
     room = limits - HEADER_BYTES - FOOTER_BYTES
     inside = (index.length >= 0) & (index.length <= room) & (index.offset >= 0)
     inside &= index.offset <= room - index.length

@@ -18,7 +18,9 @@ from typing import Any
 
 import tensorflow as tf
 
+# No call for so long: every buffer is full, and no thread of TensorFlow wants the lock any more.
 _REST_SECONDS = 0.05
+# An iterator that goes on for ever must not keep the process.
 _MOST_SECONDS = 5.0
 
 _lock = threading.Lock()
@@ -69,6 +71,7 @@ def from_generator(generator: Callable[[], Iterator[Any]], signature: Any) -> tf
 
 @functools.cache
 def _wait_at_exit() -> None:
+    # Cached: registered once, and only where tf.data calls Python at all.
     atexit.register(_come_to_rest)
 
 

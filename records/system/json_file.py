@@ -17,5 +17,6 @@ def read_json(file: Path) -> Any:
     text = file.read_text(encoding="utf-8")
     try:
         return json.loads(text)
+    # Not a ValueError of its own: callers take one for "damaged".
     except RecursionError:
         raise ValueError("values nested too deeply") from None

@@ -54,6 +54,7 @@ def _read(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> np.ndarray:
         shape, dtype = _read_header(file)
         size = math.prod(shape) * dtype.itemsize
         left = member.file_size - file.tell()
+        # Before `read_array`, which allocates what the header claims.
         if min(shape, default=0) < 0 or size != left:
             raise ValueError(f"{left:,} bytes for {member.filename!r}, which claims {size:,}")
         file.seek(0)

@@ -77,6 +77,7 @@ def feature_histograms(
         for column, (axis, name) in enumerate(zip(axes, names)):
             values = rows[:, column]
             finite = np.isfinite(values)
+            # Common edges for all classes, else their bars could not be compared.
             edges = np.histogram_bin_edges(values[finite], 30)
             for label, class_name in list(enumerate(class_names))[:8]:
                 mine = values[finite & (labels == label)]
@@ -94,6 +95,7 @@ def histograms(
 ) -> bytes:
     """One histogram per split over common bins up to the 99.5 % quantile; `marks` as lines."""
     together = np.concatenate(list(values.values()))
+    # A few very long examples would press all others into the first bins.
     top = float(np.percentile(together, 99.5)) if len(together) else 0.0
     edges: np.ndarray = np.linspace(0, top or 1.0, 61)
     if np.issubdtype(together.dtype, np.integer):

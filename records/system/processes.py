@@ -59,6 +59,7 @@ def _pool_map(
     prepare: Callable[[], Any],
 ) -> Iterator[Any]:
     prepare()
+    # Forked: closures cannot be pickled, and what they refer to is inherited as it is.
     fork = multiprocessing.get_context("fork")
     pool = ProcessPoolExecutor(num_processes, fork, _inherit, (function,))
     # `pool.map` would queue the whole input at once.

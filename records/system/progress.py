@@ -47,6 +47,7 @@ class Progress:
 
     def end(self) -> None:
         """Clears the line."""
+        # Only where a line was written.
         if self._shown != self._start:
             print("\r\033[K", end="", file=sys.stderr)
 

@@ -15,6 +15,7 @@ def versions() -> dict[str, str]:
     try:
         commit = subprocess.run(
             ["git", "describe", "--always", "--dirty"],
+            # The project's commit, wherever the command was started.
             cwd=Path(__file__).parent,
             capture_output=True,
             text=True,

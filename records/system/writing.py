@@ -8,6 +8,7 @@ from pathlib import Path
 
 def write_atomically(path: Path, data: bytes) -> None:
     """Writes a file of that name, which holds the old bytes or all the new ones at any time."""
+    # In the same folder: a rename is atomic within one file system only.
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         temporary.write_bytes(data)

@@ -70,6 +70,7 @@ def _verify(options: argparse.Namespace) -> int:
             print_leakage(report.schema, report.scans)
         if options.repair and not report.is_sound:
             print(f"  {write_repaired(report.schema, report.scans, options.repair)}")
+        # A sound set is not copied: the user would keep two of them.
         elif options.repair:
             print("  nothing to repair, nothing was copied")
     return 0 if sound else 1

@@ -99,6 +99,7 @@ def verify_set(directory: str, *, content: bool = True) -> SetReport:
         scans[split] = found
     progress.end()
     problems += _compare_fingerprint(directory, hashing.result(), scans)
+    # A part repeats the ids of its split on purpose.
     problems += _repeated_ids({s: c for s, c in checkers.items() if s not in schema.parts})
     return SetReport(schema, scans, problems, time.perf_counter() - start)
 

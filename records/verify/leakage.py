@@ -84,6 +84,7 @@ def find_leakage(
         # Reversed, so that the first of equal records is the one that is named.
         first = {key: i for i, key in reversed(list(enumerate(b.exact)))}
         exact = [(i, first[key]) for i, key in enumerate(a.exact) if key in first]
+        # A record counts once: an exact copy is no near one, too.
         known = {i for i, _ in exact}
         alike = _near(schema.modality, a.vectors, b.vectors)
         near = [pair for pair in alike if pair[0] not in known]
@@ -136,6 +137,8 @@ def _read_inputs(schema: Schema, scans: list[ShardScan]) -> SplitInputs:
             for numbers, payloads in _payloads(scan):
                 for number, payload in zip(numbers, payloads, strict=True):
                     own = read_text(payload, schema.id_name)
+                    # Appended where units are made, in this thread: their order is that of the
+                    # parts.
                     names.append(own or f"{scan.path} record {number}")
                 yield payloads
 

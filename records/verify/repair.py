@@ -87,6 +87,7 @@ def _copy_shards(scans: list[ShardScan], folder: Path) -> list[tuple[int, int]]:
             name = _SHARD_OF.sub(f"-{number:05d}-of-{len(left):05d}", name)
         usable = scan.usable
         offsets, lengths = scan.layout.offset[usable], scan.layout.length[usable]
+        # "x": two shards must not get one name.
         with open(scan.path, "rb") as source, open(folder / name, "xb") as target:
             for start, end in _stretches(offsets, offsets + lengths + FRAME_BYTES):
                 # In pieces: a stretch may be as large as the shard.
@@ -156,6 +157,7 @@ def _write_index_and_fingerprint(folder: Path) -> None:
     from records.sets.fingerprint import write_fingerprint
     from records.sets.schema import read_schema
 
+    # Index first: it reads every record of the copy, and fails where one cannot be read.
     write_indexes(str(folder))
     schema = read_schema(str(folder))
     if "class_counts" in schema.metadata:
@@ -165,4 +167,5 @@ def _write_index_and_fingerprint(folder: Path) -> None:
         named = dict(zip(schema.class_names, counts.tolist(), strict=True))
         metadata = dict(schema.metadata) | {"class_counts": named}
         (folder / "metadata.json").write_text(json.dumps(metadata), encoding="utf-8")
+    # Last: whoever finds a fingerprint takes the set for complete.
     write_fingerprint(folder)
