@@ -117,14 +117,17 @@ def ratio_interval(
       old, new: float64 [repetitions], above 0; the numbers of repetitions may differ.
       confidence: of the interval; one repetition on a side says nothing: (0, inf).
     """
+    # Logarithms: half and twice as fast are equally far from 1.
     a, b = np.log(old), np.log(new)
     change = float(b.mean() - a.mean())
     if min(len(a), len(b)) < 2:
         return math.exp(change), (0.0, math.inf)
     errors = np.array([a.var(ddof=1) / len(a), b.var(ddof=1) / len(b)])
     total = errors.sum()
+    # Times that follow from a definition have no spread.
     if total == 0:
         return math.exp(change), (math.exp(change), math.exp(change))
+    # Welch-Satterthwaite: one of the two runs may have been noisier than the other.
     freedom = total**2 / (errors**2 / (len(a) - 1, len(b) - 1)).sum()
     # What `stats.t.ppf` computes, without 0.1 ms of checks a question.
     reach = float(special.stdtrit(freedom, (1 + confidence) / 2) * np.sqrt(total))

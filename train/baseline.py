@@ -48,6 +48,8 @@ def make_baselines(modality: str, seed: int) -> dict[str, Any]:
         small = FunctionTransformer(_flat_pixels)
         weak = LogisticRegression(max_iter=300, C=1e-3)
         return {"logistic regression, pixels": make_pipeline(small, StandardScaler(), weak)}
+    # The very ids that our models read, each as a word of its own: the same cleaning and the same
+    # vocabulary on both sides, so only the models differ.
     words = FunctionTransformer(_write_ids)
     tfidf = TfidfVectorizer(
         sublinear_tf=True, ngram_range=(1, 2), min_df=2, token_pattern=r"\S+", lowercase=False
@@ -63,6 +65,7 @@ def _flat_pixels(pictures: np.ndarray) -> np.ndarray:
 
 def _write_ids(ids: np.ndarray) -> list[str]:
     """int32 [n, T] as n texts of numbers, without padding."""
+    # 0 is padding, in every set.
     return [" ".join(map(str, row[row > 0])) for row in ids]
 
 
@@ -107,6 +110,7 @@ def _fit_all(config: argparse.Namespace) -> None:
         feature=config.feature,
     )
     data = open_data(config.dataset, config.data_dir, sizes, config.seed)
+    # Parts of test, such as `test_new`, get figures of their own beside the whole.
     parts = [part for part, whole in data.schema.parts.items() if whole == "test"]
     examples = {role: data.examples(role) for role in (*data.roles(), *parts)}
     print(f"{data.schema.name}, seed {config.seed}")
@@ -164,6 +168,8 @@ def _frozen_features(data: Data, examples: dict[str, Examples]) -> dict[str, Exa
     cluster = make_cluster("one_device")
     config = ModelConfig("efficientnet_lite0")
     model = build_model(config, data.spec, data.schema.num_classes, seed=0)
+    # Head and seed do not matter: only the pretrained backbone, which is the same for every seed,
+    # gives the features.
     backbone, _ = split_frozen(model)
     return extract_features(backbone, examples, data.content_key(), cluster, "memory", 32)
 

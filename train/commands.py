@@ -31,6 +31,7 @@ class CommandError(RuntimeError):
 
     def __init__(self, command: Sequence[str], code: int, log: Path):
         """Reads the end of the log."""
+        # The first line of a log is the command itself, which the message names anyway.
         end = log.read_text(encoding="utf-8").splitlines()[1:][-_LAST_LINES:]
         said = [line.strip() for line in end if line.strip()]
         self.last_line = said[-1] if said else f"exit code {code}"
@@ -68,9 +69,11 @@ def run_command(title: str, command: Sequence[str], log: Path) -> float:
     log.parent.mkdir(parents=True, exist_ok=True)
     # With it, a process that imports TensorFlow needs about 10 s before it does anything.
     environment = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
+    # Lines reach the log and the terminal when they are printed, not when a buffer is full.
     environment |= {"PYTHONUNBUFFERED": "1"}
     environment.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     start = time.perf_counter()
+    # In a log of CI a title without an end says which command hangs.
     if not sys.stdout.isatty():
         print(f"{title} ...", flush=True)
     with open(log, "w", encoding="utf-8") as file:
@@ -79,6 +82,7 @@ def run_command(title: str, command: Sequence[str], log: Path) -> float:
             code = _follow(title, command, environment, file, start)
         except OSError as error:
             file.write(f"{error}\n")
+            # What a shell gives for a program that it cannot start.
             code = 127
     seconds = time.perf_counter() - start
     clear = "\r\033[K" if sys.stdout.isatty() else ""
@@ -96,10 +100,13 @@ def _follow(
     with subprocess.Popen(
         command,
         env=environment,
+        # A command that asks for something would wait for ever behind a line of progress.
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
+        # One pipe: errors stand in the log where they happened among the other lines.
         stderr=subprocess.STDOUT,
         text=True,
+        # What a library prints need not be UTF-8; a log must not end a training.
         errors="replace",
     ) as process:
         assert process.stdout is not None

@@ -85,6 +85,7 @@ def parse_arguments(arguments: list[str]) -> CrossValidation:
             "all folds are trained, with every one of --seeds: --fold and --seed do not belong here"
         )
     try:
+        # Five folds, as train.sweep has: settings found there are judged on parts of the same size.
         config = TrainConfig(**(found | {"folds": found["folds"] or 5}))
     except ValueError as error:
         parser.error(str(error))
@@ -122,6 +123,7 @@ def cross_validate(plan: CrossValidation) -> dict[str, Any]:
     set_up_devices(asked.cpu_devices, asked.deterministic)
     cluster = make_cluster(asked.strategy, asked.cpu_devices)
     opened = prepare_and_open(asked, cluster)
+    # Opened and resolved once; a seed changes the order, the weights and the folds, not the data.
     settings, schema = resolve(asked, opened.schema, cluster), opened.schema
     rows: dict[str, list[dict[str, Any]]] = {}
     for seed in plan.seeds:
@@ -154,6 +156,7 @@ def _train(
     from train.folders.finished_run import open_run, probabilities
     from train.search.folds_at_once import can_train_together, open_folds, train_folds
 
+    # A table's step is so short that its fixed cost is most of it: all folds in one step share it.
     if can_train_together(settings, opened.schema):
         began = time.perf_counter()
         pairs = train_folds(settings, opened, cluster, lambda epoch, found: None)
@@ -173,6 +176,7 @@ def _train(
         seconds += sum(metrics["seconds"].values())
         _, examples, probability = predict_split(open_run(run), "validation", settings.data_dir)
         found.append((examples.subset_labels, probability, examples.numbers))
+        # The model of a finished fold stays, for train.evaluate; its checkpoints serve nobody.
         shutil.rmtree(run / "checkpoints", ignore_errors=True)
     return found, seconds
 
@@ -200,6 +204,7 @@ def _fit(baseline: Any, part: Data) -> Predicted:
     train, validation = part.examples("train").without_damaged(), part.examples("validation")
     fit_alone(baseline, np.asarray(train.inputs)[train.numbers], train.subset_labels)
     rows = np.asarray(validation.inputs)[validation.numbers]
+    # A class without a training example in this fold is unknown to scikit-learn: its column is 0.
     probability = np.zeros((len(rows), part.schema.num_classes))
     probability[:, baseline.classes_] = baseline.predict_proba(rows)
     # Of float32 features they add up to 1 in float32 only.
@@ -218,6 +223,7 @@ def _rows(
         figures = scores.to_json(scores.score(probability, labels), schema.class_names)
         row = {name: figures[name] for name in _FIGURES} | {"recall": figures["recall"]}
         if settings.pool_splits:
+            # By split: where test differs in kind from train, the pooled mean would hide it.
             row["right"] = _count_right(probability.argmax(1) == labels, numbers, schema)
         rows.append({"seed": settings.seed, "fold": fold, "seconds": seconds / len(found)} | row)
     return rows
@@ -225,6 +231,7 @@ def _rows(
 
 def _count_right(right: np.ndarray, numbers: np.ndarray, schema: Any) -> dict[str, list[int]]:
     """By the split that a record lies in: how many are right, of how many."""
+    # With pooled splits the record numbers run on from one split to the next, in this order.
     counts, first = {}, 0
     for split in schema.pooled_splits:
         last = first + schema.split_counts[split]

@@ -103,6 +103,7 @@ def _train(name: str, data_dir: Path, run_dir: Path) -> None:
     flags = ["--dataset", f"{name}/synthetic", "--data-dir", str(data_dir)]
     flags += ["--model", SETS[name], "--strategy", "mirrored", *_SHORT[name]]
     # Two replicas also without GPUs; where there are GPUs, they are used and this is ignored.
+    # --evaluate-test: the data are generated, so nothing is used up by reading test.
     flags += ["--cpu-devices", "2", "--run-dir", str(folder), "--evaluate-test"]
     command = python_command("train.run", *flags)
     run_command(

@@ -122,6 +122,8 @@ def evaluate(
     folder = run.path / f"evaluation-{split}"
     found = _measure(run, split, data, examples, probability, bootstrap)
     if wanted:
+        # Always on validation: a threshold chosen on the examples it is measured on would look too
+        # good.
         _, chosen_on, of_them = predict_split(
             run, "validation", data_dir, skip_damaged=skip_damaged
         )
@@ -149,6 +151,8 @@ def _measure(
     from train.measures import scores
 
     labels, names = examples.subset_labels, run.input.class_names
+    # Examples of a group, such as an artist's songs, are alike: drawn one by one they would make
+    # the intervals too narrow.
     groups = examples.index.group[examples.numbers] if data.schema.group_name else None
     ranges = scores.intervals(probability, labels, bootstrap, groups)
     classes, predicted = range(len(names)), probability.argmax(1)

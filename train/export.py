@@ -81,10 +81,13 @@ def export(run: FinishedRun, output: Path) -> None:
             "something else. Choose another --output"
         )
     served = Served(run.load_model(), run.input)
+    # Beside the target: a rename works within one file system only.
     temporary = output.with_name(f".{output.name}.{os.getpid()}")
     output.parent.mkdir(parents=True, exist_ok=True)
     try:
         tf.saved_model.save(served, str(temporary), served.signatures())
+        # A folder cannot be replaced in one step: for a moment there is no model, but never half of
+        # one.
         shutil.rmtree(output, ignore_errors=True)
         temporary.replace(output)
     finally:
@@ -121,6 +124,7 @@ def check(run: FinishedRun, saved: Path, source: Path, column: str) -> dict[str,
         if "token_ids" in model.signatures:
             found = model.signatures["token_ids"](raw)["token_ids"].numpy()
             width = inputs.shape[1]
+            # The signature may pad further than the longest text of this batch: with zeros only.
             same = (found[:, :width] == inputs.numpy()).all(1) & ~found[:, width:].any(1)
             ids.append(same)
     if not differences:

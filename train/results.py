@@ -171,6 +171,7 @@ def _but_for_seed(runs: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:
         groups.setdefault(json.dumps(run["config"] | {"seed": None}, sort_keys=True), []).append(
             run
         )
+    # In the order in which the runs were named.
     return sorted(groups.values(), key=lambda same: runs.index(same[0]))
 
 

@@ -145,6 +145,7 @@ def sweep(config: SweepConfig) -> None:
         if config.prune
         else optuna.pruners.NopPruner(),
     )
+    # A trial removes its folds' folders at their end: what is here was left by a killed sweep.
     for killed in config.folder.glob("runs/*/fold-*"):
         shutil.rmtree(killed)
     done = _clean(study)

@@ -95,6 +95,7 @@ class _Builds:
             found = run_child("benchmarks.build.building_child", request | variant._asdict())
             found["seconds"] = time.perf_counter() - start
             dataset = f"plain_{self.name}" if variant.plain else f"{self.name}/kaggle"
+            # The clock has stopped: reading the set back is not the build's time.
             directory = find_directory(dataset, data_dir)
             stored = read_fingerprint(Path(directory)) or {}
             splits = tfds.builder_from_directory(directory).info.splits.values()
@@ -110,6 +111,8 @@ class _Builds:
             key: np.array([(b["seconds"], b["startup_seconds"]) for b in self.details[one]])
             for key, one in ((OURS, ours), (label, other))
         }
+        # Loading Python, TensorFlow and TFDS costs both sides the same, and hides the rest on small
+        # sets.
         alone = {key: values[:, 0] - values[:, 1] for key, values in times.items()}
         details = {
             "startup_seconds": {key: values[:, 1].tolist() for key, values in times.items()},
@@ -196,6 +199,7 @@ def _write_full_texts(folder: Path, songs: int) -> float:
 
 
 def _check_same_bytes(name: str, details: dict[_Variant, list[dict[str, Any]]]) -> None:
+    # A plain builder keeps no fingerprint.
     contents = {b["content"] for one, found in details.items() if not one.plain for b in found}
     if len(contents) != 1:
         raise ValueError(

@@ -23,6 +23,8 @@ from records.system.tfds_command import run_tfds_here
 def main() -> None:
     """Builds, and prints the seconds from the process's start to the build's, as JSON."""
     request = take_request()
+    # Before TensorFlow is loaded, which counts its processors; the build's own processes inherit
+    # it.
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: request["cores"]])
     import_tensorflow_quietly()
     import tensorflow_datasets  # noqa: F401 - what every build loads first

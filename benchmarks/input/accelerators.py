@@ -172,6 +172,7 @@ def _answer(
         "accelerators_at_90_per_core": fed[0.9] / cores,
         "processors": cores,
     }
+    # Alone an accelerator never waits, so that the ratio of ours to it is the AU.
     alone = [Sample(s.examples, u.compute_seconds) for s, u in zip(samples, used, strict=True)]
     return Comparison(
         "accelerators",

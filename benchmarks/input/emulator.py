@@ -89,6 +89,7 @@ class Accelerator:
 
         A batch that is there in time is begun in the moment in which the step before ends.
         """
+        # Before the wait: a sleep that ends late must not delay the step.
         begin = max(self._clock(), self._free)
         self._wait()
         if not self._steps:
@@ -211,6 +212,7 @@ def run_known_delay(step_seconds: float, delay: float, steps: int) -> Utilisatio
 
     found = run_steps(batches, steps, step_seconds, lambda batch: None)
     expected = known_delay(step_seconds, delay, steps)
+    # On a busy machine it may be slower, but never faster than the arithmetic.
     if found.seconds < 0.999 * expected:
         raise ValueError(
             f"benchmark: {steps} steps of {step_seconds} s, a batch every {delay} s "

@@ -92,6 +92,7 @@ def _measure_rows(work: Work, folder: str, effort: Effort, progress: Progress) -
     many = dataclasses.replace(open_work(directory), global_batch_size=_ROW_BATCH)
     makers: dict[str, Maker] = {OURS: make_ours, "tfds.load": _tfds_batches, "bare": _bare_batches}
     systems = {name: lambda make=make: read_epoch(many, make) for name, make in makers.items()}
+    # Once without the clock: it traces, and fills the page cache.
     for run in systems.values():
         run()
     rounds = min(_MOST_ROUNDS, effort.repetitions)
@@ -148,6 +149,7 @@ def _decoded_file(work: Work, write: Callable[[], Any]) -> Path:
     """The file that a run with the disk cache leaves."""
     folder = Path(work.schema.directory) / "decoded"
     write()
+    # The newest one: other questions may have left files of the same split.
     return max(folder.glob(f"{work.split}-*.npy"), key=lambda file: file.stat().st_mtime)
 
 
@@ -166,6 +168,7 @@ def _measure_resume(work: Work, effort: Effort, progress: Progress, blocks: int)
         seconds = time.perf_counter() - began
         return Sample(order.global_batch_size, seconds, seconds)
 
+    # Without the clock: the first call traces.
     first_batch((0, 0))
     systems = {OURS: lambda: first_batch(late), "fresh start": lambda: first_batch((0, 0))}
     samples = alternate(systems, effort.repetitions, lambda text: progress(f"resume: {text}"))
@@ -186,6 +189,7 @@ def _measure_order(work: Work, effort: Effort, progress: Progress) -> Comparison
     random = np.random.default_rng(0)
 
     def ours() -> Sample:
+        # Anywhere in the epoch: an order that is fast only from step to step would show here.
         steps = random.integers(0, order.steps_per_epoch - 1, _HUGE_BATCHES)
         start = time.perf_counter()
         for step in steps.tolist():

@@ -40,6 +40,7 @@ class Peer(Child):
         """Starts the installed peer `peers/<name>.py`, which prepares itself."""
         self.versions: dict[str, str] = {}
         python, file = ENVIRONMENTS / name / "bin" / "python", PEERS / f"{name}.py"
+        # With it a peer would find our packages before those that its requirements pin.
         environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
         command = [str(python), str(file), json.dumps(request)]
         super().__init__(f"benchmarks/peers/{name}", command, environment)

@@ -88,6 +88,7 @@ class Capacity:
         self._host, self._cache, self._progress = host, cache, progress
         self._rate = max(s.rate for all_ in samples.values() for s in all_)
         self._together = 0.0  # examples/s of the accelerators that were fed last
+        # Share of the demand. Half of it would cost one more trial for each answer.
         self._resolution = 0.05 if host.effort.thorough else 0.1
 
     def fed(self, kind: Kind, used: list[Utilisation]) -> dict[float, float]:

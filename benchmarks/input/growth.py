@@ -91,6 +91,7 @@ def _with_bytes(schema: Schema, random: np.random.Generator, record: bytes) -> b
     """The record with other bytes for its picture."""
     example = tf.train.Example.FromString(record)
     feature = example.features.feature[schema.input_name]
+    # Random: no file system makes them smaller.
     feature.bytes_list.value[:] = [random.bytes(_PICTURE_BYTES)]
     return example.SerializeToString(deterministic=True)
 

@@ -69,6 +69,7 @@ def _choose(modality: str, effort: Effort) -> list[Library]:
     if effort.peers is not None:
         found = [x for x in found if x.file in effort.peers]
     if not effort.thorough:
+        # Reversed, so that of several ways of one library the first in the list stays.
         found = list({x.file: x for x in reversed(found)}.values())[::-1]
     for library in found:
         if not is_installed(library.file):
@@ -126,6 +127,7 @@ class _CheckedPeer:
     def __call__(self) -> Sample:
         sample = Sample(1, 1.0)  # of a failed one; `_compare` leaves it out
         if not self.failed:
+            # Until it has answered: after an error it stays so, and has no further turn.
             self.failed = True
             with _named_failure(self.library, self._effort):
                 sample = self.peer.run(self.epochs)

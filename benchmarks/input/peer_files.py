@@ -72,6 +72,8 @@ def write_files(work: Work, folder: Path) -> dict[str, Any]:
 
 def _write_pictures(folder: Path, column: list[bytes], labels: np.ndarray) -> None:
     for number, (data, label) in enumerate(zip(column, labels.tolist(), strict=True)):
+        # The folder is the class, as Keras's reader expects it; numbers of one width keep the
+        # order.
         file = folder / "pictures" / str(label) / f"{number:06d}.jpg"
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(data)
@@ -79,6 +81,7 @@ def _write_pictures(folder: Path, column: list[bytes], labels: np.ndarray) -> No
 
 def _write_texts(work: Work, folder: Path, column: list[list[int]]) -> None:
     limit, length = work.vocab_size, work.input_shape[0]
+    # 1 is out of vocabulary, as our reader has it.
     texts = [[i if i < limit else 1 for i in ids[:length]] for ids in column]
     np.save(folder / "ids.npy", np.concatenate([np.array(t, np.int32) for t in texts]))
     np.save(folder / "offsets.npy", np.cumsum([0, *map(len, texts)], dtype=np.int64))
@@ -93,6 +96,7 @@ def _write_shard_indexes(index: RecordIndex, folder: Path) -> list[str]:
     indexes = []
     for shard, path in enumerate(index.paths):
         numbers = np.flatnonzero(index.shard == shard)
+        # The frame of a TFRecord has 16 bytes: the length, 8, and two checksums of 4.
         offsets, sizes = index.offset[numbers], index.length[numbers] + 16
         rows = zip(offsets.tolist(), sizes.tolist(), strict=True)
         file = folder / f"{Path(path).name}.idx"

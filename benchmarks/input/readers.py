@@ -118,6 +118,7 @@ def _measure_all(work: Work, effort: Effort, progress: Progress) -> list[Compari
         )
 
     cold = _measure_cold(work, effort, _prefixed(progress, "input, cold"))
+    # One iterator of each for all warm questions: its cache is filled once.
     sources = {name: iter(make(work, endless=True)) for name, make in SYSTEMS.items()}
     warm = _measure_warm(work, sources, effort, _prefixed(progress, "input, warm iterator"))
     looped = _measure_looped(work, sources, effort, _prefixed(progress, "input, step loop"))
@@ -225,6 +226,7 @@ def looped_ours(work: Work) -> Callable[[int], None]:
                 steps = tf.constant(chunk.steps, tf.int64)
                 total = loop(chunk.arrays, tf.constant(chunk.lengths), steps)
             epoch += 1
+        # Waits for the device, which may still compute when a call has returned.
         total.numpy()
 
     return consume

@@ -31,6 +31,7 @@ def main() -> None:
 
     # Imports and traces everything, on the small set.
     read_on_host(*next(_open(request | {"directory": request["smallest"]}))[:2])
+    # What tracing left behind is not memory of the set that is measured.
     gc.collect()
     idle, start = psutil.Process().memory_info().rss, time.perf_counter()
     batches = _open(request)

@@ -37,6 +37,7 @@ class Child:
           environment: all of its variables.
         """
         self._name = name
+        # A file: nobody reads stderr while the process runs, and a full pipe would stop it.
         self._log = tempfile.TemporaryFile("w+")  # noqa: SIM115 - closed in __exit__
         self._process = subprocess.Popen(
             command,
@@ -46,6 +47,8 @@ class Child:
             text=True,
             cwd=_ROOT,
             env=environment,
+            # So that `_end` reaches its own processes, too. Ctrl-C then comes to us alone, who end
+            # it.
             start_new_session=True,
         )
 
@@ -146,6 +149,7 @@ def run_child(module: str, request: dict[str, Any]) -> dict[str, Any]:
 
 def worker_variables(count: int) -> list[dict[str, str]]:
     """TF_CONFIG of each of `count` worker processes on this host, at ports nobody listens on."""
+    # All open at the same time: so the system gives each another port.
     sockets = [socket.create_server(("localhost", 0)) for _ in range(count)]
     addresses = [f"localhost:{s.getsockname()[1]}" for s in sockets]
     for s in sockets:

@@ -125,6 +125,7 @@ class Comparison:
 
         Student's t on the logarithms of the ratios; a single pair says nothing: (0, inf).
         """
+        # `ratios` are those of speeds; minus makes them ratios of times.
         logs = -np.log(self.ratios())
         if len(logs) < 2:
             return 0.0, float("inf")

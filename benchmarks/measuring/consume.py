@@ -50,6 +50,8 @@ def check_same(work: Work, systems: Mapping[str, Maker]) -> dict[str, float]:
                 f"{len(labels)} with {counts}"
             )
         if work.schema.modality != IMAGE:
+            # A checksum in place of each row: two that clash by chance move a share that is only
+            # shown.
             ours = collections.Counter(map(zlib.crc32, delivered[OURS][0]))
             same = ours & collections.Counter(map(zlib.crc32, inputs))
             found[name] = same.total() / work.num_examples
@@ -65,6 +67,7 @@ def check_same(work: Work, systems: Mapping[str, Maker]) -> dict[str, float]:
 
 def least_psnr(pictures: np.ndarray, reference: np.ndarray) -> float:
     """The least PSNR, dB, of pictures uint8 [n, S, S, C] against the most alike of the others."""
+    # Thumbnails of 8 x 8 means find the candidates: all pairs in full would be n squared pictures.
     side = max(1, pictures.shape[1] // 8)
     small, others = (
         p[:, : 8 * side, : 8 * side]

@@ -42,12 +42,14 @@ def repeat_set(
     source, target = Path(schema.directory), Path(folder, *schema.name.split("/"))
     target.mkdir(parents=True)
     for file in source.iterdir():
+        # What depends on the records is written anew below; the rest describes the set.
         if file.is_file() and not re.search(r"tfrecord|index\.npz|fingerprint", file.name):
             shutil.copy(file, target)
     index = read_index(schema, split)
     used = np.arange(min(count, index.num_records))
     records = list(map(change, RecordReader(index).read(used)))
     bounds = [count * i // SHARDS for i in range(SHARDS + 1)]
+    # One stream over all shards: each goes on where the one before has ended.
     stream = itertools.cycle(records)
     name = Path(index.paths[0]).name.partition("-")[0]
     for i, (first, last) in enumerate(itertools.pairwise(bounds)):

@@ -87,6 +87,7 @@ def _read_comparison(entry: dict[str, Any]) -> Comparison:
         name: [Sample(**repetition) for repetition in system["repetitions"]]
         for name, system in entry["systems"].items()
     }
+    # Ratios are taken round by round: every system has equally many.
     counts = {len(repetitions) for repetitions in samples.values()}
     if OURS not in samples or len(samples) < 2 or len(counts) != 1 or counts == {0}:
         raise ValueError(f"{entry['question']}: repetitions of {list(samples)}: {counts}")

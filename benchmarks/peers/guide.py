@@ -70,6 +70,7 @@ def make_dataset(request: dict[str, Any]) -> tf.data.Dataset:
         dataset = dataset.shuffle(min(request["count"], _SHUFFLE_RECORDS))
     dataset = dataset.batch(size).map(_make_parse(request), num_parallel_calls=_AUTOTUNE)
     if request["modality"] == "image":
+        # Pictures of several sizes are no batch before they are resized.
         dataset = dataset.unbatch().map(_make_decode(request), num_parallel_calls=_AUTOTUNE)
         dataset = dataset if keep else dataset.batch(size, num_parallel_calls=_AUTOTUNE)
     elif keep:

@@ -30,6 +30,7 @@ def prepare(request: dict[str, Any]) -> Callable[[], Iterator[Batch]]:
     inputs, labels = zip(*read_examples(request), strict=True)
     if request["modality"] == "tokens":
         lines = (Path(request["folder"]) / "texts.txt").read_text(encoding="utf-8").split("\n")
+        # What follows the last line's end is not a text.
         inputs = tuple(lines[: len(labels)])
     columns = {"input": list(inputs), "label": list(labels)}
     raw = datasets.Value("binary" if request["modality"] == "image" else "string")

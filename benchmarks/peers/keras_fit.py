@@ -107,6 +107,7 @@ def make_tuned(
         return seconds[name]
 
     whole = work.steps_per_epoch
+    # Whole epochs first: the shorter calls are tried with the better one of these alone.
     plain, compiled = (attempt(whole, xla) for xla in (False, True))
     if every_setting:
         for steps in dict.fromkeys(n for n in _TRIALS if n < whole):

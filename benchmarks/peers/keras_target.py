@@ -110,6 +110,7 @@ def _open(config: TrainConfig) -> _Parts:
     settings = resolve(asked, opened.schema, cluster)
     context = open_context(settings, opened, cluster)
     examples = context.examples
+    # Not frozen yet, or the features would be computed here: how `fit` gets them is its own time.
     model = build_training(context.with_settings(dataclasses.replace(settings, freeze=False))).model
     if settings.freeze:
         models.freeze_backbone(model)

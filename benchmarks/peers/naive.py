@@ -39,6 +39,7 @@ def _tables(request: dict[str, Any]) -> tf.data.Dataset:
 def _pictures(request: dict[str, Any]) -> tf.data.Dataset:
     size, _, channels = request["input_shape"]
     folder = Path(request["folder"], "pictures")
+    # By number: as text 10 would come before 2.
     classes = sorted(int(entry.name) for entry in folder.iterdir())
     dataset = keras.utils.image_dataset_from_directory(
         folder,

@@ -17,6 +17,7 @@ def decode(data: bytes, shape: Sequence[int]) -> np.ndarray:
     cv2.setNumThreads(0)
     height, width, channels = shape
     colour = cv2.IMREAD_GRAYSCALE if channels == 1 else cv2.IMREAD_COLOR_RGB
+    # TensorFlow's decoder does not turn a picture by its EXIF data, either.
     flags = colour | cv2.IMREAD_IGNORE_ORIENTATION
     pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     if pixels is None:

@@ -29,6 +29,7 @@ Epoch = Callable[[], Iterable[Batch]]
 
 def consume(array: np.ndarray) -> int:
     """Reads every byte of an array: a number that depends on all of them."""
+    # Words of 8 bytes are summed as fast as memory gives them; single bytes are not.
     flat = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
     whole = len(flat) // 8 * 8
     return int(flat[:whole].view(np.int64).sum()) + int(flat[whole:].sum())
@@ -47,6 +48,7 @@ def serve(prepare: Callable[[dict[str, Any]], Epoch], read_ahead: int = 0) -> No
     request = json.loads(sys.argv[1])
     epoch = prepare(request)
     _say({"versions": _versions(Path(sys.argv[0]))})
+    # Ends with the pipe: a peer does not outlive the benchmark.
     for line in sys.stdin:
         command, _, argument = line.strip().partition(" ")
         if command == "check":

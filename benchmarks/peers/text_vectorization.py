@@ -24,6 +24,7 @@ def make(work: Work, endless: bool = False) -> tf.data.Dataset:
         max_tokens=work.vocab_size,
         standardize=None,
         output_sequence_length=work.input_shape[0],
+        # The layer itself has padding and out of vocabulary as ids 0 and 1.
         vocabulary=words[2 : work.vocab_size],
     )
     dataset = tf.data.Dataset.from_tensor_slices((texts, labels)).shuffle(work.num_examples)

@@ -285,6 +285,8 @@ def write_docs(folder: Path, result: Result) -> list[Path]:
       OSError: a page cannot be read or written.
     """
     texts = {}
+    # All pages are made before the first is written: one without markers leaves the others as they
+    # were.
     for page, make in ((README, format_highlights), (RESULTS_PAGE, format_section)):
         file = folder / page
         section = make(result, marker_name(result.file, file))

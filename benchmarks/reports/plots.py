@@ -58,6 +58,7 @@ def _dot(axis: Any, y: int, row: Comparison) -> None:
         high, low = (1 / time if time else np.inf for time in row.time_interval())
     else:
         low, high = row.ratios().min(), row.ratios().max()
+    # A single pair has no interval, and 0 no place on a logarithmic axis.
     if np.isfinite([low, high]).all() and low > 0:
         axis.plot([low, high], [y, y], color=colour, linewidth=2, alpha=0.6)
     axis.plot(row.ratio, y, "o", color=colour, markerfacecolor="white" if row.noisy else colour)

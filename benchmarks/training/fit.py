@@ -54,6 +54,7 @@ def _measure_model(work: Work, question: Question, effort: Effort, show: Progres
     cluster = make_cluster("one_device")
     built = build(work, question, cluster)
     fit_work = built.fit_work()
+    # Before any time is taken: trainings of two different models would be no comparison.
     keras_fit.check_copy(fit_work)
     progress("fit at its defaults, warming up")
     own_way = question.report and not built.settings.freeze  # else it is measured beside it

@@ -211,6 +211,7 @@ def steps_per_second(
     samples: Mapping[str, Sequence[Sample]], global_batch_size: int, num_examples: int
 ) -> dict[str, float]:
     """Median steps/s of each system whose epochs of `num_examples` end in a smaller batch."""
+    # The smaller batch at the end of an epoch is a step like the others.
     per_example = -(-num_examples // global_batch_size) / num_examples
     return {
         name: float(np.median([s.rate for s in of_one])) * per_example

@@ -114,6 +114,7 @@ class Calls:
             if constant is None:
                 first = rows[0]
                 constant = tf.gather(inputs, first), tf.gather(labels, first)
+                # Every step gathers all rows of the constant batch, in order.
                 same = tf.tile(tf.range(len(first), dtype=rows.dtype)[None], [len(rows), 1])
             arrays = (*constant, same, tf.identity(weights), tf.identity(keys), replica)
             chunks.append(dataclasses.replace(chunk, arrays=arrays))
@@ -206,6 +207,7 @@ def _measure_overhead(
         step.run(chunk, 0)
         step.loss_sum.numpy()
         t2 = time.perf_counter()
+        # The same arguments and no step: what is left is the fixed cost.
         step.run(dataclasses.replace(chunk, steps=0), 0)
         step.loss_sum.numpy()
         t3 = time.perf_counter()

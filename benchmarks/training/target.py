@@ -184,6 +184,7 @@ def read_accuracies(history: Path) -> list[float]:
         text = history.read_text(encoding="utf-8")
     except FileNotFoundError:
         return []
+    # The run may be in the middle of writing a row.
     whole = text[: text.rfind("\n") + 1]
     return [float(row["val_accuracy"]) for row in csv.DictReader(whole.splitlines())]
 

@@ -32,6 +32,7 @@ def find_thresholds(train: Examples, bins: int) -> np.ndarray:
             "evaluate: a model with bins expected a table in memory, received --cache none "
             "or disk. Choose --cache auto or another --model"
         )
+    # Evenly spread: records may lie in the order of their classes.
     numbers = train.numbers[:: -(-len(train.numbers) // _MOST_ROWS)]
     rows, labels = train.inputs[numbers].astype(np.float64), train.labels[numbers]
     edges = np.zeros((rows.shape[1], bins + 1))
@@ -40,6 +41,7 @@ def find_thresholds(train: Examples, bins: int) -> np.ndarray:
             max_leaf_nodes=max(bins, 2), min_samples_leaf=_LEAST_EXAMPLES, random_state=0
         )
         fitted = tree.fit(values[:, None], labels).tree_
+        # A leaf has no child, and no threshold.
         inner = fitted.threshold[fitted.children_left >= 0]
         found = np.unique([values.min(), *inner, values.max()])
         edges[feature] = np.pad(found, (0, bins + 1 - len(found)), mode="edge")

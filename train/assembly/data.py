@@ -45,6 +45,7 @@ def open_context(settings: Settings, opened: OpenedSet, cluster: Cluster) -> Run
     # Calls differ by level: all workers take the one that fits everywhere.
     level = LEVELS[int(cluster.exchange(LEVELS.index(level)).max())]
     if level in ("disk", "none"):
+        # These two levels read their examples otherwise; the other two decode them into memory.
         config = dataclasses.replace(config, cache=level)
         data = Data(opened, config, settings.seed, make_fold(settings))
     # Test is not even read where it is not to be evaluated.

@@ -19,6 +19,7 @@ def make_optimizer(settings: Settings, steps_per_epoch: int) -> keras.optimizers
         # At least one step is left to fall from the peak.
         warmup = min(total - 1, round(steps_per_epoch * settings.warmup_epochs))
         options = {"warmup_target": learning_rate, "warmup_steps": warmup} if warmup else {}
+        # Where there is a warm-up, CosineDecay's first argument is the rate at which that begins.
         first = 0.0 if warmup else learning_rate
         schedule = keras.optimizers.schedules.CosineDecay
         learning_rate = schedule(first, total - warmup, **options)

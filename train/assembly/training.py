@@ -106,6 +106,8 @@ def _assemble(context: RunContext, model: keras.Model, trained: keras.Model) -> 
         optimizer.build(trained.trainable_variables)
         scale = LossScale() if settings.precision == "mixed_float16" else None
         weights = _class_weights(settings, context.data, train)
+        # Whatever shapes the numbers of a step is listed here, and taken from resolved settings
+        # alone: the step itself reads no flags.
         options = StepOptions(
             objective=Objective(weights, settings.label_smoothing),
             clip_norm=settings.clip_norm,
@@ -128,6 +130,8 @@ def _class_weights(settings: Settings, data: Data, train: Examples) -> np.ndarra
     """float32 [C]."""
     if settings.class_weights == "none":
         return np.ones(data.schema.num_classes, np.float32)
+    # Damaged examples have weight 0 in the loss; counted here they would shift the weights of the
+    # classes that they claim to be of.
     labels = train.without_damaged().subset_labels
     weights = balanced_class_weights(labels, data.schema.num_classes)
     return weights.astype(np.float32)
@@ -138,6 +142,8 @@ def build_model(settings: Settings, data: Data) -> keras.Model:
     tabular = data.schema.modality == TABULAR
     text = data.vocabulary is not None
     mean, variance = data.statistics() if tabular else (None, None)
+    # Statistics and bin edges are those of the training examples only: with the validation part in
+    # them its score would be too good.
     bins = models.check_model(settings.model).bins
     config = models.ModelConfig(
         name=settings.model,
@@ -148,6 +154,8 @@ def build_model(settings: Settings, data: Data) -> keras.Model:
         recurrent_dropout=settings.recurrent_dropout,
         weights=settings.weights,
         preprocess=settings.preprocess,
+        # The set may know fewer words than were asked for: rows of the embedding beyond them would
+        # never be trained.
         vocab_size=data.vocabulary.size if data.vocabulary else settings.vocab_size,
     )
     spec = tf.TensorSpec([None], tf.int32) if text else data.spec  # texts of any length

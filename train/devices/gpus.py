@@ -25,6 +25,8 @@ def set_up_gpus() -> None:
     Raises:
       RuntimeError: TensorFlow uses its devices already.
     """
+    # TensorFlow reads it when it makes its devices: it must be set before the first of them is
+    # used.
     os.environ.setdefault("TF_GPU_THREAD_MODE", "gpu_private")
     for gpu in tf.config.list_physical_devices("GPU"):
         tf.config.experimental.set_memory_growth(gpu, True)

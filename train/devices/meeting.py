@@ -32,6 +32,7 @@ def meet(addresses: tuple[str, ...], index: int, seconds: float) -> None:
       NotAllCame: says who, where that is known.
       OSError: the first worker's port is taken.
     """
+    # Monotonic: a clock that is set while workers wait must neither end the wait nor prolong it.
     deadline = time.monotonic() + seconds
     # Of another run's worker, or of one with another list, nothing is taken.
     name = hashlib.sha256(",".join(addresses).encode()).hexdigest()[:16]
@@ -64,6 +65,7 @@ def _listen(host: str, port: int, name: str, expected: set[int], deadline: float
     """Tells all workers to go once all have come; returns those that have not."""
     came: dict[int, socket.socket] = {}
     with contextlib.ExitStack() as stack, make_server(host, port) as server:
+        # So that the deadline and workers that ended are looked at five times a second.
         server.settimeout(0.2)
         while came.keys() != expected:
             if time.monotonic() > deadline:
@@ -72,6 +74,8 @@ def _listen(host: str, port: int, name: str, expected: set[int], deadline: float
                 del came[index]  # it may come again
             with contextlib.suppress(OSError, ValueError):
                 connection = stack.enter_context(server.accept()[0])
+                # Something that connects and says nothing, such as a port scan, must not hold up
+                # the others.
                 connection.settimeout(5)
                 said, number = connection.recv(64).decode().split()
                 if said == name and int(number) in expected:
@@ -94,6 +98,8 @@ def _report(host: str, port: int, hello: bytes, deadline: float) -> set[int]:
             socket.create_connection((host, port), timeout=5) as connection,
         ):
             connection.sendall(hello)
+            # The first worker says go only when all have come: this wait may take until the
+            # deadline.
             connection.settimeout(max(0.1, deadline - time.monotonic()))
             if connection.recv(64) == _GO:
                 return set()

@@ -85,6 +85,8 @@ class Cluster:
                 f"{self.num_replicas} replicas, received {global_batch_size}"
             )
         size = global_batch_size // self.num_replicas
+        # Rows go to the replicas by their global numbers: one process with 4 replicas and 4
+        # processes with one each see the same rows on the same replica.
         numbers = range(self.first_replica, self.first_replica + len(self.devices))
         return [slice(n * size, (n + 1) * size) for n in numbers]
 
@@ -103,6 +105,8 @@ def set_up_devices(cpu_devices: int | None, deterministic: bool) -> None:
             configuration = [tf.config.LogicalDeviceConfiguration()] * cpu_devices
             tf.config.set_logical_device_configuration(cpu, configuration)
     except RuntimeError as error:
+        # A process makes its devices once. Asked for as many as there are already, it goes on:
+        # tests and sweeps call this more than once.
         present = len(tf.config.list_logical_devices("CPU"))
         if cpu_devices and cpu_devices != present:
             raise ValueError(
@@ -139,6 +143,8 @@ def make_cluster(name: str, cpu_devices: int | None = None) -> Cluster:
     if name == "mirrored":
         kind = "GPU" if gpus else "CPU"
         note = f"mirrored on the one {kind} device there is: 1 replica (--cpu-devices 2 makes two)"
+    # Also for `mirrored` on one device: MirroredStrategy there would keep a chunk from being
+    # compiled as a whole.
     default = tf.distribute.get_strategy()
     return Cluster(default, name, (devices[0],), 0, 1, bool(gpus), note)
 

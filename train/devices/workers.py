@@ -116,6 +116,7 @@ class Workers:
 
     def describe_death(self, error: Exception) -> str:
         """A sentence about the worker that TensorFlow's error names, if it names one."""
+        # Only the text of the error says which task it is about; it may name this worker, too.
         named = {int(n) for n in re.findall(r"/job:worker(?:/replica:0)?/task:(\d+)", str(error))}
         others = sorted(named - {self.index})
         who = "another worker"
@@ -151,6 +152,7 @@ def make_exchange(strategy: Any, workers: Workers) -> Callable[[np.ndarray], np.
         table[workers.index] = values
 
         def own(context: Any) -> tf.Tensor:
+            # Of several local replicas one adds the row; with all of them it would count twice.
             is_first = context.replica_id_in_sync_group == first
             return tf.identity(table if is_first else np.zeros_like(table))
 
@@ -183,6 +185,7 @@ def _from_tf_config(text: str) -> Workers:
         cluster, task = config["cluster"], config["task"]
         if set(cluster) - {"chief", "worker"}:
             raise ValueError(f"jobs {sorted(cluster)}")
+        # The chief, where there is one, is worker 0; the others follow, as TensorFlow counts them.
         before = 0 if task["type"] == "chief" else len(cluster.get("chief", []))
         addresses = (*cluster.get("chief", []), *cluster.get("worker", []))
         wrong = [a for a in addresses if not (type(a) is str and _ADDRESS.fullmatch(a))]

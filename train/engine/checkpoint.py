@@ -33,9 +33,11 @@ def write_checkpoint(
       OSError: the folder cannot be written, or the disk is full.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    # By group and place, not by Keras's names, which are not unique in a model.
     named = {f"{k}/{i}": a for k, group in arrays.items() for i, a in enumerate(group)}
     buffer = io.BytesIO()
     named["state"] = np.array(json.dumps(state))
+    # Into memory first: zipfile seeks while it writes, and the file is then written in one go.
     np.savez(buffer, **named)  # type: ignore[arg-type]
     final = folder / f"step-{step:010d}.npz"
     temporary = folder / ".unfinished"  # one name: what a killed process left is overwritten
@@ -43,6 +45,7 @@ def write_checkpoint(
         with open(temporary, "wb") as file:
             file.write(buffer.getbuffer())
             file.flush()
+            # Data before name: after a crash of the machine a renamed file could else be empty.
             os.fsync(file.fileno())
         os.replace(temporary, final)
         _sync_folder(folder)
@@ -74,6 +77,7 @@ def read_checkpoint(folder: Path) -> tuple[dict[str, list[np.ndarray]], Any] | N
     A damaged newest one is named, and the one before it is used.
     """
     paths = _checkpoints(folder)
+    # Step numbers are padded with zeros: the order of the names is that of the steps.
     for number, path in reversed(list(enumerate(paths))):
         try:
             return _read(path)

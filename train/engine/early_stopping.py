@@ -26,6 +26,8 @@ class BestSoFar:
         value = getattr(metrics, monitor)
         signed = -value if monitor == "loss" else value
         signed = signed if np.isfinite(signed) else -np.inf  # worse than any number
+        # Strictly better: of equal epochs the first one's weights are kept, however often they
+        # recur.
         if self.best is None or signed > self.best:
             self.best, self.waited = signed, 0
             return True

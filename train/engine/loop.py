@@ -62,6 +62,7 @@ class Loop:
         )
         self._validation = make_predictor(context, training, "validation")
         self._signals = Signals()
+        # Validation of a large set takes minutes; a signal is not to wait for its end.
         self._validation.stop = self._signals.came
         self._profile = Profile(settings.profile, folder.path, is_chief=cluster.is_chief)
         self._pace = Pace()
@@ -71,6 +72,8 @@ class Loop:
         self._skipped = 0
         # Rows of an earlier stage stay in the history; epochs of this one are counted from 1.
         self._first_row = len(self.state.progress.history)
+        # Last: it fills the variables that everything above has made, and counts the steps by the
+        # order.
         self.state.restore()
 
     def run(self) -> None:
@@ -99,19 +102,26 @@ class Loop:
         first = progress.step
         if first == 0:  # else the sums of the part before are in the checkpoint
             step.reset_totals()
+        # Costs nothing where the feed stands there already, as after every epoch of this process.
         self._feed.start(progress.epoch, first)
         self._run_steps()
         middle = time.perf_counter()
+        # Read once per epoch: it waits for the device, and is a copy from it.
         confusion = step.confusion.numpy()
         count = confusion.sum()
         self._check_finite(step.loss_sum.numpy() / count if count else np.nan)
+        # Training figures are those of the weights as they changed over the epoch, dropout
+        # included: no second pass over the training examples.
         train = metrics_from_confusion(confusion, step.loss_sum.numpy() / count)
         validation = self._validate()
         examples = sum(self.order.counts(progress.epoch, first, self.order.steps_per_epoch - first))
         share = float(examples) / self.order.num_examples  # a resumed epoch trains a part
         self._record(train, validation, share, middle - start, time.perf_counter() - start)
+        # Only after the validation: a run that ends in it resumes at the step after the last of the
+        # epoch, and validates again.
         progress.epoch, progress.step = progress.epoch + 1, 0
         progress.finished |= progress.epoch >= self.settings.epochs
+        # "rest" is what is left of the epoch: the four kinds add up to the run's time.
         spent = sum(progress.seconds[k] - before[k] for k in ("input", "step"))
         progress.seconds["rest"] += time.perf_counter() - start - spent
         self._agree()
@@ -166,6 +176,8 @@ class Loop:
                 self._skipped = skipped
             progress.step += chunk.steps
             chunk = following
+            # After the last chunk of an epoch the checkpoint waits for the validation, see
+            # `_run_epoch`.
             if chunk is not None:
                 self._agree()
         profile.end_step()
@@ -185,6 +197,8 @@ class Loop:
         All workers decide alike, by the chief's clock, and end when one got a signal.
         """
         due = time.monotonic() - self._saved > 60 * self.settings.checkpoint_minutes
+        # One exchange for all three: each is a collective, on several workers a trip over the
+        # network.
         said = self._cluster.exchange(self._pace.steps, due, self._signals.came())
         # Worker 0 is the chief; a signal may have reached any of them.
         self._steps, due, stop = int(said[0, 0]), bool(said[0, 1]), bool(said[:, 2].any())

@@ -41,6 +41,7 @@ class Profile:
           run_dir: the run folder.
           is_chief: this process writes it.
         """
+        # (-1, -1) lies before every step: nothing below begins a trace.
         self._first, self._last = steps if steps else (-1, -1)
         self._folder, self._is_chief = run_dir / "tensorboard", is_chief
         self._written: str | None = None
@@ -129,6 +130,7 @@ def _move(source: Path, target: Path) -> None:
 
 def find_traces(run_dir: Path) -> list[Path]:
     """The files of a run's newest trace, one per host; none without a trace."""
+    # TensorFlow names a trace by its time: the last name is the newest trace.
     folders = sorted(Path(run_dir, "tensorboard", _FOLDER).glob("*/"))
     return sorted(folders[-1].glob("*.xplane.pb")) if folders else []
 

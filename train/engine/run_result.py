@@ -75,9 +75,11 @@ def write_result(
     """
     settings, data = result.context.settings, result.context.data
     found = result.to_dict()
+    # The model first: what fails after it, such as a plot, costs no training.
     folder.write_model(model)
     ModelInput.of(data).write(folder)
     folder.write_bytes("curves.png", plots.draw_curves(history))
+    # The last role is test where that was evaluated, else validation.
     name, metrics = list(result.metrics.items())[-1]
     confusion = plots.draw_confusion(metrics.confusion, data.schema.class_names, name)
     folder.write_bytes("confusion_matrix.png", confusion)

@@ -96,6 +96,7 @@ class State:
         if not self._has_average:
             yield
             return
+        # A copy on the host, put back bitwise: validating must not change the training.
         kept = read_values(self._trainable())
         self.take_average()
         try:
@@ -133,6 +134,7 @@ class State:
                 "before it. Choose a smaller --learning-rate or --clip-norm 1, and another "
                 "--run-dir; --on-nan skip goes on from there without the update of such a step"
             )
+        # Not among `_groups`: the sums differ by replica, and the best weights are arrays already.
         arrays |= {"totals": totals, "best": self.best}
         state = dataclasses.asdict(self.progress)
         state |= {"order": self._training.order.state, "replicas": self._cluster.num_replicas}
@@ -152,6 +154,7 @@ class State:
         self._cluster.check_same(where, "none" if found is None else str(self.number))
 
     def _take_up(self, arrays: dict[str, list[np.ndarray]], state: dict[str, Any]) -> None:
+        # What is left of the state then are the fields of `Progress`.
         order, replicas = state.pop("order", None), state.pop("replicas", None)
         if order != self._training.order.state:
             raise CheckpointError(
@@ -197,6 +200,7 @@ class State:
     def _all_totals(self) -> list[np.ndarray]:
         """The epoch's sums of the replicas of all workers: float64 [R, ...] each."""
         local = [np.stack([p.numpy() for p in copies_of(v)]) for v in self._totals()]
+        # Exact: float64 on both sides, and only zeros are added to a worker's numbers.
         flat = self._cluster.exchange(*np.concatenate([a.ravel() for a in local]))
         cuts = np.cumsum([a.size for a in local])[:-1]
         parts = zip(np.split(flat, cuts, axis=1), local, strict=True)

@@ -88,6 +88,7 @@ def _write_hparams(trial: str, settings: dict[str, Any], metrics: dict[str, Metr
     """
     from tensorboard.plugins.hparams import api
 
+    # The plugin takes numbers, texts and truth values only.
     shown = {k: str(v) if v is None or isinstance(v, list) else v for k, v in settings.items()}
     api.hparams(shown, trial_id=trial)
     for role, found in metrics.items():
@@ -126,6 +127,7 @@ def _first_words(data: Data, train: Examples, numbers: np.ndarray) -> list[str]:
     rows = train.loader.parse(numbers, train.loader.read(numbers))
     if data.schema.modality == TOKENS:
         vocabulary = data.schema.vocabulary()
+        # Text i is ids[starts[i] : starts[i + 1]].
         ids, starts = rows
         texts = [ids[a : min(b, a + _WORDS)] for a, b in itertools.pairwise(starts)]
         words = [[vocabulary[i] if vocabulary else str(i) for i in text] for text in texts]

@@ -137,6 +137,7 @@ def _train(
     for stage in context.settings.stages()[1:]:
         if context.cluster.is_chief:
             print(f"  fine-tuning: the backbone is trained too, from {stage.unfreeze_from} on")
+        # This context still holds the pictures: the head's stage put features into a copy of it.
         later = context.with_settings(stage)
         training = build_fine_tuning(later, training.model)
         loop = Loop(later, training, folder, loop.state)
@@ -152,10 +153,12 @@ def _evaluate(
     setup_seconds: float,
 ) -> dict[str, Any]:
     """Measures the roles that were not trained on; the chief writes the run folder."""
+    # In this order: the confusion matrix that is drawn is the last role's.
     roles = [role for role in ("validation", "test") if role in training.examples]
     metrics: dict[str, Metrics] = {
         role: make_predictor(context, training, role).metrics() for role in roles
     }
+    # Setup is that of this start; the other kinds add up over all starts of the run.
     seconds = progress.seconds | {"setup": setup_seconds}
     result = RunResult(context, metrics, seconds, progress.skipped_steps)
     if context.cluster.is_chief:

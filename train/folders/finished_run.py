@@ -71,6 +71,7 @@ def make_call(model: keras.Model) -> Any:
 
     # Pictures are uint8 until the model casts them.
     kind = tf.uint8 if len(shape) == 4 else dtype
+    # Any number of rows: the smaller last batch is not traced anew.
     signature = [tf.TensorSpec([None, *shape[1:]], kind)]
     return tf.function(call, input_signature=signature, autograph=False)
 

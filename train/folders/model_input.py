@@ -101,6 +101,7 @@ class ModelInput:
         try:
             fields: dict[str, Any] = dict(read_json(run / FILE_NAME))
             file = run / VOCABULARY
+            # Bytes: text mode would take a carriage return inside a word for the end of a line.
             words = file.read_bytes().decode() if file.exists() else ""
             for name in ("class_names", "feature_names"):
                 if type(fields[name]) is not list or not all(type(n) is str for n in fields[name]):

@@ -83,6 +83,7 @@ class RunFolder:
     def _lock(self) -> None:
         """Locks the folder itself, so that no lock file stays behind."""
         handle = os.open(self.path, os.O_RDONLY)
+        # Closing the handle ends the lock, also where the context is never entered.
         self._unlock = weakref.finalize(self, os.close, handle)
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -99,6 +100,7 @@ class RunFolder:
 
     def keep_resolved(self, resolved: dict[str, Any]) -> dict[str, Any]:
         """Adds what hardware decided, unless an earlier start has; returns all of it."""
+        # The right side wins: what an earlier start has chosen stays.
         self._resolved = resolved | self._resolved
         return dict(self._resolved)
 

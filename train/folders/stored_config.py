@@ -100,4 +100,5 @@ def _is_of(hint: Any, value: Any) -> bool:
         return any(_is_of(one, value) for one in get_args(hint))
     if get_origin(hint) is tuple:
         return isinstance(value, list) and all(type(one) is get_args(hint)[0] for one in value)
+    # The exact type: for isinstance True is an int, and would pass as a number of epochs.
     return type(value) is hint or (hint is float and type(value) is int)

@@ -23,6 +23,7 @@ class Threshold:
     def decide(self, probability: np.ndarray) -> np.ndarray:
         """Numbers of classes, int64 [n], for probabilities float [n, C]."""
         others = np.array(probability, np.float64)
+        # Below every probability: the class is not among the others.
         others[:, self.number] = -1.0
         reached = probability[:, self.number] >= self.least
         return np.where(reached, self.number, others.argmax(1))

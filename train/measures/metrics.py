@@ -44,6 +44,7 @@ def metrics_from_confusion(confusion: np.ndarray, loss: float) -> Metrics:
     """Metrics of a confusion matrix [C, C] (rows true) and a mean loss."""
     confusion = np.asarray(confusion, np.float64)
     right, true, predicted = np.diag(confusion), confusion.sum(1), confusion.sum(0)
+    # 0 for a class that neither occurs nor was predicted; its weight is 0 as well.
     f1 = 2 * right / np.maximum(true + predicted, 1)
     total = max(confusion.sum(), 1)
     recall = np.where(true > 0, right / np.maximum(true, 1), np.nan)

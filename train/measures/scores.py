@@ -96,12 +96,14 @@ def _confidences(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(bin int64, is right float64, confidence float64), each [n]."""
     confidence = probability.max(1)
+    # A probability of 1 belongs to the last bin.
     bins = np.minimum((confidence * CALIBRATION_BINS).astype(np.int64), CALIBRATION_BINS - 1)
     return bins, (probability.argmax(1) == labels).astype(np.float64), confidence
 
 
 def _calibration_error(probability: np.ndarray, labels: np.ndarray) -> float:
     bins, right, confidence = _confidences(probability, labels)
+    # Of a bin of n examples, n |accuracy - confidence| is |sum of (right - confidence)|.
     return float(np.abs(np.bincount(bins, right - confidence)).sum() / len(labels))
 
 
@@ -144,6 +146,7 @@ def _draws(n: int, bootstrap: Bootstrap, groups: np.ndarray | None) -> Iterator[
     size, left = len(unique), bootstrap.resamples
     while left:
         rows = min(left, max(1, _CHUNK_NUMBERS // n))
+        # Each resample has numbers of its own, so that one bincount counts all of them.
         drawn = rng.integers(0, size, (rows, size)) + np.arange(rows)[:, None] * size
         counts = np.bincount(drawn.ravel(), minlength=rows * size).reshape(rows, size)
         yield counts[:, group_of].astype(np.float64)
@@ -159,11 +162,13 @@ class _Resampled:
         tiny = np.finfo(np.float64).eps  # as scikit-learn's log_loss
         own = probability[np.arange(n), labels]
         self.losses = -np.log(np.clip(own, tiny, 1 - tiny))
+        # Each example's cell of the confusion matrix, one-hot: draws @ cells gives all matrices.
         self.cells = np.eye(c * c)[labels * c + probability.argmax(1)]
         bins, right, confidence = _confidences(probability, labels)
         self.gaps = np.eye(CALIBRATION_BINS)[bins] * (right - confidence)[:, None]
         self.order = [np.argsort(probability[:, k], kind="stable") for k in range(c)]
         self.is_class = [labels == k for k in range(c)]
+        # Where another probability begins in sorted order: examples between two starts are ties.
         self.starts = [
             np.flatnonzero(np.diff(probability[order, k], prepend=-1.0))
             for k, order in enumerate(self.order)

@@ -39,6 +39,7 @@ def write_errors(
     labels, predicted = examples.subset_labels, probability.argmax(1)
     wrong = np.flatnonzero(predicted != labels)
     certain = probability[wrong, predicted[wrong]]
+    # Stable: equally certain errors stay in the order of the subset, on any machine.
     worst = wrong[np.argsort(-certain, kind="stable")[:num_errors]]
     rows = _describe(examples, worst, probability, names)
     text = io.StringIO()

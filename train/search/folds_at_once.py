@@ -40,6 +40,7 @@ Report = Callable[[int, list[Metrics]], None]
 
 def can_train_together(settings: Settings, schema: Schema) -> bool:
     """Whether `train_folds` does what these settings ask for."""
+    # A global norm would be taken over all folds, and one fold would scale the others' gradients.
     alone = settings.clip_norm, settings.ema, settings.accumulate_steps > 1
     # Weights of single examples, and steps of single folds.
     skips = settings.skip_damaged or settings.on_nan == "skip"
@@ -170,6 +171,7 @@ class _Folds:
         ):
             missing = self.steps_per_epoch - order.steps_per_epoch
             numbers, weight = order.examples(epoch, 0, order.steps_per_epoch)
+            # Added rows are the example 0, at weight 0.
             numbers = np.pad(numbers, ((0, missing), (0, 0)))
             weight = np.pad(weight, ((0, missing), (0, 0)))
             records = train.numbers[numbers]
@@ -185,10 +187,13 @@ class _Folds:
             self._labels,
             tf.constant(joined),
             tf.constant(weighed),
+            # Keys name the draws of an augmentation, which tables do not have.
             tf.zeros(joined.shape, tf.int64),
             tf.constant(0, tf.int64),
         )
         steps = self.steps_per_epoch
+        # The step divides by the count; `share` has multiplied by it, so that each fold has its own
+        # mean.
         counts = np.full(steps, size, np.float32)
         return Chunk(arrays, counts, np.zeros(steps, np.int64), steps)
 

@@ -173,6 +173,7 @@ def _make_text_encoder(wanted: ModelInput) -> Callable[[str], np.ndarray]:
             "in the set and train on that (--feature)"
         )
     split = rules[wanted.text_rule]
+    # Padding and out of vocabulary have ids, too, but no text may spell them.
     ids = {word: i for i, word in enumerate(wanted.vocabulary) if i > OOV_ID}
     length = wanted.sequence_length
     return lambda text: np.array([ids.get(w, OOV_ID) for w in split(text)[:length]], np.int32)

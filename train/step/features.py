@@ -49,6 +49,7 @@ def extract_features(
     for role, source in examples.items():
         if id(source.index) in extracted:
             continue
+        # Train and validation may be parts of one split: it is run once, for all of its roles.
         sharing = [e.numbers for e in examples.values() if e.index is source.index]
         split = dataclasses.replace(source, numbers=np.unique(np.concatenate(sharing)))
 

@@ -205,6 +205,7 @@ class HostFeed(Feed):
         self._gathered: list[tuple[Any, ...]] = []
         self._left = range(0)
         width = order.global_batch_size // cluster.num_replicas
+        # Examples are gathered in the order of the steps: step i has the rows from i * width on.
         self._rows = np.arange(steps * width).reshape(steps, width)
 
     def _go_to(self, epoch: int, step: int) -> None:
@@ -276,6 +277,7 @@ def make_feed(
         return DeviceFeed(examples, order, cluster, most, one_length)
     width = order.global_batch_size // cluster.num_replicas
     fitting = max(1, _HOST_CHUNK_BYTES // max(1, examples.example_bytes * width))
+    # Of buckets each step may have another length: only a chunk of one step never mixes two.
     return HostFeed(examples, order, cluster, 1 if one_length else min(most, fitting), source)
 
 

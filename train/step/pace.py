@@ -31,4 +31,6 @@ class Pace:
         if self._calls > 1:
             per_step = max((time.perf_counter() - start) / steps, 1e-9)
             fitting = int(_CALL_SECONDS / per_step)
+            # At most eight times as many: a first time that is much too short must not make a call
+            # of minutes.
             self.steps = max(1, min(fitting, 8 * self.steps))

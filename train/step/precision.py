@@ -5,6 +5,7 @@ from __future__ import annotations
 import keras
 import tensorflow as tf
 
+# As in Keras's LossScaleOptimizer, like the number below.
 _INITIAL_SCALE = 2.0**15
 _GROWTH_STEPS = 2000  # finite steps before the scale doubles, as in Keras's LossScaleOptimizer
 

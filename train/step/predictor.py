@@ -84,6 +84,7 @@ class Predictor:
             for numbers, outputs in self.batches():
                 if not len(found):
                     found = np.empty((total, *outputs.shape[1:]), np.float32)
+                # Batches are in the order of the lengths, the result in that of the subset.
                 found[numbers] = outputs
                 yield numbers
 

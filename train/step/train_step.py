@@ -187,6 +187,7 @@ class TrainStep:
                 v.assign(tf.zeros_like(v))
         else:
             gradients = self._piece(arrays, count, length, i, step, None)
+        # Of this step alone: the epoch's sum, less what it was before the step.
         loss = (
             [] if before is None else [tf.cast(self.loss_sum.read_value() - before[0], "float32")]
         )
@@ -235,6 +236,7 @@ class TrainStep:
         if options.mixup:
             x, share = mix_pairs(x, keys, options.mixup)
         for n, state in enumerate(self._seeds):
+            # 62 bits: it stays an int64 with the replica's number added.
             base = tf.constant(mix64(options.seed, n) >> 2, tf.int64)
             state.assign(tf.stack([base + replica, step * _DRAWS_PER_STEP]))
         with tf.GradientTape() as tape, row_weights(weight):
