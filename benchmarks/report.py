@@ -143,6 +143,7 @@ def _list(items: Iterable[str]) -> list[str]:
 
 
 def _image(data: bytes, title: str) -> str:
+    # Inside the page, which can then be mailed or moved as one file.
     encoded = base64.b64encode(data).decode()
     return f'<img alt="{escape(title)}" src="data:image/png;base64,{encoded}">'
 
@@ -153,6 +154,7 @@ def _table(comparisons: Sequence[Comparison]) -> str:
     head += "<th class=number>ratio<th class=number>rounds<th>"
     rows = []
     for one in comparisons:
+        # Ours first: its row has the cells of the whole question.
         names = [OURS, *(name for name in one.samples if name != OURS)]
         for name in names:
             ours = name == OURS

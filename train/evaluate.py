@@ -130,6 +130,7 @@ def evaluate(
         limit = choose_threshold(of_them, chosen_on.subset_labels, *wanted)
         decision = measure_decision(limit, probability, examples.subset_labels)
         found["decision"] = {"least_recall": least_recall} | decision
+    # Only now: an evaluation that fails leaves no folder that train.results would read.
     folder.mkdir(exist_ok=True)
     _write(folder, split, run.input.class_names, examples, probability, num_errors)
     write_atomically(folder / "evaluation.json", (json.dumps(found, indent=2) + "\n").encode())

@@ -104,8 +104,7 @@ def predict(
 
     names = run.input.class_names
     limit = Threshold(*parse_threshold(threshold, names, "--threshold")) if threshold else None
-    # In memory until the end: the file appears whole or not at all.
-    text = io.StringIO()
+    text = io.StringIO()  # written at the end: the file appears whole or not at all
     writer = csv.writer(text, lineterminator="\n")
     shown_names = [as_text(name) for name in names]
     writer.writerow(["input", "predicted", *(f"probability_{name}" for name in names)])

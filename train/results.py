@@ -99,6 +99,7 @@ def _same_folds(crossed: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:
     tables: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
     for one in crossed:
         settings = one["settings"]
+        # What decides which examples a fold holds; the last number keeps tables of one key apart.
         key: tuple[Any, ...] = (one["data_fingerprint"], settings["folds"], settings["pool_splits"])
         key += (settings["group_folds"], settings["feature"], tuple(one["seeds"]), 0)
         while settings["model"] in [same["settings"]["model"] for same in tables.get(key, [])]:
@@ -200,6 +201,7 @@ def _mean(runs: list[dict[str, Any]]) -> list[str]:
     of: dict[str, dict[str, float] | None] = {}
     for role in _ROLES:
         found = [figures for run in runs if (figures := _metrics(run, role))]
+        # A mean of some of the seeds would look like one of all.
         if len(found) < len(runs):
             of[role] = None
             continue
@@ -272,6 +274,7 @@ def _read_run(folder: Path) -> dict[str, Any]:
     from train.folders.finished_run import open_run
 
     run = open_run(folder)
+    # Two runs that asked for the same may still have trained otherwise.
     kept = {name: getattr(run.settings, name) for name in KEPT_FROM_FIRST_START}
     config = run.settings.to_dict() | {"data_fingerprint": run.fingerprint, "resolved": kept}
     metrics = _read_object(folder / "metrics.json")

@@ -136,6 +136,7 @@ def sweep(config: SweepConfig) -> None:
     runner = TrialRunner(config.fixed, config.named, config.folder, config.metric)
     config.folder.mkdir(parents=True, exist_ok=True)
     _claim(config, runner)
+    # A database in the folder: every trial is kept as soon as it is told, however the sweep ends.
     study = optuna.create_study(
         storage=f"sqlite:///{config.folder / 'study.db'}",
         study_name="sweep",
@@ -160,6 +161,7 @@ def sweep(config: SweepConfig) -> None:
         study.sampler = _make_sampler(config, number)
         run_trial(study, runner)
         spent = time.perf_counter() - began
+        # By the trials of this start alone: those before may have run on another machine.
         left = spent / (number + 1 - done) * (config.trials - number - 1)
         _print_trial(study, number + 1, config, left)
         write_leaderboard(study, config.folder, config.metric, plots=False)
@@ -207,6 +209,7 @@ def _clean(study: optuna.Study) -> int:
     """Takes trials that an end cut short for failed; the number of the others."""
     import optuna
 
+    # Failed ones do not count: the trial that was cut short is drawn anew, with the same seed.
     states = optuna.trial.TrialState
     for trial in study.get_trials(deepcopy=False, states=(states.RUNNING,)):
         study.tell(trial.number, state=states.FAIL)

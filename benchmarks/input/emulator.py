@@ -80,6 +80,7 @@ class Accelerator:
           sleep: waits for so many seconds, and leaves the processor to others.
         """
         self._step_seconds, self._clock, self._sleep = step_seconds, clock, sleep
+        # The clock starts here, before the iterator is made: starting is a part of the time.
         self._start = self._free = clock()
         self._first = 0.0
         self._steps = 0
@@ -158,6 +159,7 @@ def largest_passing(
         return demand // 2 if whole else demand / 2
 
     low = start
+    # Doubling brackets the answer, halving finds it: a trial costs seconds.
     if passes(low):
         while passes(high := 2 * low):
             low = high
@@ -185,6 +187,7 @@ def passing(
     """
 
     def passes(demand: float) -> bool:
+        # Shared between the two AU that are asked for: a demand tried once is not tried again.
         found = tried.setdefault(demand, [])
         while max(found, default=0.0) < least and len(found) < _TRIES:
             found.append(trial(demand))

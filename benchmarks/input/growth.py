@@ -78,6 +78,7 @@ def _write_sets(
                 f"left out: {size:,} and more, which need {needed:,} bytes of {free:,} free",
             )
         target = folder / str(size)
+        # A folder for each size: all have the same name as the set that is repeated.
         target.mkdir()
         sets[size] = repeat_set(work.schema, work.split, size, str(target), change)
     return sets, ""

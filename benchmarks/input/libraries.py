@@ -170,6 +170,7 @@ def _answer(
     turn: _CheckedPeer,
     samples: dict[str, list[Sample]],
 ) -> Comparison:
+    # One that answers both questions by the same samples, and so is as slow in later epochs.
     keeps_nothing = question == WARM and COLD in library.goals
     notes = [library.note, _KEEPS_NOTHING * keeps_nothing]
     return Comparison(
@@ -203,6 +204,7 @@ def _decoded_each_time(work: Work, seconds: float) -> Callable[[], Sample]:
     def epoch() -> Sample:
         return read_epoch(work, lambda _: make_arrays(*opened))
 
+    # Cold is about decoding: imports and tracing happen once in a training, whatever its length.
     epoch()  # traces
     count = fitting_count(epoch().seconds, seconds)
 

@@ -52,6 +52,7 @@ class Library:
         scratch.mkdir()
         shape = request["input_shape"]
         if self.channels is not None:
+            # Work that a library cannot do as asked is named in its row, not left out.
             shape = [*shape[:2], self.channels]
         return request | {"input_shape": shape, "scratch": str(scratch)} | self.changes
 

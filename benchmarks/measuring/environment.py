@@ -33,6 +33,8 @@ def describe_environment() -> dict[str, Any]:
 
     from records.system.versions import versions
 
+    # Physical ones: logical devices would start TensorFlow's runtime, which a part may want to set
+    # up.
     gpus = tf.config.list_physical_devices("GPU")
     names = [tf.config.experimental.get_device_details(g).get("device_name") for g in gpus]
     return {

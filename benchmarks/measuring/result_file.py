@@ -43,6 +43,7 @@ class Result:
     def hardware(self) -> tuple[Any, ...]:
         """What has to be equal for rates to be comparable: processor, GPUs, GiB of memory."""
         found = self.environment
+        # Whole GiB: the system's own share of the memory differs from boot to boot.
         memory = round(found["memory_bytes"] / 2**30)
         return found["processor"], found["processors"], tuple(found["gpus"]), memory
 

@@ -72,6 +72,7 @@ class Session:
             self.failures.append(unit | {"error": f"{type(error).__name__}: {error}"})
         self.skipped += [unit | {"what": text} for text in effort.skipped[before:]]
         self.parts.append(unit | {"seconds": self.seconds - started, "comparisons": len(found)})
+        # After every part, also a failed one: what was found so far is on the disk.
         write_json(self.partial, self.content(complete=False))
 
     def finish(self) -> dict[str, Any]:

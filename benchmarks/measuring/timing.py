@@ -80,6 +80,7 @@ def whole_epochs(
         reads ahead while others are measured cannot live on what it had in store.
     """
     start = time.perf_counter()
+    # Finds how many epochs a repetition has; it is no sample itself.
     run(1)
     count = fitting_count(time.perf_counter() - start, seconds)
 

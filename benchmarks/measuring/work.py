@@ -201,6 +201,7 @@ def open_work(directory: str) -> Work:
             f"benchmark: {schema.name}: input expected a picture, a vector or ids, received "
             f"text ({schema.input_name!r}), which other systems split into words differently"
         )
+    # At its defaults, as a run takes them where nothing is asked for.
     config = InputConfig()
     spec = Data(opened, config).spec
     return Work(

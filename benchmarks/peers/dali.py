@@ -52,6 +52,7 @@ def prepare(request: dict[str, Any]) -> Callable[[], Iterator[Batch]]:
 
     def epoch() -> Iterator[Batch]:
         # The reader pads its last batch by repeating an example, then starts anew.
+        # Counted here: the batches hold the padding, too.
         left = count
         while left > 0:
             inputs, labels = (output.as_array() for output in pipe.run())

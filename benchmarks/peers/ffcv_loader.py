@@ -27,6 +27,7 @@ class Pictures:
     """Files named `<label>/<number>.jpg`, resized where they are stored raw."""
 
     def __init__(self, request: dict[str, Any]):
+        # Sorted: a folder's own order differs from disk to disk.
         self.files = sorted(Path(request["folder"]).glob("pictures/*/*.jpg"))
         self.shape = request["input_shape"] if request["mode"] == "raw" else None
 

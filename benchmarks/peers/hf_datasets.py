@@ -50,6 +50,7 @@ def prepare(request: dict[str, Any]) -> Callable[[], Iterator[Batch]]:
     random = np.random.default_rng(0)
 
     def epoch() -> Iterator[Batch]:
+        # The generator goes on: each epoch has another order.
         shuffled = dataset.shuffle(generator=random, keep_in_memory=True)
         for batch in shuffled.iter(request["global_batch_size"]):
             yield np.asarray(batch["input"]), np.asarray(batch["label"], np.int64)
@@ -78,6 +79,7 @@ def _transform(request: dict[str, Any]) -> Callable[[dict[str, list]], dict[str,
     words = (Path(request["folder"]) / "words.txt").read_text(encoding="utf-8").split("\n")[:-1]
     vocabulary = {word: i for i, word in enumerate([_PAD, _UNKNOWN, *words])}
     tokenizer = tokenizers.Tokenizer(tokenizers.models.WordLevel(vocabulary, _UNKNOWN))
+    # The texts are cleaned words with spaces between them: nothing else is to be split.
     tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.WhitespaceSplit()
     tokenizer.enable_truncation(shape[0])
     tokenizer.enable_padding(length=shape[0] if request["keep"] else None, pad_id=0, pad_token=_PAD)

@@ -38,6 +38,7 @@ def prepare(request: dict[str, Any]) -> Callable[[], Iterator[Batch]]:
         inputs=list(read_examples(request)),
         output_dir=folder,
         chunk_bytes="64MB",
+        # Writing is not timed: one process is enough.
         num_workers=1,
         start_method="fork",
         verbose=False,

@@ -38,6 +38,7 @@ class PlainFetalHealth(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     def _generate_examples(self, path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         with path.open(newline="", encoding="utf-8") as file:
             for number, row in enumerate(csv.DictReader(file)):
+                # The file has the classes as 1.0, 2.0 and 3.0.
                 label = int(float(row.pop("fetal_health"))) - 1
                 features = np.array(list(row.values()), np.float32)
                 yield number, {"features": features, "label": label}
@@ -81,6 +82,7 @@ class PlainSongLyrics(tfds.core.GeneratorBasedBuilder, skip_registration=True): 
         return {"train": self._generate_examples()}
 
     def _generate_examples(self) -> Iterator[tuple[int, dict[str, Any]]]:
+        # An artist may be listed twice, which would double the songs in the merge.
         artists = pd.read_csv(self.source / "artists-data.csv").drop_duplicates("Link")
         lyrics = pd.read_csv(self.source / "lyrics-data.csv")
         rows = lyrics[lyrics["Idiom"] == "ENGLISH"].merge(artists, left_on="ALink", right_on="Link")
@@ -99,5 +101,6 @@ _BUILDERS: dict[str, Any] = {
 def build(name: str, source: Path, data_dir: str) -> None:
     """Builds a set from the files in `source` into `data_dir`/plain_NAME."""
     builder = _BUILDERS[name]
+    # Before it is made: its constructor asks for `_info`, which lists the folders.
     builder.source = source
     builder(data_dir=data_dir).download_and_prepare()

@@ -36,6 +36,7 @@ def prepare(request: dict[str, Any]) -> Callable[[], Iterator[Batch]]:
     read = _reader(request, folder, labels)
 
     def shuffled() -> Iterator[np.ndarray]:
+        # One generator for all epochs, so that no two have the same order.
         random = np.random.default_rng(0)
         while True:
             order = random.permutation(len(labels))

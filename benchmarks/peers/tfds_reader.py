@@ -52,6 +52,8 @@ def make_tuned(work: Work, endless: bool = False) -> tf.data.Dataset:
         read_config=tfds.ReadConfig(try_autocache=False),
     )
     dataset = dataset.map(_finish_tuned(work), tf.data.AUTOTUNE, deterministic=False)
+    # After the costly work and before the shuffle: each epoch has another order of finished
+    # examples.
     dataset = dataset.cache().shuffle(work.num_examples)
     if schema.modality == TOKENS:
         dataset = dataset.padded_batch(work.global_batch_size)

@@ -137,6 +137,7 @@ def _title(suite: str) -> str:
 def _table(rows: Sequence[Sequence[str]]) -> list[str]:
     """Lines of a table; the first row is its head. Columns with nothing below it are left out."""
     head, *body = rows
+    # A suite without goals or limits has no column of empty cells.
     used = [i for i in range(len(head)) if any(row[i] for row in body)]
     lines = ["| " + " | ".join(row[i] for i in used) + " |" for row in rows]
     return [lines[0], "|" + "---|" * len(used), *lines[1:]]
@@ -191,6 +192,7 @@ def _cells(row: Row) -> tuple[str, ...]:
         ratio = _ratio(best)
     elif first.noisy:
         ratio = "~"
+    # Limits stand apart: nobody is expected to be faster than the machine.
     shares = {c.reference: c.ratio for c in row.answers if c.against is Against.LIMIT}
     limits = [f"{_percent(s)} ({name.removeprefix('limit: ')})" for name, s in shares.items()]
     return (

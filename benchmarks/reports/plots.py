@@ -127,6 +127,7 @@ def utilisation(comparisons: Sequence[Comparison]) -> bytes | None:
     for one in comparisons:
         d = one.details
         if one.suite == "accelerators" and {"step_ms", "au", "cache"} <= set(d):
+            # A comparison with a peer holds that one's utilisation in its details.
             system = OURS if one.against is Against.LIMIT else one.reference
             kind = " ".join(str(d[key]) for key in ("accelerator", "model") if d.get(key))
             name = f"{set_name(one)}, {d['cache']}: {system}"
@@ -148,6 +149,7 @@ def utilisation(comparisons: Sequence[Comparison]) -> bytes | None:
         kinds = {x: name for points in lines.values() for x, _, name in points if name}
         above = axis.secondary_xaxis("top")
         above.set_xticks(list(kinds), plain(list(kinds.values())), rotation=50, ha="left")
+        # A logarithmic axis would add marks of its own between the names.
         above.set_xticks([], minor=True)
         above.tick_params(labelsize=8)
         for step_ms in kinds:
@@ -192,6 +194,7 @@ def _points(one: Comparison) -> Iterator[tuple[str, int, float]]:
         if one.quantity == FIRST_BATCH:
             yield "ms to the first batch", size, one.median(system)
             continue
+        # Time, not rate: what grows with the set then goes up.
         seconds = [s.seconds / s.examples for s in one.samples[system]]
         yield "µs per example", size, 1e6 * float(np.median(seconds))
         if "peak_bytes" in described:

@@ -104,6 +104,7 @@ def verdict(comparison: Comparison) -> str:
         return f"{comparison.ratio:.1%} of {comparison.reference}"
     if not comparison.peer_is_faster:
         return ""
+    # Ours was ahead in some round: the difference may be noise.
     also = comparison.ratios().max() >= 1
     noise = ", not in all rounds" if also else ""
     return f"{comparison.reference} is faster ({1 / comparison.ratio:.2f} x{noise})"
@@ -120,6 +121,7 @@ def goal_text(comparison: Comparison) -> str:
 
 def _format_suite(comparisons: Sequence[Comparison]) -> str:
     systems = list(dict.fromkeys(name for c in comparisons for name in c.samples))
+    # All rows of a suite have the same columns: one question with many systems decides for all.
     compact = len(systems) > _MOST_SYSTEMS
     repetitions = max(len(s) for c in comparisons for s in c.samples.values())
     title = TITLES.get(comparisons[0].suite, comparisons[0].suite)
@@ -133,6 +135,7 @@ def _format_suite(comparisons: Sequence[Comparison]) -> str:
         rows.append([name if name != previous else "", comparison.title, *values, *ending])
         previous = name
     lines = [f"{title}: {RATE}, median of {repetitions}", *align(rows)]
+    # A dict keeps the order and drops what several rows say alike.
     notes = dict.fromkeys(f"{c.title}: {c.note}" for c in comparisons if c.note)
     return "\n".join([*lines, *notes])
 

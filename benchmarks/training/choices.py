@@ -73,6 +73,7 @@ def _measure_family(
                 found = trainer.ready()
                 run = trainer.repetitions(OURS, _SECONDS * effort.seconds)
                 measured = alternate({OURS: run}, effort.repetitions)[OURS]
+            # The cell that `auto` takes is ours: the others show what it gives away.
             samples[OURS if auto == settings else cell] = measured
             size, count = found["details"]["global_batch_size"], found["details"]["examples"]
             steps = [steps_per_second({OURS: [s]}, size, count)[OURS] for s in measured]

@@ -78,6 +78,7 @@ def _measure_model(work: Work, question: Question, effort: Effort, show: Progres
         )
     rounds = effort.repetitions
     if work.schema.modality != TABULAR:
+        # Fewer rounds, not shorter ones: parts of epochs cannot be compared.
         rounds = min(rounds, _MOST_ROUNDS)
     samples = alternate(systems, rounds, progress)
     steps, told = _tell_steps(built, samples)

@@ -68,6 +68,7 @@ def _measure(work: Work, model: str, effort: Effort, show: Progress) -> Comparis
             with tempfile.TemporaryDirectory() as folder, _silent():
                 one = dataclasses.replace(asked, seed=seed, fold=fold, run_dir=f"{folder}/run")
                 found = train_and_evaluate(one)
+            # The confusion matrix counts each validated example once.
             count += sum(map(sum, found["validation"]["confusion_matrix"]))
         _check(count, work)
 
@@ -108,6 +109,7 @@ def _timed(trial: Callable[[int], None], work: Work) -> Callable[[], Sample]:
         began = time.perf_counter()
         trial(next(seeds))
         seconds = time.perf_counter() - began
+        # Every fold trains on all parts but its own.
         return Sample((FOLDS - 1) * work.num_examples * _EPOCHS, seconds)
 
     return run

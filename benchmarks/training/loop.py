@@ -146,6 +146,7 @@ class OurLoop:
         training, settings = built.training, built.settings
         size = settings.global_batch_size
         self.order = order or Order(built.examples.num_examples, size, settings.seed)
+        # XLA compiles for each length of texts: then a chunk has one length only.
         compiled = training.step.compiled
         level = training.level
         self._feed = make_feed(built.examples, self.order, cluster, level, one_length=compiled)
@@ -160,6 +161,7 @@ class OurLoop:
             self._step.reset_totals()
             self._feed.start(self._epoch)
             self._run_steps()
+            # As a run does after every epoch: reading it waits for the device.
             self._step.confusion.numpy()
             self._epoch += 1
 

@@ -73,6 +73,7 @@ def measure_layouts(
         groups = [stack.enter_context(Trainer(work, question, layout)) for layout in layouts]
         built = [group.ready() for group in groups]
         # All train as many epochs as one device does in that time.
+        # The other layouts are slower: their repetitions last longer, never shorter.
         seconds = groups[0].train(1).seconds
         epochs = fitting_count(seconds, _SECONDS_SHARE * effort.seconds)
         systems = {g.layout.name: functools.partial(g.train, epochs) for g in groups}

@@ -103,6 +103,7 @@ class Trainer:
             child.send(json.dumps({"epochs": epochs, "system": system}))
         answers = [child.answer() for child in self._children]
         details = self._facts["details"]
+        # The smaller batch at the end is a step, too.
         steps = -(-details["examples"] // details["global_batch_size"])
         expected = {"examples": epochs * details["examples"], "steps": epochs * steps}
         for answer in answers:
@@ -112,6 +113,7 @@ class Trainer:
                     f"benchmark: {self.layout.name} expected to train {expected}, "
                     f"received {trained}"
                 )
+        # Workers train in step: the slowest says how long it took.
         return Sample(expected["examples"], max(answer["seconds"] for answer in answers))
 
     def repetitions(self, system: str, seconds: float) -> Callable[[], Sample]:

@@ -90,6 +90,7 @@ def print_summary(
     for role in ("validation", "test"):
         if role in found:
             m = found[role]
+            # "-": a class without examples has no recall.
             recall = ", ".join(
                 f"{k} {'-' if v is None else format(v, '.3f')}" for k, v in m["recall"].items()
             )

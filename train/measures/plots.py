@@ -13,6 +13,7 @@ from records.system.plotting import plain
 def _figure(width: float, height: float, columns: int = 1, rows: int = 1) -> Any:
     import matplotlib
 
+    # Draws into memory: a machine that trains has no display.
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
@@ -24,6 +25,7 @@ def _png(figure: Any) -> bytes:
 
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=100)
+    # pyplot keeps every figure until it is closed.
     pyplot.close(figure)
     return buffer.getvalue()
 
@@ -45,6 +47,7 @@ def draw_confusion(confusion: np.ndarray, names: tuple[str, ...], role: str) -> 
     """Counts int64 [C, C], rows true, columns predicted; `role` names the split."""
     size = max(4.5, 0.9 * len(names) + 2)
     figure, axis = _figure(size, size)
+    # Colours by the share of a true class: counts of a rare class would all be pale.
     share = confusion / np.maximum(confusion.sum(1, keepdims=True), 1)
     axis.imshow(share, cmap="Blues", vmin=0, vmax=1)
     for i, j in np.ndindex(*confusion.shape):
@@ -65,6 +68,7 @@ def draw_calibration(bins: dict[str, np.ndarray], role: str) -> bytes:
       role: names the split.
     """
     figure, (above, below) = _figure(9, 4.5, 2)
+    # An empty bin has no accuracy, and would break the line.
     filled = bins["count"] > 0
     edges = np.linspace(0, 1, len(bins["count"]) + 1)
     above.plot([0, 1], [0, 1], color="grey", linestyle="--", label="as certain as right")

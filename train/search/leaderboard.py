@@ -31,6 +31,7 @@ def write_leaderboard(study: optuna.Study, folder: Path, metric: str, plots: boo
     trials = sorted_trials(study, metric)
     rows = [_row(trial) for trial in trials]
     text = io.StringIO()
+    # Trials may have drawn other settings: the columns are those of all of them.
     names = list(dict.fromkeys(name for row in rows for name in row))
     writer = csv.DictWriter(text, names, restval="", lineterminator="\n")
     writer.writeheader()
@@ -54,6 +55,7 @@ def sorted_trials(study: optuna.Study, metric: str) -> list[optuna.trial.FrozenT
     sign = 1 if metric == "loss" else -1
 
     def key(trial: optuna.trial.FrozenTrial) -> tuple[bool, float, int]:
+        # A pruned trial has the value of its last report, which is not of all folds and epochs.
         value = trial.value if trial.state == states[0] else None
         return value is None, 0.0 if value is None else sign * value, trial.number
 
@@ -107,6 +109,7 @@ def _write_plots(study: optuna.Study, folder: Path) -> None:
     complete = study.get_trials(deepcopy=False, states=states)
     figures: dict[str, Any] = {"history": draw.plot_optimization_history}
     searched = _searched(complete)
+    # Without any difference there is nothing that a setting could explain.
     if len({t.value for t in complete}) > 1 and len(searched) > 1:
         figures["importance"] = functools.partial(draw.plot_param_importances, params=searched)
     for name, plot in figures.items():
@@ -129,6 +132,7 @@ def _write_hparams(trials: list[optuna.trial.FrozenTrial], folder: Path) -> None
     from tensorboard.plugins.hparams import api
 
     pages = folder / "tensorboard"
+    # A writer would add a second events file to a trial of the page before.
     shutil.rmtree(pages, ignore_errors=True)
     for trial in trials:
         if trial.user_attrs.get("weighted_f1") is None:

@@ -118,12 +118,14 @@ def _column(path: Path, column: str) -> Iterator[tuple[str, str]]:
 
 def _records(path: Path, needed: tuple[str, ...]) -> Iterator[tuple[int, int, dict[str, str]]]:
     """(number of the row from 1, line at which it ends, its fields by column)."""
+    # Holds for the whole process: Python has no limit for one reader.
     csv.field_size_limit(_FIELD_BYTES)
     with open(path, encoding="utf-8-sig", newline="") as file:
         reader = csv.reader(file, strict=True)
         try:
             header = next(reader, [])
             _check_header(path, header, needed)
+            # An empty line is no row, and is not counted.
             for number, fields in enumerate((r for r in reader if r), 1):
                 if len(fields) != len(header):
                     raise ValueError(

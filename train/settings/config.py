@@ -243,6 +243,7 @@ class TrainConfig:
                 raise ValueError(f"settings: {flag} expected {expected}, received {value!r}")
         if self.hidden is not None:  # argparse and JSON give a list
             object.__setattr__(self, "hidden", tuple(self.hidden))
+        # For its errors: a wrong --profile ends the command now, not after minutes.
         self.profile_steps()
         self._check_folds()
 

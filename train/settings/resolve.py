@@ -40,6 +40,7 @@ def resolve(asked: TrainConfig, schema: Schema, cluster: Cluster) -> Settings:
         num_replicas=cluster.num_replicas,
     )
     settings = Settings.of(asked, found | hardware)
+    # A setting that would silently do nothing is an error: its user believes in an effect.
     _check_ignored(settings, _of_models(schema.modality))
     _check_service(settings)
     if settings.evaluate_test and (settings.folds or "test" not in schema.split_counts):
@@ -73,6 +74,7 @@ def fill(asked: TrainConfig, modality: str) -> dict[str, Any]:
         )
     usual = modality == IMAGE and asked.weights != "random"
     found["freeze"] = usual if asked.freeze is None else asked.freeze
+    # A model may have a size of its own, that of its weights.
     found["image_size"] = asked.image_size or entry.image_size or _IMAGE_SIZE
     return found
 

@@ -103,6 +103,7 @@ class Settings:
           ValueError: a setting that a run needs has no value.
         """
         values = {field.name: getattr(asked, field.name) for field in dataclasses.fields(asked)}
+        # The right side wins: what was found takes the place of what was asked.
         values |= {"profile": asked.profile_steps()} | dict(found)
         for name, hint in get_type_hints(cls).items():
             if name != "asked" and values[name] is None and type(None) not in get_args(hint):

@@ -55,12 +55,14 @@ def _optimizer(
     decays = optimizer == "adamw"
     return {
         "optimizer": optimizer,
+        # Over the logarithms: 1e-4 to 1e-3 matters as much as 1e-3 to 1e-2.
         "learning_rate": draws.number("learning_rate", lowest, highest, log=True),
         "weight_decay": draws.number("weight_decay", 1e-3, 0.3, log=True) if decays else 0.0,
     }
 
 
 def _report_layers(draws: Draws) -> tuple[int, ...]:
+    # The number of layers is drawn first: a layer that does not exist has no size to be drawn.
     count = draws.whole("layers", 2, 5)
     return tuple(draws.one_of(f"hidden_{i}", _SIZES) for i in range(count))
 

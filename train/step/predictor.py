@@ -38,6 +38,7 @@ class Predictor:
         length_buckets: int = 1,
     ):
         """Feeds `examples` over all replicas; texts in batches of like length."""
+        # Not shuffled: whatever the level and the replicas, an example has the same neighbours.
         order = make_order(
             examples.num_examples,
             global_batch_size,
@@ -61,6 +62,8 @@ class Predictor:
         while (chunk := self._feed.take(self._agreed_steps())) is not None:
             with pace.timed(chunk.steps):
                 outputs = self._step.run(chunk)
+            # Weight 0 fills the last batch up, so that all have one shape; such rows are dropped
+            # here.
             numbers, weights = self._order.examples(self._epoch, step, chunk.steps)
             step += chunk.steps
             real = weights > 0
