@@ -169,7 +169,7 @@ def run(options: argparse.Namespace, arguments: list[str]) -> int:
     settings = dataclasses.asdict(effort)
     settings.pop("skipped")  # has a place of its own, with the part that said so
     header = {"arguments": arguments, "effort": settings, "environment": found_here}
-    found = session.Session(options.output, header, units=len(works) * len(parts))
+    found = session.Session(options.output, header, pairs=len(works) * len(parts))
     for one in works:
         for part in parts:
             found.measure(part, PARTS[part], one, effort)

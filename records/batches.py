@@ -17,7 +17,7 @@ from records.roles import Data, open_data
 
 def make_dataset(
     dataset: str | Data,
-    split: str = "train",
+    role: str = "train",
     *,
     data_dir: str | None = None,
     global_batch_size: int = 32,
@@ -36,7 +36,7 @@ def make_dataset(
 
     Args:
       dataset: as `open_data`, or an opened `Data`.
-      split: `train`, `validation` or another split of the set.
+      role: `train`, `validation` or another split of the set.
       data_dir, config: as `open_data`; `config` is not used with an opened `Data`.
       global_batch_size: B.
       seed: names the order of examples, and the validation cut.
@@ -57,7 +57,7 @@ def make_dataset(
     """
     found = _open_ordered(
         dataset,
-        split,
+        role,
         data_dir=data_dir,
         global_batch_size=global_batch_size,
         seed=seed,
@@ -71,7 +71,7 @@ def make_dataset(
 
 def make_arrays(
     dataset: str | Data,
-    split: str = "train",
+    role: str = "train",
     *,
     epochs: int = 1,
     start: tuple[int, int] = (0, 0),
@@ -82,7 +82,7 @@ def make_arrays(
     A batch costs a Python loop less than out of tf.data (`benchmarks.run` measures how much).
 
     Args:
-      dataset, split, epochs, start: as `make_dataset`.
+      dataset, role, epochs, start: as `make_dataset`.
       options: its other arguments.
 
     Returns:
@@ -91,12 +91,12 @@ def make_arrays(
     Raises:
       FileNotFoundError, ValueError: as `open_data`.
     """
-    return pipeline.make_arrays(*_open_ordered(dataset, split, **options), epochs, start)
+    return pipeline.make_arrays(*_open_ordered(dataset, role, **options), epochs, start)
 
 
 def _open_ordered(
     dataset: str | Data,
-    split: str,
+    role: str,
     *,
     data_dir: str | None = None,
     global_batch_size: int = 32,
@@ -106,15 +106,15 @@ def _open_ordered(
     shuffle_block: int | None = None,
     length_buckets: int = 1,
 ) -> tuple[Examples, AnyOrder]:
-    """The examples of a split and their order; arguments as `make_dataset`."""
+    """The examples of a role and their order; arguments as `make_dataset`."""
     data = open_data(dataset, data_dir, config, seed) if isinstance(dataset, str) else dataset
-    examples = data.examples(split)
+    examples = data.examples(role)
     order = make_order(
         examples.num_examples,
         global_batch_size,
         seed,
         # Evaluation keeps the order of the records, so that predictions can be matched with them.
-        split == "train" if shuffle is None else shuffle,
+        role == "train" if shuffle is None else shuffle,
         shuffle_block=shuffle_block,
         lengths=examples.subset_lengths,
         length_buckets=length_buckets,

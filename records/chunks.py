@@ -27,10 +27,10 @@ from records.system.threads import ordered_map
 
 # (inputs [K * b, ...], labels int32 [K * b], weights float32 [K, b], keys int64 [K, b],
 # steps int64, lengths int64 [K]); a planned chunk has record numbers in place of the first two.
-Chunk = tuple[np.ndarray, ...]
+HostChunk = tuple[np.ndarray, ...]
 
 
-def iterate_chunks(plan: Plan) -> Iterator[Chunk]:
+def iterate_chunks(plan: Plan) -> Iterator[HostChunk]:
     """The chunks of a plan; nothing is done before the first is asked for.
 
     Raises:
@@ -48,7 +48,7 @@ def iterate_chunks(plan: Plan) -> Iterator[Chunk]:
     return itertools.chain(_fill(first, filling), _gather(rest))
 
 
-def load_chunk(examples: Examples, chunk: Chunk) -> Chunk:
+def load_chunk(examples: Examples, chunk: HostChunk) -> HostChunk:
     """A planned chunk with its inputs and labels, by itself; any thread may call it.
 
     Args:
@@ -78,11 +78,11 @@ def take(inputs: np.ndarray, numbers: np.ndarray) -> np.ndarray:
     return np.take(inputs, numbers, axis=0, out=taken, mode="clip")
 
 
-def _gather(plan: Plan) -> Iterator[Chunk]:
+def _gather(plan: Plan) -> Iterator[HostChunk]:
     inputs, labels = plan.examples.inputs, plan.examples.labels
     assert inputs is not None, "examples without a cache are read, not gathered"
 
-    def gather(chunk: Chunk) -> Chunk:
+    def gather(chunk: HostChunk) -> HostChunk:
         numbers, *rest = chunk
         with plan.examples.loader.timed("gather", len(numbers)) as done:
             taken = take(inputs, numbers)
@@ -92,12 +92,12 @@ def _gather(plan: Plan) -> Iterator[Chunk]:
     yield from ordered_map(gather, plan.all_chunks())
 
 
-def _fill(plan: Plan, filling: Filling) -> Iterator[Chunk]:
+def _fill(plan: Plan, filling: Filling) -> Iterator[HostChunk]:
     yield from ordered_map(functools.partial(load_chunk, plan.examples), plan.all_chunks())
     filling.finish()  # an epoch that began in its middle has left records out
 
 
-def _read_by_offset(plan: Plan) -> Iterator[Chunk]:
+def _read_by_offset(plan: Plan) -> Iterator[HostChunk]:
     """Reads several small chunks in one call, because a call has a cost of its own.
 
     Epochs of texts in batches of 64 and of vectors in batches of 256 are 3.4 times as fast so.
@@ -106,7 +106,7 @@ def _read_by_offset(plan: Plan) -> Iterator[Chunk]:
     rows = plan.chunk_steps * plan.width
     together = max(1, loader.unit // rows)
 
-    def load(planned: list[Chunk]) -> list[Chunk]:
+    def load(planned: list[HostChunk]) -> list[HostChunk]:
         numbers = np.concatenate([chunk[0] for chunk in planned])
         inputs, classes = loader.load(numbers), labels[numbers]
         parts = [slice(i * rows, (i + 1) * rows) for i in range(len(planned))]
@@ -119,11 +119,11 @@ def _read_by_offset(plan: Plan) -> Iterator[Chunk]:
         yield from loaded
 
 
-def _read_by_block(plan: Plan, order: Order) -> Iterator[Chunk]:
+def _read_by_block(plan: Plan, order: Order) -> Iterator[HostChunk]:
     """Reads a block ahead, and decodes chunk by chunk, so that decoding never outruns reading."""
     loader, labels = plan.examples.loader, plan.examples.labels
 
-    def load(item: tuple[Chunk, np.ndarray]) -> Chunk:
+    def load(item: tuple[HostChunk, np.ndarray]) -> HostChunk:
         (numbers, *rest), payloads = item
         return loader.finish(numbers, payloads), labels[numbers], *rest
 
@@ -132,11 +132,11 @@ def _read_by_block(plan: Plan, order: Order) -> Iterator[Chunk]:
 
 def _blocks(plan: Plan, order: Order) -> Iterator[np.ndarray]:
     """The numbers int64 of the records of each block, those left out that only pad a batch."""
-    stride = order.block_size // order.global_batch_size
+    block_steps = order.block_size // order.global_batch_size
     for epoch in range(plan.start[0], plan.end_epoch):
         first = plan.start[1] if epoch == plan.start[0] else 0
         while first < order.steps_per_epoch:
-            steps = min(stride - first % stride, order.steps_per_epoch - first)
+            steps = min(block_steps - first % block_steps, order.steps_per_epoch - first)
             found = plan_steps(plan.examples, order, epoch, first, steps, plan.rows)
             yield found[0][found[1] > 0]
             first += steps

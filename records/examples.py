@@ -132,7 +132,7 @@ class Plan:
         return isinstance(self.order, Order) and self.order.block_size < self.order.num_examples
 
     @property
-    def stride(self) -> int:
+    def planned_steps(self) -> int:
         """Steps that are planned in one call: whole chunks."""
         chunk = self.chunk_steps * self.order.global_batch_size
         return max(1, PLAN_POSITIONS // chunk) * self.chunk_steps
@@ -143,12 +143,12 @@ class Plan:
         return max(1, _GATHER_BYTES // max(1, self.width * self.examples.example_bytes))
 
     def chunks(self, epoch: int, step: int) -> tuple[np.ndarray, ...]:
-        """The chunks of the next steps, up to `stride`: (numbers int64 [chunks, K * b] of records,
-        weights float32 [chunks, K, b], keys int64 [chunks, K, b], steps int64 [chunks], lengths
-        int64 [chunks, K]). A last chunk repeats its steps at weight 0.
+        """The chunks of the next steps, up to `planned_steps`: (numbers int64 [chunks, K * b] of
+        records, weights float32 [chunks, K, b], keys int64 [chunks, K, b], steps int64 [chunks],
+        lengths int64 [chunks, K]). A last chunk repeats its steps at weight 0.
         """
         order, k = self.order, self.chunk_steps
-        steps = min(self.stride, order.steps_per_epoch - step)
+        steps = min(self.planned_steps, order.steps_per_epoch - step)
         arrays = plan_steps(self.examples, order, epoch, step, steps, self.rows)
         chunks = -(-steps // k)
         real = np.full(chunks, k, np.int64)
@@ -169,8 +169,8 @@ class Plan:
         if number >= in_first:
             later, number = divmod(number - in_first, -(-end // k))
             epoch, step = epoch + 1 + later, 0
-        call, row = divmod(number, self.stride // k)
-        return epoch, step + call * self.stride, row
+        call, row = divmod(number, self.planned_steps // k)
+        return epoch, step + call * self.planned_steps, row
 
     def split(self) -> tuple[Plan, Plan]:
         """The rest of the first epoch, and what comes after it."""
@@ -184,8 +184,8 @@ class Plan:
         """Every chunk, one after the other, as the rows of what `chunks` gives."""
         for epoch in range(self.start[0], self.end_epoch):
             first = self.start[1] if epoch == self.start[0] else 0
-            for step in range(first, self.order.steps_per_epoch, self.stride):
-                rows = min(self.stride, self.order.steps_per_epoch - step) * self.width
+            for step in range(first, self.order.steps_per_epoch, self.planned_steps):
+                rows = min(self.planned_steps, self.order.steps_per_epoch - step) * self.width
                 with self.examples.loader.timed("order", rows):
                     chunks = self.chunks(epoch, step)
                 yield from zip(*chunks, strict=True)

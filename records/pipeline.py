@@ -186,13 +186,13 @@ def _planned(plan: Plan, prepare: Callable[[], None]) -> tf.data.Dataset:
         shapes = ([None, plan.width], [None, plan.width], [None])
         return tuple(tf.ensure_shape(x, s) for x, s in zip(found, shapes, strict=True))
 
-    (epoch, step), end, stride = plan.start, plan.end_epoch, plan.stride
+    (epoch, step), end, steps = plan.start, plan.end_epoch, plan.planned_steps
     # Every epoch begins with a whole call of its own, so one number names (epoch, step).
-    blocks = -(-plan.order.steps_per_epoch // stride)
-    begins = tf.data.Dataset.range((epoch + 1) * blocks, end * blocks)
-    begins = begins.map(lambda p: tf.stack([p // blocks, p % blocks * stride]))
-    # The epoch of a resumed run begins at any step, not at a multiple of the stride.
-    first = [(epoch, s) for s in range(step, plan.order.steps_per_epoch, stride)]
+    calls = -(-plan.order.steps_per_epoch // steps)
+    begins = tf.data.Dataset.range((epoch + 1) * calls, end * calls)
+    begins = begins.map(lambda p: tf.stack([p // calls, p % calls * steps]))
+    # The epoch of a resumed run begins at any step, not at a multiple of these steps.
+    first = [(epoch, s) for s in range(step, plan.order.steps_per_epoch, steps)]
     if epoch < end and first:
         begins = tf.data.Dataset.from_tensor_slices(np.array(first, np.int64)).concatenate(begins)
     # One call at a time, on another thread than the batches: they wait for one plan only.

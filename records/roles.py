@@ -82,7 +82,8 @@ class Data:
             raise ValueError(
                 f"input: {schema.name}: feature {schema.input_name!r} is text, whose words "
                 "are counted when it is decoded: cache expected device, memory or disk, received "
-                "none. Store ids in the set, or choose another cache"
+                "none, which was asked for or is all that fits (auto). Free memory or disk space "
+                "beside the shards, raise --memory-budget, or store ids in the set"
             )
         self.opened, self.schema, self.config, self.seed = opened, schema, config, seed
         self._filling: dict[str, cache.Filling] = {}

@@ -21,6 +21,7 @@ import numpy as np
 
 from records.system.command import run_as_command
 from records.system.writing import write_atomically
+from train.measures.metrics import FIGURES
 from train.settings.config import TrainConfig
 from train.settings.flags import add_flags, normalise_flags
 
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from train.devices.strategy import Cluster
     from train.settings.resolved import Settings
 
-_FIGURES = ("accuracy", "weighted_f1", "loss", "calibration_error")
+_FIGURES = (*FIGURES, "calibration_error")
 # (labels int [n], probabilities float64 [n, C], record numbers int64 [n]) of one fold's validation.
 Predicted = tuple[np.ndarray, np.ndarray, np.ndarray]
 

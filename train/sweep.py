@@ -3,7 +3,7 @@
     python -m train.sweep --dataset fetal_health/kaggle --model mlp_report --trials 88
 
 The split test is never read. Every setting that is named stays as it is; the others of
-`train.settings.spaces` are searched. The same command goes on where an interrupted one was.
+`train.search.spaces` are searched. The same command goes on where an interrupted one was.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 from records.system.command import run_as_command
 from records.system.json_file import read_json
 from records.system.writing import write_atomically
+from train.measures.metrics import FIGURES
 from train.settings.config import RESULT_FIELDS, TrainConfig
 from train.settings.flags import add_flags, normalise_flags
 
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 
     from train.search.trial import TrialRunner
 
-SAMPLERS, METRICS = ("tpe", "random"), ("weighted_f1", "accuracy", "loss")
+SAMPLERS = ("tpe", "random")
 _OWN = ("trials", "sampler", "metric", "sweep_dir", "prune")
 _FOLDS = 5
 _NEVER_STOPPED_BEFORE = 4  # of the points of train.search.trial
@@ -65,7 +66,7 @@ def parse_config(arguments: list[str]) -> SweepConfig:
     parser = argparse.ArgumentParser(
         prog="python -m train.sweep",
         description="Searches settings of a model by cross-validation inside the split train. "
-        "Flags of train.run fix a setting; the others of train/settings/spaces.py are searched.",
+        "Flags of train.run fix a setting; the others of train/search/spaces.py are searched.",
         allow_abbrev=False,
     )
     group = parser.add_argument_group("sweep")
@@ -74,7 +75,7 @@ def parse_config(arguments: list[str]) -> SweepConfig:
     add("--sampler", choices=SAMPLERS, default="tpe", help="guided or random (default: tpe)")
     add(
         "--metric",
-        choices=METRICS,
+        choices=FIGURES,
         default="weighted_f1",
         help="what is made best, mean over the folds (default: weighted_f1)",
     )

@@ -30,20 +30,20 @@ _LOG_SECONDS = 10.0
 class Session:
     """What was measured so far, and the file that holds it."""
 
-    def __init__(self, output: Path, header: dict[str, Any], units: int):
+    def __init__(self, output: Path, header: dict[str, Any], pairs: int):
         """Starts the clock.
 
         Args:
           output: the file that the finished run will have.
           header: what the file says of the run: arguments, effort, environment.
-          units: how many pairs of a part and a set there will be.
+          pairs: how many pairs of a part and a set there will be.
         """
         self.output, self.partial = output, output.with_name(f"{output.name}.partial")
         self.comparisons: list[Comparison] = []
         self.parts: list[dict[str, Any]] = []
         self.failures: list[dict[str, Any]] = []
         self.skipped: list[dict[str, str]] = []
-        self._header, self._units = header, units
+        self._header, self._pairs = header, pairs
         self._started = time.perf_counter()
         self._shown = 0, 0.0  # part and seconds of the last line of a log
 
@@ -97,8 +97,8 @@ class Session:
 
     def progress(self, name: str, text: str) -> None:
         """Shows what runs now: a line that is rewritten on a terminal, else a new one at times."""
-        number = min(len(self.parts) + 1, self._units)
-        line = f"[{self.seconds:4.0f} s, {number} of {self._units}] {name}: {text}"
+        number = min(len(self.parts) + 1, self._pairs)
+        line = f"[{self.seconds:4.0f} s, {number} of {self._pairs}] {name}: {text}"
         if sys.stderr.isatty():
             print(f"\r\033[K{line}", end="", file=sys.stderr, flush=True)
             return

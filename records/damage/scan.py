@@ -24,7 +24,7 @@ SplitCheck = Callable[[int, np.ndarray, Sequence[bytes]], dict[int, str]]
 
 
 @dataclasses.dataclass(frozen=True)
-class _Unit:
+class _Piece:
     """Records of a shard that are read and checked at once, at the places the index names."""
 
     shard: int
@@ -50,20 +50,20 @@ def scan_shards(
       expected: records of each by the metadata.
       layouts: of each by the index; None for one that is walked without an index.
       check: of the content of records whose CRCs match.
-      done: is called with the bytes of each unit of work.
+      done: is called with the bytes of each piece of work.
     """
     scans: dict[int, ShardScan] = {}
-    # Shards of any size are shared evenly between the cores, because the index cuts them in units.
+    # Shards of any size are shared evenly between the cores, because the index cuts them in pieces.
     indexed = {i: layout for i, layout in enumerate(layouts) if layout is not None}
     damaged: dict[int, dict[int, Damage]] = {i: {} for i in indexed}
 
-    def check_unit(unit: _Unit) -> dict[int, Damage]:
-        return _check_rows(paths[unit.shard], unit.layout, unit.rows, _of(check, unit.shard))
+    def check_piece(piece: _Piece) -> dict[int, Damage]:
+        return _check_rows(paths[piece.shard], piece.layout, piece.rows, _of(check, piece.shard))
 
-    units = [unit for i, layout in indexed.items() for unit in _units(i, layout)]
-    for unit, found in zip(units, ordered_map(check_unit, units), strict=True):
-        damaged[unit.shard] |= found
-        done(unit.num_bytes)
+    pieces = [piece for i, layout in indexed.items() for piece in _pieces(i, layout)]
+    for piece, found in zip(pieces, ordered_map(check_piece, pieces), strict=True):
+        damaged[piece.shard] |= found
+        done(piece.num_bytes)
     for i, layout in indexed.items():
         scan = ShardScan(paths[i], layout, damaged[i])
         scans[i] = (_relaid(scan, _of(check, i)) if scan.damaged else None) or scan
@@ -84,12 +84,12 @@ def _of(check: SplitCheck | None, shard: int) -> ContentCheck | None:
     return None if check is None else functools.partial(check, shard)
 
 
-def _units(shard: int, layout: Layout) -> Iterator[_Unit]:
+def _pieces(shard: int, layout: Layout) -> Iterator[_Piece]:
     """A shard's records in pieces of about `UNIT_BYTES`."""
     ends = np.cumsum(layout.length + FRAME_BYTES)
     cuts = np.flatnonzero(np.diff(ends // UNIT_BYTES)) + 1
     bounds = [0, *cuts.tolist(), len(ends)]
-    yield from (_Unit(shard, layout, slice(a, b)) for a, b in itertools.pairwise(bounds))
+    yield from (_Piece(shard, layout, slice(a, b)) for a, b in itertools.pairwise(bounds))
 
 
 def _check_rows(
@@ -104,7 +104,7 @@ def _check_rows(
         return dict.fromkeys(numbers.tolist(), Damage(DamageKind.SHARD_MISSING))
     if not len(numbers):
         return {}
-    # One read for the whole unit, also over a gap: records stand one behind the other.
+    # One read for the whole piece, also over a gap: records stand one behind the other.
     first = int(starts[0])
     with open(path, "rb", buffering=0) as file:
         data = os.pread(file.fileno(), int(ends[-1]) - first, first)

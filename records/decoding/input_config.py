@@ -4,6 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 
+# Where decoded inputs are kept, from the fastest level to the one that needs the least room. The
+# order counts: workers that find different levels to fit all take the last one of them.
+LEVELS = ("device", "memory", "disk", "none")
+# Without `device`, which only a training loop that holds the devices can fill.
+HOST_LEVELS = LEVELS[1:]
+
 
 @dataclasses.dataclass(frozen=True)
 class InputConfig:
@@ -13,8 +19,9 @@ class InputConfig:
       image_size: S, pictures become uint8 [S, S, C].
       sequence_length: T, ids become int32 [T], padded or cut on the right.
       vocab_size: V, ids at or above it become 1 (out of vocabulary).
-      cache: where decoded splits are kept: "memory", "disk" (a file beside the shards, decoded
-        once and mapped into memory by every later run) or "none" (read and decoded at every step).
+      cache: where decoded splits are kept, one of `HOST_LEVELS`: "memory", "disk" (a file beside
+        the shards, decoded once and mapped into memory by every later run) or "none" (read and
+        decoded at every step).
       feature: the input feature; None lets the schema choose.
     """
 
@@ -25,8 +32,8 @@ class InputConfig:
     feature: str | None = None
 
     def __post_init__(self) -> None:
-        if self.cache not in ("memory", "disk", "none"):
+        if self.cache not in HOST_LEVELS:
             raise ValueError(
-                "input: cache expected one of memory, disk, none, received "
+                f"input: cache expected one of {', '.join(HOST_LEVELS)}, received "
                 f"{self.cache!r} (device is chosen by the training loop)"
             )

@@ -24,13 +24,11 @@ import dataclasses
 import sys
 from typing import TYPE_CHECKING
 
+from records.decoding.input_config import HOST_LEVELS
 from records.system.command import run_as_command
 
 if TYPE_CHECKING:
     from records.diagnose.measure import Report
-
-# No `device`: a batch is then gathered in the compiled step, which does not run here.
-_CACHES = ("memory", "disk", "none")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -113,7 +111,8 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
     add = parser.add_argument
     add("--dataset", required=True, help="name[/config] of a prepared set, or its directory")
     add("--data-dir", help="where prepared sets lie (default: as tfds)")
-    add("--cache", choices=_CACHES, default="none", help="what to look at (default: none)")
+    # No `device`: a batch is then gathered in the compiled step, which does not run here.
+    add("--cache", choices=HOST_LEVELS, default="none", help="what to look at (default: none)")
     add("--global-batch-size", type=int, default=64, metavar="N", help="(default: 64)")
     add("--image-size", type=int, default=224, metavar="N", help="pixels (default: 224)")
     add("--seconds", type=float, default=5.0, metavar="X", help="how long to run (default: 5)")

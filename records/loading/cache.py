@@ -19,12 +19,12 @@ import threading
 import numpy as np
 import psutil
 
+from records.decoding.input_config import LEVELS
 from records.loading.disk_cache import has_space
 from records.loading.load import Loader
 from records.system.progress import show_progress
 from records.system.threads import ordered_map
 
-LEVELS = ("auto", "device", "memory", "disk", "none")
 # Half of what is free: the other half stays for the model, the framework and the page cache.
 MEMORY_SHARE = 0.5
 # Where a GPU's free memory cannot be asked for: small beside any current GPU.
@@ -47,7 +47,7 @@ def choose_level(
     """Chooses the highest cache level that fits.
 
     Args:
-      wanted: one of `LEVELS`; anything but `auto` is kept.
+      wanted: `auto` or one of `LEVELS`, which is kept.
       decoded_bytes: bytes of all decoded splits.
       local_replicas: replicas of this process, each with a copy on the `device` level.
       accelerator: replicas have memory of their own (a GPU).
@@ -57,8 +57,10 @@ def choose_level(
     Returns:
       (level, reason): the reason is a sentence for the user.
     """
-    if wanted not in LEVELS:
-        raise ValueError(f"input: cache expected one of {LEVELS}, received {wanted!r}")
+    if wanted not in ("auto", *LEVELS):
+        raise ValueError(
+            f"input: cache expected one of auto, {', '.join(LEVELS)}, received {wanted!r}"
+        )
     size = _mebibytes(decoded_bytes)
     if wanted != "auto":
         return wanted, f"cache {wanted}: as asked ({size} decoded)"

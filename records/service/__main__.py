@@ -24,6 +24,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from records.decoding.input_config import HOST_LEVELS
 from records.system.command import run_as_command
 from records.system.places import check_local
 
@@ -68,7 +69,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
         command.add_argument("--data-dir", help="where its copy of the prepared sets lies")
         command.add_argument(
             "--cache",
-            choices=("memory", "disk", "none"),
+            choices=HOST_LEVELS,
             default="memory",
             help="where it keeps decoded examples (default: memory)",
         )

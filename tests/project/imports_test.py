@@ -36,8 +36,9 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "train": (
         # Settings are resolved for the devices that are there.
         "devices",
-        "settings",
+        # The choices of --monitor are the figures of `measures.metrics`.
         "measures",
+        "settings",
         "folders",
         "step",
         "assembly",

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 
-from records.decoding.input_config import InputConfig
+from records.decoding.input_config import LEVELS, InputConfig
 from records.examples import AnyOrder, Examples
-from records.loading.cache import LEVELS, choose_level, choose_shuffle_block, host_budget
+from records.loading.cache import choose_level, choose_shuffle_block, host_budget
 from records.opened import OpenedSet
 from records.ordering.buckets import make_order
 from records.pipeline import make_chunks
@@ -42,7 +42,8 @@ def open_context(settings: Settings, opened: OpenedSet, cluster: Cluster) -> Run
         level, reason = "memory", f"cache memory, training from {settings.data_service}"
     if cluster.is_chief:
         print(f"  {reason}")
-    # Calls differ by level: all workers take the one that fits everywhere.
+    # Calls differ by level: all workers take the one that fits everywhere. `LEVELS` is ordered so
+    # that the greatest index needs the least room.
     level = LEVELS[int(cluster.exchange(LEVELS.index(level)).max())]
     if level in ("disk", "none"):
         # These two levels read their examples otherwise; the other two decode them into memory.

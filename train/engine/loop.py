@@ -16,7 +16,7 @@ from train.engine.profile import Profile
 from train.engine.signals import Signals
 from train.engine.state import State
 from train.folders.run_folder import RunFolder
-from train.measures.metrics import Metrics, metrics_from_confusion
+from train.measures.metrics import FIGURES, Metrics, metrics_from_confusion
 from train.step.feed import Chunk, make_feed
 from train.step.non_finite import describe_batch
 from train.step.objective import Diverged
@@ -258,7 +258,7 @@ class Loop:
         progress = self.state.progress
         row: dict[str, Any] = {"epoch": len(progress.history) + 1}
         for prefix, metrics in (("", train), ("val_", validation)):
-            for name in ("loss", "accuracy", "weighted_f1"):
+            for name in FIGURES:
                 row[prefix + name] = getattr(metrics, name)
         row["learning_rate"] = float(self.training.optimizer.learning_rate.numpy())
         rate = share / step_seconds

@@ -19,7 +19,7 @@ from records.roles import Data
 from records.sets.schema import IMAGE, TABULAR, TOKENS
 from records.system.writing import escape_cell
 from train.engine.activations import draw_activations
-from train.measures.metrics import Metrics
+from train.measures.metrics import FIGURES, Metrics
 
 _SAMPLES = 8
 # Enough to see that ids stand for words; never a whole lyric, which is its author's.
@@ -92,7 +92,7 @@ def _write_hparams(trial: str, settings: dict[str, Any], metrics: dict[str, Metr
     shown = {k: str(v) if v is None or isinstance(v, list) else v for k, v in settings.items()}
     api.hparams(shown, trial_id=trial)
     for role, found in metrics.items():
-        for name in ("loss", "accuracy", "weighted_f1"):
+        for name in FIGURES:
             tf.summary.scalar(f"final/{role}_{name}", getattr(found, name))
 
 

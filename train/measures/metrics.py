@@ -6,7 +6,10 @@ import dataclasses
 from typing import Any
 
 import numpy as np
-from sklearn.metrics import confusion_matrix
+
+# The figures of `Metrics` that are one number each. The history, TensorBoard, the curves, --monitor
+# and the sweep have one column or choice for each of them.
+FIGURES = ("loss", "accuracy", "weighted_f1")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,6 +62,9 @@ def metrics_from_confusion(confusion: np.ndarray, loss: float) -> Metrics:
 
 def metrics_from_logits(logits: np.ndarray, labels: np.ndarray) -> Metrics:
     """Metrics of logits float32 [n, C] against labels int [n]."""
+    # Not at the top: the command line reads `FIGURES`, and its help is to appear at once.
+    from sklearn.metrics import confusion_matrix
+
     shifted = logits.astype(np.float64) - logits.max(1, keepdims=True)
     log_probability = shifted - np.log(np.exp(shifted).sum(1, keepdims=True))
     loss = -log_probability[np.arange(len(labels)), labels].mean()

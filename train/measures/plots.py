@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from records.system.plotting import plain
+from train.measures.metrics import FIGURES
 
 
 def _figure(width: float, height: float, columns: int = 1, rows: int = 1) -> Any:
@@ -34,7 +35,7 @@ def draw_curves(history: list[dict[str, Any]]) -> bytes:
     """Cost and metrics per epoch, training and validation."""
     figure, axes = _figure(12, 4, 3)
     epochs = [row["epoch"] for row in history]
-    for axis, name in zip(axes, ("loss", "accuracy", "weighted_f1"), strict=True):
+    for axis, name in zip(axes, FIGURES, strict=True):
         axis.plot(epochs, [row[name] for row in history], label="training")
         axis.plot(epochs, [row[f"val_{name}"] for row in history], label="validation")
         axis.set(xlabel="epoch", title=name.replace("_", " "))

@@ -14,19 +14,17 @@ import numpy as np
 
 from train.devices.strategy import make_cluster, set_up_devices
 from train.engine.whole_run import prepare_and_open, train_settings
-from train.measures.metrics import Metrics, metrics_from_logits
+from train.measures.metrics import FIGURES, Metrics, metrics_from_logits
 from train.search.folds_at_once import can_train_together, train_folds
+from train.search.spaces import SPACES, Draws
 from train.settings.command_line import RUN, format_command
 from train.settings.config import TrainConfig
 from train.settings.resolve import resolve
 from train.settings.resolved import Settings
-from train.settings.spaces import SPACES, Draws
 
 if TYPE_CHECKING:
     import optuna
 
-# Of every fold, kept with the trial.
-FIGURES = ("loss", "accuracy", "weighted_f1")
 # The pruner compares trials at so many points of their training, whatever their epochs: a
 # falling learning rate makes 20 of 20 epochs another thing than 20 of 40.
 POINTS = 20

@@ -1,5 +1,5 @@
 """From flags to settings: what was asked (`config`), and what it became (`resolved`).
 
-Imports `records.system` and `records.sets`, `models` and `devices`. Begin with `resolve`; tests:
-tests/train/settings.
+Imports `records`, `models`, `devices`, and of `measures` the names of the figures. Begin with
+`resolve`; tests: tests/train/settings.
 """

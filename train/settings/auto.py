@@ -80,13 +80,22 @@ CHOICES: dict[str, dict[str, Choice]] = {
 
 
 def family(model: str, freeze: bool) -> str:
-    """The row's name for a model; `freeze`: only the head is trained, on cached features."""
+    """The row's name for a model; `freeze`: only the head is trained, on cached features.
+
+    Raises:
+      ValueError: the model is unknown, or of a kind of input that has no row.
+    """
     modality = models.check_model(model).modality
     if modality == "tabular":
         return "wide mlp" if model in _WIDE else "small mlp"
     if modality == "text":
         return "recurrent"
-    return "frozen head" if freeze else "convolutional"
+    if modality == "image":
+        return "frozen head" if freeze else "convolutional"
+    raise ValueError(
+        f"settings: --model {model}: expected a model of tables, pictures or texts, received one of "
+        f"{modality!r}, of which train/settings/auto.py has no row"
+    )
 
 
 def device_kind(accelerator: bool) -> str:

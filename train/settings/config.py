@@ -11,18 +11,19 @@ import functools
 import json
 from typing import Any
 
+from records.decoding.input_config import LEVELS
+from train.measures.metrics import FIGURES
 from train.settings.fields import MOMENTUM, NOT_NEGATIVE, POSITIVE, RATE, SHARE, WORDS, setting
 
 STRATEGIES = ("auto", "one_device", "mirrored", "multi_worker")
 PRECISIONS = ("auto", "float32", "mixed_bfloat16", "mixed_float16")
-CACHES = ("auto", "device", "memory", "disk", "none")
+CACHE_CHOICES = ("auto", *LEVELS)
 ON_CORRUPT = ("error", "skip")
 ON_NAN = ("stop", "skip")
 OPTIMIZERS = ("adam", "adamw", "sgd", "rmsprop", "nadam")
 CLASS_WEIGHTS = ("none", "balanced")
 PREPROCESS = ("imagenet", "report")
 SCHEDULES = ("cosine", "constant")
-MONITORS = ("loss", "accuracy", "weighted_f1")
 
 # One per group of `--help`: the first argument is the default, the second the help.
 _data = functools.partial(setting, "data")
@@ -58,7 +59,7 @@ class TrainConfig:
     cache: str = _data(
         "auto",
         "where decoded examples are kept; the order of examples is the same for all",
-        CACHES,
+        CACHE_CHOICES,
         changes_result=False,
     )
     memory_budget: float | None = _data(
@@ -99,6 +100,7 @@ class TrainConfig:
     sequence_length: int = _data(200, "ids per text; longer texts are cut", within=POSITIVE)
     vocab_size: int = _data(20_000, "ids in use; rarer ones become out of vocabulary", within=WORDS)
 
+    # By hand, because `models.MODELS` imports TensorFlow; a test compares the two.
     model: str | None = _model(
         None,
         "the model (tables: dcn, mlp, mlp_small, mlp_report, "
@@ -193,7 +195,7 @@ class TrainConfig:
         "weights; 0: train all epochs and keep the last",
         within=NOT_NEGATIVE,
     )
-    monitor: str | None = _training(None, "validation metric that picks the best weights", MONITORS)
+    monitor: str | None = _training(None, "validation metric that picks the best weights", FIGURES)
     seed: int = _training(0, "names initial weights, order, dropout and validation cut")
 
     strategy: str = _hardware("auto", "distribution strategy", STRATEGIES)

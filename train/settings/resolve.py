@@ -19,7 +19,7 @@ def resolve(asked: TrainConfig, schema: Schema, cluster: Cluster) -> Settings:
     """What was asked for, with a value for every setting.
 
     `shuffle_block` stays as asked: it depends on where the examples are kept, see
-    `train.assembly.data.open_context`.
+    `train.assembly.data.resolve_shuffle_block`.
 
     Args:
       asked: as the user gave it.

@@ -25,6 +25,17 @@ def test_every_model_has_a_row_for_every_device() -> None:
         assert all(choice.precision in PRECISIONS[1:] for choice in row.values())
 
 
+def test_wide_networks_are_models() -> None:
+    assert set(auto._WIDE) <= set(models.MODELS)
+
+
+def test_another_kind_of_model_has_no_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    entry = models.ModelEntry("sound", models.MODELS["mlp"].build)
+    monkeypatch.setitem(models.MODELS, "listener", entry)
+    with pytest.raises(ValueError, match="settings: --model listener: .* received one of 'sound'"):
+        auto.family("listener", freeze=False)
+
+
 def test_cpu_rows() -> None:
     for model in ("mlp_small", "mlp", "mlp_report", "mlp_report_best"):
         assert _auto(model) == {"precision": "float32", "xla": True}

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+import models
 from tests.support.settings import make_settings
 from train.run import parse_config
 from train.settings.config import TrainConfig
@@ -64,6 +65,17 @@ def test_help_groups_and_explains_every_flag(capsys: Any) -> None:
     for field in dataclasses.fields(TrainConfig):
         assert f"--{field.name.replace('_', '-')}" in text
         assert field.metadata["help"]
+
+
+def test_help_names_every_model() -> None:
+    (field,) = (f for f in dataclasses.fields(TrainConfig) if f.name == "model")
+    listed = dict(part.split(": ") for part in field.metadata["help"][11:-1].split("; "))
+    found = {kind: set(names.split(", ")) for kind, names in listed.items()}
+    expected: dict[str, set[str]] = {"tables": set(), "pictures": set(), "texts": set()}
+    kinds = {"tabular": "tables", "image": "pictures", "text": "texts"}
+    for name, entry in models.MODELS.items():
+        expected[kinds[entry.modality]].add(name)
+    assert found == expected
 
 
 def test_same_settings_name_the_same_folder() -> None:
