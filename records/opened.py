@@ -11,8 +11,9 @@ import dataclasses
 from records.damage.skipping import read_marked_index
 from records.damage.walk import walk_shard
 from records.decoding.indexing import read_index
+from records.sets.find import find_directory
 from records.sets.fingerprint import CheckedShards, FingerprintMismatch, check_shards
-from records.sets.schema import Schema, find_directory, read_schema
+from records.sets.schema import Schema, read_schema
 from records.shards.index import RecordIndex
 
 

@@ -32,8 +32,9 @@ from benchmarks.measuring.comparison import OURS, Against, Comparison
 from benchmarks.measuring.timing import Progress, Sample, alternate
 from benchmarks.measuring.work import DATASETS, Effort, Work
 from builders.song_lyrics import synthetic, tables
+from records.sets.find import find_directory
 from records.sets.fingerprint import read_fingerprint
-from records.sets.schema import TABULAR, find_directory
+from records.sets.schema import TABULAR
 
 _ROOT = Path(__file__).resolve().parents[2]
 _ROUNDS = 2  # at most: the full texts take 90 s a round on one core

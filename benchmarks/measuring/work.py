@@ -13,7 +13,8 @@ from benchmarks.measuring.repeat import repeat_set
 from records.decoding.input_config import InputConfig
 from records.opened import open_set
 from records.roles import Data
-from records.sets.schema import IMAGE, TABULAR, TEXT, TOKENS, Schema, find_directory
+from records.sets.find import find_directory
+from records.sets.schema import IMAGE, TABULAR, TEXT, TOKENS, Schema
 from train.settings.prepare import prepare
 
 DATASETS = ("fetal_health", "brain_tumor_mri", "song_lyrics")

@@ -23,7 +23,8 @@ from PIL import Image
 from models.torch_weights import read_state_dict
 from records.decoding.decode import PictureError, decode_pictures
 from records.decoding.pixels import MAX_PIXELS, decode_jpeg
-from records.sets.schema import IMAGE, find_directory
+from records.sets.find import find_directory
+from records.sets.schema import IMAGE
 from records.sets.tfds_metadata import open_builder
 from records.system.npz import read_arrays
 from tests.support.faults import record_fault

@@ -23,7 +23,8 @@ from records.describe.__main__ import main as describe
 from records.opened import open_set
 from records.roles import Data
 from records.service import __main__ as service
-from records.sets.schema import IMAGE, find_directory
+from records.sets.find import find_directory
+from records.sets.schema import IMAGE
 from records.system.writing import escape_cell
 from records.verify.__main__ import main as verify
 from tests.support.faults import record_fault

@@ -25,7 +25,8 @@ from records.opened import OpenedSet, open_set
 from records.ordering.order import Order
 from records.pipeline import make_arrays
 from records.roles import Data, open_data
-from records.sets.schema import Schema, find_directory, read_schema
+from records.sets.find import find_directory
+from records.sets.schema import Schema, read_schema
 from records.verify.__main__ import main
 from records.verify.check import verify_set
 from tests.support.faults import flip, record_fault

@@ -23,7 +23,7 @@ import train.engine.whole_run
 import train.folders.run_folder
 from records.examples import Examples
 from records.ordering.order import Order
-from records.sets.schema import find_directory
+from records.sets.find import find_directory
 from tests.support.faults import record_fault
 from tests.support.runs import REPOSITORY, check_same_run, finish, start, weights
 from train.engine.checkpoint import read_checkpoint, write_checkpoint

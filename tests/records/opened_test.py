@@ -13,8 +13,8 @@ from records.decoding.input_config import InputConfig
 from records.opened import OpenedSet, open_set
 from records.roles import Data, Fold
 from records.sets import fingerprint
+from records.sets.find import find_directory
 from records.sets.fingerprint import Change, FingerprintMismatch
-from records.sets.schema import find_directory
 
 
 @pytest.fixture

@@ -38,8 +38,9 @@ from records.decoding.decode import PictureError, decode_pictures, pad_ids
 from records.decoding.indexing import build_index, write_indexes
 from records.loading import disk_cache
 from records.loading.load import Loader
+from records.sets.find import find_directory
 from records.sets.fingerprint import check_fingerprint, write_fingerprint
-from records.sets.schema import IMAGE, TABULAR, TOKENS, Schema, find_directory, read_schema
+from records.sets.schema import IMAGE, TABULAR, TOKENS, Schema, read_schema
 from records.shards.framing import scan_shard
 from records.shards.index import RecordReader, frame, read_stored_index
 from tests.support.faults import mutate

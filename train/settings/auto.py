@@ -93,8 +93,8 @@ def family(model: str, freeze: bool) -> str:
     if modality == "image":
         return "frozen head" if freeze else "convolutional"
     raise ValueError(
-        f"settings: --model {model}: expected a model of tables, pictures or texts, received one of "
-        f"{modality!r}, of which train/settings/auto.py has no row"
+        f"settings: --model {model}: expected a model of tables, pictures or texts, received one "
+        f"of {modality!r}, of which train/settings/auto.py has no row"
     )
 
 

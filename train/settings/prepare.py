@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from records.sets.schema import default_data_dir, find_directory
+from records.sets.find import default_data_dir, find_directory
 from records.system.places import check_local
 from records.system.tfds_command import run_tfds
 

@@ -16,7 +16,7 @@ import records
 from records.decoding.input_config import InputConfig
 from records.loading import cache, disk_cache
 from records.roles import open_data
-from records.sets.schema import find_directory
+from records.sets.find import find_directory
 
 SIZES = InputConfig(image_size=48, cache="disk")
 MIB = 2**20

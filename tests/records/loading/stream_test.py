@@ -16,7 +16,7 @@ from records.loading.load import Loader
 from records.ordering.order import Order
 from records.pipeline import make_chunks
 from records.roles import Data, open_data
-from records.sets.schema import find_directory
+from records.sets.find import find_directory
 from records.system.threads import ordered_map
 
 SIZES = InputConfig(image_size=48, sequence_length=40, vocab_size=500, cache="none")

@@ -10,7 +10,8 @@ import tensorflow as tf
 from records.decoding.indexing import build_index, read_index
 from records.decoding.modality import modality_of
 from records.roles import open_data
-from records.sets.schema import Schema, find_directory, read_schema
+from records.sets.find import find_directory
+from records.sets.schema import Schema, read_schema
 from records.shards.framing import scan_shard
 from records.shards.index import RecordReader
 
