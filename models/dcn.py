@@ -137,7 +137,7 @@ def build_dcn(
     x = keras.layers.EinsumDense(
         "bi,ki->bki",
         output_shape=(_MEMBERS, x.shape[-1]),
-        # The signs make K different views of one input; the layers behind share their weights.
+        # The signs make E different views of one input; the layers behind share their weights.
         kernel_initializer=RandomSigns(),
         name="members",
     )(x)

@@ -157,13 +157,15 @@ class DeviceFeed(Feed):
     def _plans(self, epoch: int, step: int) -> Iterator[tuple[np.ndarray, ...]]:
         """Plans of all steps from here on, many steps each, made on a thread while others run."""
         whole, end = slice(0, self.order.global_batch_size), self.order.steps_per_epoch
-        stride = max(self.chunk_steps, PLAN_POSITIONS // self.order.global_batch_size)
+        planned_steps = max(self.chunk_steps, PLAN_POSITIONS // self.order.global_batch_size)
         begins = (
-            (e, s) for e in itertools.count(epoch) for s in range(step * (e == epoch), end, stride)
+            (e, s)
+            for e in itertools.count(epoch)
+            for s in range(step * (e == epoch), end, planned_steps)
         )
 
         def plan(begin: tuple[int, int]) -> tuple[np.ndarray, ...]:
-            steps = min(stride, end - begin[1])
+            steps = min(planned_steps, end - begin[1])
             return plan_steps(self.examples, self.order, *begin, steps, whole)
 
         is_short = end * self.order.global_batch_size <= _PLANNED_IN_PLACE
