@@ -96,10 +96,8 @@ def read_artists(path: Path, drops: Drops | None = None) -> dict[str, Artist]:
         # The first row that has a name.
         names[link] = names.get(link) or name
         genres[link] = []
-    for column in (
-        "Genre",
-        "Genres",
-    ):  # a newer layout has only `Genres`, an older one only `Genre`
+    # A newer layout has only `Genres`, an older one only `Genre`.
+    for column in ("Genre", "Genres"):
         if column in table:
             cells, said = genre_columns.split_column(table[column].tolist())
             for link, found in zip(table["Link"].tolist(), cells, strict=True):

@@ -93,10 +93,10 @@ def clean_text(text: str, language: str = "en") -> list[str]:
     return [word for word in cleaned if word]
 
 
-def clean_tokens(
+def both_tokens(
     texts: Iterable[str], num_processes: int | None = None, language: str = "en"
-) -> Iterator[list[str]]:
-    """Yields `clean_text` of each text, in order, computed on several processes.
+) -> Iterator[tuple[list[str], list[str]]]:
+    """Yields (`clean_text`, `basic_tokens`) of each text, in order, computed on several processes.
 
     Args:
       texts: lyrics; read only a bounded window ahead.
@@ -107,19 +107,11 @@ def clean_tokens(
       ValueError: spaCy does not know the language, or `num_processes` is below 1.
       RuntimeError: a worker process was killed.
     """
-    clean = functools.partial(_clean_joined, language=language)
     check_language(language)
-    return (joined.split(" ") if joined else [] for joined in _map(clean, texts, num_processes))
-
-
-def both_tokens(
-    texts: Iterable[str], num_processes: int | None = None, language: str = "en"
-) -> Iterator[tuple[list[str], list[str]]]:
-    """Yields (`clean_text`, `basic_tokens`) of each text in one pass; else as `clean_tokens`."""
     both = functools.partial(_both_joined, language=language)
-    check_language(language)
-    for clean, basic in _map(both, texts, num_processes):
-        yield clean.split(" ") if clean else [], basic.split(" ") if basic else []
+    # What a worker needs is imported and built before the fork, hence once and not per worker.
+    found = map_in_order(both, texts, num_processes, lambda: both("warm up: don’t"))
+    return ((clean.split(), basic.split()) for clean, basic in found)
 
 
 def check_language(language: str) -> str:
@@ -200,28 +192,21 @@ def _categories() -> str:
     )
 
 
-@functools.cache
-def _category(major: str) -> re.Pattern[str]:
-    """A character class of one Unicode major category: Python's `re` has no `\\p{M}`."""
-    codes = [c for c, name in enumerate(_categories()) if name == major]
+def character_class(codes: Iterable[int]) -> str:
+    """A regular expression's class of the characters of rising `codes`, as ranges."""
     ranges = []
     for _, group in itertools.groupby(enumerate(codes), lambda pair: pair[1] - pair[0]):
         run = [code for _, code in group]
         ranges.append(f"{re.escape(chr(run[0]))}-{re.escape(chr(run[-1]))}")
-    return re.compile(f"[{''.join(ranges)}]")
+    return f"[{''.join(ranges)}]"
 
 
-def _clean_joined(text: str, language: str) -> str:
-    # One string per text crosses between processes several times faster than a list of words.
-    return " ".join(clean_text(text, language))
+@functools.cache
+def _category(major: str) -> re.Pattern[str]:
+    """A character class of one Unicode major category: Python's `re` has no `\\p{M}`."""
+    return re.compile(character_class(c for c, name in enumerate(_categories()) if name == major))
 
 
 def _both_joined(text: str, language: str) -> tuple[str, str]:
-    return _clean_joined(text, language), " ".join(basic_tokens(text))
-
-
-def _map(
-    function: Callable[[str], Any], texts: Iterable[str], num_processes: int | None
-) -> Iterator[Any]:
-    # What a worker needs is imported and built before the fork, hence once and not per worker.
-    return map_in_order(function, texts, num_processes, lambda: function("warm up: don’t"))
+    # One string per text crosses between processes several times faster than a list of words.
+    return " ".join(clean_text(text, language)), " ".join(basic_tokens(text))

@@ -13,7 +13,6 @@ another Unicode version than Python does.
 
 from __future__ import annotations
 
-import itertools
 import sys
 from collections.abc import Callable, Sequence
 
@@ -118,17 +117,9 @@ def _re2(pattern: str) -> str:
     return "(?m)" + pattern.replace(r"\d", r"\p{Nd}")
 
 
-def _digits() -> str:
-    """The characters of which `str.isdigit` holds, more than `\\p{Nd}`, as ranges of a class."""
-    codes = [code for code in range(sys.maxunicode + 1) if chr(code).isdigit()]
-    ranges = []
-    for _, group in itertools.groupby(enumerate(codes), lambda pair: pair[1] - pair[0]):
-        run = [code for _, code in group]
-        ranges.append(f"{chr(run[0])}-{chr(run[-1])}")
-    return "".join(ranges)
-
-
-_NUMBER = f"[{_digits()}]+(?:st|nd|rd|th)?"
+# The characters of which `str.isdigit` holds are more than `\p{Nd}`.
+_DIGITS = cleaning.character_class(c for c in range(sys.maxunicode + 1) if chr(c).isdigit())
+_NUMBER = f"{_DIGITS}+(?:st|nd|rd|th)?"
 _SPLITTERS: dict[str, Callable[[tf.Tensor], tf.RaggedTensor]] = {
     CLEAN: english_words,
     BASIC: basic_words,

@@ -45,9 +45,9 @@ class PictureFacts:
     thumbnail: np.ndarray
 
 
-def read_facts(data: bytes, name: str, *, max_pixels: int = MAX_PIXELS) -> PictureFacts:
+def read_facts(data: bytes, name: str) -> PictureFacts:
     """Decodes a JPEG file completely and describes it; errors as `decode_jpeg`."""
-    pixels = decode_jpeg(data, name, max_pixels=max_pixels)
+    pixels = decode_jpeg(data, name)
     is_grey = is_grey_picture(pixels)
     plane = pixels[..., 0] if is_grey else _luma(pixels)
     return PictureFacts(
@@ -118,9 +118,7 @@ def make_thumbnail(plane: np.ndarray) -> np.ndarray:
     return np.asarray(Image.fromarray(plane).resize(size, Image.Resampling.BOX))
 
 
-def group_near_copies(
-    thumbnails: np.ndarray, *, correlation: float = NEAR_COPY_CORRELATION
-) -> np.ndarray:
+def group_near_copies(thumbnails: np.ndarray) -> np.ndarray:
     """Groups pictures that are connected by near-copy pairs.
 
     Sums are exact integers in float64 and compared in a fixed order, so every machine finds the
@@ -128,7 +126,6 @@ def group_near_copies(
 
     Args:
       thumbnails: uint8 [N, 32, 32].
-      correlation: smallest Pearson correlation of a pair.
 
     Returns:
       int64 [N]: for each picture, the number of the first picture of its group.
@@ -144,7 +141,7 @@ def group_near_copies(
         rows = slice(start, start + _BLOCK_ROWS)
         covariances = count * (flat[rows] @ flat.T) - np.outer(sums[rows], sums)
         # A picture of one colour has no variance, and no near copies but those listed as equal.
-        limits = correlation * np.sqrt(np.outer(variances[rows], variances))
+        limits = NEAR_COPY_CORRELATION * np.sqrt(np.outer(variances[rows], variances))
         near = (covariances >= limits) & (limits > 0)
         for i, j in zip(*np.nonzero(near)):
             if i + start < j:

@@ -22,7 +22,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NoReturn
 
 from records.decoding.input_config import HOST_LEVELS
 from records.system.command import run_as_command
@@ -99,7 +99,6 @@ def run_dispatcher(asked: argparse.Namespace, ended: threading.Event) -> int:
     server = _start(make, asked.port)
     print(f"dispatcher ready at {server.target.partition('://')[2]}, {_EVERYWHERE}", flush=True)
     _serve(server, ended)
-    return 0
 
 
 def run_worker(asked: argparse.Namespace, ended: threading.Event) -> int:
@@ -147,7 +146,6 @@ def run_worker(asked: argparse.Namespace, ended: threading.Event) -> int:
         f"worker {asked.index} of {asked.of} ready at {worker.address}, {_EVERYWHERE}", flush=True
     )
     _serve(server, ended)
-    return 0
 
 
 def run_local(asked: argparse.Namespace, ended: threading.Event) -> int:
@@ -157,18 +155,8 @@ def run_local(asked: argparse.Namespace, ended: threading.Event) -> int:
     commands = [["dispatcher", "--port", str(asked.port), "--expose"]]
     for index in range(asked.workers):
         which = ["--dispatcher", f"localhost:{asked.port}", "--index", str(index)]
-        commands.append(
-            [
-                "worker",
-                *which,
-                "--of",
-                str(asked.workers),
-                "--cache",
-                asked.cache,
-                "--expose",
-                *data,
-            ]
-        )
+        which += ["--of", str(asked.workers), "--cache", asked.cache, "--expose"]
+        commands.append(["worker", *which, *data])
     # Processes of their own: each worker must be the first to register functions in its process.
     children = [subprocess.Popen([*program, *command]) for command in commands]
     try:
@@ -214,8 +202,8 @@ _REFUSAL = (
 )
 
 
-def _serve(server: Any, ended: threading.Event) -> None:
-    """Ends the process when `ended`. Nothing here needs to be saved.
+def _serve(server: Any, ended: threading.Event) -> NoReturn:
+    """Holds the server and ends the process when `ended`. Nothing here needs to be saved.
 
     It does not stop the server first. A worker's server would wait for its dispatcher, for ever
     where that has ended already. It would hold Python's lock meanwhile, and the worker's chunks

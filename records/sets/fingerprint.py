@@ -169,13 +169,6 @@ class CheckedShards:
         return self.stored or str(compute_fingerprint(self.directory)["content"])
 
 
-def check_fingerprint(
-    directory: str | os.PathLike[str], *, skip_damaged: bool = False, in_full: bool = False
-) -> str:
-    """`check_shards`, and what names the data: `CheckedShards.content`."""
-    return check_shards(directory, skip_damaged=skip_damaged, in_full=in_full).content
-
-
 def check_shards(
     directory: str | os.PathLike[str], *, skip_damaged: bool = False, in_full: bool = False
 ) -> CheckedShards:

@@ -112,16 +112,13 @@ class Schema:
         return tuple(path.read_text(encoding="utf-8").rstrip("\n").split("\n"))
 
 
-def read_schema(
-    directory: str, input_feature: str | None = None, label_feature: str | None = None
-) -> Schema:
+def read_schema(directory: str, input_feature: str | None = None) -> Schema:
     """Reads the schema of a prepared set.
 
     Args:
       directory: the set's directory.
       input_feature: the feature to train on; default: what the builder's metadata or the
         supervised keys name, else the only feature of the most specific modality.
-      label_feature: the ClassLabel to predict; default likewise.
 
     Raises:
       ValueError: no feature, or more than one, can be the input or the label, or a stored
@@ -138,7 +135,7 @@ def read_schema(
     name = "/".join(p for p in (info.name, info.config_name, str(info.version)) if p)
     wanted = input_feature or metadata.get("input_feature") or keys[0]
     source = _choose_input(features, wanted, name)
-    wanted = label_feature or metadata.get("label_feature") or keys[1]
+    wanted = metadata.get("label_feature") or keys[1]
     label = _choose_label(features, wanted, name)
     modality = _modality(features[source])
     assert modality is not None  # _choose_input only returns features with a modality

@@ -38,7 +38,7 @@ def prepared(tmp_path: Path) -> Any:
 
 
 def _content(builder: Any) -> str:
-    return fingerprint.check_fingerprint(builder.data_dir)
+    return fingerprint.check_shards(builder.data_dir).content
 
 
 def test_set_opens_by_directory_with_its_metadata_and_index(prepared: Any) -> None:

@@ -39,7 +39,7 @@ def _build(data_dir: Path, manual_dir: Path | None = DUMMY, **request: Any) -> A
 
 
 def _content(builder: Any) -> str:
-    return fingerprint.check_fingerprint(builder.data_dir, in_full=True)
+    return fingerprint.check_shards(builder.data_dir, in_full=True).content
 
 
 def _folders(data_dir: Path) -> list[str]:
@@ -89,7 +89,7 @@ def _kill_builds(data_dir: Path, kills: int, seed: int) -> Iterator[tuple[str, s
             child.send_signal(signal.SIGKILL)
         lying = _folders(data_dir)
         final, aside = ((data_dir / "fetal_health/kaggle" / n) for n in ("1.0.0", "replaced.1.0.0"))
-        stood = fingerprint.check_fingerprint(final if final.exists() else aside, in_full=True)
+        stood = fingerprint.check_shards(final if final.exists() else aside, in_full=True).content
         assert stood in contents, "a whole set, whatever the instant"
         rebuilt = _build(data_dir, manual_dir=None)  # no source is needed: it is not built anew
         assert _content(rebuilt) == stood

@@ -39,7 +39,7 @@ from records.decoding.indexing import build_index, write_indexes
 from records.loading import disk_cache
 from records.loading.load import Loader
 from records.sets.find import find_directory
-from records.sets.fingerprint import check_fingerprint, write_fingerprint
+from records.sets.fingerprint import check_shards, write_fingerprint
 from records.sets.schema import IMAGE, TABULAR, TOKENS, Schema, read_schema
 from records.shards.framing import scan_shard
 from records.shards.index import RecordReader, frame, read_stored_index
@@ -285,7 +285,7 @@ def _set_targets(folder: Path, schema: Schema) -> Iterator[Target]:
         return (original,), attempt
 
     place = r"^(data set|shards): "
-    seeds, attempt = reader("fingerprint.json", lambda: check_fingerprint(copy))
+    seeds, attempt = reader("fingerprint.json", lambda: check_shards(copy).content)
     yield Target("fingerprint.json", place, seeds, attempt, 1500, change_json)
     for name, count in (("dataset_info.json", 800), ("features.json", 800)):
         seeds, attempt = reader(name, lambda: read_schema(str(copy)))

@@ -98,9 +98,8 @@ def test_pool_gives_what_one_process_gives() -> None:
     expected = [cleaning.clean_text(text) for text in texts]
     basic = [cleaning.basic_tokens(text) for text in texts]
     for processes in (1, 2, 3):
-        assert list(cleaning.clean_tokens(texts, processes)) == expected
-    assert list(cleaning.both_tokens(texts, 2)) == list(zip(expected, basic))
-    assert list(cleaning.clean_tokens([])) == []
+        assert list(cleaning.both_tokens(texts, processes)) == list(zip(expected, basic))
+    assert list(cleaning.both_tokens([])) == []
 
 
 def test_pool_reads_a_bounded_window_ahead() -> None:
@@ -112,7 +111,7 @@ def test_pool_reads_a_bounded_window_ahead() -> None:
             read += 1
             yield text
 
-    tokens = cleaning.clean_tokens(counted(), 2)
+    tokens = cleaning.both_tokens(counted(), 2)
     next(tokens)
     assert read <= 8 * 512
     tokens.close()  # type: ignore[attr-defined]
@@ -123,7 +122,7 @@ def test_daemonic_process_cleans_by_itself() -> None:
     context = multiprocessing.get_context("fork")
     queue = context.SimpleQueue()
     worker = context.Process(
-        target=lambda: queue.put(len(list(cleaning.clean_tokens(_texts(1500), 2)))), daemon=True
+        target=lambda: queue.put(len(list(cleaning.both_tokens(_texts(1500), 2)))), daemon=True
     )
     worker.start()
     worker.join(60)
@@ -132,7 +131,7 @@ def test_daemonic_process_cleans_by_itself() -> None:
 
 
 def test_killed_worker_is_named() -> None:
-    tokens = cleaning.clean_tokens(_texts(50_000), 2)
+    tokens = cleaning.both_tokens(_texts(50_000), 2)
     next(tokens)
     victim = multiprocessing.active_children()[0].pid
     assert victim is not None
@@ -143,4 +142,4 @@ def test_killed_worker_is_named() -> None:
 
 def test_num_processes_is_checked() -> None:
     with pytest.raises(ValueError, match="num_processes expected 1 or more, received 0"):
-        cleaning.clean_tokens(["a"], 0)
+        cleaning.both_tokens(["a"], 0)

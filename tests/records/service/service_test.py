@@ -27,7 +27,7 @@ from records.service import __main__ as service
 from records.service import trainer
 from records.service.trainer import RemoteChunks, RemoteSource
 from records.service.worker import Request
-from records.sets.fingerprint import check_fingerprint
+from records.sets.fingerprint import check_shards
 from train.devices.strategy import make_cluster
 from train.settings.config import TrainConfig
 from train.settings.resolve import resolve
@@ -90,7 +90,7 @@ def _open(
 
 
 def _source(address: str, data: Data, buckets: int = 1) -> RemoteSource:
-    return RemoteSource(address, data, check_fingerprint(data.schema.directory), buckets)
+    return RemoteSource(address, data, check_shards(data.schema.directory).content, buckets)
 
 
 @pytest.mark.parametrize(

@@ -44,7 +44,7 @@ def test_unchanged_set_is_checked_without_reading(
         raise AssertionError(f"{path} was read")
 
     monkeypatch.setattr(fingerprint, "_hash_file", no_reading)
-    assert fingerprint.check_fingerprint(prepared) == stored["content"]
+    assert fingerprint.check_shards(prepared).content == stored["content"]
 
 
 def test_content_equals_plain_hashes(prepared: Path) -> None:
@@ -64,13 +64,13 @@ def test_content_equals_plain_hashes(prepared: Path) -> None:
 def test_copied_set_has_the_same_content(prepared: Path, tmp_path: Path) -> None:
     copied = tmp_path / "copied"
     shutil.copytree(prepared, copied, copy_function=shutil.copyfile)
-    assert fingerprint.check_fingerprint(copied) == fingerprint.check_fingerprint(prepared)
+    assert fingerprint.check_shards(copied).content == fingerprint.check_shards(prepared).content
 
 
 def test_other_size_is_refused(prepared: Path) -> None:
     _replace(_shard(prepared), b"short")
     with pytest.raises(ValueError) as error:
-        fingerprint.check_fingerprint(prepared)
+        fingerprint.check_shards(prepared)
     for word in (_shard(prepared).name, "expected 101 bytes", "received 5 bytes"):
         assert word in str(error.value)
     assert rebuild_hint(prepared) in str(error.value)
@@ -80,44 +80,44 @@ def test_other_size_is_refused(prepared: Path) -> None:
 def test_other_bytes_of_the_same_size_are_refused(prepared: Path) -> None:
     _replace(_shard(prepared), b"x" * 101)
     with pytest.raises(ValueError, match=r"00001-of-00003: expected sha256 .* received sha256"):
-        fingerprint.check_fingerprint(prepared)
+        fingerprint.check_shards(prepared)
 
 
 def test_missing_and_added_shards_are_refused(prepared: Path) -> None:
     shutil.copyfile(_shard(prepared), prepared / "demo-test.tfrecord-00000-of-00001")
     with pytest.raises(ValueError, match=r"demo-test.*expected no such shard"):
-        fingerprint.check_fingerprint(prepared)
+        fingerprint.check_shards(prepared)
     (prepared / "demo-test.tfrecord-00000-of-00001").unlink()
     _shard(prepared).unlink()
     with pytest.raises(ValueError, match="00001-of-00003: expected the shard, received none"):
-        fingerprint.check_fingerprint(prepared)
+        fingerprint.check_shards(prepared)
 
 
 def test_changed_features_are_refused(prepared: Path) -> None:
     (prepared / "features.json").write_text('{"other": 1}')
     with pytest.raises(ValueError, match=r"features\.json"):
-        fingerprint.check_fingerprint(prepared)
+        fingerprint.check_shards(prepared)
 
 
 def test_set_without_fingerprint_gets_a_computed_one(prepared: Path) -> None:
-    content = fingerprint.check_fingerprint(prepared)
+    content = fingerprint.check_shards(prepared).content
     (prepared / fingerprint.FILE_NAME).unlink()
     assert fingerprint.read_fingerprint(prepared) is None
-    assert fingerprint.check_fingerprint(prepared) == content
+    assert fingerprint.check_shards(prepared).content == content
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"algorithm": "md5", "shards": []}'])
 def test_damaged_fingerprint_is_refused(prepared: Path, text: str) -> None:
     (prepared / fingerprint.FILE_NAME).write_text(text)
     with pytest.raises(ValueError, match=r"fingerprint.json: expected .* Build the set again"):
-        fingerprint.check_fingerprint(prepared)
+        fingerprint.check_shards(prepared)
 
 
 def test_directory_without_shards_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="expected shards"):
         fingerprint.write_fingerprint(tmp_path)
     with pytest.raises(ValueError, match="no such directory"):
-        fingerprint.check_fingerprint(tmp_path / "none")
+        fingerprint.check_shards(tmp_path / "none")
 
 
 def test_nothing_but_the_fingerprint_is_left_behind(prepared: Path) -> None:
