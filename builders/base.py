@@ -93,7 +93,6 @@ class RecordsBuilder(  # type: ignore[call-arg]
           features: feature name to TFDS feature; the class is called `label`.
           input_feature: the feature a model reads by default.
           id_feature: the feature that names an example.
-          homepage: address of the source.
           group_feature: the feature whose equal values must stay in one split or fold, or None.
           metadata: further metadata, written as JSON.
         """
@@ -131,7 +130,6 @@ class RecordsBuilder(  # type: ignore[call-arg]
         """Returns the directory that holds `files`; generated ones for the synthetic config.
 
         Args:
-          dl_manager: TFDS's download manager.
           files: paths of files or folders, relative to the source directory.
           kaggle_name: the set on Kaggle, as `owner/name`.
 

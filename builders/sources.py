@@ -22,7 +22,6 @@ def find_files(
     named, and only when the `kaggle` command and a token are there.
 
     Args:
-      dl_manager: TFDS's download manager.
       place: first words of errors, such as `builders/fetal_health`.
       files: paths of files or folders, relative to the source directory.
       kaggle_name: the set on Kaggle, as `owner/name`.

@@ -85,8 +85,6 @@ def open_shards(
 
     Args:
       split: its name, which salts the shuffle, as in every set of TFDS.
-      filename_template: of the shards.
-      serialized_info: `features.get_serialized_info()`.
       request: the number of shards.
     """
     return writer.Writer(

@@ -94,11 +94,8 @@ def write_split(
     """Writes the shards of one split, shuffled by the hash of their keys, as TFDS does.
 
     Args:
-      name: of the split.
       examples: (key, example), keys unique; `NumberedExamples` are encoded on one process per
         core that this one may use.
-      features: of the set.
-      filename_template: of the shards.
       request: number of shards, and the most examples.
 
     Raises:

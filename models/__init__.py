@@ -127,7 +127,6 @@ def build_model(
     """Builds the model `config.name` under the global Keras dtype policy.
 
     Args:
-        config: name and settings.
         spec: anything with `.shape` and `.dtype` of one example's input: float32 [F],
             uint8 [S, S, C] with C 1 or 3, or int32 [T] with T possibly None.
         num_classes: at least 2.

@@ -77,7 +77,6 @@ def hash_uniform(keys: tf.Tensor, draws: int) -> tf.Tensor:
 
     Args:
         keys: int64 [B], any values.
-        draws: how many numbers per key.
 
     Returns:
         float32 [B, draws], evenly spread multiples of 2**-24 in [0, 1).
@@ -111,9 +110,6 @@ def _source_positions(
     Args:
         signed: float32 [B, 4] in [-1, 1): rotation, zoom, shift down, shift right.
         flip: int32 [B], -1 for mirrored pictures, else 1.
-        height: H.
-        width: W.
-        config: magnitudes.
     """
     # float64: what is left of a difference between two sines is gone when they are rounded.
     signed = tf.cast(signed, tf.float64)

@@ -96,8 +96,6 @@ def build_cnn(
     Args:
         config: name, dropout (default 0.4, of the head), weights and preprocess are used.
         spec: uint8 [S, S, C] without the batch, C 1 (grey) or 3 (RGB).
-        num_classes: width of the logits.
-        design: backbone and its scaling.
 
     Returns:
         Model from uint8 or float [B, S, S, C] in 0..255 to float32 logits [B, num_classes].

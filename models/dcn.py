@@ -73,7 +73,6 @@ def encode_piecewise(x: keras.KerasTensor, edges: np.ndarray) -> keras.KerasTens
     for Numerical Features in Tabular Deep Learning", without the unbounded outer bins).
 
     Args:
-        x: raw features.
         edges: float [F, T + 1], ascending in each row; equal neighbours make a number that is 0.
     """
     width = np.diff(edges.astype(np.float64), axis=1)
@@ -113,7 +112,6 @@ def build_dcn(
     Args:
         config: name, hidden and dropout are used.
         spec: float32 [F], without the batch.
-        num_classes: width of the logits.
         mean: float32 [F] over the training subset.
         variance: float32 [F].
         edges: float [F, T + 1], thresholds of each feature, see `encode_piecewise`.

@@ -84,7 +84,6 @@ def build_mlp(
     Args:
         config: name, hidden and dropout are used.
         spec: float32 [F], without the batch.
-        num_classes: width of the logits.
         hidden: units of each hidden layer.
         default_dropout: rate where the configuration names none.
         hinges: learned bends per feature in front of the first hidden layer; 0 for none.

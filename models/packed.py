@@ -60,9 +60,7 @@ def pack(networks: Sequence[keras.Model]) -> keras.Model:
     first, members = networks[0], len(networks)
     shape = (members, None, *first.inputs[0].shape[1:])
     inputs = keras.Input(batch_shape=shape, dtype="float32", name="features_of_each")
-    model = keras.models.clone_model(
-        first, input_tensors=inputs, clone_function=lambda layer: _convert(layer, members)
-    )
+    model = keras.models.clone_model(first, input_tensors=inputs, clone_function=_convert)
     for layer in model.layers:
         sources = [n.get_layer(layer.name) for n in networks if layer.weights]
         if not sources:
@@ -73,7 +71,7 @@ def pack(networks: Sequence[keras.Model]) -> keras.Model:
     return model
 
 
-def _convert(layer: keras.layers.Layer, members: int) -> keras.layers.Layer:
+def _convert(layer: keras.layers.Layer) -> keras.layers.Layer:
     """The layer of M networks in place of one of each."""
     if isinstance(layer, keras.layers.InputLayer):
         return layer

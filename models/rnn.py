@@ -160,7 +160,6 @@ def build_rnn(
     Args:
         config: all fields but weights are used.
         spec: int32 [T] without the batch; T may be None.
-        num_classes: width of the logits.
         design: cell, direction, pooling and defaults.
         use_cudnn: "auto", True or False; must be False where the step is compiled with XLA,
             because the cuDNN kernel cannot be part of an XLA program.

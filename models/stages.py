@@ -54,7 +54,6 @@ def unfreeze_from(model: keras.Model, layer_name: str) -> None:
     undo what they learned from ImageNet (https://keras.io/guides/transfer_learning/).
 
     Args:
-        model: an image model.
         layer_name: of a layer of the backbone, or "all".
 
     Raises:

@@ -208,9 +208,6 @@ def _read(file: BinaryIO, file_bytes: int) -> dict[str, np.ndarray]:
 def read_state_dict(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     """Reads a state dict saved by `torch.save` in the legacy format.
 
-    Args:
-        path: the `.pth` file.
-
     Returns:
         Tensor name -> C-contiguous array of the tensor's shape and dtype, in file order.
 

@@ -52,7 +52,6 @@ def load_chunk(examples: Examples, chunk: HostChunk) -> HostChunk:
     """A planned chunk with its inputs and labels, by itself; any thread may call it.
 
     Args:
-      examples: what is fed.
       chunk: a row of `Plan.chunks`.
 
     Returns:

@@ -85,8 +85,6 @@ def make_chunks(
     """All steps from (epoch, step) `start` on in chunks of K steps, for one replica, endlessly.
 
     Args:
-      examples, order: what is fed, in which order.
-      start: where to begin.
       chunk_steps: K.
       rows: the replica's part of each global batch, b rows.
 
@@ -107,7 +105,6 @@ def _batches(
     """The batches of a plan of single steps.
 
     Args:
-      plan: which ones.
       take_rows: numbers int64 [..., B] of records -> (inputs [..., B, ...], labels [..., B]).
       together: batches that are taken in one call.
       prepare: is called before steps are planned, for the first time when the first is asked for.

@@ -62,7 +62,6 @@ class Data:
         """Decodes nothing yet.
 
         Args:
-          opened: the set.
           config: shapes of the inputs.
           seed: names the validation cut.
           fold: of a cross-validation, in place of that cut.

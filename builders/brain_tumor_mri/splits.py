@@ -60,7 +60,6 @@ def _cut_validation(pictures: list[Picture], *, exact: bool) -> tuple[list[Pictu
     """Cuts whole groups, in the order of a hash of the group, until each class has its share.
 
     Args:
-      pictures: the pictures to divide.
       exact: split groups where whole ones do not give the exact count.
 
     Returns:

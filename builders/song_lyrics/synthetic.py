@@ -53,7 +53,6 @@ def write_tables(directory: Path, songs: int = _SONGS, artists: int = _ARTISTS) 
     """Writes `artists-data.csv` and `lyrics-data.csv`, always the same ones.
 
     Args:
-      directory: an existing directory.
       songs: rows of the lyrics file, apart from repeated songs; some four in five are usable.
       artists: artist links; some stand in two rows with different genres.
     """

@@ -80,7 +80,6 @@ def read_artists(path: Path, drops: Drops | None = None) -> dict[str, Artist]:
     genre.
 
     Args:
-      path: the artists file.
       drops: takes a note of how the genres were read.
 
     Raises:
@@ -121,7 +120,6 @@ def read_songs(
     """Yields the rows of the lyrics file that have words and a genre, in file order.
 
     Args:
-      path: the lyrics file.
       artists: {link: artist}.
       language: the ways the wanted language is written, in lower case, such as `en`, `english`.
       drops: counts of rows, which this adds to.

@@ -35,7 +35,6 @@ class ContentChecker:
         """Opens nothing.
 
         Args:
-          schema, split: what is checked.
           index: labels and groups are compared with its own, where there is one.
           swapped: shards that hold other records than those of the index.
         """

@@ -46,7 +46,6 @@ def scan_shards(
     """Scans the shards of a split on all cores.
 
     Args:
-      paths: the shards.
       expected: records of each by the metadata.
       layouts: of each by the index; None for one that is walked without an index.
       check: of the content of records whose CRCs match.

@@ -29,7 +29,6 @@ def read_marked_index(
     """The index of a split, damaged records marked; reads and checks every record.
 
     Args:
-      schema, split: whose index.
       differing: by name, the shards that are not as they were built.
 
     Raises:

@@ -68,7 +68,6 @@ def decode_pictures(
 
     Args:
       encoded: bytes objects or buffers [n].
-      image_size: S.
       channels: 1 or 3.
       out: where each picture goes, contiguous uint8 [S, S, channels]; None for a new array.
 

@@ -60,19 +60,13 @@ class Modality(abc.ABC):
 
     @abc.abstractmethod
     def spec(self, config: InputConfig, channels: int) -> tf.TensorSpec:
-        """One decoded input: shape and dtype.
-
-        Args:
-          config: sizes asked for.
-          channels: of pictures.
-        """
+        """One decoded input: shape and dtype."""
 
     @abc.abstractmethod
     def decoder(self, config: InputConfig, channels: int, ranks: np.ndarray | None) -> Decoder:
         """What maps parsed rows to inputs.
 
         Args:
-          config, channels: as `spec`.
           ranks: int32 [ids + 1], each id's rank, see `decode.rank_ids`; None without ids.
         """
 

@@ -63,9 +63,7 @@ def decode_jpeg(data: bytes, name: str, *, max_pixels: int = MAX_PIXELS) -> np.n
     """Decodes a whole JPEG file.
 
     Args:
-      data: the file's bytes.
       name: the file's name, for errors.
-      max_pixels: largest allowed height x width.
 
     Returns:
       uint8 [H, W, C], C 1 or 3.

@@ -24,7 +24,6 @@ class Section:
     """What one kind of data has to say.
 
     Attributes:
-      lines: text.
       figures: PNG bytes by file name.
       copies: by what was compared ("file bytes"), then by split: uint64 [N], equal for
         examples of equal content.
@@ -57,7 +56,6 @@ def read_features(
     """Reads a split in record order, parsed in batches of 1024.
 
     Args:
-      schema, split, index: what is read.
       extra: `tf.io.parse_example` spec of features besides input and label.
 
     Yields:

@@ -50,7 +50,6 @@ def advise(report: Report, warm_rate: float | None) -> list[Advice]:
     """Changes that would make the pipeline faster, best first.
 
     Args:
-      report: of the pipeline as it ran.
       warm_rate: examples/s from the memory cache; None where the run had a cache.
     """
     found = []

@@ -52,11 +52,9 @@ class Report:
     """What a run of the pipeline showed.
 
     Attributes:
-      name: of the set.
       cache: "memory", "disk" or "none".
       global_batch_size: B.
       rate: examples/s, consumed: every byte of every batch was read.
-      seconds: how long it ran.
       stages: in the order of the data's way.
     """
 

@@ -33,7 +33,6 @@ def cache_path(schema: Schema, split: str, content_key: str) -> Path:
     """Where a split's decoded inputs lie, whether or not they are there.
 
     Args:
-      schema, split: what is decoded.
       content_key: all that shapes the inputs: the shards, and how they are decoded.
     """
     key = hashlib.sha256(f"{_LAYOUT}\n{split}\n{content_key}".encode()).hexdigest()

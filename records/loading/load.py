@@ -45,7 +45,6 @@ class Loader:
         """Opens nothing yet.
 
         Args:
-          schema, index: of the split.
           decode: maps parsed rows to inputs [n, ...].
         """
         self.schema, self.index, self.modality = schema, index, modality_of(schema)

@@ -24,7 +24,6 @@ def read_blocks(
     """Yields each chunk with the payloads, bytes objects [n], of its records.
 
     Args:
-      loader: reads the records.
       blocks: the numbers int64 of each block's records, in the order of the blocks.
       chunks: each begins with the numbers int64 [n] of its records; all of a block come before
         those of the next one, except records that only pad, which may be of any block.

@@ -257,7 +257,6 @@ class Order:
         """The examples of `steps` consecutive global batches of one epoch, or of parts of them.
 
         Args:
-          epoch, step, steps: which batches.
           rows: a replica's part of each, b rows; no other row is computed.
 
         Returns:

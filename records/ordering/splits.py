@@ -24,7 +24,6 @@ def assign_folds(
       labels: int [N].
       groups: uint64 [N]; examples of equal group land in the same fold.
       num_folds: n, at least 2.
-      seed: names the deal.
 
     Returns:
       int64 [N], the fold of each example.

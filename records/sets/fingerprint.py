@@ -154,7 +154,6 @@ class CheckedShards:
     """The shards of a set, compared with its stored fingerprint.
 
     Attributes:
-      directory: the set's.
       stored: `content` as it was stored with the shards; None where the set has no fingerprint.
       differing: by name, the shards that are not as they were built.
     """
@@ -177,7 +176,6 @@ def check_shards(
     A shard whose time differs is hashed. Where no fingerprint is stored, nothing is compared.
 
     Args:
-      directory: the set's.
       skip_damaged: shards may be missing or differ: whoever reads them looks at every record.
       in_full: every shard is hashed.
 

@@ -116,7 +116,6 @@ def read_schema(directory: str, input_feature: str | None = None) -> Schema:
     """Reads the schema of a prepared set.
 
     Args:
-      directory: the set's directory.
       input_feature: the feature to train on; default: what the builder's metadata or the
         supervised keys name, else the only feature of the most specific modality.
 

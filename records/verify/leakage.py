@@ -71,7 +71,6 @@ def find_leakage(
     """Compares every two splits.
 
     Args:
-      schema: of the set.
       scans: of every shard, by split; damaged records are left out.
     """
     whole = {split: found for split, found in scans.items() if split not in schema.parts}

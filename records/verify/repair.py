@@ -31,7 +31,6 @@ def write_repaired(schema: Schema, scans: dict[str, list[ShardScan]], data_dir: 
     Args:
       schema: of the damaged set, which stays as it is.
       scans: of every shard, by split.
-      data_dir: where the copy goes.
 
     Returns:
       What was written, in one line.
