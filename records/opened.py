@@ -90,7 +90,7 @@ def open_set(
     except FingerprintMismatch as error:
         # The fingerprint names a file only. The walk costs one pass over it, on the way to an
         # error.
-        raise error.with_detail(_first_damage(error)) from None
+        raise FingerprintMismatch(error.path, error.difference, _first_damage(error)) from None
     return OpenedSet(read_schema(directory, feature), shards, skip_damaged)
 
 

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
-import os
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,12 +9,12 @@ import numpy as np
 from tqdm import tqdm
 
 from records.decoding import pixels
+from records.system.threads import ordered_map
 
 FOLDERS = ("Training", "Testing")
 LABEL_NAMES = ("glioma_tumor", "meningioma_tumor", "no_tumor", "pituitary_tumor")
 
 _PLACE = "builders/brain_tumor_mri"
-_WINDOW = 256  # files handed to the threads at a time: progress moves, and an error stops soon
 
 
 @dataclass(frozen=True)
@@ -54,16 +50,11 @@ def read_pictures(source: Path) -> list[Picture]:
       ValueError: the folders are not as expected, or a file is no complete JPEG picture.
     """
     files = list_files(source)
-    facts: list[pixels.PictureFacts] = []
     # Threads, not processes: Pillow and hashing release the interpreter's lock (5.7 s against
     # 4.1 s for 3264 pictures on 2 cores), and forking with TensorFlow loaded can hang.
-    with (
-        ThreadPoolExecutor(max_workers=os.cpu_count()) as pool,
-        tqdm(total=len(files), desc="Checking pictures", unit=" files", leave=False) as progress,
-    ):
-        for window in _windows(files, _WINDOW):
-            facts += pool.map(lambda name: _read_facts(source, name), window)
-            progress.update(len(window))
+    found = ordered_map(lambda name: _read_facts(source, name), files)
+    shown = {"desc": "Checking pictures", "unit": " files", "total": len(files)}
+    facts: list[pixels.PictureFacts] = list(tqdm(found, leave=False, **shown))
     groups = _groups(facts)
     return [
         Picture(
@@ -109,12 +100,6 @@ def list_files(source: Path) -> list[str]:
                     )
                 files.append(f"{folder}/{name}/{file}")
     return files
-
-
-def _windows(files: list[str], size: int) -> Iterator[list[str]]:
-    remaining = iter(files)
-    while window := list(itertools.islice(remaining, size)):
-        yield window
 
 
 def _read_facts(source: Path, name: str) -> pixels.PictureFacts:

@@ -103,7 +103,7 @@ def _unique_songs(
             drops.reasons[tables.NO_WORDS] += 1
             continue
         # By the basic words: cleaning drops stop words, and two songs may differ in these alone.
-        content = tables.content_hash(basic)
+        content = hashlib.blake2b(" ".join(basic).encode(), digest_size=16).digest()
         # The link first: it names the song, also where its words were typed differently.
         first = by_link.get(link) if link in by_link else by_content.get(content)
         number = len(songs) if first is None else first

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import hashlib
 import warnings
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -167,11 +166,6 @@ def _usable_rows(
 def _keep(rows: pd.DataFrame, kept: pd.Series, reason: str, drops: Drops) -> pd.DataFrame:
     drops.reasons[reason] += int((~kept).sum())
     return rows[kept]
-
-
-def content_hash(words: Sequence[str]) -> bytes:
-    """Returns 16 bytes that name a song by its words, whatever its case, punctuation and lines."""
-    return hashlib.blake2b(" ".join(words).encode(), digest_size=16).digest()
 
 
 def check_enough(kept: int, drops: Drops, path: Path) -> None:

@@ -49,7 +49,8 @@ def read_facts(data: bytes, name: str) -> PictureFacts:
     """Decodes a JPEG file completely and describes it; errors as `decode_jpeg`."""
     pixels = decode_jpeg(data, name)
     is_grey = is_grey_picture(pixels)
-    plane = pixels[..., 0] if is_grey else _luma(pixels)
+    # `convert`: the brightness by ITU-R 601-2.
+    plane = pixels[..., 0] if is_grey else np.asarray(Image.fromarray(pixels).convert("L"))
     return PictureFacts(
         height=pixels.shape[0],
         width=pixels.shape[1],
@@ -159,8 +160,3 @@ def _join(first: np.ndarray, i: int, j: int) -> None:
     # The lower one becomes the root: a group is named by its first picture.
     low, high = sorted((_root(first, i), _root(first, j)))
     first[high] = low
-
-
-def _luma(pixels: np.ndarray) -> np.ndarray:
-    """The brightness of uint8 [H, W, 3] (ITU-R 601-2), uint8 [H, W]."""
-    return np.asarray(Image.fromarray(pixels).convert("L"))

@@ -62,10 +62,6 @@ class Loader:
         """
         return self.finish(numbers, self.read(numbers))
 
-    def load_pictures(self, numbers: np.ndarray, inputs: np.ndarray) -> None:
-        """Decodes pictures to where they stand in `inputs` [N, ...]; else as `load`."""
-        self.finish(numbers, self.read(numbers), out=[inputs[n] for n in numbers])
-
     def finish(self, numbers: np.ndarray, payloads: np.ndarray, **options: Any) -> Any:
         """As `load`, of payloads that are read already; `options` go to `decode`."""
         rows = self.parse(numbers, payloads)

@@ -15,12 +15,12 @@ import json
 import os
 import re
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 from records.sets.hints import rebuild_hint, verify_hint
 from records.system.json_file import read_json
+from records.system.threads import ordered_map
 from records.system.writing import write_atomically
 
 FILE_NAME = "fingerprint.json"
@@ -55,8 +55,7 @@ def compute_fingerprint(directory: str | os.PathLike[str]) -> dict[str, Any]:
     folder = Path(directory)
     paths = _shard_paths(folder)
     # Hashing releases the interpreter's lock, so threads use all cores.
-    with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
-        hashes = list(pool.map(_hash_file, paths))
+    hashes = ordered_map(_hash_file, paths)
     shards: list[dict[str, Any]] = []
     for path, sha256 in zip(paths, hashes, strict=True):
         status = path.stat()
@@ -144,10 +143,6 @@ class FingerprintMismatch(ValueError):
             f"{detail} {verify_hint(path.parent)} {rebuild_hint(path.parent)}"
         )
 
-    def with_detail(self, detail: str) -> FingerprintMismatch:
-        """The same error with one more sentence, which begins with a space."""
-        return FingerprintMismatch(self.path, self.difference, detail)
-
 
 @dataclasses.dataclass(frozen=True)
 class CheckedShards:
@@ -227,17 +222,16 @@ def differing_files(
                 to_hash.append(name)
     # Shards that were renamed to each other: nothing is lost, and the message says so.
     by_hash = {s["sha256"]: s["name"] for s in stored["shards"]}
-    with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
-        hashes = pool.map(_hash_file, [received[name] for name in to_hash])
-        for name, sha256 in zip(to_hash, hashes, strict=True):
-            wanted, other = expected[name]["sha256"], by_hash.get(sha256)
-            if sha256 == wanted:
-                continue
-            if other not in (None, name):
-                found[name] = Difference(Change.SWAPPED, "its own records", f"those of {other}")
-            elif name not in found:  # a size that differs says more than a hash
-                of = f"sha256 {wanted}", f"sha256 {sha256}"
-                found[name] = Difference(Change.CONTENT, *of)
+    hashes = ordered_map(_hash_file, [received[name] for name in to_hash])
+    for name, sha256 in zip(to_hash, hashes, strict=True):
+        wanted, other = expected[name]["sha256"], by_hash.get(sha256)
+        if sha256 == wanted:
+            continue
+        if other not in (None, name):
+            found[name] = Difference(Change.SWAPPED, "its own records", f"those of {other}")
+        elif name not in found:  # a size that differs says more than a hash
+            of = f"sha256 {wanted}", f"sha256 {sha256}"
+            found[name] = Difference(Change.CONTENT, *of)
     if _content(folder, stored["shards"]) != stored["content"]:
         of = "the one built with the shards", "another one"
         found[_FEATURES] = Difference(Change.FEATURES, *of)

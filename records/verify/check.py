@@ -85,7 +85,7 @@ def verify_set(directory: str, *, content: bool = True) -> SetReport:
         layouts = split_layouts(index, len(paths))
         for i in swapped:
             layouts[i] = None
-        if index is None and _has_index(schema, split):
+        if index is None and (Path(directory) / f"{split}.index.npz").exists():
             problems.append(
                 f"{directory}/{split}.index.npz: does not fit the set. Remove it; the next reader "
                 "writes it again"
@@ -102,10 +102,6 @@ def verify_set(directory: str, *, content: bool = True) -> SetReport:
     # A part repeats the ids of its split on purpose.
     problems += _repeated_ids({s: c for s, c in checkers.items() if s not in schema.parts})
     return SetReport(schema, scans, problems, time.perf_counter() - start)
-
-
-def _has_index(schema: Schema, split: str) -> bool:
-    return (Path(schema.directory) / f"{split}.index.npz").exists()
 
 
 def _add_unlabelled(
