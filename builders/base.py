@@ -96,6 +96,7 @@ class RecordsBuilder(  # type: ignore[call-arg]
           group_feature: the feature whose equal values must stay in one split or fold, or None.
           metadata: further metadata, written as JSON.
         """
+        # `set_counts` fills the last two once the source is read.
         values = {
             "input_feature": input_feature,
             "label_feature": "label",
@@ -117,6 +118,7 @@ class RecordsBuilder(  # type: ignore[call-arg]
         self, class_counts: dict[str, int], dropped: dict[str, int] | None = None
     ) -> None:
         """Stores {class: examples over all splits} and {reason: rows left out}; says the latter."""
+        # `int`: metadata become JSON, which knows no NumPy integers.
         self.info.metadata["class_counts"] = {k: int(v) for k, v in class_counts.items()}
         self.info.metadata["dropped"] = {k: int(v) for k, v in (dropped or {}).items()}
         for reason, count in self.info.metadata["dropped"].items():
@@ -180,6 +182,7 @@ class RecordsBuilder(  # type: ignore[call-arg]
         ):
             build_request.check_file_format(self.place, file_format)
             build_request.check_request(self.place, request, self.NUM_SHARDS)
+            # Writes metadata alone; no shard is touched.
             if request.download_mode == tfds.download.GenerateMode.UPDATE_DATASET_INFO:
                 super().download_and_prepare(download_dir=download_dir, download_config=request)
                 return
@@ -206,6 +209,7 @@ class RecordsBuilder(  # type: ignore[call-arg]
         """Puts an overwritten set back when its successor fails, deletes it when it is complete."""
         try:
             yield
+        # Also Ctrl-C: the old copy must come back.
         except BaseException:
             if storage.restore_aside(final):
                 self.report(f"the copy that stood in {final} before is kept")
@@ -220,6 +224,7 @@ class RecordsBuilder(  # type: ignore[call-arg]
         """
         rebuild = f"To build it anew: {self._command()} --overwrite"
         for split in self.info.splits.values() if request.num_shards else ():
+            # A split never gets more shards than it has examples.
             expected = min(request.num_shards, split.num_examples)
             if split.num_shards != expected:
                 raise ValueError(
@@ -288,6 +293,7 @@ class RecordsBuilder(  # type: ignore[call-arg]
         metadata = self.info.metadata
         missing = [key for key in _METADATA_KEYS if key not in metadata]
         names = self.info.features["label"].names
+        # A class that is missing or misspelt would be counted nowhere.
         if missing or sorted(metadata["class_counts"]) != sorted(names):
             raise ValueError(
                 f"{self.place}: metadata expected {', '.join(_METADATA_KEYS)} and a count of each "

@@ -67,6 +67,7 @@ def restore_aside(final: Path) -> bool:
     aside = aside_path(final)
     if not aside.is_dir() or final.exists():
         return False
+    # A rename within one folder: whole or not at all.
     aside.rename(final)
     return True
 
@@ -102,6 +103,7 @@ def check_writable(directory: Path, place: str) -> None:
     """
     try:
         directory.mkdir(parents=True, exist_ok=True)
+        # Asked by writing: permissions say nothing of a disk that is mounted read-only.
         with tempfile.TemporaryFile(dir=directory):
             pass
     except OSError as error:
@@ -129,6 +131,7 @@ def lock(directory: Path, place: str) -> Iterator[None]:
                 f"{place}: another build writes to {directory} at this moment. "
                 "Wait until it ends, then run this command again"
             ) from None
+        # TFDS may call `GuardedPath.rmtree` within the block, which must not wait for this lock.
         _held.add(directory)
         yield
     finally:

@@ -41,6 +41,7 @@ _COLUMNS: tuple[tuple[float, float, float, bool], ...] = (
     (0, 18, 1, True),
     (-1, 1.3, 1, False),
 )
+# Hidden causes of a row, and how far a class's centres lie from the origin among them.
 _LATENT = 8
 _SEPARATION = 1.9
 

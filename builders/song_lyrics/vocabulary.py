@@ -48,6 +48,7 @@ class Vocabulary:
             if is_train:
                 np.add.at(train, ids, 1)
         tokens = list(self._tokens)
+        # The token itself breaks all ties: ids do not depend on the order of the texts.
         ranked = sorted(range(size), key=lambda i: (-train[i], -total[i], tokens[i]))
         final_ids = np.empty(size, np.int32)
         final_ids[ranked] = np.arange(size, dtype=np.int32) + len(SPECIAL_TOKENS)
