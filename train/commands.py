@@ -55,10 +55,7 @@ def format_command(command: Sequence[str]) -> str:
 def run_command(title: str, command: Sequence[str], log: Path) -> float:
     """Runs a command; shows `title` and how long it took.
 
-    Args:
-      title: what the user reads.
-      command: program and arguments.
-      log: the file that takes everything the command prints.
+    Everything it prints goes into `log`.
 
     Returns:
       The seconds it took.

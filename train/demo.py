@@ -71,10 +71,7 @@ def main(arguments: list[str] | None = None) -> int:
 def demonstrate(data_dir: Path, run_dir: Path, compare: Callable[[], list[str]] = list) -> int:
     """Builds, trains and prints the summary; returns the exit code.
 
-    Args:
-      data_dir: of the prepared sets.
-      run_dir: folder of the run folders and the logs.
-      compare: runs after the trainings; gives more lines for the summary.
+    `compare` runs after the trainings, and gives more lines for the summary.
     """
 
     def work() -> None:

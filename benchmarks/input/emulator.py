@@ -72,13 +72,7 @@ class Accelerator:
         clock: Clock = time.perf_counter,
         sleep: Callable[[float], None] = time.sleep,
     ):
-        """Starts the total time.
-
-        Args:
-          step_seconds: time that a step takes.
-          clock: the time in seconds.
-          sleep: waits for so many seconds, and leaves the processor to others.
-        """
+        """Starts the total time."""
         self._step_seconds, self._clock, self._sleep = step_seconds, clock, sleep
         # The clock starts here, before the iterator is made: starting is a part of the time.
         self._start = self._free = clock()
@@ -178,12 +172,8 @@ def passing(
 ) -> Callable[[float], bool]:
     """Whether the best AU of a demand's trials reaches the least one, for `largest_passing`.
 
-    A trial that fails is repeated once: a hiccup of the machine is not what it can do.
-
-    Args:
-      trial: the AU at a demand.
-      least: the AU asked for.
-      tried: what is known before, by demand.
+    A trial that fails is repeated once: a hiccup of the machine is not what it can do. `tried`
+    holds what is known before, by demand.
     """
 
     def passes(demand: float) -> bool:

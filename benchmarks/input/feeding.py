@@ -37,9 +37,7 @@ class Host:
     def __init__(self, work: Work, effort: Effort):
         """Fills the cache that warm iterators share.
 
-        Args:
-          work: batches are those of one accelerator.
-          effort: how long a trial lasts.
+        The batches of `work` are those of one accelerator.
         """
         self.work, self.effort = work, effort
         self._examples, self._order = open_examples(work)

@@ -57,9 +57,7 @@ _GOALS: dict[str, dict[str, float]] = {
 def open_examples(work: Work, **options: Any) -> tuple[Examples, AnyOrder]:
     """All examples of the split, also those that a run would hold back to validate, and an order.
 
-    Args:
-      work: what is to be done.
-      options: of `InputConfig`, beside those of the work.
+    `options` are of `InputConfig`, beside those of the work.
     """
     config = dataclasses.replace(work.input_config(), **options)
     examples = open_data(work.schema.directory, config=config).examples(work.split)

@@ -31,10 +31,7 @@ class Child:
     def __init__(self, name: str, command: list[str], environment: Mapping[str, str]):
         """Starts it.
 
-        Args:
-          name: as errors name it.
-          command: program and arguments.
-          environment: all of its variables.
+        Errors call it `name`.
         """
         self._name = name
         # A file: nobody reads stderr while the process runs, and a full pipe would stop it.
@@ -73,8 +70,7 @@ class Child:
     def answer(self, seconds: float | None = None) -> dict[str, Any]:
         """The next JSON object that it prints.
 
-        Args:
-          seconds: after so many without an answer it is ended.
+        Without one in so many seconds it is ended.
 
         Raises:
           ChildError: it ended instead.

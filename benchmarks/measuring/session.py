@@ -33,10 +33,7 @@ class Session:
     def __init__(self, output: Path, header: dict[str, Any], pairs: int):
         """Starts the clock.
 
-        Args:
-          output: the file that the finished run will have.
-          header: what the file says of the run: arguments, effort, environment.
-          pairs: how many pairs of a part and a set there will be.
+        `pairs`: pairs of a part and a set; `header`: what the file says of the run.
         """
         self.output, self.partial = output, output.with_name(f"{output.name}.partial")
         self.comparisons: list[Comparison] = []

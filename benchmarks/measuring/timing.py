@@ -44,10 +44,7 @@ def alternate(
 ) -> dict[str, list[Sample]]:
     """Runs the systems in turn: all of them once, then all again, `repetitions` times.
 
-    Args:
-      systems: each call is one repetition; what must be warm has been warmed up before.
-      repetitions: rounds, at least 1.
-      progress: told what runs next.
+    What must be warm has been warmed up before.
 
     Returns:
       The samples of each system in the order measured; sample i of all belongs to round i.

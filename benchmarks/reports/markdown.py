@@ -62,9 +62,7 @@ def group(comparisons: Sequence[Comparison]) -> list[Row]:
 def format_section(result: Result, name: str) -> str:
     """The markers and between them every suite's table.
 
-    Args:
-      result: the run.
-      name: how the marker names its file.
+    `name` is how the marker names the file.
     """
     intro = (
         f"{_where(result)}: medians of {result.content['effort']['repetitions']} rounds, in "
@@ -275,9 +273,7 @@ def marker_name(file: Path, page: Path) -> str:
 def write_docs(folder: Path, result: Result) -> list[Path]:
     """Writes the tables between the markers of the README and of `docs/benchmark_results.md`.
 
-    Args:
-      folder: of the README.
-      result: the run.
+    `folder` is that of the README.
 
     Returns:
       The pages written. Nothing is written unless both can be.

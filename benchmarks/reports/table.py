@@ -64,9 +64,7 @@ def format_tables(comparisons: Sequence[Comparison]) -> str:
 def format_notes(comparisons: Sequence[Comparison], content: dict[str, Any]) -> list[str]:
     """Lines about the whole run: hardware, noise, what was skipped or failed, where a peer wins.
 
-    Args:
-      comparisons: what was found.
-      content: the JSON object of the run.
+    `content` is the JSON object of the run.
     """
     environment = content["environment"]
     versions = environment["versions"]

@@ -90,13 +90,9 @@ class Build:
 def build(work: Work, question: Question, cluster: Cluster, **fields: Any) -> Build:
     """Model, optimizer and step of a run, on as many training examples as the question says.
 
-    Features of a frozen backbone are computed for that many pictures and then repeated, so that
-    an epoch is as long as in a run: what `fit` does once per epoch must not weigh more.
-
-    Args:
-      work, question: the set, and what is trained on it.
-      cluster: the replicas.
-      fields: of `TrainConfig` besides the question's.
+    Features of a frozen backbone are computed for that many pictures and then repeated, so that an
+    epoch is as long as in a run: what `fit` does once per epoch must not weigh more. `fields` are
+    of `TrainConfig`, besides the question's.
     """
     asked = TrainConfig(
         dataset=work.schema.directory, model=question.model, **(question.settings | fields)
@@ -137,11 +133,7 @@ class OurLoop:
     def __init__(self, built: Build, cluster: Cluster, order: AnyOrder | None = None):
         """Puts the examples on the device, as a run does.
 
-        Args:
-          built: what is trained.
-          cluster: the replicas.
-          order: the order of examples; by default texts are not grouped by length, so that other
-            systems can do the same work.
+        By default texts are not grouped by length: so other systems can do the same work.
         """
         training, settings = built.training, built.settings
         size = settings.global_batch_size

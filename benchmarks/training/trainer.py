@@ -63,11 +63,8 @@ class Trainer:
     ):
         """Starts them; `ready` waits until they are warm.
 
-        Args:
-          work, question: the set, and what is trained on it.
-          layout: devices and processes.
-          systems: this system, and `FIT` where Keras trains beside it, in the same process.
-          settings: fields of `TrainConfig` besides the question's.
+        `FIT` among `systems` trains beside ours, in the same process; `settings` are fields of
+        `TrainConfig` besides the question's.
         """
         self.layout = layout
         request = {

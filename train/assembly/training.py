@@ -82,9 +82,7 @@ def build_training(context: RunContext) -> Training:
 def build_fine_tuning(context: RunContext, model: keras.Model) -> Training:
     """What `--unfreeze-from` trains after the head: the same model on pictures.
 
-    Args:
-      context: with the settings of this stage.
-      model: whose head was trained.
+    `context` has the settings of this stage.
 
     Raises:
       ValueError: there is no such layer; lists some.

@@ -23,10 +23,7 @@ class NotAllCame(RuntimeError):
 def meet(addresses: tuple[str, ...], index: int, seconds: float) -> None:
     """Returns when all workers are there.
 
-    Args:
-      addresses: `host:port` of each; the first listens.
-      index: this worker's place among them.
-      seconds: how long to wait.
+    `addresses` are `host:port` of each; the first listens, and all wait for at most `seconds`.
 
     Raises:
       NotAllCame: says who, where that is known.

@@ -78,11 +78,7 @@ def print_summary(
 ) -> None:
     """The closing table.
 
-    Args:
-      found: what `metrics.json` holds.
-      path: the run folder.
-      data_dir: where the set was looked for, to be named to `train.evaluate` again.
-      again: the run was finished before.
+    `again`: the run was finished before. `data_dir` is named to `train.evaluate` again.
     """
     if again:
         print(f"{path} is a finished run of these settings. To train anew, remove it.")

@@ -40,11 +40,7 @@ class Loop:
     ):
         """Takes up the newest checkpoint of the run folder, if there is one.
 
-        Args:
-          context: with the settings of the stage.
-          training: what is trained.
-          folder: the run's.
-          before: the state of the stage before this one.
+        `before` is the state of the stage before this one.
         """
         settings, cluster = context.settings, context.cluster
         self.settings, self.training, self.folder = settings, training, folder

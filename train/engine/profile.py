@@ -34,13 +34,7 @@ class Profile:
     """
 
     def __init__(self, steps: tuple[int, int] | None, run_dir: Path, *, is_chief: bool = True):
-        """Profiles nothing without `steps` (the first, the one after the last), and only the chief.
-
-        Args:
-          steps: numbers of the run's steps.
-          run_dir: the run folder.
-          is_chief: this process writes it.
-        """
+        """Profiles, in the chief, `steps`: the first, and the one after the last; None: nothing."""
         # (-1, -1) lies before every step: nothing below begins a trace.
         self._first, self._last = steps if steps else (-1, -1)
         self._folder, self._is_chief = run_dir / "tensorboard", is_chief

@@ -62,9 +62,7 @@ class State:
     ):
         """Keeps the newest `keep` checkpoints in the run folder.
 
-        Args:
-          training, cluster, folder, keep: of the run.
-          before: of an earlier stage, the head's: its history and times go on.
+        Of `before`, the head's stage, history and times go on.
         """
         self._training, self._cluster, self._keep = training, cluster, keep
         self._checkpoints = folder.checkpoints

@@ -57,13 +57,7 @@ def write_pages(
 ) -> None:
     """Writes what is known at the end of a run.
 
-    Args:
-      run_dir: the run folder.
-      settings: that change its result, by name.
-      metrics: by role.
-      model: the whole model, with its final weights.
-      data: the set.
-      confusion: the confusion matrix as PNG.
+    `confusion` is the confusion matrix as PNG; `settings` are those that change the result.
     """
     writer = _writer(str(run_dir / "tensorboard"))
     with writer.as_default(step=0):

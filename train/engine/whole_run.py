@@ -73,9 +73,7 @@ def train_settings(
 ) -> dict[str, Any]:
     """Trains resolved settings on an opened set and writes the run folder.
 
-    Args:
-      settings, opened, cluster: of the run.
-      began: `time.perf_counter()` when its setup began.
+    `began` is `time.perf_counter()` when the run's setup began.
 
     Returns, raises: as `train_and_evaluate`.
     """

@@ -36,11 +36,7 @@ class RunFolder:
     ):
         """Opens or makes the folder; nothing is written before `claim`.
 
-        Args:
-          path: of the folder.
-          settings: what the run is known by, `Settings.to_dict`.
-          fingerprint: of the data.
-          is_chief: this process writes.
+        `settings` are what the run is known by, `Settings.to_dict`; only the chief writes.
 
         Raises:
           ValueError: it belongs to a run with other settings or other data, says which differ; or

@@ -41,9 +41,7 @@ class StoredConfig:
 def read_config(run: Path, hint: str) -> StoredConfig:
     """Reads the settings of a run folder.
 
-    Args:
-      run: the folder.
-      hint: what the user can do where they cannot be read.
+    `hint`: what the user can do where they cannot be read.
 
     Raises:
       OSError: there are none.

@@ -64,9 +64,7 @@ def draw_confusion(confusion: np.ndarray, names: tuple[str, ...], role: str) -> 
 def draw_calibration(bins: dict[str, np.ndarray], role: str) -> bytes:
     """A reliability diagram: accuracy over confidence, and how many examples each bin holds.
 
-    Args:
-      bins: as `scores.calibration_bins` gives them.
-      role: names the split.
+    `bins` are those of `scores.calibration_bins`; `role` names the split.
     """
     figure, (above, below) = _figure(9, 4.5, 2)
     # An empty bin has no accuracy, and would break the line.

@@ -52,11 +52,8 @@ def train_folds(
 ) -> list[tuple[np.ndarray, np.ndarray]]:
     """Trains and validates every fold.
 
-    Args:
-      settings: with `folds`.
-      opened: a table.
-      cluster: one replica.
-      report: called after every epoch; an exception of it ends the training.
+    The cluster has one replica. `report` is called after every epoch; an exception of it ends the
+    training.
 
     Returns:
       (labels int32 [v], logits float32 [v, C]) of each fold's validation examples: logits of the

@@ -22,11 +22,7 @@ _SHOWN = 10
 def write_leaderboard(study: optuna.Study, folder: Path, metric: str, plots: bool) -> None:
     """Writes `leaderboard.csv`, `best.json` and, at the end, the plots and TensorBoard's page.
 
-    Args:
-      study: with its finished trials.
-      folder: of the sweep.
-      metric: by which the trials are sorted.
-      plots: also the figures, which take seconds.
+    `plots`: also the figures, which take seconds.
     """
     trials = sorted_trials(study, metric)
     rows = [_row(trial) for trial in trials]

@@ -42,11 +42,8 @@ class TrialRunner:
     def __init__(self, asked: TrainConfig, named: tuple[str, ...], folder: Path, metric: str):
         """Opens the set.
 
-        Args:
-          asked: what all trials have in common, with `folds`.
-          named: names of the settings that are not searched.
-          folder: of the sweep.
-          metric: one of `FIGURES`.
+        `named` are the settings that are not searched; `asked` has what all trials have in common,
+        with `folds`.
 
         Raises:
           ValueError: settings that do not fit it.

@@ -120,10 +120,7 @@ def choose_hardware(
 ) -> dict[str, Any]:
     """{"precision", "xla"}: as asked for, or what the table says.
 
-    Args:
-      model, freeze: the model, and whether its head alone is trained.
-      precision, xla: as asked for; "auto" and None let the table choose.
-      accelerator, num_replicas: the devices.
+    "auto" and None let the table choose; of a frozen model the head alone is trained.
     """
     choice = CHOICES[device_kind(accelerator)][family(model, freeze)]
     compiled = choice.xla if num_replicas == 1 else choice.xla_several

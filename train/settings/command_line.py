@@ -15,12 +15,7 @@ CROSS_VALIDATE = "python -m train.cross_validate"
 
 
 def format_command(command: str, settings: dict[str, Any], omit: Iterable[str] = ()) -> str:
-    """A command that trains stored settings.
-
-    Args:
-      command: with flags of `TrainConfig`, such as `RUN`.
-      settings, omit: as for `format_flags`.
-    """
+    """A command that trains stored settings."""
     return f"{command} {' '.join(format_flags(settings, omit))}"
 
 

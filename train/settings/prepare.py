@@ -15,9 +15,7 @@ _ROOT = Path(__file__).resolve().parents[2]
 def prepare(dataset: str, data_dir: str | None, manual_dir: str | None) -> str:
     """The directory of a prepared set; prepares one of this project's sets where it is missing.
 
-    Args:
-      dataset: `name[/config]` or a directory.
-      data_dir, manual_dir: as `tfds build` takes them.
+    The arguments are those of `tfds build`; `dataset` may be a directory.
 
     Raises:
       FileNotFoundError: the set is neither prepared nor one of this project's.

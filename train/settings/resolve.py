@@ -21,11 +21,6 @@ def resolve(asked: TrainConfig, schema: Schema, cluster: Cluster) -> Settings:
     `shuffle_block` stays as asked: it depends on where the examples are kept, see
     `train.assembly.data.resolve_shuffle_block`.
 
-    Args:
-      asked: as the user gave it.
-      schema: of the set.
-      cluster: the replicas.
-
     Raises:
       ValueError: the model is unknown or for another kind of data; settings that would do nothing,
         or that do not fit the set or the replicas.
@@ -55,9 +50,7 @@ def resolve(asked: TrainConfig, schema: Schema, cluster: Cluster) -> Settings:
 def fill(asked: TrainConfig, modality: str) -> dict[str, Any]:
     """The settings that depend on the kind of data and the model, by name.
 
-    Args:
-      asked: as the user gave it.
-      modality: of the set, one of `records.sets.schema`, or of a model.
+    `modality` is a set's, one of `records.sets.schema`, or a model's.
 
     Raises:
       ValueError: the model is unknown or for another kind of data.
