@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import shutil
 import subprocess
 import sys
 import time
@@ -115,15 +116,9 @@ def _follow(
             if sys.stdout.isatty() and line.strip() and now - shown > 0.2:
                 shown = now
                 text = f"[{now - start:3.0f} s] {title}: {line.strip()}"
-                print(f"\r\033[K{text[: _columns()]}", end="", flush=True)
+                width = shutil.get_terminal_size().columns - 1
+                print(f"\r\033[K{text[:width]}", end="", flush=True)
         return process.wait()
-
-
-def _columns() -> int:
-    try:
-        return os.get_terminal_size().columns - 1
-    except OSError:
-        return 79
 
 
 def prepare_synthetic_sets(data_dir: Path, log: Path, names: Iterable[str] = SETS) -> None:

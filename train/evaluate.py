@@ -132,7 +132,7 @@ def evaluate(
         found["decision"] = {"least_recall": least_recall} | decision
     # Only now: an evaluation that fails leaves no folder that train.results would read.
     folder.mkdir(exist_ok=True)
-    _write(folder, split, run.input.class_names, examples, probability, num_errors)
+    _write(folder, found, run.input.class_names, examples, probability, num_errors)
     write_atomically(folder / "evaluation.json", (json.dumps(found, indent=2) + "\n").encode())
     print_summary(found, folder)
     return found
@@ -181,23 +181,20 @@ def _measure(
 
 def _write(
     folder: Path,
-    split: str,
+    found: dict[str, Any],
     names: tuple[str, ...],
     examples: Examples,
     probability: np.ndarray,
     num_errors: int,
 ) -> None:
     """The figures, and the errors of which the model was most certain."""
-    from sklearn.metrics import confusion_matrix
-
     from train.measures import plots, scores
     from train.measures.worst_errors import write_errors
 
-    labels, predicted = examples.subset_labels, probability.argmax(1)
-    confusion = confusion_matrix(labels, predicted, labels=range(len(names)))
-    picture = plots.draw_confusion(confusion, names, split)
+    split = found["split"]
+    picture = plots.draw_confusion(np.array(found["confusion_matrix"]), names, split)
     write_atomically(folder / "confusion_matrix.png", picture)
-    bins = scores.calibration_bins(probability, labels)
+    bins = scores.calibration_bins(probability, examples.subset_labels)
     write_atomically(folder / "calibration.png", plots.draw_calibration(bins, split))
     write_errors(folder, examples, probability, names, num_errors)
 

@@ -157,10 +157,7 @@ def _runs(baselines: list[dict[str, Any]], runs: list[dict[str, Any]]) -> list[s
     lines.insert(0, "")
     for name, same in zip(names, alike, strict=True):
         for run in same:
-            lines += [
-                "",
-                f"    {format_command(RUN, run['config'], omit=('fold',))}",
-            ]
+            lines += ["", f"    {format_command(RUN, run['config'], omit=('fold',))}"]
         lines += _confusion(name, same[0])
     return lines
 

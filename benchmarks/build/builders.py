@@ -41,7 +41,6 @@ _ROUNDS = 2  # at most: the full texts take 90 s a round on one core
 # Cleaning has to outweigh what happens once: 4 s until TensorFlow is loaded.
 _SONGS, _ARTISTS = 150_000, 4_000
 _JOINED = 2  # generated lyrics in a text
-_MOST_CORES = 4
 _GOALS = {2: 1.7}  # of full texts
 _ONE = "one process"
 _PLAIN = "plain TFDS builder"

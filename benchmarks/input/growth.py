@@ -67,9 +67,7 @@ def _write_sets(
     sets: dict[int, str] = {}
     for size in sizes:
         progress(f"growth: writing {size:,} records")
-        raw, change = work.schema.modality == IMAGE, _same
-        if raw:
-            change = functools.partial(_with_bytes, work.schema, np.random.default_rng(size))
+        raw = work.schema.modality == IMAGE
         needed = size * (_PICTURE_BYTES if raw else 1000)
         free = shutil.disk_usage(folder).free
         if needed > free * _FREE_SHARE:
@@ -80,12 +78,10 @@ def _write_sets(
         target = folder / str(size)
         # A folder for each size: all have the same name as the set that is repeated.
         target.mkdir()
-        sets[size] = repeat_set(work.schema, work.split, size, str(target), change)
+        change = functools.partial(_with_bytes, work.schema, np.random.default_rng(size))
+        more = {"change": change} if raw else {}
+        sets[size] = repeat_set(work.schema, work.split, size, str(target), **more)
     return sets, ""
-
-
-def _same(record: bytes) -> bytes:
-    return record
 
 
 def _with_bytes(schema: Schema, random: np.random.Generator, record: bytes) -> bytes:

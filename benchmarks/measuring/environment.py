@@ -51,7 +51,8 @@ def describe_environment() -> dict[str, Any]:
     }
 
 
-def _processor_name(description: Path = Path("/proc/cpuinfo")) -> str:
+def _processor_name() -> str:
+    description = Path("/proc/cpuinfo")  # Linux alone has it
     if description.exists():
         lines: Sequence[str] = description.read_text(encoding="utf-8").splitlines()
         names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]

@@ -41,10 +41,8 @@ def read_expected(work: Work, folder: Path, ours: Maker) -> tuple[np.ndarray, np
         return expected, stored
     # Our ids are ranked by their frequency in the subset: the same texts under other numbers.
     check_labels(OURS, labels, stored)
-    ids, offsets = (
-        np.load(folder / "ids.npy", allow_pickle=False),
-        np.load(folder / "offsets.npy", allow_pickle=False),
-    )
+    ids = np.load(folder / "ids.npy", allow_pickle=False)
+    offsets = np.load(folder / "offsets.npy", allow_pickle=False)
     expected = np.zeros((len(stored), work.input_shape[0]), np.int32)
     lengths = np.diff(offsets)
     expected[np.arange(expected.shape[1]) < lengths[:, None]] = ids

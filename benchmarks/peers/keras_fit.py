@@ -56,9 +56,16 @@ def check_copy(work: FitWork) -> None:
         )
 
 
-def make_default(work: FitWork) -> Callable[[int], None]:
-    """`fit(x, y)` with every option at its default; the result trains a number of epochs."""
-    return _make_arrays(work)
+def make_default(work: FitWork, **options: Any) -> Callable[[int], None]:
+    """`fit(x, y)` with every other option at its default; the result trains a number of epochs."""
+    model = _compile(work, **options)
+
+    def train(epochs: int) -> None:
+        size = work.global_batch_size
+        model.fit(work.inputs, work.labels, batch_size=size, epochs=epochs, verbose=0)
+
+    train(1)  # traces
+    return train
 
 
 def make_report(work: FitWork) -> Callable[[int], None]:
@@ -67,7 +74,7 @@ def make_report(work: FitWork) -> Callable[[int], None]:
     At Keras's defaults but for XLA, which Keras 3 turns on by itself: the report's Keras did not,
     and on a CPU it makes convolutions slower (0.14 to 0.28 x, see `train.settings.auto`).
     """
-    return _make_arrays(work, jit_compile=False)
+    return make_default(work, jit_compile=False)
 
 
 def make_mirrored(work: FitWork, strategy: Any) -> Callable[[int], None]:
@@ -120,17 +127,6 @@ def _time_epoch(train: Callable[[int], None]) -> float:
     start = time.perf_counter()
     train(1)
     return time.perf_counter() - start
-
-
-def _make_arrays(work: FitWork, **options: Any) -> Callable[[int], None]:
-    model = _compile(work, **options)
-
-    def train(epochs: int) -> None:
-        size = work.global_batch_size
-        model.fit(work.inputs, work.labels, batch_size=size, epochs=epochs, verbose=0)
-
-    train(1)  # traces
-    return train
 
 
 def _make_cached(work: FitWork, steps_per_execution: int, xla: bool) -> Callable[[int], None]:

@@ -52,15 +52,11 @@ def train_cached(config: TrainConfig) -> None:
     parts = _open(config)
     if parts.settings.freeze:
         features, head = models.split_frozen(parts.model)
-        parts = dataclasses.replace(
-            parts,
-            model=head,
-            train=(_predict(features, parts.train[0], parts.settings), parts.train[1]),
-            validation=(
-                _predict(features, parts.validation[0], parts.settings),
-                parts.validation[1],
-            ),
+        train, validation = (
+            (_predict(features, pictures, parts.settings), labels)
+            for pictures, labels in (parts.train, parts.validation)
         )
+        parts = dataclasses.replace(parts, model=head, train=train, validation=validation)
     size = parts.settings.global_batch_size
     count = len(parts.train[1])
     _compile(parts, steps_per_execution=min(_MOST_STEPS_PER_EXECUTION, -(-count // size)))

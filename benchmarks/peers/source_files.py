@@ -19,10 +19,8 @@ def read_examples(request: dict[str, Any]) -> Iterator[tuple[Any, int]]:
     elif request["modality"] == "tabular":
         yield from zip(np.load(folder / "features.npy", allow_pickle=False), labels, strict=True)
     else:
-        ids, offsets = (
-            np.load(folder / "ids.npy", allow_pickle=False),
-            np.load(folder / "offsets.npy", allow_pickle=False),
-        )
+        ids = np.load(folder / "ids.npy", allow_pickle=False)
+        offsets = np.load(folder / "offsets.npy", allow_pickle=False)
         yield from zip(np.split(ids, offsets[1:-1]), labels, strict=True)
 
 

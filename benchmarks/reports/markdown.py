@@ -75,7 +75,8 @@ def format_section(result: Result, name: str) -> str:
     lines = textwrap.wrap(intro, 100)
     for suite in dict.fromkeys(c.suite for c in result.comparisons):
         some = [c for c in result.comparisons if c.suite == suite]
-        table = _library_rows(some) if suite == _LIBRARIES else _suite_rows(group(some))
+        rows = [_HEAD, *map(_cells, group(some))]
+        table = _library_rows(some) if suite == _LIBRARIES else rows
         lines += ["", f"## {_title(suite)}", "", f"{_summary(some)}.", "", *_table(table)]
         if suite == _LIBRARIES:
             lines += _missed_goals(some)
@@ -98,7 +99,7 @@ def format_highlights(result: Result, name: str) -> str:
     return _between_markers(name, [*textwrap.wrap(intro, 100), "", *_table(rows)])
 
 
-def choose_rows(rows: Sequence[Row], most: int = _README_ROWS) -> list[Row]:
+def choose_rows(rows: Sequence[Row]) -> list[Row]:
     """Of each suite the row that ours loses by most, then the median of those that it wins.
 
     The losses come first, the heaviest on top: a short table must not hide them. The wins stand in
@@ -111,7 +112,7 @@ def choose_rows(rows: Sequence[Row], most: int = _README_ROWS) -> list[Row]:
         wins = some[len(losses) :]
         lost += losses[:1]
         won += wins[len(wins) // 2 :][:1]
-    return [*sorted(lost, key=lambda row: row.ratio), *won][:most]
+    return [*sorted(lost, key=lambda row: row.ratio), *won][:_README_ROWS]
 
 
 def _where(result: Result) -> str:
@@ -167,10 +168,6 @@ def _set(one: Comparison) -> str:
 def _to_library(one: Comparison) -> str:
     """Its ratio; of a limit the share that ours reaches."""
     return _percent(one.ratio) if one.against is Against.LIMIT else _ratio(one)
-
-
-def _suite_rows(rows: Sequence[Row]) -> list[tuple[str, ...]]:
-    return [_HEAD, *(_cells(row) for row in rows)]
 
 
 def _summary(comparisons: Sequence[Comparison]) -> str:

@@ -128,7 +128,10 @@ def _format_suite(comparisons: Sequence[Comparison]) -> str:
     previous = ""
     for comparison in comparisons:
         name = set_name(comparison)
-        values = _best_values(comparison) if compact else _all_values(comparison, systems)
+        shown = [OURS, comparison.reference] if compact else systems
+        values = [_value(comparison, n) if n in comparison.samples else "-" for n in shown]
+        if compact:
+            values[1] = f"{comparison.reference} {values[1]}"
         ending = [f"{comparison.ratio:.2f}", _reach(comparison)]
         rows.append([name if name != previous else "", comparison.title, *values, *ending])
         previous = name
@@ -136,15 +139,6 @@ def _format_suite(comparisons: Sequence[Comparison]) -> str:
     # A dict keeps the order and drops what several rows say alike.
     notes = dict.fromkeys(f"{c.title}: {c.note}" for c in comparisons if c.note)
     return "\n".join([*lines, *notes])
-
-
-def _all_values(comparison: Comparison, systems: Sequence[str]) -> list[str]:
-    return [_value(comparison, name) if name in comparison.samples else "-" for name in systems]
-
-
-def _best_values(comparison: Comparison) -> list[str]:
-    other = comparison.reference
-    return [_value(comparison, OURS), f"{other} {_value(comparison, other)}"]
 
 
 def _value(comparison: Comparison, system: str) -> str:

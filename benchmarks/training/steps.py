@@ -223,7 +223,7 @@ def _overhead_answer(
     work: Work, built: Build, whole: list[float], fixed: list[float], steps: list[int]
 ) -> Comparison:
     call, overhead = float(np.median(whole)), float(np.median(fixed))
-    size = int(built.settings.global_batch_size or 0)
+    size = built.settings.global_batch_size
     pairs = zip(whole, fixed, steps, strict=True)
     examples = [(n * size, w, max(w - f, 1e-9)) for w, f, n in pairs]
     in_time = "" if call < _MOST_CALL_SECONDS else "; TOO LONG, signals wait"

@@ -173,8 +173,7 @@ def run_until(
             epochs.append(Epoch(now - began, accuracy))
             if accuracy >= target or len(epochs) == most_epochs:
                 return tuple(epochs)
-        if not found[len(epochs) :]:
-            check_runs()
+        check_runs()
         time.sleep(_POLL_SECONDS)
 
 

@@ -103,11 +103,11 @@ def _assemble(context: RunContext, model: keras.Model, trained: keras.Model) -> 
         # Makes the slots here, in the strategy's scope; the traced step could not.
         optimizer.build(trained.trainable_variables)
         scale = LossScale() if settings.precision == "mixed_float16" else None
-        weights = _class_weights(settings, context.data, train)
+        weights = class_weights(settings, train, context.data.schema.num_classes)
         # Whatever shapes the numbers of a step is listed here, and taken from resolved settings
         # alone: the step itself reads no flags.
         options = StepOptions(
-            objective=Objective(weights, settings.label_smoothing),
+            objective=Objective(weights.astype(np.float32), settings.label_smoothing),
             clip_norm=settings.clip_norm,
             clip_value=settings.clip_value,
             xla=settings.xla,
@@ -124,15 +124,13 @@ def _assemble(context: RunContext, model: keras.Model, trained: keras.Model) -> 
     return Training(model, trained, step, optimizer, scale, context.examples, context.level, order)
 
 
-def _class_weights(settings: Settings, data: Data, train: Examples) -> np.ndarray:
-    """float32 [C]."""
+def class_weights(settings: Settings, train: Examples, num_classes: int) -> np.ndarray:
+    """The weights of the classes, float64 [C]."""
     if settings.class_weights == "none":
-        return np.ones(data.schema.num_classes, np.float32)
+        return np.ones(num_classes)
     # Damaged examples have weight 0 in the loss; counted here they would shift the weights of the
     # classes that they claim to be of.
-    labels = train.without_damaged().subset_labels
-    weights = balanced_class_weights(labels, data.schema.num_classes)
-    return weights.astype(np.float32)
+    return balanced_class_weights(train.without_damaged().subset_labels, num_classes)
 
 
 def build_model(settings: Settings, data: Data) -> keras.Model:

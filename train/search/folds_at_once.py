@@ -19,12 +19,11 @@ import tensorflow as tf
 from models.packed import pack
 from records.opened import OpenedSet
 from records.ordering.order import Order
-from records.ordering.splits import balanced_class_weights
 from records.roles import Data
 from records.sets.schema import TABULAR, Schema
 from train.assembly.data import open_fold
 from train.assembly.optimizer import make_optimizer
-from train.assembly.training import build_model
+from train.assembly.training import build_model, class_weights
 from train.devices.strategy import Cluster
 from train.engine.early_stopping import BestSoFar
 from train.measures.metrics import Metrics, metrics_from_logits
@@ -122,7 +121,7 @@ class _Folds:
         self._step = TrainStep(model, optimizer, cluster, options, None)
         self._inputs = tf.constant(self._train[0].inputs)
         self._labels = tf.constant(self._train[0].labels)
-        self._class_weights = [self._weights_of(t.subset_labels, classes) for t in self._train]
+        self._class_weights = [class_weights(settings, t, classes) for t in self._train]
         self._predict = tf.function(self._validate, jit_compile=settings.xla, autograph=False)
         self._validation_rows = tf.constant(self._padded_rows())
 
@@ -175,10 +174,7 @@ class _Folds:
             share = size / np.maximum(weight.sum(1, keepdims=True), 1)
             rows.append(records)
             weights.append(weight * share * of_class[train.labels[records]])
-        joined, weighed = (
-            np.concatenate(rows, 1),
-            np.concatenate(weights, 1).astype(np.float32),
-        )
+        joined, weighed = np.concatenate(rows, 1), np.concatenate(weights, 1).astype(np.float32)
         arrays = (
             self._inputs,
             self._labels,
@@ -193,11 +189,6 @@ class _Folds:
         # mean.
         counts = np.full(steps, size, np.float32)
         return Chunk(arrays, counts, np.zeros(steps, np.int64), steps)
-
-    def _weights_of(self, labels: np.ndarray, classes: int) -> np.ndarray:
-        if self._settings.class_weights == "none":
-            return np.ones(classes)
-        return balanced_class_weights(labels, classes)
 
     def _padded_rows(self) -> np.ndarray:
         """Records int64 [M, V] of the folds' validation examples; the shorter are filled up."""

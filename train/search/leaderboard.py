@@ -69,7 +69,7 @@ def _row(trial: optuna.trial.FrozenTrial) -> dict[str, Any]:
         values = trial.user_attrs.get(name)
         row[name] = "" if values is None else f"{np.mean(values):.4f}"
         row[f"{name}_deviation"] = "" if values is None else f"{np.std(values):.4f}"
-    return row | dict(trial.user_attrs["drawn"].items())
+    return row | trial.user_attrs["drawn"]
 
 
 def _text(value: Any) -> str:
