@@ -100,6 +100,7 @@ def _environment(result: Result) -> str:
         "repetition out of memory",
         "load before": ", ".join(f"{load:.2f}" for load in found["load_average"]),
     }
+    # A part runs once for each set: its times are added up.
     times: dict[str, float] = {}
     for part in result.content.get("parts", ()):
         times[part["part"]] = times.get(part["part"], 0.0) + part["seconds"]
@@ -126,6 +127,7 @@ def _findings(result: Result) -> list[str]:
             "Failed",
             [f"{f['part']}, {f['dataset']}: {f['error']}" for f in content.get("failures", ())],
         ),
+        # The same sentence may have come from every set.
         ("Skipped", dict.fromkeys(s["what"] for s in content.get("skipped", ()))),
         ("Where another system is faster", [describe(c) for c in found if c.peer_is_faster]),
         (

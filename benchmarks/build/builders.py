@@ -144,6 +144,7 @@ def measure_builders(work: Work, effort: Effort, progress: Progress) -> list[Com
         builds = _Builds(name, *_find_source(name, config, Path(folder)))
         more = counts if effort.thorough else []
         whole, plain = _Variant(every), _Variant(every, plain=True)
+        # Each once: where there are two cores, all of them are also one of `counts`.
         variants = dict.fromkeys([whole, plain, *_on_cores(more)])
         builds.run(list(variants), rounds, lambda text: progress(f"build: {text}"))
         found = [builds.compare(work, "tfds build", whole, plain)]
@@ -190,6 +191,7 @@ def _write_full_texts(folder: Path, songs: int) -> float:
     with file.open(newline="", encoding="utf-8") as opened:
         header, *rows = csv.reader(opened)
     text, words = header.index("Lyric"), 0
+    # Each song gets the text of the next one added: the same words, in texts of full length.
     for row, *others in zip(rows, *(rows[i:] + rows[:i] for i in range(1, _JOINED))):
         row[text] = "\n\n".join([row[text], *(other[text] for other in others)])
         words += len(row[text].split())

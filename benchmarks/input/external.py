@@ -60,5 +60,6 @@ class Peer(Child):
             file = Path(folder) / "epoch.npz"
             self.send(f"check {file}")
             self.answer(_EPOCHS_SECONDS)
+            # What another environment wrote is data, never code.
             with np.load(file, allow_pickle=False) as stored:
                 return stored["inputs"], stored["labels"]

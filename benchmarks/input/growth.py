@@ -121,6 +121,7 @@ def _measure_sizes(
     kind = "rows" if work.schema.modality == TABULAR else "picture bytes"
     found = []
     for size in sets:
+        # On a full disk the base itself may be missing: then there is nothing to compare with.
         if size == _BASE or _BASE not in sets:
             continue
         pair = {OURS: samples[_name(size)], _name(_BASE): samples[_name(_BASE)]}
@@ -197,6 +198,7 @@ def _measure_worker(work: Work, effort: Effort, progress: Progress) -> Compariso
     random = np.random.default_rng(0)
 
     def run(rows: Callable[[], slice]) -> Sample:
+        # Random steps: a run that is resumed may begin at any of them.
         chosen = random.integers(0, order.steps_per_epoch - 1, _STEPS).tolist()
         start = time.perf_counter()
         for step in chosen:

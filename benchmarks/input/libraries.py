@@ -47,6 +47,7 @@ def measure_libraries(work: Work, effort: Effort, progress: Progress) -> list[Co
     if not installed:
         return []
     with contextlib.ExitStack() as stack:
+        # Before files are written: the others get the same examples as ours.
         work = stack.enter_context(shortened(work, effort))
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="peers")))
         progress("peers: writing files for them")

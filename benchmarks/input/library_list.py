@@ -67,6 +67,7 @@ def _torch_pictures(name: str, decoder: str, goal: float | None = None) -> Libra
 
 
 def _limit(name: str, goal: float, changes: dict[str, Any]) -> Library:
+    # A limit does a part of a cold epoch's work, and keeps nothing for a later one.
     goals: dict[str, float | None] = {COLD: goal}
     return Library(name, "libjpeg_limit", (IMAGE,), goals, changes, against=Against.LIMIT)
 

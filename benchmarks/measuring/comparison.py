@@ -102,6 +102,7 @@ class Comparison:
     def reference(self) -> str:
         """The system that `ratios` compares with: the other one of the best median."""
         others = [name for name in self.samples if name != OURS]
+        # The best time is the least, the best rate the largest.
         best = min if self.quantity in (FIRST_BATCH, DURATION) else max
         return best(others, key=self.median)
 

@@ -63,6 +63,7 @@ def repeat_set(
     whole, rest = divmod(count, len(records))
     sizes = list(map(len, records))
     kept["numBytes"] = str(whole * sum(sizes) + sum(sizes[:rest]))
+    # The shards of the other splits were not copied.
     info["splits"] = [kept]
     (target / "dataset_info.json").write_text(json.dumps(info), encoding="utf-8")
     write_indexes(str(target))

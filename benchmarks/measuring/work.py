@@ -228,6 +228,7 @@ def view(work: Work) -> Iterator[Work]:
         target.mkdir(parents=True)
         for file in Path(work.schema.directory).iterdir():
             if file.is_file():
+                # Links: a set may have gigabytes, and nothing writes into its files.
                 (target / file.name).symlink_to(file.resolve())
         yield open_work(str(target))
 

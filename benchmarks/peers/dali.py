@@ -43,6 +43,7 @@ def prepare(request: dict[str, Any]) -> Callable[[], Iterator[Batch]]:
             resize_x=size,
             resize_y=size,
             interp_type=types.INTERP_LINEAR,
+            # As `tf.image.resize` at its default, and as ours.
             antialias=False,
         )
         return resized, row[request["label_name"]]

@@ -68,6 +68,7 @@ def prepare(request: dict[str, Any]) -> Callable[[], Iterator[Batch]]:
 
     def epoch() -> Iterator[Batch]:
         for inputs, labels in loader:
+            # FFCV gives labels as [b, 1].
             yield np.asarray(inputs), np.asarray(labels).reshape(-1)
 
     return epoch

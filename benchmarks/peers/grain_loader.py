@@ -58,6 +58,7 @@ def prepare(request: dict[str, Any]) -> Callable[[], Iterator[Batch]]:
         writer.close()
     dataset = grain.MapDataset.source(grain.sources.ArrayRecordDataSource(files))
     dataset = dataset.seed(0).shuffle().map(Parse(request))
+    # Grain's own collation stacks, which texts of several lengths cannot be.
     collate = collate_texts if request["modality"] == "tokens" else None
     dataset = dataset.batch(request["global_batch_size"], batch_fn=collate)
     steps = len(dataset)

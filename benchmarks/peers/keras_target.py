@@ -123,6 +123,7 @@ def _predict(features: keras.Model, pictures: np.ndarray, settings: Settings) ->
 
 
 def _compile(parts: _Parts, **options: Any) -> None:
+    # The schedule of the learning rate counts steps.
     steps = -(-len(parts.train[1]) // parts.settings.global_batch_size)
     parts.model.compile(
         optimizer=make_optimizer(parts.settings, steps),

@@ -55,6 +55,7 @@ def prepare(request: dict[str, Any]) -> Callable[[], Iterator[Batch]]:
         dataset,
         batch_size=request["global_batch_size"],
         num_workers=os.cpu_count() or 1,
+        # Starting them anew would be a part of every epoch's time.
         persistent_workers=True,
         collate_fn=collate_texts if request["modality"] == "tokens" else None,
     )

@@ -50,6 +50,7 @@ def _pictures(request: dict[str, Any]) -> tf.data.Dataset:
         verbose=False,
     )
     labels = tf.constant(classes)
+    # Keras counts the folders; the labels are the numbers in their names.
     return dataset.map(lambda x, y: (tf.cast(tf.round(x), tf.uint8), tf.gather(labels, y)))
 
 

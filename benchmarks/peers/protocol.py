@@ -64,6 +64,7 @@ def _read(epoch: Epoch, epochs: int, read_ahead: int) -> dict[str, Any]:
     start = time.perf_counter()
     for _ in range(epochs):
         for inputs, labels in epoch():
+            # Of the first epoch alone: for the later ones everything is running.
             first = first or time.perf_counter() - start
             consume(inputs)
             consume(labels)

@@ -45,6 +45,7 @@ class Batches(Dataset):
     def __init__(self, request: dict[str, Any]):
         inputs, labels = zip(*read_examples(request), strict=True)
         self.texts = inputs if request["modality"] == "tokens" else None
+        # Texts differ in length: they are no tensor before they are padded, batch by batch.
         self.table = None if self.texts else torch.from_numpy(np.stack(inputs))
         self.labels = torch.tensor(labels)
 
@@ -64,6 +65,7 @@ def make_loader(request: dict[str, Any]) -> DataLoader:
     size = request["global_batch_size"]
     if request["modality"] != "image":
         data = Batches(request)
+        # Every example once an epoch, as from all others.
         sampler = BatchSampler(RandomSampler(data), size, drop_last=False)
         return DataLoader(data, sampler=sampler, batch_size=None)
     return DataLoader(
@@ -71,6 +73,7 @@ def make_loader(request: dict[str, Any]) -> DataLoader:
         batch_size=size,
         shuffle=True,
         num_workers=os.cpu_count() or 1,
+        # Starting them anew would be a part of every epoch's time.
         persistent_workers=True,
     )
 

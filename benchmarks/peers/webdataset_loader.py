@@ -31,6 +31,7 @@ def prepare(request: dict[str, Any]) -> Callable[[], Iterator[Batch]]:
     writers = [wds.TarWriter(shard) for shard in shards]
     for number, (data, label) in enumerate(read_examples(request)):
         example = {"__key__": f"{number:09d}", key: data, "cls": label}
+        # In turn: shards of one size keep all workers busy to the end.
         writers[number % len(writers)].write(example)
     for writer in writers:
         writer.close()

@@ -95,6 +95,7 @@ def format_highlights(result: Result, name: str) -> str:
     )
     rows: list[tuple[str, ...]] = [("suite", "set", "question", "ours", "best other", "ratio")]
     for row in choose_rows(group(found)):
+        # Limits and goals are for the longer page.
         rows.append((_title(row.answers[0].suite), *_cells(row)[:5]))
     return _between_markers(name, [*textwrap.wrap(intro, 100), "", *_table(rows)])
 
@@ -111,6 +112,7 @@ def choose_rows(rows: Sequence[Row]) -> list[Row]:
         losses = [row for row in some if row.ratio < 1]
         wins = some[len(losses) :]
         lost += losses[:1]
+        # The median, not the best: that would promise too much.
         won += wins[len(wins) // 2 :][:1]
     return [*sorted(lost, key=lambda row: row.ratio), *won][:_README_ROWS]
 

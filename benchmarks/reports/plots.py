@@ -53,6 +53,7 @@ def row_name(row: Comparison) -> str:
 
 
 def _dot(axis: Any, y: int, row: Comparison) -> None:
+    # Red: a loss must be seen at first sight.
     colour = _FASTER if row.peer_is_faster else _COLOURS[row.against]
     if row.quantity == PAIRED:
         high, low = (1 / time if time else np.inf for time in row.time_interval())
@@ -114,6 +115,7 @@ def first_batches(comparisons: Sequence[Comparison]) -> bytes | None:
         labels = [f"{set_name(c)}, {c.title}: {name}" if name == OURS else name for c, name in rows]
         axis.set_yticks(range(len(rows)), plain(labels), fontsize=8)
         axis.set(xscale="log", ylim=(len(rows) - 0.4, -0.6), xlabel="ms to the first batch")
+        # Room for the numbers behind the bars.
         axis.margins(x=0.12)
         _plain_ticks(axis.xaxis)
         axis.grid(axis="x", alpha=0.25)

@@ -81,6 +81,7 @@ def format_notes(comparisons: Sequence[Comparison], content: dict[str, Any]) -> 
         lines.append(environment["busy"])
     if not content.get("complete", True):
         lines.append("The run did not come to its end: later parts are missing.")
+    # Each sentence once, however many sets it was said of.
     lines += dict.fromkeys(f"skipped: {skip['what']}" for skip in content.get("skipped", ()))
     faster = [f"  {describe(c)}" for c in comparisons if c.peer_is_faster]
     if faster:

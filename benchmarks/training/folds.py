@@ -65,6 +65,7 @@ def _measure(work: Work, model: str, effort: Effort, show: Progress) -> Comparis
     def apart(seed: int) -> None:
         count = 0
         for fold in range(FOLDS):
+            # A folder of its own: else a run would go on from the checkpoint of the one before.
             with tempfile.TemporaryDirectory() as folder, _silent():
                 one = dataclasses.replace(asked, seed=seed, fold=fold, run_dir=f"{folder}/run")
                 found = train_and_evaluate(one)

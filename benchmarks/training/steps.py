@@ -117,6 +117,7 @@ class Calls:
                 # Every step gathers all rows of the constant batch, in order.
                 same = tf.tile(tf.range(len(first), dtype=rows.dtype)[None], [len(rows), 1])
             arrays = (*constant, same, tf.identity(weights), tf.identity(keys), replica)
+            # Counts, lengths and steps stay those of the real chunk: so does the arithmetic.
             chunks.append(dataclasses.replace(chunk, arrays=arrays))
         self._epoch += 1
         return chunks
@@ -255,6 +256,8 @@ def _measure_frozen(work: Work, cluster: Cluster, effort: Effort, show: Progress
     cached.warm_up()
     training = built.training
     with cluster.strategy.scope():
+        # An optimizer belongs to the variables it was built for: the whole model gets one of its
+        # own.
         optimizer = type(training.optimizer).from_config(training.optimizer.get_config())
         optimizer.build(training.model.trainable_variables)
         step = TrainStep(training.model, optimizer, cluster, training.step.options, None)

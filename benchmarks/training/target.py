@@ -224,7 +224,9 @@ def _race(work: Work, goal: Goal, system: str, seed: int) -> Race:
             **goal.settings,
             "dataset": fresh.schema.directory,
             "epochs": goal.epochs,
+            # A falling rate would depend on the cap, and so on when the target is expected.
             "schedule": "constant",
+            # No system stops by itself: the target ends a run, or the cap.
             "early_stopping": 0,
             "seed": seed,
             "run_dir": f"{folder}/run",
@@ -252,6 +254,7 @@ def main() -> None:
         FIT: keras_target.train_cached,
         REPORT: keras_target.train_arrays,
     }
+    # From here on the clock runs, in the process that has started this one.
     print(json.dumps({"ready": True}), flush=True)
     with contextlib.redirect_stdout(sys.stderr):  # nobody reads what a run prints
         trains[request["system"]](config)

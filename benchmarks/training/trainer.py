@@ -75,6 +75,7 @@ class Trainer:
             "settings": settings,
         }
         several = layout.processes > 1
+        # A process for each worker: all get the same request, and differ by TF_CONFIG alone.
         variables = worker_variables(layout.processes) if several else [{}]
         self._children = [start_child("benchmarks.training.trainer", request, v) for v in variables]
 

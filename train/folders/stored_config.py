@@ -78,6 +78,7 @@ def read_settings(stored: Mapping[str, Any]) -> TrainConfig:
         or not of its type.
     """
     missing = [name for name in RESULT_FIELDS if name not in stored]
+    # Both ways: a setting of an older or a newer version may have changed the run.
     unknown = sorted(stored.keys() - set(RESULT_FIELDS))
     if missing or unknown:
         raise ValueError(

@@ -18,6 +18,7 @@ def print_summary(found: dict[str, Any], folder: Path) -> None:
         limits = found["intervals"][name]
         if not isinstance(value, dict):
             print(f"  {name.replace('_', ' '):18} {_figure(value)}  {_range(limits)}")
+    # Figures by class are objects in the file; those of all classes together are numbers.
     names = [k for k, v in found["metrics"].items() if isinstance(v, dict)]
     width = max(map(len, found["metrics"][names[0]]))
     print(f"  {'':{width}}" + "".join(f"  {name:24}" for name in names))

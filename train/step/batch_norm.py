@@ -70,6 +70,7 @@ def _moments(
     weights = tf.reshape(weights, [-1, *[1] * (len(inputs.shape) - 1)])
     x = inputs - tf.reshape(shift, shape)
     first, second = tf.reduce_sum(x * weights, axes), tf.reduce_sum(tf.square(x) * weights, axes)
+    # Values of a channel in one row: 1 of vectors, H * W of pictures.
     each = tf.cast(tf.size(inputs) / tf.shape(inputs)[0] / width, inputs.dtype)
     sums = tf.concat([first, second, [tf.reduce_sum(weights) * each]], 0)
     if num_replicas > 1:
