@@ -139,7 +139,7 @@ class OurLoop:
         size = settings.global_batch_size
         self.order = order or Order(built.examples.num_examples, size, settings.seed)
         # XLA compiles for each length of texts: then a chunk has one length only.
-        compiled = training.step.compiled
+        compiled = settings.xla
         level = training.level
         self._feed = make_feed(built.examples, self.order, cluster, level, one_length=compiled)
         self._step, self._optimizer = training.step, training.optimizer

@@ -76,7 +76,7 @@ class Calls:
         """Warms up nothing; `limit` is K, the most steps of a call."""
         self._step, self._limit = built.training.step, limit
         self.order = make_training_order(built.settings, built.examples)
-        compiled = self._step.compiled
+        compiled = built.settings.xla
         self._feed = make_feed(built.examples, self.order, cluster, level, one_length=compiled)
         self._epoch = 0
         self._recorded: list[Chunk] = []
@@ -190,7 +190,7 @@ def _measure_overhead(
     limit = _find_pace(built, cluster)
     step = built.training.step
     order = make_training_order(built.settings, built.examples)
-    feed = make_feed(built.examples, order, cluster, "device", one_length=step.compiled)
+    feed = make_feed(built.examples, order, cluster, "device", one_length=built.settings.xla)
     whole: list[float] = []
     fixed: list[float] = []
     steps: list[int] = []

@@ -14,7 +14,7 @@ from train.step.predictor import Predictor
 
 
 def predict_split(
-    run: FinishedRun, split: str, data_dir: str | None = None, *, skip_damaged: bool = False
+    run: FinishedRun, split: str, data_dir: str | None, *, skip_damaged: bool = False
 ) -> tuple[Data, Examples, np.ndarray]:
     """The data, the examples of a split, and the run's probabilities float64 [n, C] of them.
 

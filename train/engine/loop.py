@@ -53,7 +53,7 @@ class Loop:
             cluster,
             training.level,
             # XLA compiles a program for each length of texts: a chunk has one length only.
-            one_length=training.step.compiled,
+            one_length=settings.xla,
             source=context.source,
         )
         self._validation = make_predictor(context, training, "validation")

@@ -96,7 +96,7 @@ def open_run(path: str | Path) -> FinishedRun:
         )
     return FinishedRun(
         path=path,
-        settings=stored.settings(),
+        settings=Settings.of(stored.asked, stored.resolved),
         fingerprint=stored.fingerprint,
         input=ModelInput.read(path),
     )

@@ -14,7 +14,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 from records.system.json_file import read_json
 from train.settings.config import PRECISIONS, RESULT_FIELDS, TrainConfig
-from train.settings.resolved import KEPT_FROM_FIRST_START, Settings
+from train.settings.resolved import KEPT_FROM_FIRST_START
 
 FILE_NAME = "config.json"
 
@@ -32,10 +32,6 @@ class StoredConfig:
     asked: TrainConfig
     fingerprint: str
     resolved: dict[str, Any]
-
-    def settings(self) -> Settings:
-        """The settings as the run used them, places apart."""
-        return Settings.of(self.asked, self.resolved)
 
 
 def read_config(run: Path, hint: str) -> StoredConfig:

@@ -105,11 +105,6 @@ class TrainStep:
             self._run, jit_compile=options.xla and not several, autograph=False
         )
 
-    @property
-    def compiled(self) -> bool:
-        """Compiled with XLA: every step of a chunk must have the same shapes."""
-        return self.options.xla
-
     def run(self, chunk: Chunk, first_step: int) -> None:
         """Trains the chunk's steps; `first_step` counts from the start of the run."""
         steps = tf.constant(chunk.steps, tf.int64)
