@@ -33,7 +33,7 @@ class Session:
     def __init__(self, output: Path, header: dict[str, Any], pairs: int):
         """Starts the clock.
 
-        `pairs`: pairs of a part and a set; `header`: what the file says of the run.
+        `pairs`: how many of a part and a set there are; `header`: what the file says of the run.
         """
         self.output, self.partial = output, output.with_name(f"{output.name}.partial")
         self.comparisons: list[Comparison] = []
