@@ -99,7 +99,8 @@ def test_pictures_of_any_name_are_predicted(tmp_path: Path, capsys: Any) -> None
 
 
 def test_ids_and_genres_of_any_kind_are_read(tmp_path: Path) -> None:
-    link, genre = "/../a b'\"\n|é/", 'Ro|ck "n" <Roll>\n'
+    # No "|", ";", "," or "/" in the genre: they part genres.
+    link, genre = "/../a b'\"\n|é/", 'Ro\\ck "n" <Roll>\n'
     artists, lyrics = tmp_path / "artists.csv", tmp_path / "lyrics.csv"
     for file, rows in {
         artists: [["Artist", "Link", "Genres"], ['Ünï, "x"', link, genre]],
@@ -108,7 +109,7 @@ def test_ids_and_genres_of_any_kind_are_read(tmp_path: Path) -> None:
         with open(file, "w", newline="", encoding="utf-8") as out:
             csv.writer(out).writerows(rows)
     known = tables.read_artists(artists)
-    assert known[link].genres == ('Ro|ck "n" <Roll>',)
+    assert known[link].genres == ('Ro\\ck "n" <Roll>',)
     songs = list(tables.read_songs(lyrics, known, ("en",), tables.Drops()))
     assert songs == [(1, link, "../../etc", "la\nla")]
 
@@ -174,7 +175,7 @@ def test_the_data_service_listens_only_where_that_was_agreed_to(
     for command in (["local"], ["dispatcher"], worker):
         assert service.main(command) == 1
         message = capsys.readouterr().err
-        assert "every network interface" in message and "add --expose" in message
+        assert "every network interface" in message and "Add --expose" in message
     record_fault("a data service without --expose", message, "nothing is started")
 
 
