@@ -4,7 +4,7 @@
 
     payload --parse_spec--> feature --rows--> parsed rows --decoder--> inputs [n, ...], as in `spec`
 
-To add a kind of input: name it in `records.sets.schema`, write its class here and list it in
+To add a kind of input: name it in `records.sets.schema`, write its `Modality` here and list it in
 `_CLASSES`; docs/architecture.md lists what else compares the modality, and what works without. To
 decode pictures by other means: `records.decoding.decode`, and `records.decoding.decode_ops` for
 exported models. What `records.describe` draws of a kind lies there, in a module of its own, because
@@ -13,123 +13,18 @@ it needs a plotting library.
 
 from __future__ import annotations
 
-import abc
 import functools
-from collections.abc import Callable, Iterable, Iterator
-from typing import Any, ClassVar
+from collections.abc import Iterable, Iterator
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from records.decoding import decode
 from records.decoding.input_config import InputConfig
-from records.decoding.parsing import Parse, make_parser, parse_records
+from records.decoding.modality_base import Decoder, Modality
 from records.sets.schema import IMAGE, TABULAR, TEXT, TOKENS, Schema
 from records.shards.index import RecordIndex
-
-# Parsed rows to inputs [n, ...].
-Decoder = Callable[..., Any]
-
-
-class Modality(abc.ABC):
-    """One kind of input, of one set.
-
-    Attributes:
-      unit_rows: records that are loaded in one call: enough that the call's own cost (some 50 us)
-        does not count, few enough that all cores are busy to the end.
-      has_channels: inputs are pictures, all of one channel or all of three.
-      has_ids: inputs are ids, ranked by their frequency, of texts of varying length.
-      is_text: the ids are those of words in stored text, known once the whole split is read.
-      is_slow: decoding takes so long that the first epoch of a training does it on its way.
-    """
-
-    unit_rows: ClassVar[int] = 1024
-    has_channels: ClassVar[bool] = False
-    has_ids: ClassVar[bool] = False
-    is_text: ClassVar[bool] = False
-    is_slow: ClassVar[bool] = False
-
-    def __init__(self, schema: Schema):
-        """Of a set's input feature."""
-        self.schema = schema
-
-    @property
-    @abc.abstractmethod
-    def feature(self) -> Any:
-        """The input feature as `tf.io.parse_example` is to read it."""
-
-    @abc.abstractmethod
-    def spec(self, config: InputConfig, channels: int) -> tf.TensorSpec:
-        """One decoded input: shape and dtype."""
-
-    @abc.abstractmethod
-    def decoder(self, config: InputConfig, channels: int, ranks: np.ndarray | None) -> Decoder:
-        """What maps parsed rows to inputs.
-
-        Args:
-          ranks: int32 [ids + 1], each id's rank, see `decode.rank_ids`; None without ids.
-        """
-
-    @abc.abstractmethod
-    def unpack(self, feature: Any) -> Any:
-        """The parsed rows in the parsed input feature."""
-
-    @abc.abstractmethod
-    def hashed_bytes(self, feature: Any) -> Iterable[bytes]:
-        """Per record, bytes that are equal where the inputs are equal."""
-
-    @abc.abstractmethod
-    def content_damage(self, feature: Any) -> Iterator[tuple[int, str]]:
-        """(row, what is wrong) of inputs that parse but break the schema."""
-
-    def parse_spec(self, index_features: bool = False) -> dict[str, Any]:
-        """The `tf.io.parse_example` spec of the input and the label.
-
-        With `index_features` also of the group and grey features that the index keeps.
-        """
-        schema = self.schema
-        spec = {
-            schema.label_name: tf.io.FixedLenFeature([], tf.int64),
-            schema.input_name: self.feature,
-        }
-        if index_features:
-            if schema.grey_name:
-                spec[schema.grey_name] = tf.io.FixedLenFeature([], tf.int64)
-            # A set may be grouped by its own label or input.
-            if schema.group_name and schema.group_name not in spec:
-                stored = tf.string if schema.group_is_text else tf.int64
-                spec[schema.group_name] = tf.io.FixedLenFeature([], stored)
-        return spec
-
-    @functools.cached_property
-    def _parse(self) -> Parse:
-        return make_parser(self.parse_spec())
-
-    def rows(self, index: RecordIndex, numbers: np.ndarray, payloads: np.ndarray) -> Any:
-        """Parsed rows of the records `numbers` int [n], from their payloads [n].
-
-        Raises:
-          ValueError: the content of a record does not fit the schema; names it.
-        """
-        features = parse_records(self._parse, index, numbers, payloads)
-        return self.unpack(features[self.schema.input_name])
-
-    def fill_index(
-        self, index: RecordIndex, numbers: np.ndarray, payloads: np.ndarray, row: dict[str, Any]
-    ) -> None:
-        """Fills in what the index keeps of this kind of input alone.
-
-        Args:
-          index: of the split, changed in place.
-          numbers: int64 [n], of the records.
-          payloads: [n], as stored.
-          row: their features, parsed.
-        """
-        return
-
-    def check_decoded(self, inputs: np.ndarray, split: str) -> None:
-        """Raises ValueError where a decoded split [N, ...] cannot be trained on."""
-        return
 
 
 class Pictures(Modality):

@@ -17,7 +17,8 @@ from typing import Any
 import numpy as np
 
 from records.decoding.decode import PictureError
-from records.decoding.modality import Decoder, modality_of
+from records.decoding.modality import modality_of
+from records.decoding.modality_base import Decoder
 from records.sets.schema import Schema
 from records.shards.index import RecordIndex, RecordReader, record_damage
 
