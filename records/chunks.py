@@ -67,7 +67,7 @@ def load_chunk(examples: Examples, chunk: HostChunk) -> HostChunk:
         inputs = take(examples.cached, numbers)
     else:
         inputs = examples.loader.load(numbers)
-    return inputs, examples.labels[numbers], *rest
+    return inputs, examples.split_labels[numbers], *rest
 
 
 def take(inputs: np.ndarray, numbers: np.ndarray) -> np.ndarray:
@@ -78,7 +78,7 @@ def take(inputs: np.ndarray, numbers: np.ndarray) -> np.ndarray:
 
 
 def _gather(plan: Plan) -> Iterator[HostChunk]:
-    inputs, labels = plan.examples.inputs, plan.examples.labels
+    inputs, labels = plan.examples.inputs, plan.examples.split_labels
     assert inputs is not None, "examples without a cache are read, not gathered"
 
     def gather(chunk: HostChunk) -> HostChunk:
@@ -101,7 +101,7 @@ def _read_by_offset(plan: Plan) -> Iterator[HostChunk]:
 
     Epochs of texts in batches of 64 and of vectors in batches of 256 are 3.4 times as fast so.
     """
-    loader, labels = plan.examples.loader, plan.examples.labels
+    loader, labels = plan.examples.loader, plan.examples.split_labels
     rows = plan.chunk_steps * plan.width
     together = max(1, loader.unit // rows)
 
@@ -120,7 +120,7 @@ def _read_by_offset(plan: Plan) -> Iterator[HostChunk]:
 
 def _read_by_block(plan: Plan, order: Order) -> Iterator[HostChunk]:
     """Reads a block ahead, and decodes chunk by chunk, so that decoding never outruns reading."""
-    loader, labels = plan.examples.loader, plan.examples.labels
+    loader, labels = plan.examples.loader, plan.examples.split_labels
 
     def load(item: tuple[HostChunk, np.ndarray]) -> HostChunk:
         (numbers, *rest), payloads = item

@@ -35,7 +35,7 @@ class Examples:
     Attributes:
       schema, index: of the split.
       numbers: int64 [n], the subset: record numbers in the split.
-      labels: int32 [N], of all records of the split.
+      split_labels: int32 [N], of all records of the split.
       spec: one example's input, without the batch.
       lengths: int64 [N], ids of each record's text, up to T; None for other inputs.
       cached: [N, ...], all records of the split decoded, in memory or mapped into it; None when
@@ -48,7 +48,7 @@ class Examples:
     schema: Schema
     index: RecordIndex
     numbers: np.ndarray
-    labels: np.ndarray
+    split_labels: np.ndarray
     spec: tf.TensorSpec
     lengths: np.ndarray | None
     cached: np.ndarray | None
@@ -82,7 +82,7 @@ class Examples:
     @property
     def subset_labels(self) -> np.ndarray:
         """int32 [n], the labels of the subset."""
-        return self.labels[self.numbers]
+        return self.split_labels[self.numbers]
 
     @property
     def subset_lengths(self) -> np.ndarray | None:
@@ -99,7 +99,7 @@ class Examples:
         """(inputs [N, ...], labels int32 [N]) as tensors in host memory, or mapped into it."""
         inputs = self.inputs
         assert inputs is not None, "examples without a cache are read, not gathered"
-        return share(inputs), share(self.labels)
+        return share(inputs), share(self.split_labels)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -56,7 +56,7 @@ def make_batches(
     else:
         # The first epoch decodes and fills; the others find the same memory filled.
         first, rest = plan.split()
-        tensors = share(examples.cached), share(examples.labels)
+        tensors = share(examples.cached), share(examples.split_labels)
         batches = _batches(first, _fill_in(examples.filling, _take_from(*tensors)), 1)
         if rest.start[0] < epochs:
             # A first epoch that began in its middle has left records out.
@@ -140,7 +140,7 @@ def _fill_in(filling: Filling, take_rows: TakeRows) -> TakeRows:
 
 def _load_in(examples: Examples) -> TakeRows:
     """Rows read by offset and decoded."""
-    labels, spec = share(examples.labels), examples.spec
+    labels, spec = share(examples.split_labels), examples.spec
 
     def load(numbers: np.ndarray) -> np.ndarray:
         inputs = examples.loader.load(numbers.reshape(-1))

@@ -145,7 +145,7 @@ class Data:
             numbers=numbers,
             # Labels of the whole split, not of the subset: a record's number is its place in both
             # arrays.
-            labels=index.label.astype(np.int32),
+            split_labels=index.label.astype(np.int32),
             spec=self.spec,
             lengths=None if self.vocabulary is None else self.vocabulary.lengths(split),
             cached=None if self.config.cache == "none" else self._decoded(split),

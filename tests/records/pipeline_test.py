@@ -50,7 +50,8 @@ def test_every_example_of_a_split_exactly_once_per_epoch(data: Data) -> None:
     for role in data.roles():
         examples = data.examples(role)
         expected = collections.Counter(
-            (_inputs(examples)[n].tobytes(), int(examples.labels[n])) for n in examples.numbers
+            (_inputs(examples)[n].tobytes(), int(examples.split_labels[n]))
+            for n in examples.numbers
         )
         for epoch in range(2):
             batches = records.make_dataset(

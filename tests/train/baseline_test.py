@@ -42,6 +42,6 @@ def test_new_pictures_apart(tmp_path: Path) -> None:
     pixels = "logistic regression, pixels"
     model = make_baselines("image", 0)[pixels]
     model.fit(np.asarray(train.inputs)[train.numbers], train.subset_labels)
-    expected = (model.predict(np.asarray(new.inputs)) == new.labels).mean()
+    expected = (model.predict(np.asarray(new.inputs)) == new.split_labels).mean()
     assert 0 < new.num_examples < test.num_examples
     assert systems[pixels]["test_new"]["accuracy"] == pytest.approx(expected)

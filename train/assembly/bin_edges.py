@@ -34,7 +34,7 @@ def find_thresholds(train: Examples, bins: int) -> np.ndarray:
         )
     # Evenly spread: records may lie in the order of their classes.
     numbers = train.numbers[:: -(-len(train.numbers) // _MOST_ROWS)]
-    rows, labels = train.inputs[numbers].astype(np.float64), train.labels[numbers]
+    rows, labels = train.inputs[numbers].astype(np.float64), train.split_labels[numbers]
     edges = np.zeros((rows.shape[1], bins + 1))
     for feature, values in enumerate(rows.T):
         tree = DecisionTreeClassifier(

@@ -109,7 +109,7 @@ def _write_samples(data: Data, train: Examples) -> None:
         rows = ([f"{value:.4g}" for value in row] for row in values)
     else:
         names, rows = ["first words"], ([text] for text in _first_words(data, train, numbers))
-    classes = [schema.class_names[label] for label in train.labels[numbers]]
+    classes = [schema.class_names[label] for label in train.split_labels[numbers]]
     lines = [["class", *names], ["---"] * (1 + len(names))]
     lines += [[name, *row] for name, row in zip(classes, rows, strict=False)]
     table = "\n".join(f"| {' | '.join(map(escape_cell, line))} |" for line in lines)

@@ -120,7 +120,7 @@ class _Folds:
         )
         self._step = TrainStep(model, optimizer, cluster, options, None)
         self._inputs = tf.constant(self._train[0].inputs)
-        self._labels = tf.constant(self._train[0].labels)
+        self._labels = tf.constant(self._train[0].split_labels)
         self._class_weights = [class_weights(settings, t, classes) for t in self._train]
         self._predict = tf.function(self._validate, jit_compile=settings.xla, autograph=False)
         self._validation_rows = tf.constant(self._padded_rows())
@@ -173,7 +173,7 @@ class _Folds:
             records = train.numbers[numbers]
             share = size / np.maximum(weight.sum(1, keepdims=True), 1)
             rows.append(records)
-            weights.append(weight * share * of_class[train.labels[records]])
+            weights.append(weight * share * of_class[train.split_labels[records]])
         joined, weighed = np.concatenate(rows, 1), np.concatenate(weights, 1).astype(np.float32)
         arrays = (
             self._inputs,

@@ -38,7 +38,7 @@ def test_sample_rows_of_a_table(synthetic_data_dir: Path, tmp_path: Path) -> Non
     assert head == ["class", *data.schema.metadata["feature_names"]]
     assert len(rows) == 8 and train.inputs is not None
     for row, number in zip(rows, train.numbers, strict=False):
-        assert row[0] == data.schema.class_names[train.labels[number]]
+        assert row[0] == data.schema.class_names[train.split_labels[number]]
         shown = [float(cell) for cell in row[1:]]
         assert shown == pytest.approx(train.inputs[number].tolist(), rel=1e-3)
 
@@ -56,7 +56,7 @@ def test_sample_texts_are_beginnings_only(
     head, _, *rows = _inputs_page(data, tmp_path / cache)
     assert head == ["class", "first words"] and len(rows) == 8
     for (name, shown), number, text in zip(rows, train.numbers, texts, strict=False):
-        assert name == data.schema.class_names[train.labels[number]]
+        assert name == data.schema.class_names[train.split_labels[number]]
         words, end = shown.split()[:-1], 0
         assert 0 < len(words) <= 12
         for word in words:

@@ -83,7 +83,7 @@ def test_every_example_validates_once(synthetic_data_dir: Path, pooled: bool) ->
         train = part.examples("train").numbers
         assert not set(train) & set(own) and len(train) + len(own) == total
     examples = parts[0].examples("train")
-    labels = examples.labels
+    labels = examples.split_labels
     assert len(labels) == total
     groups = examples.index.group
     for own in numbers:

@@ -55,7 +55,7 @@ def test_calls_of_any_length_hold_the_order(
             positions, real = order.examples(epoch, step)
             numbers = train.numbers[positions[0]]
             np.testing.assert_array_equal(inputs, train.inputs[numbers])
-            np.testing.assert_array_equal(labels, train.labels[numbers])
+            np.testing.assert_array_equal(labels, train.split_labels[numbers])
             np.testing.assert_array_equal(weights, real[0])
             assert count == real.sum()
 

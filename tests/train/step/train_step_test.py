@@ -69,7 +69,7 @@ if settings.get("fit"):
     assert weights.min() == 1 or settings.get("last")
     class_weights = np.asarray(training.step.options.objective.class_weights)
     rows = examples["train"].numbers[numbers]
-    inputs, labels = examples["train"].inputs, examples["train"].labels
+    inputs, labels = examples["train"].inputs, examples["train"].split_labels
     for row, weight in zip(rows, weights):
         real = row[weight == 1]
         training.model.fit(inputs[real], labels[real], sample_weight=class_weights[labels[real]],
