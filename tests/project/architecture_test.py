@@ -6,6 +6,7 @@ Each rule is a function from source to complaints, so that it can be shown to co
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 import warnings
@@ -112,6 +113,35 @@ def long_functions(source: str) -> list[str]:
     ]
 
 
+# What an error or a message may begin with: a part of the product that a user knows. It stays when
+# a file moves. Builders name themselves by the folder that `tfds build` is given.
+PARTS = {
+    "baseline", "benchmark", "build", "checkpoint", "cleaning", "cross-validation", "data service",
+    "data set", "demo", "describe", "devices", "diagnose", "evaluate", "export", "file",
+    "gpu check", "input", "model", "place", "predict", "results", "run folder", "settings", "shards", "sweep",
+    "training", "verify", "workers",
+}  # fmt: skip
+BUILDERS = {"builders/fetal_health", "builders/brain_tumor_mri", "builders/song_lyrics"}
+
+
+def unknown_prefixes(source: str) -> list[str]:
+    """Errors that begin with one or two words and a colon, which are no part of the product.
+
+    Errors without such a beginning are for a caller of ours, which names the part.
+    """
+    complaints = []
+    for node in ast.walk(ast.parse(source)):
+        if not (isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call) and node.exc.args):
+            continue
+        text = node.exc.args[0]
+        first = text.values[0] if isinstance(text, ast.JoinedStr) and text.values else text
+        said = str(first.value) if isinstance(first, ast.Constant) else ""
+        found = re.match(r"([a-z_/-]+( [a-z]+)?): ", said)
+        if found and found[1] not in PARTS | BUILDERS:
+            complaints.append(f"line {node.lineno}: {said[:60]!r}")
+    return complaints
+
+
 def _fail_on(complaints: dict[str, list[str]], rule: str) -> None:
     found = [f"{module}: {complaint}" for module, all_ in complaints.items() for complaint in all_]
     assert not found, f"{rule}\n" + "\n".join(found)
@@ -168,6 +198,11 @@ def test_files_and_functions_stay_short() -> None:
     _fail_on(complaints, f"Functions have at most {MAX_FUNCTION_LINES} lines. Found:")
 
 
+def test_errors_begin_with_a_part_of_the_product() -> None:
+    complaints = {module: unknown_prefixes(_source(module)) for module in _modules()}
+    _fail_on(complaints, f"An error begins with one of {sorted(PARTS)}. Found:")
+
+
 BAD_SOURCE = """
 import tensorflow as tf
 import numpy as np
@@ -191,6 +226,8 @@ def test_the_rules_can_fail() -> None:
     assert imported_roots(BAD_SOURCE, top_level_only=True) == {"tensorflow", "numpy", "typing"}
     calls = [call.rsplit(".", 1)[1] for call in pipeline_calls(BAD_SOURCE)]
     assert sorted(calls) == ["batch(", "cache(", "shuffle("]
+    assert unknown_prefixes('raise OSError(f"records/schema: {name} is wrong")')
+    assert unknown_prefixes('raise ValueError(f"settings: {name} is wrong")') == []
     body = "\n".join(["def f():"] + ["    pass"] * (MAX_FUNCTION_LINES - 1))
     assert long_functions(body) == []
     assert len(long_functions(body + "\n    pass")) == 1
