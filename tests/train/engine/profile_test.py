@@ -32,12 +32,13 @@ SIZE = 32
 # Runs four times in one process, the last time with a feed that sleeps; times every call itself.
 SLOWED = """
 import json, sys, time
-from train.engine import loop, whole_run
+from train.engine import whole_run
 from train.settings.config import TrainConfig
+from train.step.feed import DeviceFeed
 from train.step.train_step import TrainStep
 
 data_dir, run_dir, delay_s = sys.argv[1], sys.argv[2], float(sys.argv[3])
-take, run, calls = loop.Feed.take, TrainStep.run, {}
+take, run, calls = DeviceFeed.take, TrainStep.run, {}
 
 def slow_take(self, limit):
     time.sleep(delay_s * slowed)
@@ -48,7 +49,7 @@ def timed_run(self, chunk, first_step):
     run(self, chunk, first_step)
     calls[first_step] = 1e3 * (time.perf_counter() - start)
 
-loop.Feed.take, TrainStep.run = slow_take, timed_run
+DeviceFeed.take, TrainStep.run = slow_take, timed_run
 for n, slowed in enumerate((0, 0, 0, 1)):
     config = TrainConfig(dataset="fetal_health/synthetic", data_dir=data_dir, epochs=1, xla=False,
                          model="mlp_report", global_batch_size=128, profile="3,8",
