@@ -47,10 +47,11 @@ def _watch(folder: Path, accuracies: list[float], value: float, most: int) -> tu
     writer = threading.Thread(target=_write_history, args=(file, accuracies, ended))
 
     def check_runs() -> None:
+        if writer.ident is None:  # the clock runs: no epoch may end before it
+            writer.start()
         if ended.is_set() and len(target.read_accuracies(file)) == len(accuracies):
             raise ChildError("ended too early")
 
-    writer.start()
     try:
         return run_until(file, check_runs, value, most)
     finally:
