@@ -43,7 +43,7 @@ class GuardedPath(type(epath.Path("/"))):  # type: ignore[misc]
         if self.is_dir():
             # `flock` is per open file: taking it again in this process would refuse itself.
             held = path.parent in _held
-            with contextlib.nullcontext() if held else lock(path.parent, "builders/storage"):
+            with contextlib.nullcontext() if held else lock(path.parent, "build"):
                 set_aside(path)
         elif not missing_ok:
             raise FileNotFoundError(os.fspath(self))
