@@ -64,7 +64,7 @@ demo: $(STAMP)
 # Files, not single tests, go to the workers: one file's tests share models and datasets.
 test: $(STAMP)
 	@$(RUN) -m pytest -q -m "not slow and not peers and not gpu" -n $(TEST_WORKERS) --dist loadfile \
-	  --no-loadscope-reorder --durations=10 $(ARGS)
+	  --durations=10 $(ARGS)
 
 test-slow: $(STAMP)
 	@$(RUN) -m pytest -q -m "slow and not peers and not gpu" $(ARGS)
