@@ -66,6 +66,8 @@ def repeat_set(
     # The shards of the other splits were not copied.
     info["splits"] = [kept]
     (target / "dataset_info.json").write_text(json.dumps(info), encoding="utf-8")
+    metadata = {k: v for k, v in schema.metadata.items() if k != "part_of"}  # of the other splits
+    (target / "metadata.json").write_text(json.dumps(metadata), encoding="utf-8")
     write_indexes(str(target))
     write_fingerprint(target)
     return str(target)

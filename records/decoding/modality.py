@@ -24,7 +24,11 @@ from records.decoding import decode
 from records.decoding.input_config import InputConfig
 from records.decoding.modality_base import Decoder, Modality
 from records.sets.schema import IMAGE, TABULAR, TEXT, TOKENS, Schema
-from records.shards.index import RecordIndex
+from records.shards.index import RecordIndex, record_damage
+
+# Ids of a set that stores no vocabulary lie below. Counts are kept of all up to the largest one, at
+# 8 bytes each.
+MOST_IDS = 2**24
 
 
 class Pictures(Modality):
@@ -163,14 +167,31 @@ class Ids(Modality):
         """The ids' bytes."""
         return (ids.numpy().tobytes() for ids in feature)
 
+    @functools.cached_property
+    def _num_ids(self) -> int:
+        """Ids are below this: the size of the stored vocabulary, else `MOST_IDS`."""
+        return len(self.schema.vocabulary() or ()) or MOST_IDS
+
+    def _wrong_ids(self, feature: Any) -> np.ndarray:
+        """bool [ids of all rows]."""
+        # In int64, as stored: in int32 an id of 2^32 + 5 would pass for 5.
+        ids = feature.flat_values.numpy()
+        return (ids < 0) | (ids >= self._num_ids)
+
     def content_damage(self, feature: Any) -> Iterator[tuple[int, str]]:
         """Ids beyond the vocabulary."""
-        # Without a stored vocabulary only ids that do not fit int32 are known to be wrong.
-        vocabulary = self.schema.vocabulary()
-        most = len(vocabulary) if vocabulary else 2**31
-        ids, of_row = feature.flat_values.numpy(), feature.value_rowids().numpy()
-        for row in np.unique(of_row[(ids < 0) | (ids >= most)]):
-            yield int(row), f"an id lies outside 0 to {most - 1}"
+        of_row = feature.value_rowids().numpy()
+        for row in np.unique(of_row[self._wrong_ids(feature)]):
+            yield int(row), f"an id lies outside 0 to {self._num_ids - 1}"
+
+    def check_parsed(self, feature: Any, index: RecordIndex, numbers: np.ndarray) -> None:
+        """Ids are subscripts of tables: a negative one would take another id's entry."""
+        wrong = np.flatnonzero(self._wrong_ids(feature))
+        if len(wrong):
+            row = int(feature.value_rowids().numpy()[wrong[0]])
+            expected = f"ids of feature {self.schema.input_name!r} in 0 to {self._num_ids - 1}"
+            received = str(feature.flat_values.numpy()[wrong[0]])
+            raise record_damage(index, int(numbers[row]), expected, received)
 
     def fill_index(
         self, index: RecordIndex, numbers: np.ndarray, payloads: np.ndarray, row: dict[str, Any]
@@ -196,6 +217,10 @@ class Texts(Ids):
     def hashed_bytes(self, feature: Any) -> Iterable[bytes]:
         """The texts."""
         return feature.numpy()
+
+    def check_parsed(self, feature: Any, index: RecordIndex, numbers: np.ndarray) -> None:
+        """Any bytes are split into words."""
+        return
 
     def content_damage(self, feature: Any) -> Iterator[tuple[int, str]]:
         """Texts that are not UTF-8."""

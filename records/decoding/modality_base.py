@@ -99,8 +99,13 @@ class Modality(abc.ABC):
         Raises:
           ValueError: the content of a record does not fit the schema; names it.
         """
-        features = parse_records(self._parse, index, numbers, payloads)
-        return self.unpack(features[self.schema.input_name])
+        feature = parse_records(self._parse, index, numbers, payloads)[self.schema.input_name]
+        self.check_parsed(feature, index, numbers)
+        return self.unpack(feature)
+
+    def check_parsed(self, feature: Any, index: RecordIndex, numbers: np.ndarray) -> None:
+        """Raises ValueError, naming the record, where a parsed feature must not be unpacked."""
+        return
 
     def fill_index(
         self, index: RecordIndex, numbers: np.ndarray, payloads: np.ndarray, row: dict[str, Any]

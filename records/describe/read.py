@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from records.decoding.modality import modality_of
+from records.decoding.parsing import make_parser, parse_records
 from records.sets.schema import TOKENS, Schema
 from records.shards.index import RecordIndex, RecordReader
 from records.system.progress import show_progress
@@ -66,14 +67,17 @@ def read_features(
     Raises:
       ValueError: a record is damaged; names shard, record and byte offset.
     """
-    reader, spec = RecordReader(index), modality_of(schema).parse_spec() | (extra or {})
+    reader, modality = RecordReader(index), modality_of(schema)
+    parse = make_parser(modality.parse_spec() | (extra or {}))
     starts = range(0, index.num_records, _READ_ROWS)
     numbers = (np.arange(s, min(s + _READ_ROWS, index.num_records)) for s in starts)
     payloads = (reader.read(n) for n in numbers)
     at = 0
     for batch in show_progress(payloads, index.num_records, f"reading {schema.name} {split}"):
         rows = slice(at, at + len(batch))
-        yield rows, tf.io.parse_example(tf.constant(batch, tf.string), spec)
+        features = parse_records(parse, index, np.arange(rows.start, rows.stop), batch)
+        modality.check_parsed(features[schema.input_name], index, np.arange(rows.start, rows.stop))
+        yield rows, features
         at = rows.stop
 
 

@@ -88,10 +88,7 @@ def _read_rows(schema: Schema, split: str, index: RecordIndex) -> np.ndarray:
 
 def _feature_names(schema: Schema) -> list[str]:
     count = int(schema.input_shape[0] or 0)
-    stored = schema.metadata.get("feature_names") or ()
-    if len(stored) == count:
-        return [str(name) for name in stored]
-    return [f"{schema.input_name}[{i}]" for i in range(count)]
+    return list(schema.feature_names) or [f"{schema.input_name}[{i}]" for i in range(count)]
 
 
 def _feature_lines(

@@ -6,14 +6,17 @@ A set is opened by directory (`tfds.builder_from_directory`): no builder is impo
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
+from records.sets import metadata_keys
+from records.sets.hints import rebuild_hint
 from records.sets.tfds_metadata import open_builder
 
 TABULAR, IMAGE, TOKENS, TEXT = "tabular", "image", "tokens", "text"
-# Where a set offers several inputs and names none, the first modality listed here wins.
-_PREFERENCE = (IMAGE, TOKENS, TABULAR, TEXT)
+# Metadata may claim anything; more would only fill the memory with names.
+_MOST_CLASSES = 2**20
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,10 +69,14 @@ class Schema:
 
         They may be measured on, and are counted nowhere: every example of a part stands twice.
         """
-        found = self.metadata.get("part_of")
-        # Metadata are read from a file that anybody may have written.
-        found = found if isinstance(found, dict) else {}
-        return {k: v for k, v in found.items() if {k, v} <= set(self.split_counts)}
+        return dict(self.metadata.get("part_of") or {})
+
+    @property
+    def feature_names(self) -> tuple[str, ...]:
+        """Of a table's columns; () where the set names none, or those of another input."""
+        named = self.metadata.get("input_feature") in (None, self.input_name)
+        found = tuple(self.metadata.get("feature_names") or ()) if named else ()
+        return found if self.input_shape == (len(found),) else ()
 
     def check_split(self, split: str) -> None:
         """Raises ValueError, naming the splits there are, unless `split` is one of them."""
@@ -109,7 +116,13 @@ class Schema:
             return None
         # Not `splitlines`: a token may hold one of the other characters that Unicode calls a line
         # end.
-        return tuple(path.read_text(encoding="utf-8").rstrip("\n").split("\n"))
+        try:
+            return tuple(path.read_text(encoding="utf-8").rstrip("\n").split("\n"))
+        except UnicodeDecodeError as error:
+            raise ValueError(
+                f"data set: {path}: expected UTF-8, one token in a line, received: {error}. "
+                f"{rebuild_hint(self.directory)}"
+            ) from None
 
 
 def read_schema(directory: str, input_feature: str | None = None) -> Schema:
@@ -117,44 +130,49 @@ def read_schema(directory: str, input_feature: str | None = None) -> Schema:
 
     Args:
       input_feature: the feature to train on; default: what the builder's metadata or the
-        supervised keys name, else the only feature of the most specific modality.
+        supervised keys name, else the only feature that can be an input.
 
     Raises:
       ValueError: no feature, or more than one, can be the input or the label, or a stored
-        encoding is not supported, and the message lists the features there are; or the metadata
-        are damaged.
+        encoding or file format is not supported, and the message lists the features there are; or
+        the metadata are damaged, or name what is not there.
     """
-    import tensorflow_datasets as tfds
-
     info = open_builder(directory).info
+    name = "/".join(p for p in (info.name, info.config_name, str(info.version)) if p)
     features: dict[str, Any] = dict(info.features.items())
     metadata = dict(info.metadata or {})
+    metadata_keys.check_names(name, metadata, features)
     keys = info.supervised_keys if isinstance(info.supervised_keys, tuple) else (None, None)
     keys = tuple(key if isinstance(key, str) else None for key in keys)  # some are nested dicts
-    name = "/".join(p for p in (info.name, info.config_name, str(info.version)) if p)
-    wanted = input_feature or metadata.get("input_feature") or keys[0]
-    source = _choose_input(features, wanted, name)
-    wanted = metadata.get("label_feature") or keys[1]
-    label = _choose_label(features, wanted, name)
+    label = _choose_label(features, metadata.get("label_feature") or keys[1], name)
+    classes = _class_names(features[label], label, name)
+    metadata_keys.check_values(name, metadata, classes, info.splits.keys())
+    id_name = metadata.get("id_feature") or _existing(features, "id", "filename")
+    group, is_text = metadata_keys.check_group(name, features, metadata.get("group_feature"))
+    own = metadata.get("input_feature") or keys[0]
+    others = (id_name, group, label, "id", "filename")
+    source = _choose_input(features, input_feature or own, name, others)
     modality = _modality(features[source])
     assert modality is not None  # _choose_input only returns features with a modality
     _check_encoding(features[source], source, name)
     tensor = features[source].get_tensor_info()
     shape = features[source].shape if modality == IMAGE else tensor.shape
-    group = _existing(features, metadata.get("group_feature"))
+    # Of the set's own input: one that --feature names may have other columns.
+    if modality == TABULAR and (not input_feature or own == source):
+        metadata_keys.check_columns(name, metadata, shape[0])
     return Schema(
         name=name,
         directory=str(directory),
         modality=modality,
         input_name=source,
         label_name=label,
-        id_name=_existing(features, metadata.get("id_feature"), "id", "filename"),
+        id_name=id_name,
         group_name=group,
-        group_is_text=isinstance(features.get(group or ""), tfds.features.Text),
-        grey_name=_existing(features, "is_grey") if modality == IMAGE else None,
+        group_is_text=is_text,
+        grey_name=metadata_keys.grey_flag(features) if modality == IMAGE else None,
         input_shape=tuple(shape),
         input_dtype=str(getattr(tensor.np_dtype, "__name__", tensor.np_dtype)),
-        class_names=tuple(features[label].names),
+        class_names=classes,
         split_counts={k: int(v.num_examples) for k, v in info.splits.items()},
         shards={k: tuple(str(p) for p in v.filepaths) for k, v in info.splits.items()},
         shard_lengths={k: tuple(map(int, v.shard_lengths)) for k, v in info.splits.items()},
@@ -162,8 +180,18 @@ def read_schema(directory: str, input_feature: str | None = None) -> Schema:
     )
 
 
-def _existing(features: dict[str, Any], *names: str | None) -> str | None:
+def _existing(features: dict[str, Any], *names: str) -> str | None:
     return next((n for n in names if n in features), None)
+
+
+def _class_names(feature: Any, label: str, name: str) -> tuple[str, ...]:
+    count = feature.num_classes
+    if count is None or not 0 < count <= _MOST_CLASSES:
+        raise ValueError(
+            f"data set: {name}: label feature {label!r} expected 1 to {_MOST_CLASSES:,} classes, "
+            f"received {count or 'none'}"
+        )
+    return tuple(feature.names)
 
 
 def _modality(feature: Any) -> str | None:
@@ -209,8 +237,13 @@ def _check_encoding(feature: Any, source: str, name: str) -> None:
         )
 
 
-def _choose_input(features: dict[str, Any], wanted: str | None, name: str) -> str:
-    """The name of the input feature."""
+def _choose_input(
+    features: dict[str, Any],
+    wanted: str | None,
+    name: str,
+    others: Collection[str | None] = ("id", "filename"),
+) -> str:
+    """The name of the input feature; one of `others` only where it is `wanted`."""
     modalities = {k: m for k, f in features.items() if (m := _modality(f))}
     if wanted is not None:
         if wanted not in modalities:
@@ -220,19 +253,16 @@ def _choose_input(features: dict[str, Any], wanted: str | None, name: str) -> st
                 f"received {wanted!r}"
             )
         return wanted
-    # Names and ids are texts, too, and never what a model is to read.
-    ids = {"id", "filename"}
-    for modality in _PREFERENCE:
-        found = [k for k, m in modalities.items() if m == modality and k not in ids]
-        if len(found) == 1:
-            return found[0]
-        # Several of the preferred kind: guessing would train on the wrong one.
-        if found:
-            break
+    # Names, ids and groups are texts, too, and no input, unless a group is all there is.
+    free = modalities.keys() - set(others) or modalities.keys() - {"id", "filename"}
+    found = sorted(free)
+    if len(found) == 1:
+        return found[0]
+    # Several, of whatever kinds: guessing would train on the wrong one.
     raise ValueError(
         f"data set: {name}: one input feature expected (a picture, a fixed-length vector, "
-        f"ids or text), received {sorted(modalities) or 'none'} of {sorted(features)}; "
-        "name it with --feature"
+        f"ids or text), received {found or 'none'} of {sorted(features)}; "
+        "name it with --feature, or as input_feature in the builder's metadata"
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +11,8 @@ from typing import Any
 
 from records.sets.hints import rebuild_hint
 from records.system.json_file import read_json
+
+_MOST_MISSING = 2**24  # records of a shard that lacks bytes: more would only fill the memory
 
 
 def open_builder(directory: str) -> Any:
@@ -28,18 +31,66 @@ def open_builder(directory: str) -> Any:
             "dataset_info.json"
         )
     _check_classes(Path(directory) / "features.json")
+    _check_metadata(Path(directory) / "metadata.json")
+    lengths: list[tuple[list[str], list[int]]] = []
     try:
         builder = tfds.builder_from_directory(directory)
         # TFDS reads these lazily: damage must show here, not in the middle of a run.
         for split in builder.info.splits.values():
-            _ = split.num_examples, split.filepaths, split.shard_lengths
+            _ = split.num_examples
+            lengths.append((list(map(str, split.filepaths)), list(map(int, split.shard_lengths))))
     except Exception as error:  # protobuf, TFDS and NumPy raise some ten kinds
         reason = str(error).strip().split("\n")[0] or type(error).__name__
         raise ValueError(
             f"data set: {directory}: expected dataset_info.json and features.json as TFDS "
             f"writes them, received something else ({reason[:300]}). {rebuild_hint(directory)}"
         ) from None
+    _check_format(builder.info, directory)
+    for paths, found in lengths:
+        _check_lengths(paths, found)
     return builder
+
+
+def _check_format(info: Any, directory: str) -> None:
+    """Raises ValueError for a set of other files than TFRecords."""
+    found = str(getattr(info.file_format, "value", info.file_format))
+    if found != "tfrecord":
+        raise ValueError(
+            f"data set: {directory}: file format expected tfrecord, received {found}, which is not "
+            "supported. Nothing is damaged: build the set again with tfds build ... "
+            "--file_format tfrecord --overwrite"
+        )
+
+
+def _check_lengths(paths: list[str], lengths: list[int]) -> None:
+    """Raises ValueError where a shard cannot hold as many records as the metadata say."""
+    for path, length in zip(paths, lengths, strict=True):
+        size = os.path.getsize(path) if os.path.exists(path) else 0
+        # A record takes 16 bytes at least. One that was cut short, or is missing, held more.
+        most = max(_MOST_MISSING, size // 16)
+        if not 0 <= length <= most:
+            raise ValueError(
+                f"data set: {path}: shardLengths of dataset_info.json expected 0 to {most:,} "
+                f"records, received {length:,}. {rebuild_hint(os.path.dirname(path))}"
+            )
+
+
+def _check_metadata(file: Path) -> None:
+    """Raises ValueError where the builder's own metadata are no JSON object."""
+    try:
+        found = read_json(file)
+    except FileNotFoundError:
+        return  # a set need not have any
+    except (ValueError, OSError) as error:
+        received = error.strerror if isinstance(error, OSError) else error
+    else:
+        if isinstance(found, dict):
+            return
+        received = repr(found)[:100]
+    raise ValueError(
+        f"data set: {file}: expected a JSON object, received: {received}. "
+        f"{rebuild_hint(file.parent)}"
+    )
 
 
 def _check_classes(file: Path) -> None:

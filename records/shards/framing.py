@@ -46,13 +46,16 @@ def scan_shard(path: str) -> tuple[np.ndarray, np.ndarray]:
     return np.array(offsets, np.int64), np.array(lengths, np.int64)
 
 
-def damage(path: str, number: int, offset: int, expected: str) -> ValueError:
-    """The error for a damaged record."""
+def damage(
+    path: str, number: int, offset: int, expected: str, received: str | None = None
+) -> ValueError:
+    """The error for a damaged record; `received` where it is whole and holds what it must not."""
     folder = os.path.dirname(path)
+    size = os.path.getsize(path)
+    received = received or f"damaged or truncated data (file of {size} bytes)"
     return ValueError(
         f"shards: {path}, record {number} at byte {offset}: expected {expected}, "
-        f"received damaged or truncated data (file of {os.path.getsize(path)} bytes). "
-        f"{verify_hint(folder)} {rebuild_hint(folder)}"
+        f"received {received}. {verify_hint(folder)} {rebuild_hint(folder)}"
     )
 
 

@@ -200,12 +200,14 @@ def _held_together(runs: list[slice], sizes: np.ndarray) -> Iterator[list[slice]
         yield held
 
 
-def record_damage(index: RecordIndex, number: int, expected: str) -> ValueError:
+def record_damage(
+    index: RecordIndex, number: int, expected: str, received: str | None = None
+) -> ValueError:
     """The error for the damaged record `number` of a split; names shard, record and offset."""
     shard = int(index.shard[number])
     # People and `records.verify` count records by shard, not by split.
     within = number - int(np.searchsorted(index.shard, shard))
-    return damage(index.paths[shard], within, int(index.offset[number]), expected)
+    return damage(index.paths[shard], within, int(index.offset[number]), expected, received)
 
 
 def _index_path(schema: Schema, split: str) -> Path:

@@ -368,7 +368,9 @@ def _run_targets(folder: Path) -> Iterator[Target]:
     stored = sorted((Path(__file__).parents[2] / "benchmarks/results").rglob("*.json"))
     seed = min((p.read_bytes() for p in stored), key=len)
     read = _reading(folder / "result.json", read_result)
-    yield Target("benchmark result", r"^benchmark: .*result\.json ", (seed,), read, 1000, change_json)
+    yield Target(
+        "benchmark result", r"^benchmark: .*result\.json ", (seed,), read, 1000, change_json
+    )
 
 
 def _predict_targets(folder: Path) -> Iterator[Target]:

@@ -26,6 +26,7 @@ def print_header(settings: Settings, schema: Schema, cluster: Cluster, path: Pat
     compiled = "XLA" if settings.xla else "no XLA"
     counts = ", ".join(f"{k} {v:,}" for k, v in schema.split_counts.items())
     print(f"{settings.model} on {schema.name} ({counts}; {schema.num_classes} classes)")
+    print(f"  input {schema.input_name!r} ({schema.modality}), class {schema.label_name!r}")
     print(
         f"  {cluster.name}, {cluster.num_replicas} replica{'s' * (cluster.num_replicas > 1)}, "
         f"{settings.precision}, {compiled}, seed {settings.seed} -> {path}"

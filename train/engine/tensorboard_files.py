@@ -103,9 +103,8 @@ def _write_samples(data: Data, train: Examples) -> None:
         return
     rows: Iterable[Iterable[Any]]
     if schema.modality == TABULAR:
-        names = list(schema.metadata.get("feature_names") or ())[:_COLUMNS]
         values = _first_inputs(train, _SAMPLES)[:, :_COLUMNS]
-        names = names if len(names) == values.shape[1] else list(map(str, range(values.shape[1])))
+        names = list(schema.feature_names or map(str, range(values.shape[1])))[:_COLUMNS]
         rows = ([f"{value:.4g}" for value in row] for row in values)
     else:
         names, rows = ["first words"], ([text] for text in _first_words(data, train, numbers))

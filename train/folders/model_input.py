@@ -56,8 +56,7 @@ class ModelInput:
             return cls(*common, image_size=config.image_size, channels=data.channels)
         if schema.modality == TABULAR:
             numbered = [f"{schema.input_name}_{i}" for i in range(int(data.spec.shape[0]))]
-            names = schema.metadata.get("feature_names") or numbered
-            return cls(*common, feature_names=tuple(names))
+            return cls(*common, feature_names=schema.feature_names or tuple(numbered))
         language = schema.metadata.get("language")
         rule = "words" if schema.modality == TEXT else None
         if schema.modality == TOKENS and language:

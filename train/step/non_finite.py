@@ -97,8 +97,7 @@ def _describe_ranges(schema: Schema, rows: np.ndarray) -> str:
     if schema.modality != TABULAR or rows.ndim != 2:
         kind = "pixels" if schema.modality == IMAGE and rows.ndim == 4 else "inputs"
         return f"Its {kind}: {_range(rows)}"
-    names = [str(n) for n in schema.metadata.get("feature_names") or ()]
-    names = names if len(names) == rows.shape[1] else [str(i) for i in range(rows.shape[1])]
+    names = list(schema.feature_names or map(str, range(rows.shape[1])))
     # NaN and infinity first, then the largest values: one of them is likely the cause.
     finite = np.isfinite(rows)
     size = np.where(finite, np.abs(rows), np.inf).max(0)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,39 +17,7 @@ from records.describe.__main__ import describe, main
 from records.describe.pictures import header_size
 from records.describe.read import hash_sequences, hash_strings
 from records.describe.tables import correlation_matrix, correlation_ratio
-
-
-class TinyBuilder(  # type: ignore[call-arg]
-    tfds.core.GeneratorBasedBuilder, skip_registration=True
-):
-    """A set of the examples it is given, by split."""
-
-    VERSION = tfds.core.Version("1.0.0")
-
-    def __init__(
-        self,
-        features: dict[str, Any],
-        examples: dict[str, list[dict[str, Any]]],
-        data_dir: Path,
-        **metadata: Any,
-    ):
-        self.name = "tiny"
-        self._spec, self._examples, self._notes = features, examples, metadata
-        super().__init__(data_dir=data_dir)
-
-    def _info(self) -> tfds.core.DatasetInfo:
-        return tfds.core.DatasetInfo(
-            builder=self,
-            features=tfds.features.FeaturesDict(self._spec),
-            metadata=tfds.core.MetadataDict(self._notes),
-            disable_shuffling=True,  # records stay in the order given
-        )
-
-    def _split_generators(self, dl_manager: Any) -> dict[str, Any]:
-        return {split: self._generate_examples(split) for split in self._examples}
-
-    def _generate_examples(self, split: str) -> Iterator[tuple[int, dict[str, Any]]]:
-        yield from enumerate(self._examples[split])
+from tests.support.tiny_sets import TinyBuilder, build_tiny
 
 
 def describe_tiny(
@@ -60,9 +27,8 @@ def describe_tiny(
     **metadata: Any,
 ) -> str:
     """Builds a tiny set and returns its description."""
-    builder = TinyBuilder(features, examples, tmp_path / "data", **metadata)
-    builder.download_and_prepare()
-    text, folder = describe(builder.data_dir, output=str(tmp_path / "figures"))
+    directory = build_tiny(tmp_path / "data", features, examples, **metadata)
+    text, folder = describe(directory, output=str(tmp_path / "figures"))
     assert (folder / "description.txt").read_text(encoding="utf-8") == text
     for path in folder.glob("*.png"):
         with Image.open(path) as image:
