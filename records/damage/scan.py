@@ -1,7 +1,8 @@
 """Which records of a split are damaged: every record's framing and both CRCs.
 
 Where the index tells where the records lie, each is checked at its place, so that damage to one
-says nothing about the next. A shard without an index is walked (`records.damage.walk`).
+says nothing about the next. A shard without an index is walked (`records.damage.walk`), and so is
+one whose records are not at their places (`records.damage.moved`).
 """
 
 from __future__ import annotations
@@ -14,13 +15,12 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
+from records.damage.content import ContentChecker
+from records.damage.moved import find_moved
 from records.damage.shard_scan import ContentCheck, Damage, DamageKind, Layout, ShardScan
 from records.damage.walk import UNIT_BYTES, file_size, frame_damage, walk_shard
 from records.shards.framing import FRAME_BYTES, check_records
 from records.system.threads import ordered_map
-
-# (shard, numbers int64 [n] in it, payloads [n]) -> {row: what is wrong with its content}.
-SplitCheck = Callable[[int, np.ndarray, Sequence[bytes]], dict[int, str]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,7 +40,7 @@ def scan_shards(
     paths: Sequence[str],
     expected: Sequence[int],
     layouts: Sequence[Layout | None],
-    check: SplitCheck | None = None,
+    checker: ContentChecker | None = None,
     done: Callable[[int], None] = lambda count: None,
 ) -> list[ShardScan]:
     """Scans the shards of a split on all cores.
@@ -48,16 +48,19 @@ def scan_shards(
     Args:
       expected: records of each by the metadata.
       layouts: of each by the index; None for one that is walked without an index.
-      check: of the content of records whose CRCs match.
+      checker: of the content of records whose CRCs match.
       done: is called with the bytes of each piece of work.
     """
-    scans: dict[int, ShardScan] = {}
+    reasons = {i: reason for i, path in enumerate(paths) if (reason := why_unreadable(path))}
+    scans = {
+        i: _unreadable(paths[i], layouts[i], expected[i], reason) for i, reason in reasons.items()
+    }
     # Shards of any size are shared evenly between the cores, because the index cuts them in pieces.
-    indexed = {i: layout for i, layout in enumerate(layouts) if layout is not None}
+    indexed = {i: one for i, one in enumerate(layouts) if one is not None and i not in scans}
     damaged: dict[int, dict[int, Damage]] = {i: {} for i in indexed}
 
     def check_piece(piece: _Piece) -> dict[int, Damage]:
-        return _check_rows(paths[piece.shard], piece.layout, piece.rows, _of(check, piece.shard))
+        return _check_rows(paths[piece.shard], piece.layout, piece.rows, _of(checker, piece.shard))
 
     pieces = [piece for i, layout in indexed.items() for piece in _pieces(i, layout)]
     for piece, found in zip(pieces, ordered_map(check_piece, pieces), strict=True):
@@ -65,22 +68,50 @@ def scan_shards(
         done(piece.num_bytes)
     for i, layout in indexed.items():
         scan = ShardScan(paths[i], layout, damaged[i])
-        scans[i] = (_relaid(scan, _of(check, i)) if scan.damaged else None) or scan
+        scans[i] = (find_moved(scan, i, checker) if _may_have_moved(scan) else None) or scan
 
     def walk(shard: int) -> ShardScan:
-        return walk_shard(paths[shard], expected[shard], _of(check, shard))
+        return walk_shard(paths[shard], expected[shard], _of(checker, shard))
 
     # A walk is sequential, hence one task per shard.
-    others = [i for i in range(len(paths)) if i not in indexed]
+    others = [i for i in range(len(paths)) if i not in scans]
     for i, scan in zip(others, ordered_map(walk, others), strict=True):
         scans[i] = scan
         done(file_size(paths[i]))
     return [scans[i] for i in range(len(paths))]
 
 
-def _of(check: SplitCheck | None, shard: int) -> ContentCheck | None:
+def _may_have_moved(scan: ShardScan) -> bool:
+    """Whether a shard of which each record was looked at by the index is worth a walk."""
+    if any(one.kind is DamageKind.UNREADABLE for one in scan.damaged.values()):
+        return False  # a walk maps the file, and a bad sector would end the process
+    end = int((scan.layout.length + FRAME_BYTES).sum())
+    return bool(scan.damaged) or file_size(scan.path) > end
+
+
+def why_unreadable(path: str) -> str:
+    """What the system says when a file is opened; "" where it can be read, or is not there."""
+    try:
+        with open(path, "rb") as file:
+            file.read(1)
+    except FileNotFoundError:
+        return ""
+    except OSError as error:
+        return error.strerror or type(error).__name__
+    return ""
+
+
+def _unreadable(path: str, layout: Layout | None, expected: int, reason: str) -> ShardScan:
+    """The scan of a file that cannot be opened: all its records are lost."""
+    none = np.zeros(expected, np.int64)
+    layout = Layout(none, none) if layout is None else layout
+    damage = Damage(DamageKind.UNREADABLE, reason)
+    return ShardScan(path, layout, dict.fromkeys(range(len(layout.offset)), damage))
+
+
+def _of(checker: ContentChecker | None, shard: int) -> ContentCheck | None:
     """The check of one shard's records."""
-    return None if check is None else functools.partial(check, shard)
+    return None if checker is None else functools.partial(checker.check, shard)
 
 
 def _pieces(shard: int, layout: Layout) -> Iterator[_Piece]:
@@ -105,8 +136,15 @@ def _check_rows(
         return {}
     # One read for the whole piece, also over a gap: records stand one behind the other.
     first = int(starts[0])
-    with open(path, "rb", buffering=0) as file:
-        data = os.pread(file.fileno(), int(ends[-1]) - first, first)
+    try:
+        with open(path, "rb", buffering=0) as file:
+            data = os.pread(file.fileno(), int(ends[-1]) - first, first)
+    except OSError as error:  # a sector that cannot be read: which records stand on it?
+        if len(numbers) > 1:
+            one_by_one = (slice(n, n + 1) for n in numbers.tolist())
+            parts = (_check_rows(path, layout, row, check) for row in one_by_one)
+            return {row: damage for part in parts for row, damage in part.items()}
+        return {int(numbers[0]): Damage(DamageKind.UNREADABLE, error.strerror or str(error))}
     there = ends - first <= len(data)
     # `pread` returned less than was asked for: the file ends before the last records.
     cut_off = Damage(DamageKind.CUT_OFF, str(file_size(path)))
@@ -120,19 +158,3 @@ def _check_rows(
         for row, reason in check(numbers[good], [payloads[i] for i in good]).items():
             damaged[int(numbers[good[row]])] = Damage(DamageKind.CONTENT, reason)
     return damaged
-
-
-def _relaid(scan: ShardScan, check: ContentCheck | None) -> ShardScan | None:
-    """The scan of a file that is whole but laid out otherwise, else None."""
-    if not os.path.exists(scan.path):
-        return None
-    # Without the metadata's count: the file is asked what it holds, not what it should hold.
-    walked = walk_shard(scan.path, None, None)
-    common = min(len(walked.layout.offset), len(scan.layout.offset))
-    # A file that was cut short holds the first of the indexed records at their places.
-    is_cut = np.array_equal(walked.layout.offset[:common], scan.layout.offset[:common])
-    if walked.damaged or not common or is_cut:
-        return None
-    # Only now with their content: it is compared for the few files that get here.
-    found = {} if check is None else walk_shard(scan.path, None, check).damaged
-    return ShardScan(scan.path, walked.layout, found, is_relaid=True)

@@ -23,6 +23,8 @@ class DamageKind(enum.Enum):
     # Without an index: where the record ends is unknown, too.
     LENGTH = "its length is broken"
     NOT_FOUND = "not found behind a broken length"
+    CUT_OUT = "not found: bytes of the shard were cut out, put in or changed here"
+    UNREADABLE = "the shard cannot be read: {}"
     CONTENT = "{}"  # both CRCs match
     NO_CLASS = "it has no class, others of its split do"
 
@@ -33,7 +35,7 @@ class Damage:
 
     Attributes:
       kind: decides what is done about it.
-      detail: for people: the byte of CUT_OFF, the sentence of CONTENT.
+      detail: for people: the byte of CUT_OFF, the sentence of CONTENT and UNREADABLE.
     """
 
     kind: DamageKind
@@ -65,14 +67,16 @@ class ShardScan:
       layout: of all records that it should hold; of a damaged one without an index the length is
         what is known of it, 0 at least.
       damaged: what is wrong, by the number of the record in the shard.
-      is_relaid: the file is whole, but its records lie elsewhere than the index says: it holds
-        other records than those that were indexed.
+      is_relaid: the file holds other records than those that were indexed.
+      strange: the bytes at which whole records begin that are none of those that were indexed,
+        among others that are.
     """
 
     path: str
     layout: Layout
     damaged: dict[int, Damage]
     is_relaid: bool = False
+    strange: tuple[int, ...] = ()
 
     @property
     def usable(self) -> np.ndarray:

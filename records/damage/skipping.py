@@ -8,7 +8,7 @@ in the index: another one is read in its place, and its position in a batch has 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +17,7 @@ from records.damage.content import ContentChecker
 from records.damage.scan import scan_shards
 from records.damage.shard_scan import Layout, ShardScan
 from records.decoding.indexing import fill_index
-from records.sets.fingerprint import Change, Difference
+from records.sets.fingerprint import Change, Difference, FingerprintMismatch
 from records.sets.hints import rebuild_hint, verify_hint
 from records.sets.schema import Schema
 from records.shards.index import RecordIndex, frame, read_stored_index
@@ -37,9 +37,9 @@ def read_marked_index(
     stored = read_stored_index(schema, split)
     checker = ContentChecker(schema, split, stored)
     paths, lengths = schema.shards[split], schema.shard_lengths[split]
-    scans = scan_shards(paths, lengths, split_layouts(stored, len(paths)), checker.check)
+    scans = scan_shards(paths, lengths, split_layouts(stored, len(paths)), checker)
     # Before anything is marked: whole records of another build must not pass for undamaged ones.
-    _refuse_other_records(schema, scans, differing)
+    refuse_other_records(schema, scans, differing)
     usable = np.concatenate([scan.usable for scan in scans])
     damage = [scan.describe(number) for scan in scans for number in sorted(scan.damaged)]
     # An empty split is no damage.
@@ -50,6 +50,8 @@ def read_marked_index(
             f"{rebuild_hint(schema.directory)}"
         )
     index = stored or _indexed(schema, split, scans, usable)
+    # Of a shard out of which bytes were cut, or into which some were put, not as it was stored.
+    index = dataclasses.replace(index, offset=np.concatenate([s.layout.offset for s in scans]))
     return index if usable.all() else _marked(index, usable, tuple(damage))
 
 
@@ -63,20 +65,35 @@ def split_layouts(index: RecordIndex | None, num_shards: int) -> list[Layout | N
     return [Layout(offset, length) for offset, length in parts]
 
 
-def _refuse_other_records(
-    schema: Schema, scans: list[ShardScan], differing: Mapping[str, Difference]
+def refuse_other_records(
+    schema: Schema, scans: Iterable[ShardScan], differing: Mapping[str, Difference]
 ) -> None:
-    """Raises ValueError where a shard is whole, and not the one that was built."""
-    relaid = Difference(Change.CONTENT, "the records of its index", "others")
+    """Raises ValueError where records are whole, and not those that were built.
+
+    Args:
+      scans: of shards of the set.
+      differing: by name, the files of the set that are not as they were built.
+    """
+    for name, difference in differing.items():
+        if not difference.is_damage:
+            raise FingerprintMismatch(Path(schema.directory) / name, difference)
+    most = {p: n for s in schema.shards for p, n in zip(schema.shards[s], schema.shard_lengths[s])}
     for scan in scans:
-        found = differing.get(Path(scan.path).name, relaid if scan.is_relaid else None)
+        found = differing.get(Path(scan.path).name)
+        whole, expected = int(scan.usable.sum()), most[scan.path]
+        is_other = scan.is_relaid or whole > expected
+        if is_other and found is None:
+            of = f"the {expected} records that were built", f"{whole} whole ones that are others"
+            found = Difference(Change.CONTENT, *of)
         if found is None:
             continue
-        if scan.is_relaid or found.change is Change.SWAPPED or not scan.damaged:
+        is_whole = not scan.damaged and not scan.strange
+        if is_other or found.change is Change.SWAPPED or is_whole:
             raise ValueError(
                 f"shards: {scan.path}: expected {found.expected}, received {found.received}: "
-                "its records are whole, but not those that were built. --on-corrupt skip passes "
-                f"over damaged records only. {verify_hint(schema.directory)}"
+                "its records are whole, but not those that were built. --on-corrupt skip and "
+                "--repair leave out damaged records only. Where shards were exchanged, exchange "
+                f"them again. {verify_hint(schema.directory)} {rebuild_hint(schema.directory)}"
             )
 
 

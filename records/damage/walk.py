@@ -60,8 +60,7 @@ def walk_shard(path: str, expected: int | None, check: ContentCheck | None = Non
         offsets = np.array([r.offset for r in records], np.int64)
         lengths = np.array([max(0, r.num_bytes - FRAME_BYTES) for r in records], np.int64)
         damaged = {i: r.damage for i, r in enumerate(records) if r.damage is not None}
-        if check is not None:
-            _check_content(data, Layout(offsets, lengths), damaged, check)
+    add_content_damage(path, Layout(offsets, lengths), damaged, check)
     return ShardScan(path, Layout(offsets, lengths), damaged)
 
 
@@ -87,17 +86,28 @@ def _mapped(path: str) -> Iterator[Any]:
         yield data
 
 
-def _check_content(
-    data: Any, layout: Layout, damaged: dict[int, Damage], check: ContentCheck
+def add_content_damage(
+    path: str, layout: Layout, damaged: dict[int, Damage], check: ContentCheck | None
 ) -> None:
-    """Adds the damage of the content of records whose CRCs match."""
+    """Adds to `damaged` what `check` finds in the other records of a file."""
     good = np.array([i for i in range(len(layout.offset)) if i not in damaged], np.int64)
-    for part in np.array_split(good, max(1, -(-len(data) // UNIT_BYTES))):
-        starts = (layout.offset[part] + HEADER_BYTES).tolist()
-        ends = (layout.offset[part] + HEADER_BYTES + layout.length[part]).tolist()
-        payloads = [data[a:b] for a, b in zip(starts, ends)]
-        for row, reason in check(part, payloads).items() if payloads else ():
+    if check is None or not len(good):
+        return
+    done = 0
+    for payloads in read_records(path, Layout(layout.offset[good], layout.length[good])):
+        part = good[done : done + len(payloads)]
+        done += len(payloads)
+        for row, reason in check(part, payloads).items():
             damaged[int(part[row])] = Damage(DamageKind.CONTENT, reason)
+
+
+def read_records(path: str, layout: Layout) -> Iterator[list[bytes]]:
+    """The payloads of records of a file, some at a time, unchecked."""
+    starts = layout.offset + HEADER_BYTES
+    ends = starts + layout.length
+    with _mapped(path) as data:
+        for part in np.array_split(np.arange(len(starts)), max(1, -(-len(data) // UNIT_BYTES))):
+            yield [data[a:b] for a, b in zip(starts[part].tolist(), ends[part].tolist())]
 
 
 def _walk(data: Any) -> Iterator[_Record]:
@@ -106,20 +116,40 @@ def _walk(data: Any) -> Iterator[_Record]:
     while at < size:
         length, fits = read_header(data, at)
         end = at + length + FRAME_BYTES
-        # The header is trusted: its CRC covers the length. So the file ends within this record.
-        if fits and end > size:
-            yield _Record(at, size - at, Damage(DamageKind.CUT_OFF, str(size)))
-            return
-        if fits:
-            whole = _payload_fits(data, at, length)
-            yield _Record(at, end - at, None if whole else frame_damage(True, False))
-        elif end <= size and (read_header(data, end)[1] or _payload_fits(data, at, length)):
+        if fits and end <= size and _payload_fits(data, at, length):
+            yield _Record(at, end - at)
+        elif fits and end <= size and _may_begin(data, end):
+            yield _Record(at, end - at, frame_damage(True, False))
+        elif fits:
+            # The length is right, but the record does not end there: the file does, or bytes of it
+            # were cut out or put in, and the next one begins elsewhere.
+            after = _next_record(data, at + 1)
+            if after == size and end > size:
+                yield _Record(at, size - at, Damage(DamageKind.CUT_OFF, str(size)))
+                return
+            end = end if after == size else after
+            yield _Record(at, end - at, frame_damage(True, False))
+        elif end <= size and _ends_well(data, at, length):
             # The length is right, though its CRC is not: a record begins, or a payload ends, there.
             yield _Record(at, end - at, frame_damage(False, _payload_fits(data, at, length)))
         else:
             end = _next_record(data, at + 1)
             yield _Record(at, end - at, Damage(DamageKind.LENGTH))
         at = end
+
+
+def _may_begin(data: Any, at: int) -> bool:
+    """Whether a record, also one with a broken header, or the file's end stands at a byte."""
+    if at == len(data):
+        return True
+    length, fits = read_header(data, at)
+    end = at + length + FRAME_BYTES
+    return fits or (end <= len(data) and (end == len(data) or _ends_well(data, at, length)))
+
+
+def _ends_well(data: Any, at: int, length: int) -> bool:
+    """Whether a record begins, or a payload ends, where a length leads."""
+    return read_header(data, at + length + FRAME_BYTES)[1] or _payload_fits(data, at, length)
 
 
 def _payload_fits(data: Any, at: int, length: int) -> bool:

@@ -1,8 +1,9 @@
 """The fingerprint of a prepared set: sizes, times and hashes of its shards.
 
 It is written with the shards as `fingerprint.json`. At the start of a run sizes and times are
-compared, which reads no data; a shard whose time differs (a copied directory) is hashed. The value
-`content` names the data in run folders: equal content means equal shards and equal features.
+compared, which reads no data; a shard whose time differs (a copied directory) is hashed. The small
+files that describe the shards are always hashed. The value `content` names the data in run folders:
+equal content means equal shards, features, classes, groups and splits.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from records.sets.description import hash_description
 from records.sets.hints import rebuild_hint, verify_hint
 from records.system.json_file import read_json
 from records.system.threads import ordered_map
@@ -25,7 +27,7 @@ from records.system.writing import write_atomically
 
 FILE_NAME = "fingerprint.json"
 ALGORITHM = "sha256"
-_FEATURES = "features.json"
+_FEATURES = "features.json"  # all that fingerprints of older sets hold besides shards
 _HASHED_BYTES = 16 * 2**20
 # As TFDS names its files, whatever their format: name-split.format-00000-of-00008.
 _SHARD = re.compile(r".+-\d{5}-of-\d{5}$")
@@ -47,13 +49,14 @@ def compute_fingerprint(directory: str | os.PathLike[str]) -> dict[str, Any]:
     """Reads and hashes all shards.
 
     Returns:
-      {"algorithm", "shards": [{"name", "bytes", "mtime_ns", "sha256"}] by name, "content"}.
+      {"algorithm", "shards": [{"name", "bytes", "mtime_ns", "sha256"}] by name, "described":
+      {name: sha256} of the files that describe them, "content"}.
 
     Raises:
       ValueError: the directory holds no shards.
     """
     folder = Path(directory)
-    paths = _shard_paths(folder)
+    paths = shard_paths(folder)
     # Hashing releases the interpreter's lock, so threads use all cores.
     hashes = ordered_map(_hash_file, paths)
     shards: list[dict[str, Any]] = []
@@ -69,7 +72,14 @@ def compute_fingerprint(directory: str | os.PathLike[str]) -> dict[str, Any]:
         )
     # Times are stored for the quick comparison, and are no part of `content`: a copy is the same
     # data.
-    return {"algorithm": ALGORITHM, "shards": shards, "content": _content(folder, shards)}
+    described = hash_description(folder)
+    content = _content(folder, shards, described)
+    return {
+        "algorithm": ALGORITHM,
+        "shards": shards,
+        "described": described,
+        "content": content,
+    }
 
 
 def read_fingerprint(directory: str | os.PathLike[str]) -> dict[str, Any] | None:
@@ -84,11 +94,12 @@ def read_fingerprint(directory: str | os.PathLike[str]) -> dict[str, Any] | None
         kinds = {"name": str, "bytes": int, "mtime_ns": int, "sha256": str}
         fits = [type(s[k]) is kind for s in fingerprint["shards"] for k, kind in kinds.items()]
         # `type`, not `isinstance`: JSON's true is an int to Python.
+        fits += [type(one) is str for one in fingerprint.get("described", {}).values()]
         complete = bool(fits and all(fits)) and type(fingerprint["content"]) is str
         json.dumps(fingerprint, ensure_ascii=False).encode()  # a lone surrogate is no text
     except FileNotFoundError:
         return None
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, AttributeError):
         complete = False
     if not complete or fingerprint.get("algorithm") != ALGORITHM:
         raise ValueError(
@@ -106,7 +117,8 @@ class Change(enum.Enum):
     SIZE = enum.auto()
     CONTENT = enum.auto()
     SWAPPED = enum.auto()  # it holds the records of another shard of the set
-    FEATURES = enum.auto()  # it is no shard, but features.json
+    UNREADABLE = enum.auto()
+    DESCRIPTION = enum.auto()  # it is no shard, but says what the shards hold
 
 
 @dataclasses.dataclass(frozen=True)
@@ -126,6 +138,11 @@ class Difference:
     def is_readable(self) -> bool:
         """The file is a shard, and its records can be looked at one by one."""
         return self.change in (Change.SIZE, Change.CONTENT, Change.SWAPPED)
+
+    @property
+    def is_damage(self) -> bool:
+        """A look at each record tells what is lost; else the set is another one than was built."""
+        return self.change not in (Change.ADDED, Change.DESCRIPTION)
 
 
 class FingerprintMismatch(ValueError):
@@ -175,20 +192,19 @@ def check_shards(
       in_full: every shard is hashed.
 
     Raises:
-      FingerprintMismatch: a shard is missing, was added, or has another size or hash; or the
-        features were changed. Names the file, what was expected, what was received and the command
-        that mends.
+      FingerprintMismatch: a shard is missing, was added, or has another size or hash; or a file
+        that describes them was changed. Names the file, what was expected, what was received and
+        the command that mends.
       ValueError: there are no shards, or the stored fingerprint is damaged.
     """
     folder = Path(directory)
     stored = read_fingerprint(folder)
     if stored is None:
-        _shard_paths(folder)
+        shard_paths(folder)
         return CheckedShards(folder, None, {})
     differing = differing_files(folder, in_full=in_full)
     for name, difference in differing.items():
-        # An added shard or other features are no damage that a look at each record could find.
-        if not skip_damaged or difference.change in (Change.ADDED, Change.FEATURES):
+        if not skip_damaged or not difference.is_damage:
             raise FingerprintMismatch(folder / name, difference)
     return CheckedShards(folder, str(stored["content"]), differing)
 
@@ -196,7 +212,7 @@ def check_shards(
 def differing_files(
     directory: str | os.PathLike[str], *, in_full: bool = False
 ) -> dict[str, Difference]:
-    """How each shard, or features.json, differs from the one that was built, by its name.
+    """How each shard, or file that describes them, differs from the one built, by its name.
 
     Empty where no fingerprint is stored. With `in_full` every shard is hashed, else those whose
     time or size differs.
@@ -206,8 +222,8 @@ def differing_files(
     if stored is None:
         return {}
     expected = {s["name"]: s for s in stored["shards"]}
-    received = {p.name: p for p in _shard_paths(folder)}
-    found: dict[str, Difference] = {}
+    received = {p.name: p for p in shard_paths(folder)}
+    found = _differing_description(folder, stored)
     to_hash = []
     for name in sorted(expected.keys() | received.keys()):
         if name not in received:
@@ -222,9 +238,13 @@ def differing_files(
                 to_hash.append(name)
     # Shards that were renamed to each other: nothing is lost, and the message says so.
     by_hash = {s["sha256"]: s["name"] for s in stored["shards"]}
-    hashes = ordered_map(_hash_file, [received[name] for name in to_hash])
+    hashes = ordered_map(_try_to_hash, [received[name] for name in to_hash])
     for name, sha256 in zip(to_hash, hashes, strict=True):
-        wanted, other = expected[name]["sha256"], by_hash.get(sha256)
+        wanted = expected[name]["sha256"]
+        if isinstance(sha256, OSError):
+            found[name] = Difference(Change.UNREADABLE, "the shard", str(sha256.strerror))
+            continue
+        other = by_hash.get(sha256)
         if sha256 == wanted:
             continue
         if other not in (None, name):
@@ -232,15 +252,39 @@ def differing_files(
         elif name not in found:  # a size that differs says more than a hash
             of = f"sha256 {wanted}", f"sha256 {sha256}"
             found[name] = Difference(Change.CONTENT, *of)
-    if _content(folder, stored["shards"]) != stored["content"]:
-        of = "the one built with the shards", "another one"
-        found[_FEATURES] = Difference(Change.FEATURES, *of)
     return found
 
 
-def _shard_paths(folder: Path) -> list[Path]:
-    """The shards of all splits, by name."""
-    paths = sorted(p for p in folder.glob("*-of-*") if _SHARD.fullmatch(p.name))
+def _differing_description(folder: Path, stored: dict[str, Any]) -> dict[str, Difference]:
+    """How the files that describe the shards differ from those that were built with them."""
+    expected = stored.get("described")
+    built = "the one built with the shards"
+    if expected is None:  # an older set
+        same = _content(folder, stored["shards"], None) == stored["content"]
+        return {} if same else {_FEATURES: Difference(Change.DESCRIPTION, built, "another one")}
+    received = hash_description(folder)
+    names = sorted(expected.keys() | received.keys())
+    found = {
+        name: Difference(
+            Change.DESCRIPTION,
+            built if name in expected else "no such file",
+            ("another one" if name in expected else "one") if name in received else "none",
+        )
+        for name in names
+        if expected.get(name) != received.get(name)
+    }
+    if _content(folder, stored["shards"], expected) != stored["content"]:
+        found[FILE_NAME] = Difference(Change.DESCRIPTION, built, "another one")
+    return found
+
+
+def shard_paths(folder: Path) -> list[Path]:
+    """The shards of all splits, by name; a link that leads nowhere is none.
+
+    Raises:
+      ValueError: there are none.
+    """
+    paths = sorted(p for p in folder.glob("*-of-*") if _SHARD.fullmatch(p.name) and p.exists())
     if not paths:
         raise ValueError(
             f"shards: {folder}: expected shards (*-00000-of-*), received "
@@ -258,12 +302,23 @@ def _hash_file(path: Path) -> str:
     return digest.hexdigest()
 
 
-def _content(folder: Path, shards: list[dict[str, Any]]) -> str:
-    """Hash over (name, bytes, sha256) of every shard and over features.json."""
+def _try_to_hash(path: Path) -> str | OSError:
+    try:
+        return _hash_file(path)
+    except OSError as error:
+        return error
+
+
+def _content(
+    folder: Path, shards: list[dict[str, Any]], described: Mapping[str, str] | None
+) -> str:
+    """Hash over (name, bytes, sha256) of every shard and over what describes them."""
     digest = hashlib.sha256()
     for shard in shards:
         digest.update(f"{shard['name']} {shard['bytes']} {shard['sha256']}\n".encode())
-    features = folder / _FEATURES
-    # The same bytes under other features would be read as other examples.
-    digest.update(features.read_bytes() if features.is_file() else b"")
+    if described is None:
+        features = folder / _FEATURES
+        digest.update(features.read_bytes() if features.is_file() else b"")
+    for name in sorted(described or ()):
+        digest.update(f"{name} {(described or {})[name]}\n".encode())
     return digest.hexdigest()

@@ -20,6 +20,18 @@ def verify_hint(directory: str | os.PathLike[str]) -> str:
     )
 
 
+def has_fingerprint_when_built(directory: str | os.PathLike[str]) -> bool:
+    """Whether one of this project's builders made a set: then it had a fingerprint."""
+    try:
+        return _is_ours(read_json(Path(directory) / "dataset_info.json")["name"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
+def _is_ours(name: str) -> bool:
+    return (_REPOSITORY / "builders" / name / f"{name}_dataset_builder.py").is_file()
+
+
 def rebuild_hint(directory: str | os.PathLike[str]) -> str:
     """The command that builds a damaged set again in its place, as far as its metadata tell."""
     folder = Path(directory).absolute()
@@ -28,7 +40,7 @@ def rebuild_hint(directory: str | os.PathLike[str]) -> str:
         name, config = info["name"], info.get("configName") or ""
         module, version = str(info.get("moduleName", "")), str(info["version"])
         place = Path(name, config, version)  # as TFDS lays a data folder out
-        is_ours = (_REPOSITORY / "builders" / name / f"{name}_dataset_builder.py").is_file()
+        is_ours = _is_ours(name)
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return "Build the set again, with --overwrite"
     if is_ours:

@@ -235,6 +235,33 @@ def write_index(index: RecordIndex, schema: Schema, split: str) -> None:
     write_atomically(_index_path(schema, split), buffer.getvalue())
 
 
+def index_problems(schema: Schema, split: str) -> list[str]:
+    """Why the index that stands beside the shards is of no use; none where it is for another input.
+
+    It remembers the group feature, also where metadata.json has lost it.
+    """
+    path = _index_path(schema, split)
+    if not path.exists():
+        return []
+    mend = "Remove it where that is meant; the next reader writes it again"
+    try:
+        stored = [*str(read_arrays(path)["key"]).split("\n"), "", ""]
+    except (OSError, KeyError, ValueError):
+        return [f"{path}: is damaged. Remove it; the next reader writes it again"]
+    # The input and its flag: `--feature` may have named another one.
+    of_set = ("class", 1, schema.label_name), ("group", 2, str(schema.group_name))
+    lost = [(what, stored[i], now) for what, i, now in of_set if stored[i] != now]
+    if lost:
+        what, then, now = lost[0]
+        return [
+            f"{path}: was written when the {what} feature was {then!r}, and is now {now!r}: "
+            f"features.json or metadata.json was changed or lost. Restore it. {mend}"
+        ]
+    if stored[0] != schema.input_name:
+        return []
+    return [f"{path}: does not fit the set. {mend}"]
+
+
 def read_stored_index(schema: Schema, split: str) -> RecordIndex | None:
     """The stored index, whether or not the shards still are as they were; None without one.
 

@@ -58,39 +58,56 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _verify(options: argparse.Namespace) -> int:
     from records.verify.check import verify_set
-    from records.verify.leakage import print_leakage
-    from records.verify.repair import write_repaired
 
     sound = True
     for directory in find_sets(options.data_dir):
         report = verify_set(directory, content=not options.no_content)
         print_report(report)
         sound &= report.is_sound
-        if options.leakage:
-            print_leakage(report.schema, report.scans)
-        if options.repair and not report.is_sound:
-            print(f"  {write_repaired(report.schema, report.scans, options.repair)}")
-        # A sound set is not copied: the user would keep two of them.
-        elif options.repair:
-            print("  nothing to repair, nothing was copied")
+        # What fails with one set is told, and the next one is checked.
+        try:
+            _print_more(report, options)
+        except (ValueError, OSError) as error:
+            print(f"  {error}")
+            sound = False
     return 0 if sound else 1
+
+
+def _print_more(report: SetReport, options: argparse.Namespace) -> None:
+    """Does what was asked for besides the check, as far as the set's metadata can be read."""
+    from records.verify.leakage import print_leakage
+    from records.verify.repair import write_repaired
+
+    if report.schema is None:
+        return
+    if options.leakage:
+        print_leakage(report.schema, report.scans)
+    if options.repair and not report.is_sound:
+        wrote = write_repaired(report.schema, report.scans, report.differing, options.repair)
+        print(f"  {wrote}")
+    # A sound set is not copied: the user would keep two of them.
+    elif options.repair:
+        print("  nothing to repair, nothing was copied")
 
 
 def find_sets(data_dir: str) -> list[str]:
     """The directories of the prepared sets in a folder, or the folder itself where it is one.
+
+    A set that has lost its dataset_info.json is one: its shards or other files tell.
 
     Raises:
       FileNotFoundError: there is none.
     """
     check_local(data_dir, "DATA_DIR")
     root = Path(data_dir)
-    if (root / "dataset_info.json").exists():
+    if _is_set(root):
         return [str(root)]
-    patterns = ("*/*/dataset_info.json", "*/*/*/dataset_info.json")
-    found = {p.parent for pattern in patterns for p in root.glob(pattern)}
     # What TFDS and our builders call a folder while a build goes on, and the set it replaces.
     unfinished = ("incomplete.", "replaced.", ".")
-    sets = sorted(str(p) for p in found if not p.name.startswith(unfinished))
+    # Name, config, version; DATA_DIR may also be the folder of a name or of a config.
+    folders = [p for pattern in ("*", "*/*", "*/*/*") for p in root.glob(pattern)]
+    found = (p for p in folders if p.is_dir() and not p.name.startswith(unfinished))
+    sets = sorted(str(p) for p in found if _is_set(p))
     if not sets:
         raise FileNotFoundError(
             f"verify: {root}: expected prepared sets (folders with dataset_info.json), "
@@ -100,15 +117,21 @@ def find_sets(data_dir: str) -> list[str]:
     return sets
 
 
+def _is_set(folder: Path) -> bool:
+    return any(any(folder.glob(name)) for name in ("dataset_info.json", "features.json", "*-of-*"))
+
+
 def print_report(report: SetReport) -> None:
     """What was checked, and everything that is wrong."""
     counts = sum(len(s.layout.offset) for scans in report.scans.values() for s in scans)
     shards = sum(map(len, report.scans.values()))
     size, seconds = report.num_bytes / 1e6, report.seconds
     print(
-        f"{report.schema.name}: {counts:,} records in {shards} shards, {size:,.1f} MB in "
-        f"{seconds:.2f} s ({size / seconds:,.0f} MB/s)"
+        f"{report.name}: {counts:,} records in {shards} shards, {size:,.1f} MB in "
+        f"{seconds:.2f} s ({size / max(seconds, 1e-9):,.0f} MB/s)"
     )
+    if report.schema is None:
+        print("  its metadata cannot be read: only the frames and CRCs of its records were checked")
     for line in report.problems:
         print(f"  wrong: {line}")
     for line in report.damage:

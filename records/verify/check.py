@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -11,12 +12,19 @@ import numpy as np
 
 from records.damage.content import ContentChecker
 from records.damage.scan import scan_shards
-from records.damage.shard_scan import Damage, DamageKind, ShardScan
+from records.damage.shard_scan import Damage, DamageKind, Layout, ShardScan
 from records.damage.skipping import split_layouts
 from records.damage.walk import file_size
-from records.sets.fingerprint import Change, Difference, differing_files
+from records.sets.fingerprint import (
+    FILE_NAME,
+    Change,
+    Difference,
+    differing_files,
+    shard_paths,
+)
+from records.sets.hints import has_fingerprint_when_built, rebuild_hint
 from records.sets.schema import Schema, read_schema
-from records.shards.index import read_stored_index
+from records.shards.index import index_problems, read_stored_index
 from records.system.progress import Progress
 
 
@@ -25,15 +33,19 @@ class SetReport:
     """What was found in one set.
 
     Attributes:
-      schema: of the set.
-      scans: of every shard, by split.
+      name: `name/config/version`, or the directory of a set whose metadata cannot be read.
+      schema: of the set; None where its metadata cannot be read.
+      scans: of every shard, by split; of all under "" without a schema.
       problems: what is wrong besides damaged records, one line each.
+      differing: by name, the files that are not as they were built.
       seconds: it took.
     """
 
-    schema: Schema
+    name: str
+    schema: Schema | None
     scans: dict[str, list[ShardScan]]
     problems: list[str]
+    differing: dict[str, Difference]
     seconds: float
 
     @property
@@ -49,7 +61,7 @@ class SetReport:
     @property
     def num_bytes(self) -> int:
         """Bytes of the shards there are."""
-        return sum(file_size(p) for paths in self.schema.shards.values() for p in paths)
+        return sum(file_size(scan.path) for scans in self.scans.values() for scan in scans)
 
     @property
     def is_sound(self) -> bool:
@@ -60,24 +72,26 @@ class SetReport:
 def verify_set(directory: str, *, content: bool = True) -> SetReport:
     """Reads and checks every record of a set, on all cores, with progress on a terminal.
 
+    What cannot be read is a problem of the report, and the rest is checked.
+
     Args:
       directory: the set's.
       content: also of what CRCs cannot tell, see `records.damage.content`.
-
-    Raises:
-      ValueError: its metadata cannot be read.
     """
-    schema = read_schema(directory)
+    try:
+        schema = read_schema(directory)
+    except (ValueError, OSError) as error:
+        return _verify_framing(directory, str(error))
     start = time.perf_counter()  # without the time of reading metadata, which loads TFDS
+    problems: list[str] = []
     # Without content it goes on beside the scan: hashing leaves Python's lock.
-    hashing = ThreadPoolExecutor(1).submit(differing_files, directory, in_full=True)
+    hashing = ThreadPoolExecutor(1).submit(_compare_files, directory, problems)
     # A shard in another's place is walked without the index, which tells of other records.
     differing = hashing.result() if content else {}
     total = sum(file_size(p) for paths in schema.shards.values() for p in paths)
     progress = Progress(total, schema.name, "MB", 1e6)
     scans: dict[str, list[ShardScan]] = {}
     checkers: dict[str, ContentChecker] = {}
-    problems: list[str] = []
     for split in schema.shards:
         index = read_stored_index(schema, split)
         paths = schema.shards[split]
@@ -85,23 +99,68 @@ def verify_set(directory: str, *, content: bool = True) -> SetReport:
         layouts = split_layouts(index, len(paths))
         for i in swapped:
             layouts[i] = None
-        if index is None and (Path(directory) / f"{split}.index.npz").exists():
-            problems.append(
-                f"{directory}/{split}.index.npz: does not fit the set. Remove it; the next reader "
-                "writes it again"
-            )
         checker = checkers[split] = ContentChecker(schema, split, index, swapped)
-        check = checker.check if content else None
-        lengths = schema.shard_lengths[split]
-        found = scan_shards(paths, lengths, layouts, check, progress.add)
+        # Nor is such a shard expected to hold as many records as the one that was built.
+        counts = [0 if i in swapped else n for i, n in enumerate(schema.shard_lengths[split])]
+        found = scan_shards(paths, counts, layouts, checker if content else None, progress.add)
         _add_unlabelled(checker, schema, split, found)
         problems += _compare_counts(schema, split, found)
+        problems += _moved_records(found, layouts)
+        if index is None:
+            problems += index_problems(schema, split)
         scans[split] = found
     progress.end()
-    problems += _compare_fingerprint(directory, hashing.result(), scans)
+    differing = hashing.result()
+    problems += _unnamed_shards(schema)
+    problems += _compare_fingerprint(directory, differing, scans)
     # A part repeats the ids of its split on purpose.
     problems += _repeated_ids({s: c for s, c in checkers.items() if s not in schema.parts})
-    return SetReport(schema, scans, problems, time.perf_counter() - start)
+    seconds = time.perf_counter() - start
+    return SetReport(schema.name, schema, scans, problems, differing, seconds)
+
+
+def _verify_framing(directory: str, problem: str) -> SetReport:
+    """Checks what can be checked where the metadata of a set cannot be read: frames and CRCs."""
+    start, problems = time.perf_counter(), [problem]
+    differing = _compare_files(directory, problems)
+    try:
+        paths = [str(path) for path in shard_paths(Path(directory))]
+    except ValueError:
+        paths = []
+    found = scan_shards(paths, [0] * len(paths), [None] * len(paths))
+    scans = {"": found}
+    problems += _compare_fingerprint(directory, differing, scans)
+    return SetReport(directory, None, scans, problems, differing, time.perf_counter() - start)
+
+
+def _compare_files(directory: str, problems: list[str]) -> dict[str, Difference]:
+    """`differing_files` of a set, all hashed; adds to `problems` why it cannot be told."""
+    try:
+        differing = differing_files(directory, in_full=True)
+    except (ValueError, OSError) as error:
+        problems.append(str(error))
+        return {}
+    if not (Path(directory) / FILE_NAME).exists() and has_fingerprint_when_built(directory):
+        problems.append(
+            f"{directory}/{FILE_NAME}: expected, as it was built with one, received none: what was "
+            f"changed can no longer be told. {rebuild_hint(directory)}"
+        )
+    return differing
+
+
+def _unnamed_shards(schema: Schema) -> list[str]:
+    """Shards of no split: dataset_info.json has lost one, or they are left from elsewhere."""
+    try:
+        found = shard_paths(Path(schema.directory))
+    except ValueError:  # there are none
+        return []
+    named = {Path(path).name for paths in schema.shards.values() for path in paths}
+    return [
+        f"{path}: expected as a shard of a split in dataset_info.json, which names "
+        f"{', '.join(sorted(schema.shards)) or 'none'}"
+        for path in found
+        if path.name not in named
+    ]
 
 
 def _add_unlabelled(
@@ -130,7 +189,23 @@ def _compare_counts(schema: Schema, split: str, scans: list[ShardScan]) -> list[
             )
         elif scan.is_relaid:
             problems.append(f"{scan.path}: holds other records than those of its index")
+        if scan.strange:
+            problems.append(
+                f"{scan.path}: holds {len(scan.strange)} whole records that were not built with "
+                f"it, the first at byte {scan.strange[0]}"
+            )
     return problems
+
+
+def _moved_records(scans: list[ShardScan], layouts: Sequence[Layout | None]) -> list[str]:
+    """Shards that hold all their records, at other places than their index says."""
+    return [
+        f"{scan.path}: holds its records at other places than its index says"
+        for scan, layout in zip(scans, layouts, strict=True)
+        if layout is not None
+        and layout is not scan.layout
+        and not (scan.damaged or scan.strange or scan.is_relaid)
+    ]
 
 
 def _is_swapped(difference: Difference | None) -> bool:

@@ -7,13 +7,15 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from records.damage.shard_scan import ShardScan
+from records.damage.skipping import refuse_other_records
+from records.sets.fingerprint import Difference
 from records.sets.hints import rebuild_hint
 from records.sets.schema import Schema
 from records.shards.framing import FRAME_BYTES
@@ -22,7 +24,12 @@ _COPY_BYTES = 8 * 2**20
 _SHARD_OF = re.compile(r"-\d{5}-of-\d{5}$")
 
 
-def write_repaired(schema: Schema, scans: dict[str, list[ShardScan]], data_dir: str) -> str:
+def write_repaired(
+    schema: Schema,
+    scans: dict[str, list[ShardScan]],
+    differing: Mapping[str, Difference],
+    data_dir: str,
+) -> str:
     """Writes `<data_dir>/<name>/<config>/<version>`, which appears whole or not at all.
 
     Records keep their order and their bytes. A shard of which nothing is left is left out, and
@@ -31,12 +38,15 @@ def write_repaired(schema: Schema, scans: dict[str, list[ShardScan]], data_dir: 
     Args:
       schema: of the damaged set, which stays as it is.
       scans: of every shard, by split.
+      differing: by name, the files that are not as they were built.
 
     Returns:
       What was written, in one line.
 
     Raises:
-      ValueError: nothing of `train` is left, or there is such a set already.
+      ValueError: nothing of `train` is left, or there is such a set already; or a shard holds
+        whole records that are not its own, or a file that says what shards hold was changed: the
+        copy would be sound, and another set.
       OSError: the folder cannot be written, or the disk is full; nothing is left behind.
     """
     final = Path(data_dir) / schema.name
@@ -45,6 +55,7 @@ def write_repaired(schema: Schema, scans: dict[str, list[ShardScan]], data_dir: 
             f"verify: --repair expected a folder without {schema.name}, received "
             f"{final}, which is there already. Name another folder, or remove that one"
         )
+    refuse_other_records(schema, (one for found in scans.values() for one in found), differing)
     if not any(scan.usable.any() for scan in scans.get("train", [])):
         raise ValueError(
             f"verify: {schema.directory}: split train expected usable records, received "
@@ -147,6 +158,9 @@ def _write_metadata(
     info["splits"] = splits
     (folder / "dataset_info.json").write_text(json.dumps(info, indent=2), encoding="utf-8")
     metadata = dict(schema.metadata) | {"damaged": lost}
+    if parts := schema.parts:  # those of splits of which nothing is left go with them
+        kept = {split["name"] for split in splits}
+        metadata["part_of"] = {k: v for k, v in parts.items() if {k, v} <= kept}
     (folder / "metadata.json").write_text(json.dumps(metadata), encoding="utf-8")
 
 

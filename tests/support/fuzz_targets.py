@@ -287,7 +287,8 @@ def _set_targets(folder: Path, schema: Schema) -> Iterator[Target]:
     place = r"^(data set|shards): "
     seeds, attempt = reader("fingerprint.json", lambda: check_shards(copy).content)
     yield Target("fingerprint.json", place, seeds, attempt, 1500, change_json)
-    for name, count in (("dataset_info.json", 800), ("features.json", 800)):
+    described = (("dataset_info.json", 800), ("features.json", 800), ("metadata.json", 800))
+    for name, count in described:
         seeds, attempt = reader(name, lambda: read_schema(str(copy)))
         yield Target(name, place, seeds, attempt, count, change_json)
     own = read_schema(str(copy))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import shutil
 from pathlib import Path
@@ -48,8 +50,6 @@ def test_unchanged_set_is_checked_without_reading(
 
 
 def test_content_equals_plain_hashes(prepared: Path) -> None:
-    import hashlib
-
     stored = fingerprint.read_fingerprint(prepared)
     assert stored is not None and stored["algorithm"] == "sha256"
     lines = ""
@@ -58,7 +58,52 @@ def test_content_equals_plain_hashes(prepared: Path) -> None:
         assert shard["bytes"] == len(data)
         assert shard["sha256"] == hashlib.sha256(data).hexdigest()
         lines += f"{shard['name']} {len(data)} {shard['sha256']}\n"
-    assert stored["content"] == hashlib.sha256(lines.encode() + b"{}").hexdigest()
+    splits = hashlib.sha256(b"[null, null, null]").hexdigest()  # of what dataset_info.json lacks
+    features = hashlib.sha256(b"{}").hexdigest()
+    assert stored["described"] == {"dataset_info.json": splits, "features.json": features}
+    lines += f"dataset_info.json {splits}\nfeatures.json {features}\n"
+    assert stored["content"] == hashlib.sha256(lines.encode()).hexdigest()
+
+
+def test_fingerprints_of_older_sets_hold(prepared: Path) -> None:
+    """They name shards and features alone."""
+    file = prepared / fingerprint.FILE_NAME
+    older = json.loads(file.read_text())
+    lines = "".join(f"{s['name']} {s['bytes']} {s['sha256']}\n" for s in older["shards"])
+    older["content"] = hashlib.sha256(lines.encode() + b"{}").hexdigest()
+    del older["described"]
+    file.write_text(json.dumps(older))
+    assert fingerprint.check_shards(prepared).content == older["content"]
+    (prepared / "features.json").write_text('{"other": 1}')
+    with pytest.raises(ValueError, match=r"features\.json: expected the one built"):
+        fingerprint.check_shards(prepared)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("metadata.json", '{"group_feature": "who"}'),
+        ("label.labels.txt", "a\nb\n"),
+        ("ids.vocabulary.txt", "\n\nword\n"),
+        ("dataset_info.json", '{"splits": [{"name": "train", "shardLengths": ["1"]}]}'),
+    ],
+)
+@pytest.mark.parametrize("skip_damaged", [False, True])
+def test_what_describes_the_shards_is_compared(
+    prepared: Path, name: str, text: str, skip_damaged: bool
+) -> None:
+    before = fingerprint.check_shards(prepared).content
+    (prepared / name).write_text(text)
+    with pytest.raises(ValueError, match=f"{name}: expected .*, received .*"):
+        fingerprint.check_shards(prepared, skip_damaged=skip_damaged)
+    fingerprint.write_fingerprint(prepared)
+    assert fingerprint.check_shards(prepared).content != before
+
+
+def test_a_description_may_be_reworded(prepared: Path) -> None:
+    info = prepared / "dataset_info.json"
+    info.write_text(json.dumps(json.loads(info.read_text()) | {"description": "Better said."}))
+    fingerprint.check_shards(prepared)
 
 
 def test_copied_set_has_the_same_content(prepared: Path, tmp_path: Path) -> None:
