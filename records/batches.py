@@ -23,16 +23,16 @@ def make_dataset(
     global_batch_size: int = 32,
     seed: int = 0,
     shuffle: bool | None = None,
-    epochs: int = 1,
-    start: tuple[int, int] = (0, 0),
+    pad: bool = False,
+    first_epoch: int = 0,
     config: InputConfig | None = None,
     shuffle_block: int | None = None,
     length_buckets: int = 1,
 ) -> tf.data.Dataset:
     """Batches of a prepared set, for Keras `fit` or a loop of one's own.
 
-    The last batch of an epoch is padded with real rows of weight 0, so that shapes are static
-    and every example counts exactly once per epoch.
+    The dataset holds one epoch, and `len` counts its batches. Every pass over it, such as each
+    epoch of `fit`, gives every example once, in the order of the next epoch.
 
     Args:
       dataset: as `open_data`, or an opened `Data`.
@@ -40,17 +40,19 @@ def make_dataset(
       data_dir, config: as `open_data`; `config` is not used with an opened `Data`.
       global_batch_size: B.
       seed: names the order of examples, and the validation cut.
-      shuffle: a new global permutation every epoch; default: for `train` only.
-      epochs: epochs in the dataset, one after the other. With `fit`, pass the same number
-        and `steps_per_epoch=len(dataset) // epochs`.
-      start: (epoch, step) to begin at, for a resumed run; no replay.
+      shuffle: a new global permutation at every pass; default: for `train` only.
+      pad: every batch has B rows, and their weights tell which of them count: the last batch is
+        filled up with real rows of weight 0. For XLA, which compiles once per shape, and for
+        several replicas. Damaged records that are passed over have weight 0 too.
+      first_epoch: the epoch of the first pass, for training that goes on.
       shuffle_block: examples that are permuted together; None: the whole split. With cache "none"
         a block is read in long stretches, while the one before is used.
       length_buckets: texts: batches of like length, cut to the length of the bucket; 1 for none.
 
     Returns:
-      A dataset of (inputs [B, ...], labels int32 [B], weights float32 [B]): inputs are uint8
-      [B, S, S, C], int32 [B, T] or float32 [B, F]; in length buckets T differs between batches.
+      A dataset of (inputs [b, ...], labels int32 [b]); the last batch holds what is left, b <= B.
+      With `pad`: of (inputs [B, ...], labels int32 [B], weights float32 [B]). Inputs are uint8
+      [b, S, S, C], int32 [b, T] or float32 [b, F]; in length buckets T differs between batches.
 
     Raises:
       FileNotFoundError, ValueError: as `open_data`.
@@ -62,11 +64,12 @@ def make_dataset(
         global_batch_size=global_batch_size,
         seed=seed,
         shuffle=shuffle,
+        pad=pad,
         config=config,
         shuffle_block=shuffle_block,
         length_buckets=length_buckets,
     )
-    return pipeline.make_batches(*found, epochs, start)
+    return pipeline.make_batches(*found, first_epoch, pad)
 
 
 def make_arrays(
@@ -75,6 +78,7 @@ def make_arrays(
     *,
     epochs: int = 1,
     start: tuple[int, int] = (0, 0),
+    pad: bool = False,
     **options: Any,
 ) -> Iterator[tuple[np.ndarray, ...]]:
     """The batches of `make_dataset` as NumPy arrays, for a loop of one's own in any framework.
@@ -82,16 +86,20 @@ def make_arrays(
     A batch costs a Python loop less than out of tf.data (`benchmarks.run` measures how much).
 
     Args:
-      dataset, role, epochs, start: as `make_dataset`.
-      options: its other arguments.
+      dataset, role, pad: as `make_dataset`.
+      epochs: epochs, one after the other.
+      start: (epoch, step) to begin at, for training that goes on; no replay.
+      options: the other arguments of `make_dataset`, but `first_epoch`.
 
     Returns:
-      An iterator of (inputs [B, ...], labels int32 [B], weights float32 [B]).
+      An iterator of (inputs [b, ...], labels int32 [b]); with `pad` of (inputs [B, ...],
+      labels int32 [B], weights float32 [B]).
 
     Raises:
       FileNotFoundError, ValueError: as `open_data`.
     """
-    return pipeline.make_arrays(*_open_ordered(dataset, role, **options), epochs, start)
+    found = _open_ordered(dataset, role, pad=pad, **options)
+    return pipeline.make_arrays(*found, epochs, start, pad)
 
 
 def _open_ordered(
@@ -102,6 +110,7 @@ def _open_ordered(
     global_batch_size: int = 32,
     seed: int = 0,
     shuffle: bool | None = None,
+    pad: bool = False,
     config: InputConfig | None = None,
     shuffle_block: int | None = None,
     length_buckets: int = 1,
@@ -109,6 +118,9 @@ def _open_ordered(
     """The examples of a role and their order; arguments as `make_dataset`."""
     data = open_data(dataset, data_dir, config, seed) if isinstance(dataset, str) else dataset
     examples = data.examples(role)
+    if not pad:
+        # Rows of weight 0 stand at a batch's end only where no damaged record does.
+        examples = examples.without_damaged()
     order = make_order(
         examples.num_examples,
         global_batch_size,

@@ -14,14 +14,18 @@
 4. Without a cache the same numbers are read by offset, or block by block
    (`records.loading.stream`), and decoded again.
 
-`make_batches` gives single steps as a `tf.data.Dataset`, for Keras `fit`; `make_arrays` the same as
-NumPy arrays; `make_chunks` several steps at once, for our own loop. `records.chunks` makes the last
-two. No other module calls shuffle, repeat, batch, cache or prefetch.
+`make_batches` gives the single steps of an epoch as a `tf.data.Dataset`, for Keras `fit`;
+`make_arrays` the same as NumPy arrays; `make_chunks` several steps at once, for our own loop.
+`records.chunks` makes the last two. No other module calls shuffle, repeat, batch, cache or
+prefetch.
 """
 
 from __future__ import annotations
 
+import dataclasses
+import itertools
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -41,42 +45,57 @@ TakeRows = Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]]
 
 
 def make_batches(
-    examples: Examples, order: AnyOrder, epochs: int = 1, start: tuple[int, int] = (0, 0)
+    examples: Examples, order: AnyOrder, first_epoch: int = 0, pad: bool = True
 ) -> tf.data.Dataset:
-    """The batches of the epochs before `epochs`, beginning at (epoch, step) `start`.
+    """The batches of one epoch; every pass over the dataset gives those of the next epoch.
+
+    Args:
+      first_epoch: the epoch of the first pass.
+      pad: give the rows that pad the last batch too, and the weights that tell them.
 
     Returns:
-      A dataset of (inputs [B, ...], labels int32 [B], weights float32 [B]).
+      A dataset of (inputs [B, ...], labels int32 [B], weights float32 [B]); without `pad` of
+      (inputs [b, ...], labels int32 [b]), b <= B.
     """
-    plan = Plan(examples, order, start, epochs, 1, slice(None))
-    if examples.cached is None:
-        batches = _block_batches(plan) if plan.has_blocks else _batches(plan, _load_in(examples), 1)
+    epochs = itertools.count(first_epoch)
+    plan = Plan(examples, order, (first_epoch, 0), first_epoch + 1, 1, slice(None))
+    if examples.cached is None and plan.has_blocks:
+        batches = _block_batches(plan, epochs)
+    elif examples.cached is None:
+        batches = _batches(plan, epochs, _load_in(examples), 1)
     elif examples.filling is None or examples.filling.done:
-        batches = _batches(plan, _take_from(*examples.host_tensors), plan.gathered_together)
+        take_rows = _take_from(*examples.host_tensors)
+        batches = _batches(plan, epochs, take_rows, plan.gathered_together)
     else:
-        # The first epoch decodes and fills; the others find the same memory filled.
-        first, rest = plan.split()
-        tensors = share(examples.cached), share(examples.split_labels)
-        batches = _batches(first, _fill_in(examples.filling, _take_from(*tensors)), 1)
-        if rest.start[0] < epochs:
-            # A first epoch that began in its middle has left records out.
-            finish, together = examples.filling.finish, plan.gathered_together
-            following = _batches(rest, _take_from(*tensors), together, finish)
-            batches = batches.concatenate(following)
+        # The first pass decodes and fills; the others find the same memory filled.
+        take_rows = _take_from(share(examples.cached), share(examples.split_labels))
+        batches = _batches(plan, epochs, _fill_in(examples.filling, take_rows), 1)
+    if not pad:
+        batches = batches.map(_drop_padding)
     # tf.data cannot count through Python calls, and `fit` shows no progress without a length.
-    count = max(0, (epochs - start[0]) * order.steps_per_epoch - start[1])
+    count = order.steps_per_epoch
     return batches.apply(tf.data.experimental.assert_cardinality(count)).prefetch(2)
 
 
 def make_arrays(
-    examples: Examples, order: AnyOrder, epochs: int = 1, start: tuple[int, int] = (0, 0)
+    examples: Examples,
+    order: AnyOrder,
+    epochs: int = 1,
+    start: tuple[int, int] = (0, 0),
+    pad: bool = True,
 ) -> Iterator[tuple[np.ndarray, ...]]:
-    """As `make_batches`, as NumPy arrays, without tf.data in between."""
+    """As `make_batches`, as NumPy arrays, without tf.data in between.
+
+    Args:
+      epochs, start: the epochs before `epochs`, beginning at (epoch, step) `start`.
+    """
     plan = Plan(examples, order, start, epochs, 1, slice(None))
     in_buckets = isinstance(order, BucketOrder)
     for inputs, labels, weights, _keys, _steps, lengths in iterate_chunks(plan):
+        inputs = inputs[:, : lengths[0]] if in_buckets else inputs
         # A chunk of one step: its weights are [1, B].
-        yield (inputs[:, : lengths[0]] if in_buckets else inputs), labels, weights[0]
+        rows = np.count_nonzero(weights)
+        yield (inputs, labels, weights[0]) if pad else (inputs[:rows], labels[:rows])
 
 
 def make_chunks(
@@ -100,14 +119,14 @@ def make_chunks(
 
 
 def _batches(
-    plan: Plan, take_rows: TakeRows, together: int, prepare: Callable[[], None] = lambda: None
+    plan: Plan, epochs: Iterator[int], take_rows: TakeRows, together: int
 ) -> tf.data.Dataset:
-    """The batches of a plan of single steps.
+    """The batches of the epoch that is next when a pass begins.
 
     Args:
+      plan: of single steps of the same examples and order, in any epoch.
       take_rows: numbers int64 [..., B] of records -> (inputs [..., B, ...], labels [..., B]).
       together: batches that are taken in one call.
-      prepare: is called before steps are planned, for the first time when the first is asked for.
     """
 
     def fetch(numbers: tf.Tensor, weights: tf.Tensor, length: tf.Tensor) -> tuple[tf.Tensor, ...]:
@@ -115,11 +134,20 @@ def _batches(
         return (inputs[:, :length] if in_buckets else inputs), labels, weights
 
     in_buckets = isinstance(plan.order, BucketOrder)
+    planned = _planned(plan, epochs)
     # Not AUTOTUNE: more calls at once than cores only hold more memory.
     # Batches of different lengths cannot stand in one tensor.
     if in_buckets or together == 1:
-        return _planned(plan, prepare).unbatch().map(fetch, num_threads())
-    return _planned(plan, prepare).rebatch(together).map(fetch, num_threads()).unbatch()
+        return planned.unbatch().map(fetch, num_threads())
+    return planned.rebatch(together).map(fetch, num_threads()).unbatch()
+
+
+def _drop_padding(
+    inputs: tf.Tensor, labels: tf.Tensor, weights: tf.Tensor
+) -> tuple[tf.Tensor, ...]:
+    """(inputs, labels) of the rows of weight 1; those of weight 0 stand at a batch's end."""
+    rows = tf.math.count_nonzero(weights, dtype=tf.int32)
+    return inputs[:rows], labels[:rows]
 
 
 def _take_from(inputs: tf.Tensor, labels: tf.Tensor) -> TakeRows:
@@ -154,12 +182,14 @@ def _load_in(examples: Examples) -> TakeRows:
     return read
 
 
-def _block_batches(plan: Plan) -> tf.data.Dataset:
-    """Batches whose records are read block by block."""
+def _block_batches(plan: Plan, epochs: Iterator[int]) -> tf.data.Dataset:
+    """As `_batches`, of records that are read block by block."""
     spec = plan.examples.spec
 
     def batches() -> Iterator[tuple[np.ndarray, ...]]:
-        for inputs, labels, weights, *_ in iterate_chunks(plan):
+        epoch = next(epochs)
+        this = dataclasses.replace(plan, start=(epoch, 0), end_epoch=epoch + 1)
+        for inputs, labels, weights, *_ in iterate_chunks(this):
             yield inputs, labels, weights[0]
 
     signature = (
@@ -170,27 +200,22 @@ def _block_batches(plan: Plan) -> tf.data.Dataset:
     return callbacks.from_generator(batches, signature)
 
 
-def _planned(plan: Plan, prepare: Callable[[], None]) -> tf.data.Dataset:
+def _planned(plan: Plan, epochs: Iterator[int]) -> tf.data.Dataset:
     """(numbers int64 [n, B], weights float32 [n, B], lengths int64 [n]) of n steps at a time."""
 
-    def call(begin: tf.Tensor) -> tuple[tf.Tensor, ...]:
-        def steps(begin: np.ndarray) -> tuple[np.ndarray, ...]:
-            prepare()
-            numbers, weights, _keys, _steps, lengths = plan.chunks(int(begin[0]), int(begin[1]))
-            return numbers, weights[:, 0], lengths[:, 0]
+    def steps(epoch: np.ndarray, step: np.ndarray) -> tuple[np.ndarray, ...]:
+        this_epoch = next(epochs) if step == 0 else int(epoch)
+        numbers, weights, _keys, _steps, lengths = plan.chunks(this_epoch, int(step))
+        return np.array(this_epoch), numbers, weights[:, 0], lengths[:, 0]
 
-        found = callbacks.call(steps, [begin], (tf.int64, tf.float32, tf.int64))
-        shapes = ([None, plan.width], [None, plan.width], [None])
-        return tuple(tf.ensure_shape(x, s) for x, s in zip(found, shapes, strict=True))
+    def call(epoch: tf.Tensor, step: tf.Tensor) -> tuple[tf.Tensor, tuple[tf.Tensor, ...]]:
+        types = (tf.int64, tf.int64, tf.float32, tf.int64)
+        found = callbacks.call(steps, [epoch, step], types, stateful=True)
+        shapes: Any = ([], [None, plan.width], [None, plan.width], [None])
+        epoch, *planned = (tf.ensure_shape(x, s) for x, s in zip(found, shapes, strict=True))
+        return epoch, tuple(planned)
 
-    (epoch, step), end, steps = plan.start, plan.end_epoch, plan.planned_steps
-    # Every epoch begins with a whole call of its own, so one number names (epoch, step).
-    calls = -(-plan.order.steps_per_epoch // steps)
-    begins = tf.data.Dataset.range((epoch + 1) * calls, end * calls)
-    begins = begins.map(lambda p: tf.stack([p // calls, p % calls * steps]))
-    # The epoch of a resumed run begins at any step, not at a multiple of these steps.
-    first = [(epoch, s) for s in range(step, plan.order.steps_per_epoch, steps)]
-    if epoch < end and first:
-        begins = tf.data.Dataset.from_tensor_slices(np.array(first, np.int64)).concatenate(begins)
-    # One call at a time, on another thread than the batches: they wait for one plan only.
-    return begins.map(call, num_parallel_calls=1)
+    # A pass carries its epoch along: two passes at a time have two.
+    begins = tf.data.Dataset.range(0, plan.order.steps_per_epoch, plan.planned_steps)
+    # Ahead by one call, on another thread than the batches: they wait for one plan only.
+    return begins.scan(tf.constant(-1, tf.int64), call).prefetch(1)

@@ -75,7 +75,8 @@ def make_ours(work: Work, endless: bool = False) -> Iterator[tuple[np.ndarray, .
 
 def make_our_dataset(work: Work, endless: bool = False) -> tf.data.Dataset:
     """The same as a `tf.data.Dataset`."""
-    return make_batches(*open_examples(work), _ENDLESS if endless else 1)
+    batches = make_batches(*open_examples(work))
+    return batches.repeat() if endless else batches
 
 
 # Every maker takes (work, endless) and starts from the shards.

@@ -39,10 +39,12 @@ def _counted() -> Iterator[None]:
             _running -= 1
 
 
-def call(function: Callable[..., Any], arguments: list[tf.Tensor], types: Any) -> Any:
+def call(
+    function: Callable[..., Any], arguments: list[tf.Tensor], types: Any, stateful: bool = False
+) -> Any:
     """`tf.numpy_function` of a function whose result depends on its arguments alone.
 
-    What else it does (filling a cache) must bear being done twice.
+    What else it does (filling a cache) must bear being done twice, unless it is `stateful`.
     """
     _wait_at_exit()
 
@@ -50,7 +52,7 @@ def call(function: Callable[..., Any], arguments: list[tf.Tensor], types: Any) -
         with _counted():
             return function(*arrays)
 
-    return tf.numpy_function(counted, arguments, types, stateful=False)
+    return tf.numpy_function(counted, arguments, types, stateful=stateful)
 
 
 def from_generator(generator: Callable[[], Iterator[Any]], signature: Any) -> tf.data.Dataset:

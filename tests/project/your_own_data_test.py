@@ -204,15 +204,6 @@ def test_texts_of_two_classes(tmp_path: Path) -> None:
     assert metrics["test"]["accuracy"] > 0.75  # chance: 0.5
 
 
-def test_the_keras_example_runs(tmp_path: Path, synthetic_data_dir: Path) -> None:
-    (tmp_path / "data").symlink_to(synthetic_data_dir)
-    (tmp_path / "example.py").write_text(blocks("python")["keras"], encoding="utf-8")
-    output = run_command("python example.py", tmp_path)
-    accuracy = re.search(r"test accuracy ([\d.]+)", output)
-    assert accuracy is not None, output
-    assert float(accuracy[1]) > 0.8  # the most frequent class: about 0.78
-
-
 def test_the_table_of_models_is_whole() -> None:
     """Each kind of data has its default first, then its other models, sorted."""
     for kind, modality in (("pictures", "image"), ("table", "tabular"), ("text", "text")):

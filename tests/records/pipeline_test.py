@@ -37,13 +37,22 @@ def _inputs(examples: Examples) -> np.ndarray:
 
 
 def _rows(dataset: tf.data.Dataset) -> list[tuple[bytes, int]]:
-    """(input bytes, label) of every row of weight 1."""
+    """(input bytes, label) of every row, those that pad a batch left out."""
     return [
         (x.tobytes(), int(y))
-        for xs, ys, weights in dataset.as_numpy_iterator()
-        for x, y, w in zip(xs, ys, weights, strict=True)
+        for xs, ys, *weights in dataset.as_numpy_iterator()
+        for x, y, w in zip(xs, ys, weights[0] if weights else np.ones(len(ys)), strict=True)
         if w
     ]
+
+
+def _equal(left: Any, right: Any) -> bool:
+    """Two sequences of batches hold the same arrays."""
+    return all(
+        np.array_equal(x, y)
+        for a, b in zip(left, right, strict=True)
+        for x, y in zip(a, b, strict=True)
+    )
 
 
 def test_every_example_of_a_split_exactly_once_per_epoch(data: Data) -> None:
@@ -53,11 +62,52 @@ def test_every_example_of_a_split_exactly_once_per_epoch(data: Data) -> None:
             (_inputs(examples)[n].tobytes(), int(examples.split_labels[n]))
             for n in examples.numbers
         )
-        for epoch in range(2):
-            batches = records.make_dataset(
-                data, role, global_batch_size=24, start=(epoch, 0), epochs=epoch + 1
-            )
-            assert collections.Counter(_rows(batches)) == expected, (role, epoch)
+        for pad in (False, True):
+            batches = records.make_dataset(data, role, global_batch_size=24, pad=pad)
+            for epoch in range(2):
+                assert collections.Counter(_rows(batches)) == expected, (role, pad, epoch)
+
+
+def test_a_pass_is_one_epoch_in_an_order_of_its_own(data: Data) -> None:
+    count = data.examples("train").num_examples
+    batches = records.make_dataset(data, "train", global_batch_size=24, seed=3)
+    passes = [list(batches.as_numpy_iterator()) for _ in range(3)]
+    for number, found in enumerate(passes):
+        assert [len(labels) for _, labels in found] == [24] * (count // 24) + [count % 24]
+        arrays = records.make_arrays(
+            data, "train", global_batch_size=24, seed=3, start=(number, 0), epochs=number + 1
+        )
+        assert _equal(found, arrays)
+    assert not _equal(passes[0], passes[1]) and not _equal(passes[1], passes[2])
+    assert len(batches) == len(passes[0]) == -(-count // 24)
+    later = records.make_dataset(data, "train", global_batch_size=24, seed=3, first_epoch=2)
+    assert _equal(later.as_numpy_iterator(), passes[2])
+    test = records.make_dataset(data, "test", global_batch_size=24)
+    assert _equal(test.as_numpy_iterator(), test.as_numpy_iterator()), "evaluation keeps its order"
+
+
+def test_damaged_records_are_left_out_or_have_weight_0(
+    data: Data, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    examples = data.examples("test")
+    damaged = np.zeros(len(examples.split_labels), bool)
+    damaged[[0, 30, 31]] = True
+    index = dataclasses.replace(examples.index, damaged=damaged)
+    marked = dataclasses.replace(examples, index=index)
+    monkeypatch.setattr(Data, "examples", lambda *_: marked)
+    labels = np.concatenate([y for _, y in records.make_dataset(data, "test")])
+    assert np.array_equal(labels, np.delete(examples.split_labels, [0, 30, 31]))
+    _, whole, weights = map(np.concatenate, zip(*records.make_dataset(data, "test", pad=True)))
+    assert np.array_equal(whole[: len(damaged)], examples.split_labels)
+    assert np.array_equal(weights[: len(damaged)] == 0, damaged)
+
+
+def test_passes_side_by_side_are_two_epochs(data: Data) -> None:
+    options: dict[str, Any] = {"global_batch_size": 16, "seed": 3}
+    batches = records.make_dataset(data, **options)
+    pairs = list(tf.data.Dataset.zip((batches, batches)))
+    both = [pair[i] for i in range(2) for pair in pairs]
+    assert _equal(both, records.make_arrays(data, **options, epochs=2))
 
 
 def test_labels_and_counts_are_those_of_tfds(data: Data, synthetic_data_dir: Path) -> None:
@@ -171,10 +221,10 @@ def test_reading_without_a_cache_gives_the_same_batches(
 
 def test_continuing_anywhere_gives_the_batches_of_an_uninterrupted_run(data: Data) -> None:
     options: dict[str, Any] = {"global_batch_size": 16, "seed": 7, "epochs": 3}
-    whole = list(records.make_dataset(data, "train", **options).as_numpy_iterator())
+    whole = list(records.make_arrays(data, "train", **options))
     steps = len(whole) // 3
     for start in [(0, 5), (1, 0), (2, steps - 1)]:
-        rest = list(records.make_dataset(data, "train", start=start, **options))
+        rest = list(records.make_arrays(data, "train", start=start, **options))
         expected = whole[start[0] * steps + start[1] :]
         assert len(rest) == len(expected)
         for left, right in zip(rest, expected, strict=True):
@@ -187,29 +237,33 @@ def test_arrays_are_the_batches_of_the_dataset(
     name: str, cache: str, synthetic_data_dir: Path
 ) -> None:
     data = open_data(name, str(synthetic_data_dir), dataclasses.replace(SIZES, cache=cache))
-    for start in ((0, 0), (0, 5), (1, 3)):
-        options: dict[str, Any] = {"global_batch_size": 12, "seed": 2, "epochs": 2, "start": start}
+    for pad in (False, True):
+        options: dict[str, Any] = {"global_batch_size": 12, "seed": 2, "pad": pad}
         options["length_buckets"] = 3
-        arrays = records.make_arrays(data, "train", **options)
-        batches = records.make_dataset(data, "train", **options).as_numpy_iterator()
-        for ours, theirs in zip(arrays, batches, strict=True):
-            assert all(np.array_equal(a, b) for a, b in zip(ours, theirs, strict=True))
+        batches = records.make_dataset(data, "train", **options)
+        both = itertools.chain(*(batches.as_numpy_iterator() for _ in range(2)))
+        assert _equal(records.make_arrays(data, "train", epochs=2, **options), both)
 
 
 @pytest.mark.parametrize("make", [records.make_dataset, records.make_arrays])
 def test_what_a_first_epoch_left_out_is_decoded_for_the_second(
     synthetic_data_dir: Path, make: Callable[..., Any]
 ) -> None:
-    """Pictures are decoded while the first epoch goes by, which here begins near its end."""
+    """Pictures are decoded while the first epoch goes by, which here begins near its end, or is
+    left near its beginning.
+    """
     found = []
     for cache in ("memory", "none"):
         sizes = dataclasses.replace(SIZES, cache=cache)
         data = open_data("brain_tumor_mri/synthetic", str(synthetic_data_dir), sizes)
-        last = len(records.make_dataset(data, global_batch_size=16)) - 1
-        batches = make(data, global_batch_size=16, epochs=2, start=(0, last))
+        if make is records.make_dataset:
+            dataset = make(data, global_batch_size=16)
+            batches = [*itertools.islice(dataset, 2), *dataset]
+        else:
+            last = len(records.make_dataset(data, global_batch_size=16)) - 1
+            batches = make(data, global_batch_size=16, epochs=2, start=(0, last))
         found.append([tuple(map(np.asarray, batch)) for batch in batches])
-    for memory, none in zip(*found, strict=True):
-        assert all(np.array_equal(a, b) for a, b in zip(memory, none, strict=True))
+    assert _equal(*found)
 
 
 def test_reading_without_end_takes_no_more_memory(
@@ -258,7 +312,7 @@ kept = []
 for cache in ("memory", "none"):
     for block in (None, 64):
         for make in (records.make_dataset, records.make_arrays):
-            options = {"data_dir": sys.argv[1], "epochs": 1000, "shuffle_block": block}
+            options = {"data_dir": sys.argv[1], "shuffle_block": block}
             config = records.InputConfig(cache=cache)
             batches = iter(make("brain_tumor_mri/synthetic", config=config, **options))
             next(batches), next(batches)

@@ -35,10 +35,10 @@ def test_streamed_batches_are_those_of_the_cache(
     name: str, options: dict[str, Any], synthetic_data_dir: Path
 ) -> None:
     cached, streamed = (_open(name, synthetic_data_dir, cache=c) for c in ("memory", "none"))
-    common: dict[str, Any] = {"global_batch_size": 24, "seed": 4, "epochs": 2} | options
+    common: dict[str, Any] = {"global_batch_size": 24, "seed": 4} | options
     a, b = (records.make_dataset(d, "train", **common) for d in (cached, streamed))
     assert len(a) == len(b)
-    for left, right in itertools.zip_longest(a, b):
+    for left, right in itertools.zip_longest(itertools.chain(a, a), itertools.chain(b, b)):
         for x, y in zip(left, right, strict=True):
             assert np.array_equal(x, y)
 
@@ -46,10 +46,10 @@ def test_streamed_batches_are_those_of_the_cache(
 def test_continuing_inside_a_block_gives_the_same_batches(synthetic_data_dir: Path) -> None:
     data = _open("fetal_health/synthetic", synthetic_data_dir)
     options: dict[str, Any] = {"global_batch_size": 16, "shuffle_block": 128, "epochs": 2}
-    whole = list(records.make_dataset(data, "train", **options).as_numpy_iterator())
+    whole = list(records.make_arrays(data, "train", **options))
     steps = len(whole) // 2
     for start in [(0, 5), (0, steps - 1), (1, 9)]:
-        rest = list(records.make_dataset(data, "train", start=start, **options))
+        rest = list(records.make_arrays(data, "train", start=start, **options))
         expected = whole[start[0] * steps + start[1] :]
         assert len(rest) == len(expected)
         for left, right in zip(rest, expected, strict=True):
