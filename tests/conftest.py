@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import fcntl
 import gc
+import io
 import os
 import resource
 import shutil
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -26,6 +28,7 @@ import_tensorflow_quietly()
 import keras  # noqa: E402 - after TensorFlow's start-up notes were turned away
 import tensorflow as tf  # noqa: E402
 
+from records.system import progress  # noqa: E402
 from tests.support.forks import fork  # noqa: E402
 from tests.support.runs import fork_run, start  # noqa: E402
 
@@ -99,6 +102,22 @@ def shared_data() -> Path:
     if not directory.is_dir():
         pytest.skip(f"no real data in {directory}; name its directory in SHARED_DATA")
     return directory.resolve()
+
+
+class _Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.fixture
+def terminal(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
+    """Takes the place of stderr for progress lines, is a terminal, and shows each of them."""
+    found = _Terminal()
+    # Not sys.stderr itself: pytest sets that anew between a fixture and its test.
+    monkeypatch.setattr(progress, "sys", SimpleNamespace(stderr=found))
+    monkeypatch.setattr(progress, "_SILENT_SECONDS", -1.0)
+    monkeypatch.setattr(progress, "_BETWEEN_SECONDS", -1.0)
+    return found
 
 
 @pytest.fixture(scope="session")

@@ -10,16 +10,19 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import itertools
 import json
 import shutil
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from records.system.command import run_as_command
+from records.system.progress import Progress
 from records.system.writing import write_atomically
 from train.measures.metrics import FIGURES
 from train.settings.config import TrainConfig
@@ -130,10 +133,12 @@ def cross_validate(plan: CrossValidation) -> dict[str, Any]:
     for seed in plan.seeds:
         seeded = dataclasses.replace(settings, seed=seed)
         found, seconds = _train(seeded, opened, cluster, output)
-        rows.setdefault(settings.model, []).extend(_rows(found, seeded, seconds, schema))
-        for name, one in _fit_baselines(seeded, opened).items() if plan.baselines else ():
-            rows.setdefault(name, []).extend(one)
-        _print_seed(rows, seed)
+        ours = settings.model, _rows(found, seeded, seconds, schema)
+        others = _fit_baselines(seeded, opened) if plan.baselines else ()
+        for name, of_one in itertools.chain([ours], others):
+            rows.setdefault(name, []).extend(of_one)
+            mean = np.mean([row["weighted_f1"] for row in of_one])
+            print(f"  seed {seed}: {name}: weighted F1 {mean:.4f}", flush=True)
     result = {
         "dataset": schema.name,
         "data_fingerprint": opened.fingerprint,
@@ -160,7 +165,9 @@ def _train(
     # A table's step is so short that its fixed cost is most of it: all folds in one step share it.
     if can_train_together(settings, opened.schema):
         began = time.perf_counter()
-        pairs = train_folds(settings, opened, cluster, lambda epoch, found: None)
+        label = f"seed {settings.seed}: {settings.folds} folds at once"
+        with Progress(settings.epochs, label, "epochs") as line:
+            pairs = train_folds(settings, opened, cluster, lambda epoch, found: line.add(1))
         seconds = time.perf_counter() - began
         numbers = [part.examples("validation").numbers for part in open_folds(settings, opened)]
         return [
@@ -182,20 +189,22 @@ def _train(
     return found, seconds
 
 
-def _fit_baselines(settings: Settings, opened: OpenedSet) -> dict[str, list[dict[str, Any]]]:
-    """scikit-learn's entries on the folds of a seed, by name."""
+def _fit_baselines(
+    settings: Settings, opened: OpenedSet
+) -> Iterator[tuple[str, list[dict[str, Any]]]]:
+    """(name, entries on the folds of a seed) of each of scikit-learn's models."""
     from train.baseline import make_baselines
     from train.search.folds_at_once import open_folds
 
     schema = opened.schema
     parts = open_folds(settings, opened)
-    rows = {}
     for name in make_baselines(schema.modality, settings.seed):
-        began = time.perf_counter()
-        # A new one for each fold.
-        pairs = [_fit(make_baselines(schema.modality, settings.seed)[name], p) for p in parts]
-        rows[name] = _rows(pairs, settings, time.perf_counter() - began, schema)
-    return rows
+        began, pairs = time.perf_counter(), []
+        with Progress(len(parts), f"seed {settings.seed}: {name}", "folds") as line:
+            for part in parts:  # a new model for each
+                pairs.append(_fit(make_baselines(schema.modality, settings.seed)[name], part))
+                line.add(1)
+        yield name, _rows(pairs, settings, time.perf_counter() - began, schema)
 
 
 def _fit(baseline: Any, part: Data) -> Predicted:
@@ -239,12 +248,6 @@ def _count_right(right: np.ndarray, numbers: np.ndarray, schema: Any) -> dict[st
         of_split = right[(first <= numbers) & (numbers < last)]
         counts[split], first = [int(of_split.sum()), len(of_split)], last
     return counts
-
-
-def _print_seed(rows: dict[str, list[dict[str, Any]]], seed: int) -> None:
-    for name, of_one in rows.items():
-        values = [row["weighted_f1"] for row in of_one if row["seed"] == seed]
-        print(f"  seed {seed}: {name}: weighted F1 {np.mean(values):.4f}", flush=True)
 
 
 def format_table(result: dict[str, Any]) -> str:

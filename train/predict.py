@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from records.decoding.pixels import read_orientation
 from records.system.command import run_as_command
 from records.system.spreadsheet import as_text
 from records.system.writing import write_atomically
@@ -93,14 +94,17 @@ def predict(
     run = open_run(path)
     prepare = make_preparation(run.input)
     unusable: list[tuple[str, str]] = []
+    turned: list[str] = []
 
     def usable() -> Iterator[tuple[str, np.ndarray]]:
         for name, raw in read_raw(source, run.input, column):
             value = prepare(raw)
             if isinstance(value, Unusable):
                 unusable.append((name, value.reason))
-            else:
-                yield name, value
+                continue
+            if isinstance(raw, bytes) and read_orientation(raw) != 1:
+                turned.append(name)
+            yield name, value
 
     names = run.input.class_names
     limit = Threshold(*parse_threshold(threshold, names, "--threshold")) if threshold else None
@@ -117,13 +121,22 @@ def predict(
     if count:
         write_atomically(output, text.getvalue().encode())
         print(f"{output}: {count:,} of {total:,} predicted by {run.settings.model} of {run.path}")
+    _tell(turned, unusable, total)
+    if not count:
+        print(f"error: {source}: nothing in it could be read", file=sys.stderr)
+    return 0 if count else 1
+
+
+def _tell(turned: list[str], unusable: list[tuple[str, str]], total: int) -> None:
+    if turned:
+        print(
+            f"{len(turned):,} of {total:,} have an EXIF orientation other than 1, such as "
+            f"{shown(turned[0])}: they were predicted as stored, not turned, as in training"
+        )
     if unusable:
         print(f"{len(unusable):,} of {total:,} could not be read and were left out:")
         for name, reason in unusable:
             print(f"  {shown(name)}: {reason}")
-    if not count:
-        print(f"error: {source}: nothing in it could be read", file=sys.stderr)
-    return 0 if count else 1
 
 
 def check_output(output: Path, source: Path) -> None:

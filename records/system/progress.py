@@ -5,16 +5,18 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterable, Iterator
+from types import TracebackType
 from typing import Any
 
 _SILENT_SECONDS = 2.0  # shorter work shows no line
 _BETWEEN_SECONDS = 0.5
+_CLEAR = "\033[K"  # what an earlier, longer line left
 
 
 class Progress:
     """One line on stderr, written over and over: share done, rate, time left.
 
-    Nothing is shown where stderr is no terminal.
+    Nothing is shown where stderr is no terminal. `with` clears the line at its end.
     """
 
     def __init__(self, total: int, label: str, unit: str, unit_size: float = 1):
@@ -41,21 +43,37 @@ class Progress:
         rate = self._done / (now - self._start)
         left = max(0.0, self._total - self._done) / max(rate, 1e-9)
         share = min(1.0, self._done / self._total)
-        speed = f"{rate / self._size:,.0f} {self._unit}/s"
-        line = f"\r  {self._label}: {share:4.0%}, {speed}, {left:.0f} s left "
-        print(line, end="", file=sys.stderr)
+        speed = rate / self._size
+        shown = f"{speed:,.0f}" if speed >= 10 else f"{speed:.2g}"
+        line = f"{self._label}: {share:.0%}, {shown} {self._unit}/s, {clock(left)} left"
+        print(f"\r  {line}{_CLEAR}", end="", file=sys.stderr, flush=True)
+
+    def __enter__(self) -> Progress:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.end()
 
     def end(self) -> None:
         """Clears the line."""
         # Only where a line was written.
         if self._shown != self._start:
-            print("\r\033[K", end="", file=sys.stderr)
+            print(f"\r{_CLEAR}", end="", file=sys.stderr, flush=True)
+
+
+def clock(seconds: float) -> str:
+    """Minutes and seconds, as 12:05."""
+    return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
 
 
 def show_progress(batches: Iterable[Any], total: int, label: str) -> Iterator[Any]:
     """Passes batches on and shows how many of `total` examples they held so far."""
-    progress = Progress(total, label, "examples")
-    for batch in batches:
-        yield batch
-        progress.add(len(batch))
-    progress.end()
+    with Progress(total, label, "examples") as progress:
+        for batch in batches:
+            yield batch
+            progress.add(len(batch))

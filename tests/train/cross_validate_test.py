@@ -1,6 +1,8 @@
 """`python -m train.cross_validate`: ours and scikit-learn's on the same folds."""
 
+import io
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,9 @@ from records.roles import Data, Fold
 from train.cross_validate import main
 
 
-def test_table_and_file(synthetic_data_dir: Path, tmp_path: Path, capsys: Any) -> None:
+def test_table_and_file(
+    synthetic_data_dir: Path, tmp_path: Path, capsys: Any, terminal: io.StringIO
+) -> None:
     """The baseline's figures are those of scikit-learn called by hand."""
     output = tmp_path / "found.json"
     arguments = ["--dataset=fetal_health/synthetic", f"--data-dir={synthetic_data_dir}"]
@@ -45,7 +49,15 @@ def test_table_and_file(synthetic_data_dir: Path, tmp_path: Path, capsys: Any) -
         "train": [right[in_train].sum(), in_train.sum()],
         "test": [right[~in_train].sum(), (~in_train).sum()],
     }
+    # On a terminal something moves while the folds train, and after the last of them.
+    lines = terminal.getvalue()
+    assert re.search(r"\r  seed 5: 2 folds at once: 100%, [\d.,]+ epochs/s, 0:00 left", lines)
+    assert re.search(r"\r  seed 5: gradient boosting: 50%, [\d.,]+ folds/s, 0:\d\d left", lines)
+    assert lines.endswith("\r\033[K"), "the line is cleared"
     printed = capsys.readouterr().out
+    for name, entries in systems.items():
+        mean = np.mean([r["weighted_f1"] for r in entries if r["seed"] == 5])
+        assert f"  seed 5: {name}: weighted F1 {mean:.4f}\n" in printed
     assert "| accuracy on records of train | accuracy on records of test |" in printed
     for rows_of_one in systems.values():
         of_test = np.sum([r["right"]["test"] for r in rows_of_one], axis=0)
@@ -61,13 +73,16 @@ def test_table_and_file(synthetic_data_dir: Path, tmp_path: Path, capsys: Any) -
     assert f"| gradient boosting | {mean:.4f} ±" in printed
 
 
-def test_texts_run_apart(synthetic_data_dir: Path, tmp_path: Path) -> None:
+def test_texts_run_apart(synthetic_data_dir: Path, tmp_path: Path, terminal: io.StringIO) -> None:
     output = tmp_path / "found.json"
     arguments = ["--dataset=song_lyrics/synthetic", f"--data-dir={synthetic_data_dir}"]
     arguments += ["--model=gru", "--epochs=1", "--folds=2", "--seeds", "0", "--strategy=one_device"]
     arguments += ["--sequence-length=12", "--units=4", "--embedding-dim=4", f"--output={output}"]
     # A monitor is the default of texts, and an error where it is asked for without stopping.
     assert main([*arguments, "--no-baselines", "--early-stopping=0"]) == 0
+    lines = terminal.getvalue()
+    assert re.search(r"\r  epoch 1/1: \d+%, [\d,]+ examples/s, 0:\d\d left", lines)
+    assert re.search(r"\r  epoch 1/1: 100%, [\d,]+ examples/s, 0:00 left\033\[K\r\033\[K", lines)
     systems = json.loads(output.read_text())["systems"]
     assert set(systems) == {"gru"}
     rows = systems["gru"]

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from builders.brain_tumor_mri.synthetic import write_pictures
 from builders.fetal_health.synthetic import write_csv
@@ -33,6 +34,7 @@ ours = {"keras", "records", "models", "train", "builders"} & set(sys.modules)
 print(json.dumps({
     "probabilities": found["probabilities"].numpy().tolist(),
     "label": [x.decode() for x in found["label"].numpy()],
+    "usable": found["usable"].numpy().tolist() if "usable" in found else [],
     "ours": sorted(ours - {"keras"}),
 }))
 """
@@ -70,6 +72,8 @@ def _inputs(name: str, folder: Path) -> tuple[Path, list[Any], bool]:
     if name == "brain_tumor_mri":
         write_pictures(folder)
         source = folder / "Testing"
+        cmyk = Image.effect_noise((60, 50), 90).convert("RGB").convert("CMYK")
+        cmyk.save(next(source.iterdir()) / "cmyk.jpg", quality=95)
         files = sorted(p for p in source.rglob("*") if p.is_file())
         return source, [file.read_bytes() for file in files], True
     source = folder / "lyrics.txt"
@@ -89,7 +93,12 @@ def test_it_predicts_the_same_without_our_code(
     assert predict.main([str(run), str(source), f"--output={output}"]) == 0
     with open(output, newline="") as file:
         _, *rows = csv.reader(file)
-    found = _load(saved, raw, as_bytes)
+    bad = [b"no picture", b"", raw[0][:-9]] if name == "brain_tumor_mri" else []
+    found = _load(saved, bad + raw, as_bytes)
+    if bad:  # they cost no other picture
+        assert found["usable"] == [False] * 3 + [True] * len(raw)
+        assert found["label"][:3] == ["", "", ""] and not np.any(found["probabilities"][:3])
+        found = {name: values[3:] for name, values in found.items()}
     assert len(rows) == len(raw) > 2
     expected = np.array([row[2:] for row in rows], float)
     np.testing.assert_allclose(found["probabilities"], expected, atol=1e-5)

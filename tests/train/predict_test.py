@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import tensorflow as tf
+from PIL import Image
 
 from builders.brain_tumor_mri.synthetic import write_pictures
 from builders.fetal_health.synthetic import write_csv
@@ -94,15 +95,26 @@ def test_nothing_below_a_folder_is_passed_over(
     files = sorted(elsewhere.iterdir())
     (folder / "=1+2.jpg").write_bytes(files[0].read_bytes())
     (folder / "linked").symlink_to(elsewhere, target_is_directory=True)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    said = exif.tobytes()
+    segment = b"\xff\xe1" + (len(said) + 2).to_bytes(2, "big") + said
+    whole = files[0].read_bytes()
+    (folder / "side.jpg").write_bytes(whole[:2] + segment + whole[2:])
     (folder / "around").symlink_to(folder, target_is_directory=True)
     (folder / "gone.jpg").symlink_to(tmp_path / "nothing.jpg")
     with open(folder / "huge.jpg", "wb") as sparse:
         sparse.truncate(60 * 10**9)
     found = _predict(finished_runs["brain_tumor_mri"], folder, tmp_path / "out.csv")
     # A spreadsheet would take the bare name for a formula.
-    assert list(found) == ["'=1+2.jpg", *(f"linked/{file.name}" for file in files)]
+    assert list(found) == ["'=1+2.jpg", *(f"linked/{file.name}" for file in files), "side.jpg"]
     printed = capsys.readouterr().out
-    assert f"{len(files) + 1} of {len(files) + 4} predicted" in printed
+    assert f"{len(files) + 2} of {len(files) + 5} predicted" in printed
+    assert (
+        f"1 of {len(files) + 5} have an EXIF orientation other than 1, such as side.jpg" in printed
+    )
+    # Pixels as they are stored: those of the same picture without a word of orientation.
+    assert np.array_equal(found["side.jpg"][1], found["'=1+2.jpg"][1])
     assert "  around: a link to a folder around it" in printed
     assert "  gone.jpg: a link to nothing" in printed
     assert "  huge.jpg: a file of 60,000,000,000 bytes" in printed

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from records.sets.schema import Schema
+from records.system.progress import clock
 from train.devices.strategy import Cluster
 from train.settings.resolved import Settings
 
@@ -47,15 +48,11 @@ def print_epoch(row: dict[str, Any], epochs: int, history: list[dict[str, Any]])
         f"epoch {row['epoch']:3d}/{epochs}  loss {row['loss']:.4f}  accuracy "
         f"{row['accuracy']:.4f}  validation: loss {row['val_loss']:.4f}  accuracy "
         f"{row['val_accuracy']:.4f}  F1 {row['val_weighted_f1']:.4f}  "
-        f"{row['examples_per_s']:>9,.0f} examples/s  at most {_clock(left)} left"
+        f"{row['examples_per_s']:>9,.0f} examples/s  at most {clock(left)} left"
         + (f"  {row['damaged']:,} damaged left out" if row.get("damaged") else "")
         + (f"  {row['skipped_steps']:,} steps skipped" if row.get("skipped_steps") else ""),
         flush=True,
     )
-
-
-def _clock(seconds: float) -> str:
-    return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
 
 
 def print_trace(trace: dict[str, Any] | None, steps: tuple[int, int]) -> None:

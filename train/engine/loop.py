@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from records.system.progress import Progress as Line
 from train.assembly.context import RunContext
 from train.assembly.training import Training
 from train.engine import console, tensorboard_files
@@ -100,7 +101,11 @@ class Loop:
             step.reset_totals()
         # Costs nothing where the feed stands there already, as after every epoch of this process.
         self._feed.start(progress.epoch, first)
-        self._run_steps()
+        left = self.order.steps_per_epoch - first
+        number, size = len(progress.history) + 1, self.order.global_batch_size
+        label = f"epoch {number}/{self._first_row + self.settings.epochs}"
+        with Line(left, label, "examples", 1 / size) as line:
+            self._run_steps(line)
         middle = time.perf_counter()
         # Read once per epoch: it waits for the device, and is a copy from it.
         confusion = step.confusion.numpy()
@@ -140,7 +145,7 @@ class Loop:
             "from the last checkpoint, without the update of such a step"
         )
 
-    def _run_steps(self) -> None:
+    def _run_steps(self, line: Line) -> None:
         """Runs the rest of the epoch. While a chunk runs on a GPU, the next is being made."""
         progress, profile = self.state.progress, self._profile
         seconds = progress.seconds
@@ -171,6 +176,8 @@ class Loop:
                 progress.skipped_steps += skipped - self._skipped
                 self._skipped = skipped
             progress.step += chunk.steps
+            if self._cluster.is_chief:
+                line.add(chunk.steps)
             chunk = following
             # After the last chunk of an epoch the checkpoint waits for the validation, see
             # `_run_epoch`.

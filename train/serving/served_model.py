@@ -8,7 +8,7 @@ import keras
 import tensorflow as tf
 
 from records.decoding.cleaning_ops import TextEncoder
-from records.decoding.decode_ops import decode_picture
+from records.decoding.decode_ops import decode_pictures
 from records.sets.schema import IMAGE, TABULAR
 from train.folders.finished_run import make_call
 from train.folders.model_input import ModelInput
@@ -48,21 +48,20 @@ class Served(tf.Module):
         return found
 
     def _predict(self, raw: tf.Tensor) -> dict[str, tf.Tensor]:
-        classes = tf.constant(self._wanted.class_names)
-        probabilities = tf.nn.softmax(self._call(self._prepare(raw)))
+        wanted, classes = self._wanted, tf.constant(self._wanted.class_names)
+        if wanted.modality == IMAGE:
+            inputs, usable = decode_pictures(raw, wanted.image_size, wanted.channels)
+        else:
+            inputs = raw if self._encoder is None else self._encoder(raw)
+        probabilities = tf.nn.softmax(self._call(inputs))
         label = tf.gather(classes, tf.argmax(probabilities, 1))
-        return {"probabilities": probabilities, "classes": classes, "label": label}
-
-    def _prepare(self, raw: tf.Tensor) -> tf.Tensor:
-        if self._encoder is not None:
-            return self._encoder(raw)
-        if self._wanted.modality == TABULAR:
-            return raw
-        size, channels = self._wanted.image_size, self._wanted.channels
-        spec = tf.TensorSpec([size, size, channels], tf.uint8)
-        return tf.map_fn(
-            lambda encoded: decode_picture(encoded, size, channels), raw, fn_output_signature=spec
-        )
+        found = {"probabilities": probabilities, "classes": classes, "label": label}
+        if wanted.modality == IMAGE:
+            # No NaN: who adds probabilities up gets 0 for what is no picture.
+            found["probabilities"] = tf.where(usable[:, None], probabilities, 0)
+            found["label"] = tf.where(usable, label, "")
+            found["usable"] = usable
+        return found
 
 
 def _check_rule(wanted: ModelInput) -> None:
