@@ -20,6 +20,7 @@ import numpy as np
 from records.sets.hints import rebuild_hint
 from records.sets.schema import Schema
 from records.shards.framing import FOOTER_BYTES, HEADER_BYTES, check_records, damage
+from records.shards.open_files import OpenFiles
 from records.system.npz import read_arrays
 from records.system.writing import write_atomically
 
@@ -114,7 +115,7 @@ class RecordReader:
 
     def __init__(self, index: RecordIndex):
         self._index = index
-        self._files: dict[int, Any] = {}  # closed when the reader goes
+        self._files = OpenFiles()
         self._lock = threading.Lock()
         self.bytes_read = 0
 
@@ -140,7 +141,9 @@ class RecordReader:
             data = []
             for run in runs:
                 first, last = int(offsets[run.start]), int(ends[run.stop - 1])
-                data.append(os.pread(self._file(int(shards[run.start])), last - first, first))
+                file = self._files.get(self._index.paths[int(shards[run.start])])
+                # Takes its own offset, so threads need no lock to read.
+                data.append(os.pread(file.fileno(), last - first, first))
                 if len(data[-1]) < last - first:  # the shard ends here
                     data[-1] = data[-1].ljust(last - first, b"\0")
             stops = np.cumsum(ends[part] - offsets[part])
@@ -154,24 +157,6 @@ class RecordReader:
         with self._lock:
             self.bytes_read += int((ends - offsets).sum())
         return payloads
-
-    def _file(self, shard: int) -> int:
-        with self._lock:
-            # Opened on first use and shared: `pread` takes its own offset, so threads need no lock
-            # to read.
-            if shard not in self._files:
-                self._files[shard] = _open(self._index.paths[shard])
-            return int(self._files[shard].fileno())
-
-
-def _open(path: str) -> Any:
-    try:
-        return open(path, "rb", buffering=0)
-    except OSError as error:
-        raise OSError(
-            f"shards: {path}: expected the shard, received: {error.strerror or error}. "
-            "Where a disk went away, bring it back; training goes on from its last checkpoint"
-        ) from error
 
 
 def _contiguous_runs(offsets: np.ndarray, ends: np.ndarray, shards: np.ndarray) -> list[slice]:

@@ -1,0 +1,69 @@
+"""Shards that are kept open: of all readers of the process together no more than a bound.
+
+A set may have more shards than a process may open files, and a run has a reader for each split.
+"""
+
+from __future__ import annotations
+
+import collections
+import errno
+import itertools
+import resource
+import threading
+import weakref
+from typing import Any
+
+# By reader and path, the least recently used first. A file that is dropped while a thread reads
+# from it stays open until that thread lets it go: nothing is closed by hand.
+_files: collections.OrderedDict[tuple[int, str], Any] = collections.OrderedDict()
+# The end of a reader may be noticed in the middle of a call, by the same thread.
+_lock = threading.RLock()
+_readers = itertools.count()
+_SHARE = 4  # of the files that the process may open; the others are TensorFlow's and the logs'
+
+
+class OpenFiles:
+    """The files of one reader; any thread may use it."""
+
+    def __init__(self) -> None:
+        """Opens nothing."""
+        self._reader = next(_readers)
+        weakref.finalize(self, _drop, self._reader)
+
+    def get(self, path: str) -> Any:
+        """The open file: hold it while you read from its `fileno`.
+
+        Raises:
+          OSError: it cannot be opened.
+        """
+        key = self._reader, path
+        with _lock:
+            file = _files.pop(key, None) or _open(path)
+            _files[key] = file
+            while len(_files) > _most():
+                _files.popitem(last=False)
+            return file
+
+
+def _most() -> int:
+    """Files that are kept open."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return max(1, min(soft, 4096) // _SHARE)
+
+
+def _drop(reader: int) -> None:
+    with _lock:
+        for key in [key for key in _files if key[0] == reader]:
+            _files.pop(key, None)
+
+
+def _open(path: str) -> Any:
+    try:
+        return open(path, "rb", buffering=0)
+    except OSError as error:
+        mend = "Where a disk went away, bring it back; training goes on from its last checkpoint"
+        if error.errno in (errno.EMFILE, errno.ENFILE):
+            mend = "Let the process open more files: ulimit -n 4096"
+        raise OSError(
+            f"shards: {path}: expected the shard, received: {error.strerror or error}. {mend}"
+        ) from error
