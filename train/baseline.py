@@ -82,6 +82,7 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
     add("--feature", help="the input feature, where the set has several")
     add("--seed", type=int, default=0, help="names the validation cut (default: 0)")
     add("--image-size", type=int, default=224, help="pixels (default: 224)")
+    add("--max-pixels", type=int, default=2**24, help="of a picture (default: 16777216)")
     add("--sequence-length", type=int, default=200, help="ids per text (default: 200)")
     add("--vocab-size", type=int, default=20_000, help="ids in use (default: 20000)")
     add("--output", type=Path, metavar="FILE", help="also written as JSON, for train.results")
@@ -105,6 +106,7 @@ def _fit_all(config: argparse.Namespace) -> None:
 
     sizes = InputConfig(
         image_size=config.image_size,
+        max_pixels=config.max_pixels,
         sequence_length=config.sequence_length,
         vocab_size=min(config.vocab_size, 2**20),
         feature=config.feature,

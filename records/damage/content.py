@@ -12,6 +12,7 @@ from google.protobuf import message
 from records.decoding.indexing import hash64, read_groups
 from records.decoding.modality import modality_of
 from records.decoding.parsing import Parse, make_parser, parse_what_fits, read_feature
+from records.decoding.pixels import MAX_PIXELS
 from records.sets.schema import Schema
 from records.shards.index import RecordIndex
 
@@ -28,19 +29,22 @@ class ContentChecker:
         split: str,
         index: RecordIndex | None = None,
         swapped: Collection[int] = (),
+        max_pixels: int = MAX_PIXELS,
     ):
         """Opens nothing.
 
         Args:
           index: labels and groups are compared with its own, where there is one.
           swapped: shards that hold other records than those of the index.
+          max_pixels: larger pictures are `unsupported`, and not looked at.
         """
         self._schema, self._index, self._swapped = schema, index, set(swapped)
-        self._modality = modality_of(schema)
+        self._modality, self._max_pixels = modality_of(schema), max_pixels
         # By shard, in pieces: (numbers int64 [n] in the split, hashes uint64 [n]), and numbers.
         shards = range(len(schema.shard_lengths[split]))
         self._ids: dict[int, list[tuple[np.ndarray, np.ndarray]]] = {i: [] for i in shards}
         self._unlabelled: dict[int, list[int]] = {i: [] for i in shards}
+        self._unsupported: dict[int, dict[int, str]] = {i: {} for i in shards}
         # The number in the split of each shard's first record.
         self._firsts = np.cumsum([0, *schema.shard_lengths[split]])
 
@@ -54,10 +58,15 @@ class ContentChecker:
         """The numbers of the records of class -1."""
         return sorted(number for numbers in self._unlabelled.values() for number in numbers)
 
+    @property
+    def unsupported(self) -> dict[int, str]:
+        """By number, what is said of records that may be whole, and cannot be trained on."""
+        return {n: reason for found in self._unsupported.values() for n, reason in found.items()}
+
     def begin_again(self, shard: int) -> None:
         """Forgets what was seen of a shard; it is no longer compared with the index."""
         self._swapped.add(shard)
-        self._ids[shard], self._unlabelled[shard] = [], []
+        self._ids[shard], self._unlabelled[shard], self._unsupported[shard] = [], [], {}
 
     def indexed_keys(self, shard: int) -> list[Hashable]:
         """What the index knows of each record of a shard: its class and group."""
@@ -113,7 +122,11 @@ class ContentChecker:
                 yield int(i), f"its class is {labels[i]}, in the index {index.label[numbers[i]]}"
             for i in np.flatnonzero(read_groups(schema, row) != index.group[numbers]):
                 yield int(i), "its group is not the one in the index"
-        yield from self._modality.content_damage(row[schema.input_name])
+        for found in self._modality.check_content(row[schema.input_name], self._max_pixels):
+            if found.is_damage:
+                yield found.row, found.reason
+            else:
+                self._unsupported[shard][int(numbers[found.row])] = found.reason
 
     def _keep_ids(
         self, shard: int, numbers: np.ndarray, payloads: Sequence[bytes], damaged: dict[int, str]

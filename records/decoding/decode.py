@@ -22,6 +22,16 @@ from records.system.memory import recycled_inputs
 PAD_ID, OOV_ID = 0, 1
 _JPEG_START, _JPEG_END = b"\xff\xd8", b"\xff\xd9"
 _PNG_START = b"\x89PNG\r\n\x1a\n"
+# Whole pictures of other kinds, to be told from damaged ones: where the mark stands, and the mark.
+_OTHER_KINDS = {
+    "WebP": (8, b"WEBP"),
+    "GIF": (0, b"GIF8"),
+    "BMP": (0, b"BM"),
+    "TIFF": (0, b"II*\0"),
+    "TIFF (big-endian)": (0, b"MM\0*"),
+    "HEIC or AVIF": (4, b"ftyp"),
+    "JPEG 2000": (4, b"jP  "),
+}
 
 
 class PictureError(ValueError):
@@ -29,11 +39,13 @@ class PictureError(ValueError):
 
     Attributes:
       row: which one of the batch.
+      remedy: what to do with a picture that may be whole, but is not supported; "" for a damaged
+        one.
     """
 
-    def __init__(self, row: int, reason: str):
+    def __init__(self, row: int, reason: str, remedy: str = ""):
         super().__init__(reason)
-        self.row = row
+        self.row, self.remedy = row, remedy
 
 
 @functools.cache
@@ -54,7 +66,12 @@ def opencv_version() -> str:
 
 
 def decode_pictures(
-    encoded: Any, image_size: int, channels: int, out: Sequence[np.ndarray] | None = None
+    encoded: Any,
+    image_size: int,
+    channels: int,
+    out: Sequence[np.ndarray] | None = None,
+    *,
+    max_pixels: int = MAX_PIXELS,
 ) -> Any:
     """Decodes JPEGs or PNGs to uint8 [n, S, S, channels], by OpenCV (libjpeg-turbo, libpng).
 
@@ -72,30 +89,35 @@ def decode_pictures(
       encoded: bytes objects or buffers [n].
       channels: 1 or 3.
       out: where each picture goes, contiguous uint8 [S, S, channels]; None for a new array.
+      max_pixels: larger pictures are refused undecoded.
 
     Returns:
       `out`, or uint8 [n, S, S, channels].
 
     Raises:
-      PictureError: one is damaged, truncated, of another format, or of more than MAX_PIXELS.
+      PictureError: one is damaged, truncated, of another format, or too large.
     """
     cv2 = _opencv()
     shape = (len(encoded), image_size, image_size, channels)
     targets: Any = recycled_inputs(shape, np.uint8) if out is None else out
     for row, data in enumerate(encoded):
-        pixels = _decode_picture(row, data, channels)
+        pixels = decode_whole(row, data, channels, max_pixels)
         size = (image_size, image_size)
         cv2.resize(pixels, size, dst=targets[row], interpolation=cv2.INTER_LINEAR)
     return targets
 
 
-def _decode_picture(row: int, data: Any, channels: int) -> np.ndarray:
-    """uint8 [H, W] or [H, W, 3] of one JPEG or PNG; errors as `decode_pictures`."""
+def decode_whole(row: int, data: Any, channels: int, max_pixels: int = MAX_PIXELS) -> np.ndarray:
+    """uint8 [H, W] or [H, W, 3] of one JPEG or PNG, not resized; errors as `decode_pictures`."""
     cv2 = _opencv()
     is_jpeg = data[:2] == _JPEG_START
     kind = "JPEG" if is_jpeg else "PNG"
     # OpenCV knows a dozen other formats, whose decoders no picture of ours needs.
     if not is_jpeg and data[: len(_PNG_START)] != _PNG_START:
+        kinds = _OTHER_KINDS.items()
+        for kind in (k for k, (at, mark) in kinds if data[at : at + len(mark)] == mark):
+            remedy = "Store it as JPEG or PNG"
+            raise PictureError(row, f"expected JPEG or PNG, received {kind}", remedy)
         raise PictureError(row, "expected JPEG or PNG")
     # A picture of a few KB can claim gigabytes, and OpenCV's own limit can be set only before it is
     # loaded, by whoever that is.
@@ -104,9 +126,10 @@ def _decode_picture(row: int, data: Any, channels: int) -> np.ndarray:
     # has an end of its own.
     if is_jpeg and data[-2:] != _JPEG_END and bytes(data).find(_JPEG_END, at) < 0:
         raise PictureError(row, "its end is missing")
-    if width * height > MAX_PIXELS:
-        received = f"{width:,} x {height:,} pixels, of {MAX_PIXELS:,} at most"
-        raise PictureError(row, f"it has {received}")
+    if width * height > max_pixels:
+        received = f"{width:,} x {height:,} pixels, of {max_pixels:,} at most"
+        remedy = f"Raise the limit with --max-pixels {width * height}, or store smaller pictures"
+        raise PictureError(row, f"it has {received}", remedy)
     if not width * height:
         raise PictureError(row, f"expected a whole {kind}")
     if colours == 4:

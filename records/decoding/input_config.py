@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 
+from records.decoding.pixels import MAX_PIXELS
+
 # Where decoded inputs are kept, from the fastest level to the one that needs the least room. The
 # order counts: workers that find different levels to fit all take the last one of them.
 LEVELS = ("device", "memory", "disk", "none")
@@ -22,6 +24,7 @@ class InputConfig:
       cache: where decoded splits are kept, one of `HOST_LEVELS`: "memory", "disk" (a file beside
         the shards, decoded once and mapped into memory by every later run) or "none" (read and
         decoded at every step).
+      max_pixels: larger pictures are refused undecoded, as a file of some KB can claim gigabytes.
       feature: the input feature; None lets the schema choose.
     """
 
@@ -29,6 +32,7 @@ class InputConfig:
     sequence_length: int = 200
     vocab_size: int = 20_000
     cache: str = "memory"
+    max_pixels: int = MAX_PIXELS
     feature: str | None = None
 
     def __post_init__(self) -> None:

@@ -22,7 +22,7 @@ import tensorflow as tf
 
 from records.decoding import decode
 from records.decoding.input_config import InputConfig
-from records.decoding.modality_base import Decoder, Modality
+from records.decoding.modality_base import Decoder, Finding, Modality
 from records.sets.schema import IMAGE, TABULAR, TEXT, TOKENS, Schema
 from records.shards.index import RecordIndex, record_damage
 
@@ -49,8 +49,12 @@ class Pictures(Modality):
 
     def decoder(self, config: InputConfig, channels: int, ranks: np.ndarray | None) -> Decoder:
         """Decodes and resizes."""
-        size = config.image_size
-        return functools.partial(decode.decode_pictures, image_size=size, channels=channels)
+        return functools.partial(
+            decode.decode_pictures,
+            image_size=config.image_size,
+            channels=channels,
+            max_pixels=config.max_pixels,
+        )
 
     def rows(self, index: RecordIndex, numbers: np.ndarray, payloads: np.ndarray) -> Any:
         """Cuts the pictures out where the index says they are.
@@ -71,16 +75,19 @@ class Pictures(Modality):
         """The files."""
         return feature.numpy()
 
-    def content_damage(self, feature: Any) -> Iterator[tuple[int, str]]:
+    def check_content(self, feature: Any, max_pixels: int) -> Iterator[Finding]:
         """Pictures that cannot be decoded whole."""
         pictures, first = feature.numpy().tolist(), 0
         while first < len(pictures):
             try:
                 # To one pixel: decoding is what is checked, and the result is thrown away.
-                decode.decode_pictures(pictures[first:], 1, 1)
+                decode.decode_pictures(pictures[first:], 1, 1, max_pixels=max_pixels)
                 return
             except decode.PictureError as error:
-                yield first + error.row, f"its picture cannot be decoded ({error})"
+                reason = f"its picture cannot be decoded ({error})"
+                if error.remedy:
+                    reason = f"its picture is not supported: {error}. {error.remedy}"
+                yield Finding(first + error.row, reason, is_damage=not error.remedy)
                 first += error.row + 1
 
     def fill_index(
@@ -121,10 +128,10 @@ class Vectors(Modality):
         """The numbers' bytes."""
         return (row.tobytes() for row in feature.numpy())
 
-    def content_damage(self, feature: Any) -> Iterator[tuple[int, str]]:
+    def check_content(self, feature: Any, max_pixels: int) -> Iterator[Finding]:
         """Rows with NaN or infinity."""
         for row in np.flatnonzero(~np.isfinite(feature.numpy()).all(1)):
-            yield int(row), "a number is not finite"
+            yield Finding(int(row), "a number is not finite")
 
     def check_decoded(self, inputs: np.ndarray, split: str) -> None:
         """Every number must be finite: one NaN makes all weights NaN."""
@@ -178,11 +185,11 @@ class Ids(Modality):
         ids = feature.flat_values.numpy()
         return (ids < 0) | (ids >= self._num_ids)
 
-    def content_damage(self, feature: Any) -> Iterator[tuple[int, str]]:
+    def check_content(self, feature: Any, max_pixels: int) -> Iterator[Finding]:
         """Ids beyond the vocabulary."""
         of_row = feature.value_rowids().numpy()
         for row in np.unique(of_row[self._wrong_ids(feature)]):
-            yield int(row), f"an id lies outside 0 to {self._num_ids - 1}"
+            yield Finding(int(row), f"an id lies outside 0 to {self._num_ids - 1}")
 
     def check_parsed(self, feature: Any, index: RecordIndex, numbers: np.ndarray) -> None:
         """Ids are subscripts of tables: a negative one would take another id's entry."""
@@ -222,13 +229,13 @@ class Texts(Ids):
         """Any bytes are split into words."""
         return
 
-    def content_damage(self, feature: Any) -> Iterator[tuple[int, str]]:
+    def check_content(self, feature: Any, max_pixels: int) -> Iterator[Finding]:
         """Texts that are not UTF-8."""
         for row, text in enumerate(feature.numpy()):
             try:
                 text.decode()
             except UnicodeDecodeError:
-                yield row, "its text is not UTF-8"
+                yield Finding(row, "its text is not UTF-8")
 
     def fill_index(
         self, index: RecordIndex, numbers: np.ndarray, payloads: np.ndarray, row: dict[str, Any]

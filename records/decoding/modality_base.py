@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+import dataclasses
 import functools
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, ClassVar
@@ -17,6 +18,21 @@ from records.shards.index import RecordIndex
 
 # Parsed rows to inputs [n, ...].
 Decoder = Callable[..., Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Finding:
+    """What is wrong with an input that parses.
+
+    Attributes:
+      row: which one of the batch.
+      reason: for people.
+      is_damage: it breaks the schema; else it may be whole, and is not supported.
+    """
+
+    row: int
+    reason: str
+    is_damage: bool = True
 
 
 class Modality(abc.ABC):
@@ -67,8 +83,8 @@ class Modality(abc.ABC):
         """Per record, bytes that are equal where the inputs are equal."""
 
     @abc.abstractmethod
-    def content_damage(self, feature: Any) -> Iterator[tuple[int, str]]:
-        """(row, what is wrong) of inputs that parse but break the schema."""
+    def check_content(self, feature: Any, max_pixels: int) -> Iterator[Finding]:
+        """What is wrong with inputs that parse; pictures of more than `max_pixels` are told."""
 
     def parse_spec(self, index_features: bool = False) -> dict[str, Any]:
         """The `tf.io.parse_example` spec of the input and the label.

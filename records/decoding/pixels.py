@@ -49,7 +49,11 @@ class PictureFacts:
 
 def read_facts(data: bytes, name: str) -> PictureFacts:
     """Decodes a JPEG file completely and describes it; errors as `decode_jpeg`."""
-    pixels = decode_jpeg(data, name)
+    return describe_pixels(decode_jpeg(data, name))
+
+
+def describe_pixels(pixels: np.ndarray) -> PictureFacts:
+    """Describes a picture uint8 [H, W, C], C 1 or 3."""
     is_grey = is_grey_picture(pixels)
     # `convert`: the brightness by ITU-R 601-2.
     plane = pixels[..., 0] if is_grey else np.asarray(Image.fromarray(pixels).convert("L"))

@@ -114,6 +114,7 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
     add("--cache", choices=HOST_LEVELS, default="none", help="what to look at (default: none)")
     add("--global-batch-size", type=int, default=64, metavar="N", help="(default: 64)")
     add("--image-size", type=int, default=224, metavar="N", help="pixels (default: 224)")
+    add("--max-pixels", type=int, default=2**24, metavar="N", help="of a picture at most")
     add("--seconds", type=float, default=5.0, metavar="X", help="how long to run (default: 5)")
     add("--apply", action="store_true", help="run once more with the best setting, and compare")
     found = parser.parse_args(arguments)
@@ -134,7 +135,8 @@ def _diagnose(options: argparse.Namespace) -> None:
     from records.roles import open_data
 
     def run(cache: str) -> Report:
-        sizes = InputConfig(image_size=options.image_size, cache=cache)
+        shape = {"image_size": options.image_size, "max_pixels": options.max_pixels}
+        sizes = InputConfig(**shape, cache=cache)
         data = open_data(options.dataset, options.data_dir, sizes)
         return measure(data, options.global_batch_size, options.seconds)
 

@@ -20,7 +20,7 @@ from records.decoding.decode import PictureError
 from records.decoding.modality import modality_of
 from records.decoding.modality_base import Decoder
 from records.sets.schema import Schema
-from records.shards.index import RecordIndex, RecordReader, record_damage
+from records.shards.index import RecordIndex, RecordReader, record_damage, record_place
 
 STAGES = ("read", "parse", "decode", "order", "gather")
 
@@ -70,8 +70,15 @@ class Loader:
             try:
                 inputs = self.decode_rows(rows, **options)
             except PictureError as error:
-                expected = f"feature {self.schema.input_name!r} to be a whole picture ({error})"
-                raise record_damage(self.index, int(numbers[error.row]), expected) from None
+                name, number = repr(self.schema.input_name), int(numbers[error.row])
+                if error.remedy:
+                    place = record_place(self.index, number)
+                    raise ValueError(
+                        f"shards: {place}: the picture of feature {name} is not supported: "
+                        f"{error}. {error.remedy}"
+                    ) from None
+                expected = f"feature {name} to be a whole picture ({error})"
+                raise record_damage(self.index, number, expected) from None
             done.bytes = sum(x.nbytes for x in inputs)
         return inputs
 

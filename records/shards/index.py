@@ -189,10 +189,19 @@ def record_damage(
     index: RecordIndex, number: int, expected: str, received: str | None = None
 ) -> ValueError:
     """The error for the damaged record `number` of a split; names shard, record and offset."""
+    return damage(*_place(index, number), expected, received)
+
+
+def record_place(index: RecordIndex, number: int) -> str:
+    """Shard, record and offset of the record `number` of a split."""
+    return "{}, record {} at byte {}".format(*_place(index, number))
+
+
+def _place(index: RecordIndex, number: int) -> tuple[str, int, int]:
     shard = int(index.shard[number])
     # People and `records.verify` count records by shard, not by split.
     within = number - int(np.searchsorted(index.shard, shard))
-    return damage(index.paths[shard], within, int(index.offset[number]), expected, received)
+    return index.paths[shard], within, int(index.offset[number])
 
 
 def _index_path(schema: Schema, split: str) -> Path:

@@ -14,6 +14,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from records.decoding.pixels import MAX_PIXELS
 from records.system.command import run_as_command
 from records.system.places import check_local
 
@@ -47,6 +48,13 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
         metavar="DIR",
         help="write a copy of each damaged set, without the damaged records, to this data folder",
     )
+    add(
+        "--max-pixels",
+        type=int,
+        default=MAX_PIXELS,
+        metavar="N",
+        help="decode pictures of up to so many pixels (default: %(default)s)",
+    )
     return parser.parse_args(arguments)
 
 
@@ -61,7 +69,9 @@ def _verify(options: argparse.Namespace) -> int:
 
     sound = True
     for directory in find_sets(options.data_dir):
-        report = verify_set(directory, content=not options.no_content)
+        report = verify_set(
+            directory, content=not options.no_content, max_pixels=options.max_pixels
+        )
         print_report(report)
         sound &= report.is_sound
         # What fails with one set is told, and the next one is checked.
@@ -81,7 +91,7 @@ def _print_more(report: SetReport, options: argparse.Namespace) -> None:
     if report.schema is None:
         return
     if options.leakage:
-        print_leakage(report.schema, report.scans)
+        print_leakage(report.schema, report.scans, options.max_pixels)
     if options.repair and not report.is_sound:
         wrote = write_repaired(report.schema, report.scans, report.differing, options.repair)
         print(f"  {wrote}")

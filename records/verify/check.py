@@ -15,6 +15,7 @@ from records.damage.scan import scan_shards
 from records.damage.shard_scan import Damage, DamageKind, Layout, ShardScan
 from records.damage.skipping import split_layouts
 from records.damage.walk import file_size
+from records.decoding.pixels import MAX_PIXELS
 from records.sets.fingerprint import (
     FILE_NAME,
     Change,
@@ -69,7 +70,7 @@ class SetReport:
         return not self.problems and not self.damage
 
 
-def verify_set(directory: str, *, content: bool = True) -> SetReport:
+def verify_set(directory: str, *, content: bool = True, max_pixels: int = MAX_PIXELS) -> SetReport:
     """Reads and checks every record of a set, on all cores, with progress on a terminal.
 
     What cannot be read is a problem of the report, and the rest is checked.
@@ -77,6 +78,7 @@ def verify_set(directory: str, *, content: bool = True) -> SetReport:
     Args:
       directory: the set's.
       content: also of what CRCs cannot tell, see `records.damage.content`.
+      max_pixels: larger pictures are told, and not decoded.
     """
     try:
         schema = read_schema(directory)
@@ -99,13 +101,13 @@ def verify_set(directory: str, *, content: bool = True) -> SetReport:
         layouts = split_layouts(index, len(paths))
         for i in swapped:
             layouts[i] = None
-        checker = checkers[split] = ContentChecker(schema, split, index, swapped)
+        checker = checkers[split] = ContentChecker(schema, split, index, swapped, max_pixels)
         # Nor is such a shard expected to hold as many records as the one that was built.
         counts = [0 if i in swapped else n for i, n in enumerate(schema.shard_lengths[split])]
         found = scan_shards(paths, counts, layouts, checker if content else None, progress.add)
         _add_unlabelled(checker, schema, split, found)
         problems += _compare_counts(schema, split, found)
-        problems += _moved_records(found, layouts)
+        problems += _moved_records(found, layouts) + _unsupported(checker, schema, split)
         if index is None:
             problems += index_problems(schema, split)
         scans[split] = found
@@ -205,6 +207,18 @@ def _moved_records(scans: list[ShardScan], layouts: Sequence[Layout | None]) -> 
         if layout is not None
         and layout is not scan.layout
         and not (scan.damaged or scan.strange or scan.is_relaid)
+    ]
+
+
+def _unsupported(checker: ContentChecker, schema: Schema, split: str) -> list[str]:
+    """Records that may be whole, and cannot be trained on: how many, and why the first one."""
+    found = checker.unsupported
+    if not found:
+        return []
+    first = min(found)
+    return [
+        f"{schema.directory}: {len(found):,} of {schema.split_counts[split]:,} {split} records are "
+        f"not damaged, and cannot be trained on. Of the first, number {first}, {found[first]}"
     ]
 
 

@@ -18,9 +18,10 @@ import numpy as np
 import tensorflow as tf
 
 from records.damage.shard_scan import ShardScan
+from records.decoding.decode import PictureError, decode_whole
 from records.decoding.modality import modality_of
 from records.decoding.parsing import read_text
-from records.decoding.pixels import NEAR_COPY_CORRELATION, read_facts
+from records.decoding.pixels import MAX_PIXELS, NEAR_COPY_CORRELATION, describe_pixels
 from records.sets.schema import IMAGE, TABULAR, TEXT, Schema
 from records.shards.framing import HEADER_BYTES
 from records.system.threads import ordered_map
@@ -66,15 +67,19 @@ class Leak:
 
 
 def find_leakage(
-    schema: Schema, scans: dict[str, list[ShardScan]]
+    schema: Schema, scans: dict[str, list[ShardScan]], max_pixels: int = MAX_PIXELS
 ) -> tuple[dict[str, SplitInputs], list[Leak]]:
     """Compares every two splits.
 
     Args:
       scans: of every shard, by split; damaged records are left out.
+      max_pixels: of a picture.
+
+    Raises:
+      ValueError: a picture cannot be decoded.
     """
     whole = {split: found for split, found in scans.items() if split not in schema.parts}
-    inputs = {split: _read_inputs(schema, found) for split, found in whole.items()}
+    inputs = {split: _read_inputs(schema, found, max_pixels) for split, found in whole.items()}
     # A test split's copies are looked for in the others, not the other way round.
     ordered = [s for s in inputs if s not in _LAST] + [s for s in _LAST if s in inputs]
     leaks: list[Leak] = []
@@ -91,9 +96,11 @@ def find_leakage(
     return inputs, leaks
 
 
-def print_leakage(schema: Schema, scans: dict[str, list[ShardScan]]) -> None:
+def print_leakage(
+    schema: Schema, scans: dict[str, list[ShardScan]], max_pixels: int = MAX_PIXELS
+) -> None:
     """Prints the counts of exact and near copies, and the first pairs of each."""
-    inputs, leaks = find_leakage(schema, scans)
+    inputs, leaks = find_leakage(schema, scans, max_pixels)
     for leak in leaks:
         a, b = inputs[leak.split], inputs[leak.other]
         for kind, pairs in (("exact", leak.exact), ("near", leak.near)):
@@ -122,14 +129,16 @@ def _print_union(inputs: dict[str, SplitInputs], leaks: list[Leak]) -> None:
         )
 
 
-def _read_inputs(schema: Schema, scans: list[ShardScan]) -> SplitInputs:
+def _read_inputs(schema: Schema, scans: list[ShardScan], max_pixels: int) -> SplitInputs:
     names: list[str] = []
     parts: list[tuple[np.ndarray, list[Any], Any]] = []
     spec = modality_of(schema).parse_spec()
 
     def describe(payloads: list[bytes]) -> tuple[np.ndarray, list[Any], Any]:
         row = tf.io.parse_example(tf.constant(payloads, tf.string), spec)
-        return row[schema.label_name].numpy(), *_describe(schema, row[schema.input_name])
+        return row[schema.label_name].numpy(), *_describe(
+            schema, row[schema.input_name], max_pixels
+        )
 
     def units() -> Iterator[list[bytes]]:
         for scan in scans:
@@ -171,10 +180,21 @@ def _payloads(scan: ShardScan) -> Iterator[tuple[np.ndarray, list[bytes]]]:
             yield numbers, payloads
 
 
-def _describe(schema: Schema, inputs: Any) -> tuple[list[Any], Any]:
+def _decode(picture: bytes, max_pixels: int) -> np.ndarray:
+    """uint8 [H, W, 3], as training decodes it, in its own size."""
+    try:
+        return decode_whole(0, picture, 3, max_pixels)
+    except PictureError as error:
+        raise ValueError(
+            "verify: --leakage expected pictures that can be decoded, received one that cannot: "
+            f"{error}. {error.remedy}"
+        ) from None
+
+
+def _describe(schema: Schema, inputs: Any, max_pixels: int) -> tuple[list[Any], Any]:
     """(keys equal for exact copies [n], vectors [n, D])."""
     if schema.modality == IMAGE:
-        facts = [read_facts(picture, "picture") for picture in inputs.numpy()]
+        facts = [describe_pixels(_decode(picture, max_pixels)) for picture in inputs.numpy()]
         thumbnails = np.stack([f.thumbnail for f in facts])
         return [f.pixel_hash for f in facts], thumbnails
     if schema.modality == TABULAR:

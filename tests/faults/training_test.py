@@ -24,6 +24,7 @@ import train.folders.run_folder
 from records.examples import Examples
 from records.ordering.order import Order
 from records.sets.find import find_directory
+from records.shards import open_files
 from tests.support.faults import record_fault
 from tests.support.runs import REPOSITORY, check_same_run, finish, start, weights
 from train.engine.checkpoint import read_checkpoint, write_checkpoint
@@ -224,8 +225,7 @@ def test_data_that_vanish_end_a_run_that_reads_them(
     def vanish(*arguments: Any) -> Any:
         training = build(*arguments)
         shutil.rmtree(folder)
-        for reader in {e.loader.reader for e in training.examples.values()}:
-            reader._files.clear()  # as a network file system does: open files are gone, too
+        open_files._files.clear()  # as a network file system does: open files are gone, too
         return training
 
     monkeypatch.setattr(train.engine.whole_run, "build_training", vanish)

@@ -129,6 +129,7 @@ def _make_source(settings: Settings, data: Data) -> ChunkSource:
 def _input_config(settings: Settings) -> InputConfig:
     return InputConfig(
         image_size=settings.image_size,
+        max_pixels=settings.max_pixels,
         sequence_length=settings.sequence_length,
         vocab_size=settings.vocab_size,
         feature=settings.feature,

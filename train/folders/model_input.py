@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from records.decoding.input_config import MAX_PIXELS
 from records.roles import Data
 from records.sets.schema import IMAGE, TABULAR, TEXT, TOKENS
 from records.system.json_file import read_json
@@ -34,6 +35,7 @@ class ModelInput:
         other inputs and where the set does not say.
       language: spaCy code of the texts, where the rule depends on it.
       vocabulary: words by the model's ids; () without a rule.
+      max_pixels: larger pictures are refused undecoded.
     """
 
     dataset: str
@@ -46,6 +48,7 @@ class ModelInput:
     text_rule: str | None = None
     language: str | None = None
     vocabulary: tuple[str, ...] = ()
+    max_pixels: int = MAX_PIXELS
 
     @classmethod
     def of(cls, data: Data) -> ModelInput:
@@ -53,7 +56,12 @@ class ModelInput:
         schema, config = data.schema, data.config
         common = (schema.name, schema.modality, schema.class_names)
         if schema.modality == IMAGE:
-            return cls(*common, image_size=config.image_size, channels=data.channels)
+            return cls(
+                *common,
+                image_size=config.image_size,
+                channels=data.channels,
+                max_pixels=config.max_pixels,
+            )
         if schema.modality == TABULAR:
             numbered = [f"{schema.input_name}_{i}" for i in range(int(data.spec.shape[0]))]
             return cls(*common, feature_names=schema.feature_names or tuple(numbered))
@@ -86,7 +94,7 @@ class ModelInput:
             raise ValueError(f"text_rule {self.text_rule!r}")
         if not isinstance(self.dataset, str) or not isinstance(self.language, str | None):
             raise ValueError(f"dataset {self.dataset!r}, language {self.language!r}")
-        sizes = (self.image_size, self.channels, self.sequence_length)
+        sizes = (self.image_size, self.channels, self.sequence_length, self.max_pixels)
         if any(type(size) is not int or not 0 <= size < 2**31 for size in sizes):
             raise ValueError(f"sizes {sizes}")
 

@@ -225,7 +225,8 @@ def _picture(encoded: bytes | Unusable, wanted: ModelInput) -> np.ndarray | Unus
     if isinstance(encoded, Unusable):
         return encoded
     try:
-        return np.array(decode_pictures([encoded], wanted.image_size, wanted.channels)[0])
+        size, channels, most = wanted.image_size, wanted.channels, wanted.max_pixels
+        return np.array(decode_pictures([encoded], size, channels, max_pixels=most)[0])
     except PictureError as error:
         return Unusable(str(error))
 

@@ -11,7 +11,7 @@ import functools
 import json
 from typing import Any
 
-from records.decoding.input_config import LEVELS
+from records.decoding.input_config import LEVELS, MAX_PIXELS
 from train.measures.metrics import FIGURES
 from train.settings.fields import MOMENTUM, NOT_NEGATIVE, POSITIVE, RATE, SHARE, WORDS, setting
 
@@ -97,6 +97,12 @@ class TrainConfig:
         changes_result=False,
     )
     image_size: int | None = _data(None, "side of the square pictures, pixels", within=POSITIVE)
+    max_pixels: int = _data(
+        MAX_PIXELS,
+        "larger pictures are refused undecoded: a small file can claim gigabytes",
+        within=POSITIVE,
+        changes_result=False,
+    )
     sequence_length: int = _data(200, "ids per text; longer texts are cut", within=POSITIVE)
     vocab_size: int = _data(20_000, "ids in use; rarer ones become out of vocabulary", within=WORDS)
 

@@ -47,6 +47,7 @@ class Settings:
     group_folds: bool
     evaluate_test: bool
     image_size: int
+    max_pixels: int
     sequence_length: int
     vocab_size: int
 
