@@ -49,10 +49,10 @@ class PictureFacts:
 
 def read_facts(data: bytes, name: str) -> PictureFacts:
     """Decodes a JPEG file completely and describes it; errors as `decode_jpeg`."""
-    return describe_pixels(decode_jpeg(data, name))
+    return describe_pixels(decode_jpeg(data, name), read_orientation(data))
 
 
-def describe_pixels(pixels: np.ndarray) -> PictureFacts:
+def describe_pixels(pixels: np.ndarray, orientation: int = 1) -> PictureFacts:
     """Describes a picture uint8 [H, W, C], C 1 or 3."""
     is_grey = is_grey_picture(pixels)
     # `convert`: the brightness by ITU-R 601-2.
@@ -63,7 +63,7 @@ def describe_pixels(pixels: np.ndarray) -> PictureFacts:
         is_grey=is_grey,
         pixel_hash=hash_pixels(pixels[..., :1] if is_grey else pixels),
         thumbnail=make_thumbnail(plane),
-        orientation=read_orientation(data),
+        orientation=orientation,
     )
 
 
