@@ -22,7 +22,7 @@ from scipy import special
 from benchmarks.measuring.comparison import DURATION, FIRST_BATCH, OURS, Comparison
 from benchmarks.measuring.result_file import Result, ResultError, read_result
 from benchmarks.reports.table import align, set_name
-from records.system.command import run_as_command
+from records.system.command import run_as_command, with_home
 
 Key = tuple[str, str, str, str]
 # Of all intervals of a comparison together. One whole run in 200 without any change would fail
@@ -240,7 +240,7 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
         default=_TOLERANCE_PERCENT,
         help="a ratio may become smaller by as much, in percent (default: %(default)g)",
     )
-    found = parser.parse_args(arguments)
+    found = parser.parse_args(with_home(arguments))
     if not 0 <= found.tolerance < 100:
         parser.error(f"--tolerance expected 0 or more and below 100, received {found.tolerance:g}")
     return found

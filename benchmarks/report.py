@@ -29,7 +29,7 @@ from benchmarks.reports.table import (
     set_name,
     verdict,
 )
-from records.system.command import run_as_command
+from records.system.command import run_as_command, with_home
 
 _STYLE = """
 body { font: 15px/1.45 system-ui, sans-serif; max-width: 1150px; margin: 2em auto; padding: 0 1em; }
@@ -211,7 +211,7 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
         help="write all tables into docs/benchmark_results.md and ten rows into README.md, between "
         "their markers (default folder: this repository)",
     )
-    return parser.parse_args(arguments)
+    return parser.parse_args(with_home(arguments))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -23,7 +23,7 @@ import numpy as np
 
 from records.system.command import run_as_command
 from records.system.progress import Progress
-from records.system.writing import write_atomically
+from records.system.writing import escape_cell, write_atomically
 from train.measures.metrics import FIGURES
 from train.settings.config import TrainConfig
 from train.settings.flags import add_flags, normalise_flags
@@ -259,7 +259,7 @@ def format_table(result: dict[str, Any]) -> str:
     every = [row for rows in result["systems"].values() for row in rows]
     classes = list(every[0]["recall"])
     header = ["", "weighted F1", "accuracy", "loss", "calibration error"]
-    header += [f"recall {name}" for name in classes]
+    header += [f"recall {escape_cell(name)}" for name in classes]
     splits = list(every[0].get("right", ()))  # with --pool-splits
     header += [f"accuracy on records of {split}" for split in splits] + ["s per fold"]
     lines = ["| " + " | ".join(header) + " |", "|---" * len(header) + "|"]

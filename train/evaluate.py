@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from records.system.command import run_as_command
+from records.system.command import run_as_command, with_home
 from records.system.writing import write_atomically
 from train.measures.evaluation_summary import print_summary
 from train.settings.config import ON_CORRUPT
@@ -61,7 +61,7 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
     add("--seed", type=int, default=0, metavar="N", help="of the bootstrap (default: 0)")
     add("--percent", type=float, default=95.0, metavar="X", help="of an interval (default: 95)")
     add("--errors", type=int, default=25, metavar="N", help="worst errors shown (default: 25)")
-    options = parser.parse_args(arguments)
+    options = parser.parse_args(with_home(arguments))
     if options.resamples < 1 or not 0 < options.percent < 100 or options.errors < 0:
         parser.error("expected --resamples >= 1, 0 < --percent < 100 and --errors >= 0")
     return options

@@ -21,7 +21,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from records.system.command import run_as_command
+from records.system.command import run_as_command, with_home
 
 if TYPE_CHECKING:
     from train.folders.finished_run import FinishedRun
@@ -42,7 +42,7 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
     add("--output", help="the folder to write (default: RUN/saved_model)")
     add("--check", metavar="INPUT", help="compare with train.predict on this input, as it takes it")
     add("--column", default="text", help="texts: the column of a CSV to check (default: text)")
-    return parser.parse_args(arguments)
+    return parser.parse_args(with_home(arguments))
 
 
 def main(arguments: list[str] | None = None) -> int:

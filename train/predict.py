@@ -2,7 +2,8 @@
 
     python -m train.predict RUN INPUT --output predictions.csv
 
-What cannot be read is reported and left out; the exit code is 1 only where nothing could be read.
+What cannot be predicted is reported and left out. The exit code is 1 where nothing is left, with
+--strict where anything was left out.
 """
 
 from __future__ import annotations
@@ -19,12 +20,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from records.decoding.pixels import read_orientation
-from records.system.command import run_as_command
+from records.system.command import run_as_command, with_home
+from records.system.quiet import native_lines
 from records.system.spreadsheet import as_text
 from records.system.writing import write_atomically
 
 if TYPE_CHECKING:
     from train.folders.finished_run import FinishedRun
+    from train.measures.class_threshold import Threshold
 
 _BATCH = 64
 
@@ -42,13 +45,14 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
     add("input", metavar="INPUT", help="what to predict")
     add("--output", default="predictions.csv", help="the CSV to write (default: predictions.csv)")
     add("--column", default="text", help="texts: the column of a CSV (default: text)")
+    add("--strict", action="store_true", help="exit code 1 where anything is left out")
     add(
         "--threshold",
         metavar="CLASS=P",
         help="decide for this class from the probability P on, such as train.evaluate "
         "--least-recall finds",
     )
-    return parser.parse_args(arguments)
+    return parser.parse_args(with_home(arguments))
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -61,6 +65,7 @@ def main(arguments: list[str] | None = None) -> int:
             Path(options.output),
             options.column,
             options.threshold,
+            options.strict,
         )
     )
 
@@ -71,6 +76,7 @@ def predict(
     output: Path,
     column: str = "text",
     threshold: str | None = None,
+    strict: bool = False,
 ) -> int:
     """Predicts the items of `source`, writes `output` and reports what was left out.
 
@@ -79,7 +85,8 @@ def predict(
     where its probability is P at least.
 
     Returns:
-      0, or 1 where no item could be read; nothing is written then.
+      0, or 1 where no item could be predicted, and nothing is written, or where `strict` and one
+      was left out.
 
     Raises:
       ValueError: no finished run, an input of another kind, an output that is the input, or a
@@ -98,33 +105,45 @@ def predict(
 
     def usable() -> Iterator[tuple[str, np.ndarray]]:
         for name, raw in read_raw(source, run.input, column):
-            value = prepare(raw)
+            with native_lines() as said:
+                value = prepare(raw)
             if isinstance(value, Unusable):
                 unusable.append((name, value.reason))
                 continue
+            for line in said:  # libjpeg and libpng name no file
+                print(f"{shown(name)}: {line}", file=sys.stderr)
             if isinstance(raw, bytes) and read_orientation(raw) != 1:
                 turned.append(name)
             yield name, value
 
     names = run.input.class_names
     limit = Threshold(*parse_threshold(threshold, names, "--threshold")) if threshold else None
-    text = io.StringIO()  # written at the end: the file appears whole or not at all
+    text, count = _write_table(predict_items(run, usable()), names, limit)
+    total = count + len(unusable)
+    if count:
+        # At the end: the file appears whole or not at all.
+        write_atomically(output, text.encode())
+        print(f"{output}: {count:,} of {total:,} predicted by {run.settings.model} of {run.path}")
+    _tell(turned, unusable, total)
+    if not count:
+        print(f"error: {source}: nothing in it could be predicted", file=sys.stderr)
+    return 1 if not count or (strict and unusable) else 0
+
+
+def _write_table(
+    items: Iterator[tuple[str, np.ndarray]], names: tuple[str, ...], limit: Threshold | None
+) -> tuple[str, int]:
+    """(the CSV, how many items stand in it)."""
+    text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     shown_names = [as_text(name) for name in names]
     writer.writerow(["input", "predicted", *(f"probability_{name}" for name in names)])
     count = 0
-    for name, row in predict_items(run, usable()):
+    for name, row in items:
         count += 1
         chosen = limit.decide(row[None])[0] if limit else row.argmax()
         writer.writerow([as_text(name), shown_names[chosen], *(f"{p:.8f}" for p in row)])
-    total = count + len(unusable)
-    if count:
-        write_atomically(output, text.getvalue().encode())
-        print(f"{output}: {count:,} of {total:,} predicted by {run.settings.model} of {run.path}")
-    _tell(turned, unusable, total)
-    if not count:
-        print(f"error: {source}: nothing in it could be read", file=sys.stderr)
-    return 0 if count else 1
+    return text.getvalue(), count
 
 
 def _tell(turned: list[str], unusable: list[tuple[str, str]], total: int) -> None:
@@ -134,7 +153,7 @@ def _tell(turned: list[str], unusable: list[tuple[str, str]], total: int) -> Non
             f"{shown(turned[0])}: they were predicted as stored, not turned, as in training"
         )
     if unusable:
-        print(f"{len(unusable):,} of {total:,} could not be read and were left out:")
+        print(f"{len(unusable):,} of {total:,} were left out:")
         for name, reason in unusable:
             print(f"  {shown(name)}: {reason}")
 

@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from records.system.command import run_as_command
+from records.system.command import run_as_command, with_home
 from records.system.json_file import read_json
 from records.system.writing import escape_cell, write_atomically
 from train.cross_validate import format_table
@@ -39,7 +39,7 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
     add("--baselines", type=Path, nargs="*", default=[], metavar="FILE")
     add("--runs", type=Path, nargs="*", default=[], metavar="RUN")
     add("--output", type=Path, default=Path("RESULTS.md"), metavar="FILE")
-    options = parser.parse_args(arguments)
+    options = parser.parse_args(with_home(arguments))
     if not options.cross_validations and not options.baselines and not options.runs:
         parser.error("expected one of --cross-validations, --baselines and --runs at least")
     return options
@@ -212,13 +212,14 @@ def _confusion(name: str, run: dict[str, Any]) -> list[str]:
     test = run["evaluations"].get("test")
     if not test:
         return []
-    names = list(test["metrics"]["recall"])
+    classes = list(test["metrics"]["recall"])
     seed = run["metrics"]["seed"]
     head = f"{name}, seed {seed}, test: rows true, columns predicted"
-    lines = ["", _row([head, *names, "recall"]), "|---" * (len(names) + 2) + "|"]
-    for name, counts in zip(names, test["confusion_matrix"], strict=True):
-        recall = test["metrics"]["recall"][name]
-        lines.append(_row([name, *counts, "" if recall is None else f"{recall:.3f}"]))
+    lines = ["", _row([head, *map(escape_cell, classes), "recall"])]
+    lines.append("|---" * (len(classes) + 2) + "|")
+    for one, counts in zip(classes, test["confusion_matrix"], strict=True):
+        recall = test["metrics"]["recall"][one]
+        lines.append(_row([escape_cell(one), *counts, "" if recall is None else f"{recall:.3f}"]))
     return lines
 
 
@@ -235,13 +236,15 @@ def _names(alike: list[list[dict[str, Any]]]) -> list[str]:
     for model, own in zip(models, flags, strict=True):
         others = [flags[i] for i, other in enumerate(models) if other == model]
         apart = [flag for flag in own if not all(flag in other for other in others)]
-        name = f"`{' '.join([model[0], *apart])}`"
-        names.append(f"{name} on {model[1]}" if model[1] else name)
+        # Nothing formats inside a code span, but a "|" would end the cell.
+        flagged = " ".join([model[0], *apart]).replace("`", "'").replace("|", r"\|")
+        name = f"`{' '.join(flagged.split())}`"
+        names.append(f"{name} on {escape_cell(model[1])}" if model[1] else name)
     return names
 
 
 def _row(cells: list[Any]) -> str:
-    return "| " + " | ".join(escape_cell(str(cell)) for cell in cells) + " |"
+    return "| " + " | ".join(map(str, cells)) + " |"
 
 
 def _accuracy(metrics: dict[str, Any] | None) -> str:

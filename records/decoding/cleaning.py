@@ -40,6 +40,7 @@ from records.system.processes import map_in_order
 
 # Words whose marks are remembered; beyond it the least recently used one is asked for again.
 _REMEMBERED_WORDS = 1 << 18
+_FEW_BRACKETS = 100  # their number squared takes no time
 
 APOSTROPHES = "’‘‛ʼ′´`＇"
 _TO_APOSTROPHE = str.maketrans(dict.fromkeys(APOSTROPHES, "'"))
@@ -78,6 +79,22 @@ def basic_tokens(text: str) -> list[str]:
     return pattern.sub("", text).split()
 
 
+def _without_open_brackets(text: str) -> str:
+    """The text with a "|" for each bracket that nothing closes in its line: neither is a word.
+
+    `BRACKETED` would look for the end of each anew, up to the line's end: 60,000 "[" took 13 s.
+    """
+    if sum(map(text.count, "[({")) < _FEW_BRACKETS:
+        return text
+    lines = []
+    for line in text.split("\n"):
+        for opening, closing in (("[", "]"), ("(", ")}"), ("{", ")}")):
+            end = max(map(line.rfind, closing)) + 1
+            line = line[:end] + line[end:].replace(opening, "|")
+        lines.append(line)
+    return "\n".join(lines)
+
+
 def clean_text(text: str, language: str = "en") -> list[str]:
     """Returns the words of `text` that carry meaning, in order, by the rules of this module.
 
@@ -88,7 +105,8 @@ def clean_text(text: str, language: str = "en") -> list[str]:
     Raises:
       ValueError: spaCy does not know the language.
     """
-    text = HEADER_LINE.sub(" ", BRACKETED.sub(" ", normalize(text)))
+    text = _without_open_brackets(normalize(text))
+    text = HEADER_LINE.sub(" ", BRACKETED.sub(" ", text))
     cleaned = map(_word_cleaner(language), _split_words(text, language))
     return [word for word in cleaned if word]
 

@@ -139,9 +139,10 @@ class Vectors(Modality):
         if np.isfinite(inputs).all():
             return
         row, column = np.argwhere(~np.isfinite(inputs))[0]
+        of = f" ({names[column]})" if (names := self.schema.feature_names) else ""
         raise ValueError(
             f"input: {self.schema.name}: split {split}, record {row}, feature "
-            f"{self.schema.input_name!r}[{column}]: expected a finite number, received "
+            f"{self.schema.input_name!r}[{column}]{of}: expected a finite number, received "
             f"{inputs[row, column]}"
         )
 

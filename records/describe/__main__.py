@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from records.system.command import run_as_command
+from records.system.command import run_as_command, with_home
 from records.system.writing import write_atomically
 
 if TYPE_CHECKING:
@@ -215,7 +215,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--data-dir", "--data_dir", help=place)
     parser.add_argument("--output", help="folder for the figures (default: describe/<name>)")
     parser.add_argument("--feature", help="the input feature, where a set has several")
-    flags = parser.parse_args(arguments)
+    flags = parser.parse_args(with_home(arguments))
 
     def work() -> None:
         text, folder = describe(flags.dataset, flags.data_dir, flags.output, flags.feature)

@@ -120,14 +120,15 @@ def quantile_line(name: str, values: np.ndarray, unit: str) -> str:
     """One line of quantiles and the mean of int or float [n]."""
     shares = (0, 5, 25, 50, 75, 95, 99, 100)
     found = np.percentile(values, shares)
-    cells = "".join(f"{value:>9,.0f}" for value in found)
-    return f"  {name:<12}{cells}{values.mean():>11,.1f}  {unit}"
+    # With a space before each: numbers of any size stay apart.
+    cells = "".join(f" {value:>10,.0f}" for value in found)
+    return f"  {name:<12}{cells} {values.mean():>12,.1f}  {unit}"
 
 
 def quantile_header() -> str:
     """The header above `quantile_line`."""
     names = ("least", "5 %", "25 %", "median", "75 %", "95 %", "99 %", "most")
-    return f"  {'':12}{''.join(f'{name:>9}' for name in names)}{'mean':>11}"
+    return f"  {'':12}{''.join(f' {name:>10}' for name in names)} {'mean':>12}"
 
 
 def id_dtype(schema: Schema) -> str:

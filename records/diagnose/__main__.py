@@ -25,7 +25,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from records.decoding.input_config import HOST_LEVELS
-from records.system.command import run_as_command
+from records.system.command import run_as_command, with_home
 
 if TYPE_CHECKING:
     from records.diagnose.measure import Report
@@ -117,7 +117,7 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
     add("--max-pixels", type=int, default=2**24, metavar="N", help="of a picture at most")
     add("--seconds", type=float, default=5.0, metavar="X", help="how long to run (default: 5)")
     add("--apply", action="store_true", help="run once more with the best setting, and compare")
-    found = parser.parse_args(arguments)
+    found = parser.parse_args(with_home(arguments))
     if found.global_batch_size < 1 or found.image_size < 1 or not 0 < found.seconds < 1e6:
         parser.error("--global-batch-size, --image-size and --seconds expected positive numbers")
     return found

@@ -19,6 +19,7 @@ import numpy as np
 from records.decoding.decode import PictureError
 from records.decoding.modality import modality_of
 from records.decoding.modality_base import Decoder
+from records.decoding.parsing import read_text
 from records.sets.schema import Schema
 from records.shards.index import RecordIndex, RecordReader, record_damage, record_place
 
@@ -70,7 +71,9 @@ class Loader:
             try:
                 inputs = self.decode_rows(rows, **options)
             except PictureError as error:
-                name, number = repr(self.schema.input_name), int(numbers[error.row])
+                number = int(numbers[error.row])
+                found = read_text(payloads[error.row], self.schema.id_name)
+                name = repr(self.schema.input_name) + (f" of {found!r}" if found else "")
                 if error.remedy:
                     place = record_place(self.index, number)
                     raise ValueError(

@@ -100,8 +100,19 @@ def cut_validation(
     Returns:
       (train int64 [n], validation int64 [m]): record numbers, ascending. They depend on the
       seed; a set with fewer than 10 groups gives up one group.
+
+    Raises:
+      ValueError: one group is all there is.
     """
-    folds = assign_folds(labels, groups, min(10, len(np.unique(groups))), seed)
+    num_groups = len(np.unique(groups))
+    if num_groups < 2:
+        raise ValueError(
+            "data set: the split train expected at least 2 different examples, of which some are "
+            f"held back to validate, received {len(labels):,}, all of one group (equal inputs, or "
+            "the same value of the group feature). Build the set with more examples or groups, or "
+            "with a split validation of its own"
+        )
+    folds = assign_folds(labels, groups, min(10, num_groups), seed)
     return np.flatnonzero(folds != 0), np.flatnonzero(folds == 0)
 
 

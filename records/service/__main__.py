@@ -25,7 +25,7 @@ from collections.abc import Callable
 from typing import Any, NoReturn
 
 from records.decoding.input_config import HOST_LEVELS
-from records.system.command import run_as_command
+from records.system.command import run_as_command, with_home
 from records.system.places import check_local
 
 # Workers are often started at the same moment as their dispatcher.
@@ -73,7 +73,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
             default="memory",
             help="where it keeps decoded examples (default: memory)",
         )
-    found = parser.parse_args(arguments)
+    found = parser.parse_args(with_home(arguments))
     if found.command == "worker" and not 0 <= found.index < found.of:
         parser.error(f"--index expected 0 to {found.of - 1}, received {found.index}")
     if found.command == "local" and found.workers < 1:

@@ -252,7 +252,9 @@ def _find_workers(stream: _Stream, service: str) -> None:
                 raise ValueError(
                     f"data service: {service}: every worker expected with --of {stream.of} and "
                     f"an --index of its own, received --index {index} --of {of} at "
-                    f"{address.decode()}, beside {found}"
+                    f"{address.decode()}, beside {found}. A worker that comes back keeps its "
+                    "address: start it with the --host and --port that it had, or start the "
+                    "dispatcher anew, too"
                 )
             if len(stream.workers) == stream.of:
                 return

@@ -280,4 +280,5 @@ def _choose_label(features: dict[str, Any], wanted: str | None, name: str) -> st
     raise ValueError(
         f"data set: {name}: one ClassLabel expected, received "
         f"{wanted if wanted is not None else sorted(labels) or 'none'} of {sorted(features)}"
+        + ("; name one as label_feature in the builder's metadata" if labels else "")
     )

@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 import os
+import re
 import select
 import sys
 from collections.abc import Callable
 
 from records.system.quiet import import_tensorflow_quietly
 
+_HOME = re.compile(r"^(--[\w-]+=|)~(?=/|$)")
 _INTERRUPTED = 130  # what shells give a command that SIGINT ended: 128 + 2
+
+
+def with_home(arguments: list[str] | None) -> list[str]:
+    """Arguments with the home directory for "~", which a shell leaves in `--output=~/file`.
+
+    None: those of the command line.
+    """
+    home, given = os.path.expanduser("~"), sys.argv[1:] if arguments is None else arguments
+    return [_HOME.sub(lambda found: f"{found[1]}{home}", argument) for argument in given]
 
 
 def run_as_command(

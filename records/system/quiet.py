@@ -2,9 +2,32 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import tempfile
+from collections.abc import Iterator
+
+
+@contextlib.contextmanager
+def native_lines() -> Iterator[list[str]]:
+    """Keeps what libraries in C write to the error stream meanwhile: its lines, after the block."""
+    lines: list[str] = []
+    try:
+        kept = os.dup(2)
+    except OSError:  # there is no error stream
+        yield lines
+        return
+    sys.stderr.flush()
+    with tempfile.TemporaryFile() as notes:
+        os.dup2(notes.fileno(), 2)
+        try:
+            yield lines
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
+            notes.seek(0)
+            lines += notes.read().decode(errors="replace").splitlines()
 
 
 def import_tensorflow_quietly() -> None:

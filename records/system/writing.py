@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 
@@ -17,6 +18,11 @@ def write_atomically(path: Path, data: bytes) -> None:
         temporary.unlink(missing_ok=True)
 
 
+# What Markdown takes for formatting, a link or a picture; an underscore inside a word is none.
+_FORMATS = re.compile(r"[\\`*\[\]|~]|(?<!\w)_|_(?!\w)")
+
+
 def escape_cell(text: str) -> str:
-    """A text as one cell of a table in Markdown, whatever is in it."""
-    return " ".join(text.split()).replace("|", r"\|").replace("<", "&lt;")
+    """A text as one cell of a table in Markdown, whatever is in it: it shows as it is."""
+    plain = " ".join(text.split()).replace("&", "&amp;").replace("<", "&lt;")
+    return _FORMATS.sub(r"\\\g<0>", plain)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from records.decoding.pixels import MAX_PIXELS
-from records.system.command import run_as_command
+from records.system.command import run_as_command, with_home
 from records.system.places import check_local
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
         metavar="N",
         help="decode pictures of up to so many pixels (default: %(default)s)",
     )
-    return parser.parse_args(arguments)
+    return parser.parse_args(with_home(arguments))
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -119,10 +119,17 @@ def find_sets(data_dir: str) -> list[str]:
     found = (p for p in folders if p.is_dir() and not p.name.startswith(unfinished))
     sets = sorted(str(p) for p in found if _is_set(p))
     if not sets:
+        aside = sorted(str(p) for p in folders if p.name.startswith("replaced.") and _is_set(p))
+        expected = f"verify: {root}: expected prepared sets (folders with dataset_info.json)"
+        if aside:
+            raise FileNotFoundError(
+                f"{expected}, received {', '.join(aside)}, which a build with --overwrite set "
+                "aside before it was cut short. Give its tfds build command again: it puts the "
+                "set back, or finishes the new one"
+            )
         raise FileNotFoundError(
-            f"verify: {root}: expected prepared sets (folders with dataset_info.json), "
-            f"received {'none' if root.is_dir() else 'no such folder'}. Prepare one with: "
-            f"tfds build builders/fetal_health --config synthetic --data_dir {root}"
+            f"{expected}, received {'none' if root.is_dir() else 'no such folder'}. Prepare one "
+            f"with: tfds build builders/fetal_health --config synthetic --data_dir {root}"
         )
     return sets
 

@@ -35,7 +35,6 @@ from train.evaluate import main as evaluate
 from train.export import main as export
 from train.measures.plots import draw_confusion
 from train.predict import main as predict
-from train.results import _row
 from train.run import main as train
 
 WEIRD = "a b 'q\" $HOME `x` ünï; 100% {0} [*?] \n# é&<b>|"
@@ -117,7 +116,8 @@ def test_ids_and_genres_of_any_kind_are_read(tmp_path: Path) -> None:
 def test_class_names_of_any_kind_are_shown() -> None:
     names = ("$x^{", "a|b\nc", "<script>")
     assert escape_cell(names[1]) == r"a\|b c" and escape_cell(names[2]) == "&lt;script>"
-    assert _row(list(names)) == r"| $x^{ | a\|b c | &lt;script> |"
+    assert escape_cell("no_tumor _a_ **b** `c`") == r"no_tumor \_a\_ \*\*b\*\* \`c\`"
+    assert escape_cell("![x](http://a.b) &lt;") == r"!\[x\](http://a.b) &amp;lt;"
     assert draw_confusion(np.eye(3, dtype=np.int64), names, "test").startswith(b"\x89PNG")
 
 
@@ -193,11 +193,15 @@ def test_tensorboards_table_of_samples_holds_any_class_name(
     synthetic_data_dir: Path, monkeypatch: Any
 ) -> None:
     opened = open_set("fetal_health/synthetic", str(synthetic_data_dir))
-    schema = dataclasses.replace(opened.schema, class_names=("a|b", "x\n| y |", "<b>"))
+    schema = dataclasses.replace(
+        opened.schema, class_names=("a|b", "x\n| y |", "![x](http://y)<b>")
+    )
     opened = dataclasses.replace(opened, schema=schema)
     data, texts = Data(opened, InputConfig()), []
     monkeypatch.setattr(tf.summary, "text", lambda name, text: texts.append(text))
     tensorboard_files._write_samples(data, data.examples("train"))
     rows = [re.split(r"(?<!\\)\|", line) for line in texts[0].splitlines()]
-    assert len(rows) == 10 and {len(row) for row in rows} == {len(FEATURE_NAMES) + 3}
-    assert "<b>" not in texts[0]
+    # A row for each feature, a column for each of 8 examples.
+    assert len(rows) == len(FEATURE_NAMES) + 2 and {len(row) for row in rows} == {1 + 8 + 2}
+    # A picture in it would make the viewer's browser call out.
+    assert "<b>" not in texts[0] and "![x](" not in texts[0]

@@ -74,7 +74,7 @@ def test_pictures_of_the_source_folder(
     capsys.readouterr()
     found = _predict(run, pictures / "Testing", tmp_path / "out.csv")
     printed = capsys.readouterr().out
-    assert f"3 of {len(rows) + 3} could not be read" in printed
+    assert f"3 of {len(rows) + 3} were left out" in printed
     for name in ("notes.txt", "cut.jpg: its end is missing", "empty.jpg"):
         assert f"  {name}" in printed
     received = np.array([found[name.removeprefix("Testing/")][1] for (name,) in rows])
@@ -160,11 +160,14 @@ def test_texts_of_the_set(
     found = _predict(run, tmp_path / "songs.csv", tmp_path / "out.csv", "--column=Lyric")
     received = [found[str(i + 1)][1] for i in range(len(rows))]
     np.testing.assert_allclose(received, expected, atol=1e-5)
-    assert f"{len(rows) + 1}: no words in it" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert f"1 of {len(rows) + 1} were left out:\n  {len(rows) + 1}: no words in it" in printed
     # One text per line: those of the set that are one.
     short = "Dusty road, broken heart\n\nneon lights and the dance floor\n"
     (tmp_path / "songs.txt").write_text(short)
-    assert list(_predict(run, tmp_path / "songs.txt", tmp_path / "lines.csv")) == ["1", "3"]
+    flags = ("--strict",)
+    found = _predict(run, tmp_path / "songs.txt", tmp_path / "lines.csv", *flags, code=1)
+    assert list(found) == ["1", "3"], "written all the same"
     assert "  2: no words in it" in capsys.readouterr().out
 
 
@@ -189,7 +192,8 @@ def _table(change: str) -> bytes:
         (
             "fetal_health",
             _table("column"),
-            "line 1: expected a header with each of the columns 'ut",
+            "each of the model's 21 columns once, parted by commas, received a header with "
+            "missing: 'uterine_contractions'; other names: 'other'",
         ),
         ("fetal_health", _table("high"), "line 3, column 'light_decelerations': expected a finite"),
         ("fetal_health", _table(""), "line 3, column 'light_decelerations'"),
@@ -202,9 +206,9 @@ def _table(change: str) -> bytes:
         ("fetal_health", None, "expected a CSV file, as the run was trained on fetal_health"),
         ("song_lyrics", None, "expected a text file or a CSV file"),
         ("song_lyrics", b"\xff\xd8\xff\xe0", "expected text in UTF-8"),
-        ("song_lyrics", b"\n ?!\n", "nothing in it could be read"),
-        ("brain_tumor_mri", b"a,b\n1,2\n", "nothing in it could be read"),
-        ("brain_tumor_mri", None, "nothing in it could be read"),
+        ("song_lyrics", b"\n ?!\n", "nothing in it could be predicted"),
+        ("brain_tumor_mri", b"a,b\n1,2\n", "nothing in it could be predicted"),
+        ("brain_tumor_mri", None, "nothing in it could be predicted"),
     ],
 )
 def test_bad_input_is_a_clear_error(

@@ -46,6 +46,8 @@ class WorkerDied(RuntimeError):
     """Another worker of the run ended or fell silent, or did not come."""
 
 
+# The lines with which TensorFlow begins an error of a compiled function.
+_SAYS_NOTHING = re.compile(r"Graph execution error:|Detected at node|<stack traces")
 # What a collective ends with when a worker is gone.
 _DEATHS = (
     tf.errors.UnavailableError,
@@ -118,15 +120,17 @@ class Workers:
         """A sentence about the worker that TensorFlow's error names, if it names one."""
         # Only the text of the error says which task it is about; it may name this worker, too.
         named = {int(n) for n in re.findall(r"/job:worker(?:/replica:0)?/task:(\d+)", str(error))}
-        others = sorted(named - {self.index})
-        who = "another worker"
-        if len(others) == 1:
-            who = f"worker {others[0]} ({self.addresses[others[0]]})"
+        # Of a cut link it may name none: then it is one of the others.
+        all_others = set(range(len(self.addresses))) - {self.index}
+        others = sorted(named - {self.index} or all_others)
+        who = " or ".join(f"worker {n} ({self.addresses[n]})" for n in others)
+        lines = [line.strip() for line in str(error).splitlines()]
+        said = next((line for line in lines if line and not _SAYS_NOTHING.match(line)), lines[0])
         return (
             f"{who} ended or cannot be reached, so worker {self.index} "
             f"({self.addresses[self.index]}) ends too; its own output says why. Start all workers "
             "again with the same command: the run goes on from the last checkpoint. TensorFlow "
-            f"said: {str(error).strip().splitlines()[0][:300]}"
+            f"said: {said[:300]}"
         )
 
 

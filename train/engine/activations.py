@@ -8,7 +8,8 @@ import numpy as np
 _LAYERS = 5
 # A layer may have over a thousand maps; so many fit beside each other in TensorBoard.
 _ROWS, _COLUMNS = 4, 8
-_TILE = 64  # pixels of a map's side, at least
+_TILE = 128  # pixels of a map's side as it is drawn, at least
+_LEAST_SIDE = 8  # of a map itself: in a smaller one no shape can be seen
 _GAP = 2
 
 
@@ -33,14 +34,15 @@ def draw_activations(model: keras.Model, picture: np.ndarray) -> dict[str, np.nd
 
 
 def _choose_layers(backbone: keras.Model) -> list[str]:
-    """Of each resolution the last activation; at most five, evenly spread."""
+    """Of each resolution that shows shapes the last activation; at most five, evenly spread."""
     last: dict[int, str] = {}
     for layer in backbone.layers:
         shape: tuple[int, ...] = getattr(layer.output, "shape", ())
         if len(shape) == 4 and isinstance(layer, keras.layers.Activation | keras.layers.ReLU):
             # A later layer of the same resolution takes the place of an earlier one.
             last[shape[1]] = layer.name
-    names = list(last.values())
+    names = [name for side, name in last.items() if side >= _LEAST_SIDE]
+    names = names or list(last.values())[:1]  # of a very small picture
     chosen = np.linspace(0, len(names) - 1, min(_LAYERS, len(names))).round().astype(int)
     return [names[i] for i in chosen]
 
@@ -50,7 +52,7 @@ def tile_maps(maps: np.ndarray) -> np.ndarray:
     maps = maps[..., : _ROWS * _COLUMNS]
     low, high = maps.min((0, 1)), maps.max((0, 1))
     shown = (255 * (maps - low) / np.where(high > low, high - low, 1)).round().astype(np.uint8)
-    # Maps of the last layers have a side of 7 pixels: each pixel becomes a square that can be seen.
+    # Each pixel of a small map becomes a square that can be seen.
     factor = -(-_TILE // max(maps.shape[:2]))
     shown = np.repeat(np.repeat(shown, factor, 0), factor, 1)
     height, width, count = shown.shape

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from records.examples import Examples
 from records.sets.schema import Schema
 from records.system.progress import clock
 from train.devices.strategy import Cluster
 from train.settings.resolved import Settings
+
+_MOST_CLASSES = 10  # named one by one
 
 
 def print_dataset_note(schema: Schema) -> None:
@@ -36,6 +42,19 @@ def print_header(settings: Settings, schema: Schema, cluster: Cluster, path: Pat
         print(f"  {cluster.note}")
     if settings.freeze:
         print("  backbone frozen: its features are computed once (not augmented)")
+
+
+def print_roles(examples: Mapping[str, Examples], class_names: tuple[str, ...]) -> None:
+    """How many examples train and how many validate, and the classes that have too few."""
+    roles = ", ".join(f"{role} {found.num_examples:,}" for role, found in examples.items())
+    print(f"  examples: {roles}")
+    for role, fewest in (("train", 2), ("validation", 1)):
+        counts = np.bincount(examples[role].subset_labels, minlength=len(class_names))
+        few = [f"{class_names[i]} {counts[i]}" for i in np.flatnonzero(counts < fewest)]
+        if few:
+            more = f" and {len(few) - _MOST_CLASSES:,} more" if len(few) > _MOST_CLASSES else ""
+            said = ", ".join(few[:_MOST_CLASSES]) + more
+            print(f"  too few examples in {role} to say anything of the class: {said}")
 
 
 def print_epoch(row: dict[str, Any], epochs: int, history: list[dict[str, Any]]) -> None:

@@ -288,6 +288,9 @@ class Loop:
         try:
             self.folder.write_history(self.state.progress.history)
             tensorboard_files.write_scalars(self.folder.path, row)
+            if self.settings.histograms:
+                model, epoch = self.training.model, row["epoch"]
+                tensorboard_files.write_weights(self.folder.path, model, epoch)
         except (OSError, tf.errors.OpError) as error:
             reason = getattr(error, "strerror", None) or getattr(error, "message", str(error))
             print(

@@ -83,8 +83,9 @@ def write_result(
     name, metrics = list(result.metrics.items())[-1]
     confusion = plots.draw_confusion(metrics.confusion, data.schema.class_names, name)
     folder.write_bytes("confusion_matrix.png", confusion)
+    used = settings.used(data.schema.modality)
     tensorboard_files.write_pages(
-        folder.path, settings.to_dict(), result.metrics, model, data, confusion
+        folder.path, used, result.metrics, model, data, confusion, len(history)
     )
     profile = {"seconds": result.seconds, "input_share": result.input_share}
     if settings.profile:

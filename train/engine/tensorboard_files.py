@@ -1,11 +1,15 @@
-"""A run's pages in TensorBoard: scalars, hyperparameters, figures, samples of the inputs."""
+"""A run's pages in TensorBoard: scalars, hyperparameters, figures, samples of the inputs.
+
+Below `tensorboard/`: `train` and `validation` hold the same tags, those of Keras's callback, so
+that one chart shows both, and runs of `fit` beside them; `test` has one point of each; `final`
+holds the settings, and what validation said at the end.
+"""
 
 from __future__ import annotations
 
 import functools
 import itertools
 import sys
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +28,11 @@ from train.measures.metrics import FIGURES, Metrics
 _SAMPLES = 8
 # Enough to see that ids stand for words; never a whole lyric, which is its author's.
 _WORDS = 12
-_COLUMNS = 32
+_FEATURES = 100
 
 
-# One open file per run: each new writer would begin another events file.
-@functools.lru_cache(maxsize=1)
+# One open file of each kind per run: each new writer would begin another events file.
+@functools.lru_cache(maxsize=5)
 def _writer(folder: str) -> Any:
     return tf.summary.create_file_writer(folder)
 
@@ -39,11 +43,41 @@ def write_scalars(run_dir: Path, row: dict[str, Any]) -> None:
     Raises:
       tf.errors.OpError: they cannot be written.
     """
-    writer = _writer(str(run_dir / "tensorboard"))
-    with writer.as_default(step=row["epoch"]):
-        for name, value in row.items():
-            if name != "epoch":
-                tf.summary.scalar(name, value)
+    figures: dict[str, dict[str, float]] = {"train": {}, "validation": {}}
+    for name, value in row.items():
+        if name in (*FIGURES, "learning_rate"):
+            figures["train"][f"epoch_{name}"] = value
+        elif name.startswith("val_"):
+            figures["validation"][f"epoch_{name.removeprefix('val_')}"] = value
+        elif name != "epoch":
+            figures["train"][name] = value
+    for part, values in figures.items():
+        _write_figures(run_dir, part, row["epoch"], values)
+
+
+def _write_figures(run_dir: Path, part: str, epoch: int, values: dict[str, float]) -> None:
+    """Writes scalars of `epoch`, from 1, at the step where Keras has it: it counts from 0."""
+    writer = _writer(str(run_dir / "tensorboard" / part))
+    with writer.as_default(step=epoch - 1):
+        for name, value in values.items():
+            tf.summary.scalar(name, value)
+    writer.flush()
+
+
+def write_weights(run_dir: Path, model: keras.Model, epoch: int) -> None:
+    """Writes a histogram of every weight after `epoch`, from 1, and after the first the graph.
+
+    Raises:
+      tf.errors.OpError: they cannot be written.
+    """
+    writer = _writer(str(run_dir / "tensorboard" / "train"))
+    with writer.as_default(step=epoch - 1):
+        for weight in model.weights:
+            tf.summary.histogram(weight.path, weight.value)
+        if epoch == 1:
+            specs = [tf.TensorSpec(x.shape, x.dtype) for x in model.inputs]
+            graph = tf.function(lambda *x: model(x if len(x) > 1 else x[0], training=False))
+            tf.summary.graph(graph.get_concrete_function(*specs).graph)
     writer.flush()
 
 
@@ -54,15 +88,26 @@ def write_pages(
     model: keras.Model,
     data: Data,
     confusion: bytes,
+    epochs: int,
 ) -> None:
-    """Writes what is known at the end of a run.
+    """Writes what is known at the end of a run of so many epochs.
 
-    `confusion` is the confusion matrix as PNG; `settings` are those that change the result.
+    `confusion` is the confusion matrix as PNG; `settings` are those that it used.
     """
+    for role, found in metrics.items():
+        values = {name: getattr(found, name) for name in FIGURES}
+        if role == "validation":
+            # A run of its own: the HPARAMS page shows all figures that stand beside the settings.
+            with _writer(str(run_dir / "tensorboard" / "final")).as_default(step=0):
+                write_hparams(settings, run_dir.name)
+            final = {f"validation_{name}": value for name, value in values.items()}
+            _write_figures(run_dir, "final", 1, final)
+        else:  # no column there: nothing is to be chosen by it
+            points = {f"epoch_{name}": value for name, value in values.items()}
+            _write_figures(run_dir, role, epochs, points)
     writer = _writer(str(run_dir / "tensorboard"))
     with writer.as_default(step=0):
         tf.summary.image("confusion_matrix", tf.io.decode_png(confusion, channels=4)[None])
-        _write_hparams(run_dir.name, settings, metrics)
         try:
             _write_samples(data, data.examples("train").without_damaged())
             if data.schema.modality == IMAGE:
@@ -74,20 +119,22 @@ def write_pages(
     writer.flush()
 
 
-def _write_hparams(trial: str, settings: dict[str, Any], metrics: dict[str, Metrics]) -> None:
-    """Settings and final metrics, the columns by which the HPARAMS page compares runs.
+def write_hparams(settings: dict[str, Any], trial: str) -> None:
+    """Settings, the columns by which the HPARAMS page compares runs, to the current writer.
 
     The page finds columns, types and what differs by itself; a list of columns in the log
     (`hparams_config`) would take types and differences away.
     """
     from tensorboard.plugins.hparams import api
 
-    # The plugin takes numbers, texts and truth values only.
-    shown = {k: str(v) if v is None or isinstance(v, list) else v for k, v in settings.items()}
+    # The page shows the first five: what differs, then by name, capitals first. The plugin takes
+    # numbers, texts and truth values only.
+    first = {"learning_rate": "Learning rate", "model": "Model"}
+    shown = {
+        first.get(k, k): v if isinstance(v, int | float | str) else str(v)
+        for k, v in settings.items()
+    }
     api.hparams(shown, trial_id=trial)
-    for role, found in metrics.items():
-        for name in FIGURES:
-            tf.summary.scalar(f"final/{role}_{name}", getattr(found, name))
 
 
 def _first_inputs(examples: Examples, count: int) -> np.ndarray:
@@ -101,18 +148,19 @@ def _write_samples(data: Data, train: Examples) -> None:
     if schema.modality == IMAGE:
         tf.summary.image("inputs", _first_inputs(train, _SAMPLES), max_outputs=_SAMPLES)
         return
-    rows: Iterable[Iterable[Any]]
-    if schema.modality == TABULAR:
-        values = _first_inputs(train, _SAMPLES)[:, :_COLUMNS]
-        names = list(schema.feature_names or map(str, range(values.shape[1])))[:_COLUMNS]
-        rows = ([f"{value:.4g}" for value in row] for row in values)
-    else:
-        names, rows = ["first words"], ([text] for text in _first_words(data, train, numbers))
     classes = [schema.class_names[label] for label in train.split_labels[numbers]]
-    lines = [["class", *names], ["---"] * (1 + len(names))]
-    lines += [[name, *row] for name, row in zip(classes, rows, strict=False)]
-    table = "\n".join(f"| {' | '.join(map(escape_cell, line))} |" for line in lines)
-    tf.summary.text("inputs", table)
+    if schema.modality == TABULAR:
+        # A row for each feature: a table of a hundred columns would be too wide for any screen.
+        values = _first_inputs(train, _SAMPLES).T[:_FEATURES]
+        names = schema.feature_names or map(str, range(len(values)))
+        head = ["class", *classes]
+        rows = [[name, *(f"{v:.4g}" for v in row)] for name, row in zip(names, values)]
+    else:
+        head, texts = ["class", "first words"], _first_words(data, train, numbers)
+        rows = [[name, text] for name, text in zip(classes, texts, strict=True)]
+    lines = [" | ".join(map(escape_cell, line)) for line in (head, *rows)]
+    lines.insert(1, " | ".join(["---"] * len(head)))
+    tf.summary.text("inputs", "\n".join(f"| {line} |" for line in lines))
 
 
 def _first_words(data: Data, train: Examples, numbers: np.ndarray) -> list[str]:

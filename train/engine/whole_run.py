@@ -121,6 +121,7 @@ def _open(folder: RunFolder, settings: Settings, opened: OpenedSet, cluster: Clu
     context = open_context(settings, opened, cluster)
     cluster.check_same("damaged records", json.dumps(context.data.damage()))
     if cluster.is_chief:
+        console.print_roles(context.examples, opened.schema.class_names)
         print_damage(context.data)
     kept = folder.keep_resolved({"shuffle_block": resolve_shuffle_block(context)})
     block = kept["shuffle_block"]
@@ -160,5 +161,6 @@ def _evaluate(
     seconds = progress.seconds | {"setup": setup_seconds}
     result = RunResult(context, metrics, seconds, progress.skipped_steps)
     if context.cluster.is_chief:
-        return write_result(folder, result, training.model, progress.history)
+        with folder.last_files():
+            return write_result(folder, result, training.model, progress.history)
     return result.to_dict()

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import fcntl
 import io
 import json
 import os
 import weakref
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -128,8 +130,23 @@ class RunFolder:
         """Writes `model.keras` atomically."""
         # Keras takes the format from the end of the name.
         temporary = self.path / ".model.keras"
-        model.save(temporary)
-        temporary.replace(self.path / "model.keras")
+        try:
+            model.save(temporary)
+            temporary.replace(self.path / "model.keras")
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    @contextlib.contextmanager
+    def last_files(self) -> Iterator[None]:
+        """While a trained run's last files are written: says how it goes on where one cannot be."""
+        try:
+            yield
+        except OSError as error:
+            raise OSError(
+                f"run folder: {self.path} expected room for the last files of the run (model, "
+                f"figures, metrics), received: {error.strerror or error}. Nothing of the training "
+                "is lost: make room, and the same command writes them"
+            ) from error
 
     def write_history(self, rows: list[dict[str, Any]]) -> None:
         """Writes `history.csv`, one row per epoch."""
@@ -159,6 +176,9 @@ class RunFolder:
         found = read_config(self.path, _HINT)
         stored = found.asked.to_dict() | {"data_fingerprint": found.fingerprint}
         differing = [name for name in sorted(stored) if stored[name] != self._known[name]]
+        if "data_fingerprint" not in differing:
+            # The same data, by another name or path.
+            differing = [name for name in differing if name != "dataset"]
         if not (self.path / "metrics.json").exists():
             # An unfinished run goes on with other replicas: it sees the same examples.
             differing = [name for name in differing if name not in _REPLICAS]

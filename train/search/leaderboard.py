@@ -125,7 +125,8 @@ def _searched(trials: list[optuna.trial.FrozenTrial]) -> list[str]:
 def _write_hparams(trials: list[optuna.trial.FrozenTrial], folder: Path) -> None:
     """A run per trial for TensorBoard's HPARAMS page, written anew."""
     import tensorflow as tf
-    from tensorboard.plugins.hparams import api
+
+    from train.engine.tensorboard_files import write_hparams
 
     pages = folder / "tensorboard"
     # A writer would add a second events file to a trial of the page before.
@@ -135,6 +136,7 @@ def _write_hparams(trials: list[optuna.trial.FrozenTrial], folder: Path) -> None
             continue
         with tf.summary.create_file_writer(str(pages / str(trial.number))).as_default(step=0):
             drawn = trial.user_attrs["drawn"].items()
-            api.hparams({k: v if isinstance(v, int | float) else _text(v) for k, v in drawn})
+            shown = {k: v if isinstance(v, int | float) else _text(v) for k, v in drawn}
+            write_hparams(shown, str(trial.number))
             for name in FIGURES:
                 tf.summary.scalar(f"validation/{name}", np.mean(trial.user_attrs[name]))

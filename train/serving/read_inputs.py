@@ -6,9 +6,10 @@ import csv
 import dataclasses
 import math
 import os
-from collections.abc import Callable, Iterator
+import re
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import numpy as np
 import tensorflow as tf
@@ -31,6 +32,7 @@ class Unusable:
     reason: str
 
 
+_LISTED = 8  # names in an error
 _LARGEST = float(np.finfo(np.float32).max)
 
 Raw = np.ndarray | bytes | str | Unusable
@@ -121,32 +123,72 @@ def _records(path: Path, needed: tuple[str, ...]) -> Iterator[tuple[int, int, di
     # Holds for the whole process: Python has no limit for one reader.
     csv.field_size_limit(_FIELD_BYTES)
     with open(path, encoding="utf-8-sig", newline="") as file:
-        reader = csv.reader(file, strict=True)
+        line = 0
         try:
+            separator, before = _separator(file, needed)
+            reader = csv.reader(file, delimiter=separator, strict=True)
             header = next(reader, [])
-            _check_header(path, header, needed)
+            columns = _find_columns(path, header, needed)
             # An empty line is no row, and is not counted.
             for number, fields in enumerate((r for r in reader if r), 1):
+                line = before + reader.line_num
                 if len(fields) != len(header):
                     raise ValueError(
-                        f"predict: {path}, line {reader.line_num}: expected "
+                        f"predict: {path}, line {line}: expected "
                         f"{len(header)} fields as in the header, received {len(fields)}"
                     )
-                yield number, reader.line_num, dict(zip(header, fields, strict=True))
+                row = {name: fields[column] for name, column in columns.items()}
+                yield number, line, row
         except (csv.Error, UnicodeDecodeError) as error:
             raise ValueError(
-                f"predict: {path}, near line {reader.line_num + 1}: expected a CSV file "
+                f"predict: {path}, near line {line + 1}: expected a CSV file "
                 f"in UTF-8, received something else ({error})"
             ) from error
 
 
-def _check_header(path: Path, header: list[str], needed: tuple[str, ...]) -> None:
-    wrong = [name for name in needed if header.count(name) != 1]
-    if wrong:
+def _separator(file: TextIO, needed: tuple[str, ...]) -> tuple[str, int]:
+    """(what parts the columns, lines before the header); the file stands at its header then.
+
+    A first line such as "sep=;" says it, as spreadsheets write it. Else it is the comma, unless
+    another one gives every column that is needed, and the comma does not.
+    """
+    start = file.tell()
+    first = file.readline()
+    if re.fullmatch(r"sep=.\r?\n?", first):
+        return first[4], 1
+    file.seek(start)
+    for separator in ",;\t|":
+        header = next(csv.reader([first], delimiter=separator), [])
+        if set(_stripped(needed)) <= set(_stripped(header)):
+            return separator, 0
+    return ",", 0
+
+
+def _stripped(names: Iterable[str]) -> list[str]:
+    return [name.strip() for name in names]
+
+
+def _find_columns(path: Path, header: list[str], needed: tuple[str, ...]) -> dict[str, int]:
+    """The number of each needed column; white space around a name does not count."""
+    names = header if set(needed) <= set(header) else _stripped(header)
+    wanted = needed if set(needed) <= set(header) else tuple(_stripped(needed))
+    kinds = {
+        "missing": [name for name in wanted if name not in names],
+        "more than once": [name for name in wanted if names.count(name) > 1],
+        "other names": [name for name in names if name not in wanted],
+    }
+    if kinds["missing"] or kinds["more than once"]:
+        said = "; ".join(f"{kind}: {_listed(found)}" for kind, found in kinds.items() if found)
         raise ValueError(
-            f"predict: {path}, line 1: expected a header with each of the columns "
-            f"{', '.join(map(repr, wrong))} once, received {', '.join(map(repr, header)) or 'none'}"
+            f"predict: {path}, line 1: expected a header with each of the model's {len(wanted)} "
+            f"columns once, parted by commas, received a header with {said}"
         )
+    return {name: names.index(found) for name, found in zip(needed, wanted, strict=True)}
+
+
+def _listed(names: list[str]) -> str:
+    shown = ", ".join(map(repr, names[:_LISTED]))
+    return shown + (f" and {len(names) - _LISTED:,} more" if len(names) > _LISTED else "")
 
 
 def _lines(path: Path) -> Iterator[tuple[str, str]]:

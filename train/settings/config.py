@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
+import os
 from typing import Any
 
 from records.decoding.input_config import LEVELS, MAX_PIXELS
@@ -222,6 +223,11 @@ class TrainConfig:
         "FROM,TO: write a TensorBoard profile of these steps of the run (with --unfreeze-from: of "
         "the fine-tuning)",
     )
+    histograms: bool = _output(
+        False,
+        "write the model's graph, and after each epoch histograms of its weights, for TensorBoard",
+        changes_result=False,
+    )
     checkpoint_minutes: float = _output(
         5.0,
         "minutes between checkpoints; the end of a run always writes one",
@@ -249,6 +255,10 @@ class TrainConfig:
             if expected:
                 flag = f"--{field.name.replace('_', '-')}"
                 raise ValueError(f"settings: {flag} expected {expected}, received {value!r}")
+        for field in dataclasses.fields(self):
+            if field.metadata["is_place"] and getattr(self, field.name) is not None:
+                place = os.path.expanduser(getattr(self, field.name))
+                object.__setattr__(self, field.name, place)
         if self.hidden is not None:  # argparse and JSON give a list
             object.__setattr__(self, "hidden", tuple(self.hidden))
         # For its errors: a wrong --profile ends the command now, not after minutes.

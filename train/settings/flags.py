@@ -7,6 +7,7 @@ import dataclasses
 import types
 from typing import Any, get_args, get_origin, get_type_hints
 
+from records.system.command import with_home
 from train.settings.config import TrainConfig
 from train.settings.defaults import MODALITY_DEFAULTS
 
@@ -41,9 +42,9 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def normalise_flags(arguments: list[str]) -> list[str]:
-    """Writes `--global_batch_size=8` as `--global-batch-size=8`; values are left alone."""
+    """Writes `--global_batch_size=8` as `--global-batch-size=8`, and "~" as the home directory."""
     out = []
-    for argument in arguments:
+    for argument in with_home(arguments):
         name, equals, value = argument.partition("=")
         if name.startswith("--"):
             name = name.replace("_", "-")

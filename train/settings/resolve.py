@@ -26,6 +26,8 @@ def resolve(asked: TrainConfig, schema: Schema, cluster: Cluster) -> Settings:
         or that do not fit the set or the replicas.
     """
     found = fill(asked, schema.modality)
+    if asked.global_batch_size is None:
+        found["global_batch_size"] = _nearest_multiple(found["global_batch_size"], cluster)
     hardware = choose_hardware(
         found["model"],
         found["freeze"],
@@ -45,6 +47,15 @@ def resolve(asked: TrainConfig, schema: Schema, cluster: Cluster) -> Settings:
         )
     _check_rows(settings, cluster)
     return settings
+
+
+def _nearest_multiple(size: int, cluster: Cluster) -> int:
+    """The usual batch size, or the nearest one that the replicas can share evenly, and says so."""
+    replicas = cluster.num_replicas
+    found = max(1, round(size / replicas)) * replicas
+    if found != size and cluster.is_chief:
+        print(f"  --global-batch-size {found}: of {replicas} replicas, nearest to the usual {size}")
+    return found
 
 
 def fill(asked: TrainConfig, modality: str) -> dict[str, Any]:

@@ -8,11 +8,26 @@ import json
 from collections.abc import Mapping
 from typing import Any, get_args, get_type_hints
 
+from records.sets.schema import IMAGE, TABULAR, TEXT, TOKENS
 from train.settings.config import RESULT_FIELDS, TrainConfig, json_ready
 
 # What hardware and free memory decide. A run is known by what was asked of these, and goes on
 # with what they became at its first start: `resolved` in config.json.
 KEPT_FROM_FIRST_START = ("precision", "xla", "shuffle_block")
+
+_OF_PICTURES = {
+    "image_size",
+    "weights",
+    "preprocess",
+    "freeze",
+    "unfreeze_from",
+    "augment",
+    "mixup",
+}
+_OF_PICTURES |= {"fine_tune_epochs", "fine_tune_learning_rate"}
+_OF_TEXTS = {"length_buckets", "sequence_length", "vocab_size", "embedding_dim", "units"}
+_OF_TEXTS |= {"recurrent_dropout"}
+_OF_KIND = {IMAGE: _OF_PICTURES, TABULAR: {"hidden"}, TEXT: _OF_TEXTS, TOKENS: _OF_TEXTS}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,6 +107,7 @@ class Settings:
 
     run_dir: str | None
     profile: tuple[int, int] | None
+    histograms: bool
     checkpoint_minutes: float
     checkpoint_steps: int | None
     keep_checkpoints: int
@@ -136,6 +152,24 @@ class Settings:
         return json_ready(
             {n: getattr(self.asked if n in asked else self, n) for n in RESULT_FIELDS}
         )
+
+    def used(self, modality: str) -> dict[str, Any]:
+        """The settings that could have changed the result of a run on such data, by name.
+
+        Left out is what belongs to another kind of data, or to a setting that is off.
+        """
+        unused = set().union(*_OF_KIND.values()) - _OF_KIND[modality] | {"profile"}
+        if self.folds is None:
+            unused |= {"fold", "pool_splits", "group_folds"}
+        if self.unfreeze_from is None:
+            unused |= {"fine_tune_epochs", "fine_tune_learning_rate"}
+            unused |= {"augment"} if self.freeze else set()
+        if not self.early_stopping:
+            unused |= {"monitor"}
+        if self.optimizer != "adamw":
+            unused |= {"weight_decay"}
+        found = {name: getattr(self, name) for name in RESULT_FIELDS if name not in unused}
+        return {name: value for name, value in found.items() if value is not None}
 
     def stages(self) -> tuple[Settings, ...]:
         """What is trained one after the other: all at once, or the head and then the backbone too.

@@ -5,8 +5,10 @@ from __future__ import annotations
 import itertools
 import multiprocessing
 import os
+import random
 import re
 import signal
+import time
 import unicodedata
 from collections.abc import Iterator
 
@@ -53,6 +55,22 @@ def test_clean_text(text: str, expected: list[str] | str) -> None:
 )
 def test_basic_tokens(text: str, expected: str) -> None:
     assert cleaning.basic_tokens(text) == expected.split()
+
+
+def test_brackets_that_nothing_closes_take_no_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """60,000 took 13 s. They mean what they did before."""
+    cleaning.clean_text("spaCy is loaded")
+    began = time.perf_counter()
+    assert cleaning.clean_text("[" * 60_000 + " sun") == ["sun"]
+    assert cleaning.clean_text("(chorus: " * 20_000 + "sun")[-1] == "sun"
+    assert time.perf_counter() - began < 2
+    rng = random.Random(0)
+    parts = ["[", "]", "(", ")", "{", "}", "\n", " sun ", "chorus", ": ", "x2"]
+    texts = ["".join(rng.choices(parts, k=60)) for _ in range(300)]
+    monkeypatch.setattr(cleaning, "_FEW_BRACKETS", 10**9)
+    expected = [cleaning.clean_text(text) for text in texts]
+    monkeypatch.setattr(cleaning, "_FEW_BRACKETS", 0)
+    assert [cleaning.clean_text(text) for text in texts] == expected
 
 
 def test_other_languages() -> None:

@@ -45,7 +45,10 @@ GOOD = {
 }
 THUMBNAIL = GOOD["grey"]
 IN_EXIF = b"\xff\xe1" + (len(THUMBNAIL) + 2).to_bytes(2, "big") + THUMBNAIL
+_FRAME = GOOD["4:4:4"].index(b"\xff\xc0")
+TWELVE_BITS = GOOD["4:4:4"][: _FRAME + 4] + b"\x0c" + GOOD["4:4:4"][_FRAME + 5 :]
 BAD = {
+    "12 bits": TWELVE_BITS,
     "no picture": b"no picture",
     "empty": b"",
     "cut": GOOD["4:4:4"][:-400],
@@ -68,6 +71,11 @@ def test_the_same_pixels_and_one_bad_picture_costs_one_row(channels: int) -> Non
         with pytest.raises(PictureError):
             decode_pictures([data], 40, channels)
             pytest.fail(name)
+
+
+def test_a_kind_of_jpeg_that_cannot_be_read_is_named() -> None:
+    with pytest.raises(PictureError, match="a JPEG of 12 bits a colour, of which 8 can be read"):
+        decode_pictures([TWELVE_BITS], 40, 3)
 
 
 def test_four_colours_are_those_of_pillow() -> None:

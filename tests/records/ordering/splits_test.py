@@ -51,6 +51,14 @@ def test_too_many_folds_are_refused() -> None:
         assign_folds(np.zeros(6, int), np.repeat(np.arange(3), 2).astype(np.uint64), 4)
 
 
+def test_one_group_cannot_be_cut() -> None:
+    """Equal inputs are one group, too; nobody asked for folds."""
+    with pytest.raises(ValueError, match="train expected at least 2 different examples.* 6, all"):
+        cut_validation(np.zeros(6, int), np.zeros(6, np.uint64))
+    train, validation = cut_validation(np.zeros(2, int), np.arange(2, dtype=np.uint64))
+    assert len(train) == len(validation) == 1
+
+
 def test_class_weights_are_scikit_learns() -> None:
     labels = np.repeat([0, 1, 2], [1655, 295, 176])
     found = balanced_class_weights(labels, 3)

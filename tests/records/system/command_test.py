@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from records.system.command import run_as_command
+from records.system.command import run_as_command, with_home
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 
@@ -20,6 +20,15 @@ def _end(error: BaseException | None, code: int | None = None, **how: object) ->
         return code
 
     return run_as_command(work, tensorflow=False, **how)  # type: ignore[arg-type]
+
+
+def test_a_home_directory_that_the_shell_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/me")
+    given = ["--output=~/a.csv", "~", "~/b", "--threshold=~c", "a~/b", "--x=y=~/c"]
+    expected = ["--output=/home/me/a.csv", "/home/me", "/home/me/b", *given[3:]]
+    assert with_home(given) == expected
+    monkeypatch.setattr(sys, "argv", ["command", "~/b"])
+    assert with_home(None) == ["/home/me/b"]
 
 
 def test_the_work_gives_the_exit_code() -> None:

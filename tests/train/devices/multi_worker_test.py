@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import tensorflow as tf
 import yaml
 
 from tests.support.runs import REPOSITORY, check_same_run, finish, free_ports, start, start_workers
@@ -180,6 +181,23 @@ def test_the_files_for_slurm_and_kubernetes(monkeypatch: pytest.MonkeyPatch) -> 
     port = container["ports"][0]["containerPort"]
     addresses = tuple(f"{name}-{i}.{domain}:{port}" for i in range(job["spec"]["completions"]))
     assert workers.find_workers() == workers.Workers(addresses, 1)
+
+
+def test_a_cut_link_names_the_other_host_and_what_happened() -> None:
+    """TensorFlow's first lines say nothing, and it may not say which worker is gone."""
+    ours = workers.Workers(("a:1", "b:2", "c:3"), 1)
+    cut = tf.errors.UnavailableError(
+        None,
+        None,
+        "Graph execution error:\n\nDetected at node CollectiveReduceV2 defined at (most recent "
+        "call last):\n<stack traces unavailable>\nCollective ops is aborted by: Socket closed\n"
+        "Additional GRPC error information from remote target /job:worker/replica:0/task:2:\n",
+    )
+    said = ours.describe_death(cut)
+    assert said.startswith("worker 2 (c:3) ended or cannot be reached, so worker 1 (b:2) ends too")
+    assert said.endswith("TensorFlow said: Collective ops is aborted by: Socket closed")
+    said = ours.describe_death(tf.errors.UnavailableError(None, None, "Connection reset by peer"))
+    assert said.startswith("worker 0 (a:1) or worker 2 (c:3) ended")
 
 
 def test_sigterm_while_waiting_for_the_others_ends_with_a_message(tmp_path: Path) -> None:

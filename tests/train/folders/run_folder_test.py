@@ -1,8 +1,11 @@
 """A run folder belongs to one configuration and, while it trains, to one process."""
 
+import errno
 import json
+import os
 from pathlib import Path
 
+import keras
 import pytest
 
 from tests.support.settings import make_settings
@@ -53,6 +56,35 @@ def test_cache_and_memory_may_change_and_settings_may_not(tmp_path: Path) -> Non
         RunFolder(str(tmp_path), make_settings(shuffle_block=64).to_dict(), "data")
     with pytest.raises(ValueError, match="data_fingerprint"):
         RunFolder(str(tmp_path), make_settings().to_dict(), "other data")
+
+
+def test_the_same_data_by_another_path_are_the_same_run(tmp_path: Path) -> None:
+    folder = RunFolder(str(tmp_path), make_settings(dataset="a/b").to_dict(), "data")
+    folder.keep_resolved(KEPT)
+    folder.claim()
+    del folder
+    other = make_settings(dataset="/home/me/data/a/b/1.0.0").to_dict()
+    found = RunFolder(str(tmp_path), other, "data")
+    assert found.keep_resolved({}) == KEPT, "the same run"
+    del found
+    with pytest.raises(ValueError, match="data_fingerprint.*dataset: 'a/b', now '/home"):
+        RunFolder(str(tmp_path), other, "other data")
+
+
+def test_a_full_disk_at_the_last_files_says_which_and_leaves_no_half(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = RunFolder(str(tmp_path), make_settings().to_dict(), "data")
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+
+    def fail(source: Path, target: Path) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(Path, "replace", fail)
+    expected = f"{tmp_path} expected room for the last files.*No space left.*make room"
+    with pytest.raises(OSError, match=expected), folder.last_files():
+        folder.write_model(model)
+    assert not list(tmp_path.iterdir()), "no half of a model"
 
 
 def test_a_run_of_another_version_is_refused(tmp_path: Path) -> None:

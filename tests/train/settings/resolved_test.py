@@ -1,12 +1,13 @@
 """What was asked becomes settings with a value for everything, once."""
 
 import dataclasses
+from types import SimpleNamespace
 
 import pytest
 
 from tests.support.settings import make_settings
 from train.settings.config import TrainConfig
-from train.settings.resolve import fill
+from train.settings.resolve import _nearest_multiple, fill
 from train.settings.resolved import Settings
 
 
@@ -51,3 +52,25 @@ def test_fine_tuning_is_a_second_stage() -> None:
 
 def test_asked_and_resolved_are_two_types() -> None:
     assert not issubclass(Settings, TrainConfig) and not issubclass(TrainConfig, Settings)
+
+
+def test_settings_of_other_kinds_of_data_are_left_out() -> None:
+    table = make_settings().used("tabular")
+    assert {"model", "learning_rate", "weight_decay", "epochs", "seed"} <= set(table)
+    of_others = {"image_size", "freeze", "units", "vocab_size", "monitor", "fold", "clip_norm"}
+    assert not of_others & set(table)
+    pictures = make_settings("image").used("image")
+    assert {"image_size", "freeze", "monitor"} <= set(pictures)
+    assert not {"augment", "fine_tune_epochs", "units", "hidden"} & set(pictures)
+    assert {"units", "vocab_size"} <= set(make_settings("text", units=9).used("text"))
+
+
+def test_the_usual_batch_is_shared_evenly(capsys: pytest.CaptureFixture[str]) -> None:
+    def found(size: int, replicas: int) -> int:
+        return _nearest_multiple(size, SimpleNamespace(num_replicas=replicas, is_chief=True))  # type: ignore[arg-type]
+
+    assert [found(32, 3), found(128, 3), found(64, 5), found(32, 40)] == [33, 129, 65, 40]
+    assert (
+        "--global-batch-size 33: of 3 replicas, nearest to the usual 32" in capsys.readouterr().out
+    )
+    assert [found(32, 1), found(64, 4)] == [32, 64] and not capsys.readouterr().out
