@@ -115,7 +115,8 @@ def _fit_all(config: argparse.Namespace) -> None:
     # Parts of test, such as `test_new`, get figures of their own beside the whole.
     parts = [part for part, whole in data.schema.parts.items() if whole == "test"]
     examples = {role: data.examples(role) for role in (*data.roles(), *parts)}
-    print(f"{data.schema.name}, seed {config.seed}")
+    schema = data.schema
+    print(f"{schema.name}, input {schema.input_name!r} ({schema.modality}), seed {config.seed}")
     found = {}
     for name, model in make_baselines(data.schema.modality, config.seed).items():
         found[name] = _measure(name, model, data, examples)

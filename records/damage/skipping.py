@@ -20,7 +20,7 @@ from records.decoding.indexing import fill_index
 from records.sets.fingerprint import Change, Difference, FingerprintMismatch
 from records.sets.hints import rebuild_hint, verify_hint
 from records.sets.schema import Schema
-from records.shards.index import RecordIndex, frame, read_stored_index
+from records.shards.index import RecordIndex, check_group_is_kept, frame, read_stored_index
 
 
 def read_marked_index(
@@ -49,6 +49,8 @@ def read_marked_index(
             f"not damaged, received none of {len(usable)}. {verify_hint(schema.directory)} "
             f"{rebuild_hint(schema.directory)}"
         )
+    if stored is None:
+        check_group_is_kept(schema, split)
     index = stored or _indexed(schema, split, scans, usable)
     # Of a shard out of which bytes were cut, or into which some were put, not as it was stored.
     index = dataclasses.replace(index, offset=np.concatenate([s.layout.offset for s in scans]))

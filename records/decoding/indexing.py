@@ -14,6 +14,7 @@ from records.shards.framing import scan_shard
 from records.shards.index import (
     RecordIndex,
     RecordReader,
+    check_group_is_kept,
     frame,
     read_stored_index,
     shard_bytes,
@@ -34,10 +35,13 @@ def read_index(schema: Schema, split: str) -> RecordIndex:
     """Reads a split's index; rebuilds it, and stores it if it can, when it does not fit.
 
     Raises:
-      ValueError: a shard is damaged, or the records are not as many as the metadata say.
+      ValueError: a shard is damaged, or the records are not as many as the metadata say, or they
+        were in groups that the metadata no longer name.
     """
     schema.check_split(split)
     index = read_stored_index(schema, split)
+    if index is None:
+        check_group_is_kept(schema, split)
     if index is None or not np.array_equal(index.shard_bytes, shard_bytes(schema, split)):
         index = build_index(schema, split)
         try:

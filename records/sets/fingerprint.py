@@ -278,13 +278,18 @@ def _differing_description(folder: Path, stored: dict[str, Any]) -> dict[str, Di
     return found
 
 
+def find_shards(folder: Path) -> list[Path]:
+    """The shards of all splits, by name; a link that leads nowhere is none."""
+    return sorted(p for p in folder.glob("*-of-*") if _SHARD.fullmatch(p.name) and p.exists())
+
+
 def shard_paths(folder: Path) -> list[Path]:
-    """The shards of all splits, by name; a link that leads nowhere is none.
+    """As `find_shards`.
 
     Raises:
       ValueError: there are none.
     """
-    paths = sorted(p for p in folder.glob("*-of-*") if _SHARD.fullmatch(p.name) and p.exists())
+    paths = find_shards(folder)
     if not paths:
         raise ValueError(
             f"shards: {folder}: expected shards (*-00000-of-*), received "

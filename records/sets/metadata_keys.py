@@ -6,18 +6,9 @@ import difflib
 from collections.abc import Collection, Mapping
 from typing import Any
 
-KEYS = (
-    "input_feature",
-    "label_feature",
-    "id_feature",
-    "group_feature",
-    "feature_names",
-    "part_of",
-    "generated",
-    "dropped",
-    "class_counts",
-)
-# "group_features" for "group_feature": nobody means another key by it.
+_OF_FEATURES = ("input_feature", "label_feature", "id_feature", "group_feature")
+# Those that shape training: "group_features" is a slip, and no key of somebody's own.
+_SHAPING = (*_OF_FEATURES, "feature_names", "part_of")
 _ALIKE = 0.85
 
 
@@ -29,17 +20,17 @@ def check_names(name: str, metadata: Mapping[str, Any], features: Collection[str
       features: names of the features there are.
 
     Raises:
-      ValueError: a key is all but one of `KEYS`, or names no feature. A group feature that is
+      ValueError: a key is all but one of ours, or names no feature. A group feature that is
         misspelt would put one group on both sides of a cut.
     """
-    for key in metadata.keys() - set(KEYS):
-        meant = difflib.get_close_matches(key.lower().replace("-", "_"), KEYS, 1, _ALIKE)
+    for key in metadata.keys() - set(_SHAPING):
+        meant = difflib.get_close_matches(key.lower().replace("-", "_"), _SHAPING, 1, _ALIKE)
         if meant:
             raise ValueError(
                 f"data set: {name}: metadata key {key!r} expected as {meant[0]!r}, which it looks "
                 f"like. Rename it in the builder, and build the set again with --overwrite"
             )
-    for key in ("input_feature", "label_feature", "id_feature", "group_feature"):
+    for key in _OF_FEATURES:
         value = metadata.get(key)
         if value is not None and not (isinstance(value, str) and value in features):
             raise _wrong(name, key, f"one of the features {sorted(features)}", value)
@@ -61,6 +52,9 @@ def check_values(
         raise _wrong(name, "dropped", "numbers by reason", dropped)
     if metadata.get("generated") not in (None, True, False):
         raise _wrong(name, "generated", "true or false", metadata["generated"])
+    language = metadata.get("language")
+    if not isinstance(language, str | None):
+        raise _wrong(name, "language", "a text", language)
     parts = metadata.get("part_of")
     if parts is None:
         return

@@ -235,25 +235,41 @@ def index_problems(schema: Schema, split: str) -> list[str]:
     It remembers the group feature, also where metadata.json has lost it.
     """
     path = _index_path(schema, split)
+    mend = "Remove it where that is meant; the next reader writes it again"
     if not path.exists():
         return []
-    mend = "Remove it where that is meant; the next reader writes it again"
-    try:
-        stored = [*str(read_arrays(path)["key"]).split("\n"), "", ""]
-    except (OSError, KeyError, ValueError):
-        return [f"{path}: is damaged. Remove it; the next reader writes it again"]
+    stored = _stored_key(schema, split)
+    if stored is None:
+        return [f"shards: {path}: is damaged. Remove it; the next reader writes it again"]
     # The input and its flag: `--feature` may have named another one.
     of_set = ("class", 1, schema.label_name), ("group", 2, str(schema.group_name))
-    lost = [(what, stored[i], now) for what, i, now in of_set if stored[i] != now]
-    if lost:
-        what, then, now = lost[0]
-        return [
-            f"{path}: was written when the {what} feature was {then!r}, and is now {now!r}: "
-            f"features.json or metadata.json was changed or lost. Restore it. {mend}"
-        ]
-    if stored[0] != schema.input_name:
-        return []
-    return [f"{path}: does not fit the set. {mend}"]
+    for what, i, now in of_set:
+        if stored[i] != now:
+            return [
+                f"shards: {path}: was written when the {what} feature was {stored[i]!r}, and is "
+                f"now {now!r}: features.json or metadata.json was changed or lost. Restore it. "
+                f"{mend}"
+            ]
+    return [] if stored[0] != schema.input_name else [f"shards: {path}: does not fit. {mend}"]
+
+
+def check_group_is_kept(schema: Schema, split: str) -> None:
+    """Raises ValueError where the stored index knows a group feature that the set has lost.
+
+    Without its metadata.json one group would stand on both sides of a cut.
+    """
+    stored = _stored_key(schema, split)
+    if schema.group_name is None and stored is not None and stored[2] not in ("", "None"):
+        raise ValueError(index_problems(schema, split)[0])
+
+
+def _stored_key(schema: Schema, split: str) -> list[str] | None:
+    """The names of `_content_key` in the stored index; None where it is missing or damaged."""
+    try:
+        key = str(read_arrays(_index_path(schema, split))["key"])
+    except (OSError, KeyError, ValueError):
+        return None
+    return [*key.split("\n"), "", "", ""]
 
 
 def read_stored_index(schema: Schema, split: str) -> RecordIndex | None:

@@ -10,11 +10,13 @@ DATA_DIR holds prepared sets, or is one. The exit code is 1 where anything is wr
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from records.decoding.pixels import MAX_PIXELS
+from records.sets.fingerprint import find_shards
 from records.system.command import run_as_command, with_home
 from records.system.places import check_local
 
@@ -65,22 +67,25 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _verify(options: argparse.Namespace) -> int:
-    from records.verify.check import verify_set
-
     sound = True
     for directory in find_sets(options.data_dir):
-        report = verify_set(
-            directory, content=not options.no_content, max_pixels=options.max_pixels
-        )
-        print_report(report)
-        sound &= report.is_sound
         # What fails with one set is told, and the next one is checked.
         try:
-            _print_more(report, options)
+            sound &= _verify_one(directory, options)
         except (ValueError, OSError) as error:
-            print(f"  {error}")
+            print(f"  wrong: {error}")
             sound = False
     return 0 if sound else 1
+
+
+def _verify_one(directory: str, options: argparse.Namespace) -> bool:
+    """Whether a set is sound."""
+    from records.verify.check import verify_set
+
+    report = verify_set(directory, content=not options.no_content, max_pixels=options.max_pixels)
+    print_report(report)
+    _print_more(report, options)
+    return report.is_sound
 
 
 def _print_more(report: SetReport, options: argparse.Namespace) -> None:
@@ -110,7 +115,7 @@ def find_sets(data_dir: str) -> list[str]:
     """
     check_local(data_dir, "DATA_DIR")
     root = Path(data_dir)
-    if _is_set(root):
+    if _is_set(root) or find_shards(root):
         return [str(root)]
     # What TFDS and our builders call a folder while a build goes on, and the set it replaces.
     unfinished = ("incomplete.", "replaced.", ".")
@@ -135,7 +140,11 @@ def find_sets(data_dir: str) -> list[str]:
 
 
 def _is_set(folder: Path) -> bool:
-    return any(any(folder.glob(name)) for name in ("dataset_info.json", "features.json", "*-of-*"))
+    """Whether a folder is a set, or was one: it has its description, or shards below a version."""
+    names = ("dataset_info.json", "features.json", "fingerprint.json")
+    if any((folder / name).exists() for name in names):
+        return True
+    return re.fullmatch(r"\d+\.\d+\.\d+", folder.name) is not None and bool(find_shards(folder))
 
 
 def print_report(report: SetReport) -> None:

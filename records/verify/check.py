@@ -21,7 +21,7 @@ from records.sets.fingerprint import (
     Change,
     Difference,
     differing_files,
-    shard_paths,
+    find_shards,
 )
 from records.sets.hints import has_fingerprint_when_built, rebuild_hint
 from records.sets.schema import Schema, read_schema
@@ -82,6 +82,7 @@ def verify_set(directory: str, *, content: bool = True, max_pixels: int = MAX_PI
     """
     try:
         schema = read_schema(directory)
+        schema.vocabulary()
     except (ValueError, OSError) as error:
         return _verify_framing(directory, str(error))
     start = time.perf_counter()  # without the time of reading metadata, which loads TFDS
@@ -125,10 +126,7 @@ def _verify_framing(directory: str, problem: str) -> SetReport:
     """Checks what can be checked where the metadata of a set cannot be read: frames and CRCs."""
     start, problems = time.perf_counter(), [problem]
     differing = _compare_files(directory, problems)
-    try:
-        paths = [str(path) for path in shard_paths(Path(directory))]
-    except ValueError:
-        paths = []
+    paths = [str(path) for path in find_shards(Path(directory))]
     found = scan_shards(paths, [0] * len(paths), [None] * len(paths))
     scans = {"": found}
     problems += _compare_fingerprint(directory, differing, scans)
@@ -152,15 +150,11 @@ def _compare_files(directory: str, problems: list[str]) -> dict[str, Difference]
 
 def _unnamed_shards(schema: Schema) -> list[str]:
     """Shards of no split: dataset_info.json has lost one, or they are left from elsewhere."""
-    try:
-        found = shard_paths(Path(schema.directory))
-    except ValueError:  # there are none
-        return []
     named = {Path(path).name for paths in schema.shards.values() for path in paths}
     return [
         f"{path}: expected as a shard of a split in dataset_info.json, which names "
         f"{', '.join(sorted(schema.shards)) or 'none'}"
-        for path in found
+        for path in find_shards(Path(schema.directory))
         if path.name not in named
     ]
 

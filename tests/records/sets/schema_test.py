@@ -111,6 +111,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"part_of": ["test"]}, "'part_of' expected"),
     ({"class_counts": {"c": 1}}, r"'class_counts' expected .* of \['a', 'b'\], received \{'c': 1"),
     ({"dropped": 3}, "'dropped' expected numbers by reason, received 3"),
+    ({"language": 5}, "'language' expected a text, received 5"),
     ({"generated": "no"}, "'generated' expected true or false, received 'no'"),
 ]
 
@@ -168,6 +169,21 @@ def test_numbers_of_records_that_no_shard_holds_are_refused(patients: Path, leng
         assert (said in str(error.value)) == (length == 10**12)
     finally:
         file.write_text(right)
+
+
+def test_a_number_of_classes_that_fills_memory_is_refused(patients: Path) -> None:
+    file, names = patients / "features.json", patients / "label.labels.txt"
+    right, labels = file.read_text(), names.read_text()
+    try:
+        names.unlink()
+        for count in (10**12, 0):
+            file.write_text(right.replace('"numClasses": "2"', f'"numClasses": "{count}"'))
+            assert str(count) in file.read_text()
+            with pytest.raises(ValueError, match="label feature 'label' expected 1 to 1,048,576"):
+                schema.read_schema(str(patients))
+    finally:
+        file.write_text(right)
+        names.write_text(labels)
 
 
 def test_files_of_another_format_are_not_called_damaged(patients: Path) -> None:

@@ -85,6 +85,17 @@ def test_training_is_refused_where_what_shapes_it_was_changed(
         open_set(str(data_dir / "tiny" / "1.0.0"), skip_damaged=skip)
 
 
+def test_a_set_of_others_does_not_lose_its_groups(data_dir: Path) -> None:
+    """It has no fingerprint; its index remembers."""
+    folder = data_dir / "tiny" / "1.0.0"
+    (folder / "fingerprint.json").unlink()
+    (folder / "metadata.json").unlink()
+    with pytest.raises(ValueError, match="the group feature was 'who', and is now 'None'"):
+        open_set(str(folder)).read_index("train")
+    (folder / "train.index.npz").unlink()  # as the message says where that is meant
+    assert open_set(str(folder)).read_index("train").num_records == 30
+
+
 def test_repair_seals_no_loss(data_dir: Path, tmp_path: Path, capsys: Any) -> None:
     folder = data_dir / "tiny" / "1.0.0"
     (folder / "label.labels.txt").unlink()
