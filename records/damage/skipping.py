@@ -95,7 +95,7 @@ def refuse_other_records(
                 f"shards: {scan.path}: expected {found.expected}, received {found.received}: "
                 "its records are whole, but not those that were built. --on-corrupt skip and "
                 "--repair leave out damaged records only. Where shards were exchanged, exchange "
-                f"them again. {verify_hint(schema.directory)} {rebuild_hint(schema.directory)}"
+                f"them again. {rebuild_hint(schema.directory)}"
             )
 
 

@@ -155,9 +155,15 @@ class FingerprintMismatch(ValueError):
 
     def __init__(self, path: Path, difference: Difference, detail: str = ""):
         self.path, self.difference = path, difference
+        mend = verify_hint(path.parent)
+        # Neither --repair nor --on-corrupt skip, of which that tells, would take these.
+        if difference.change is Change.SWAPPED:
+            mend = "Nothing is lost: rename the files."
+        elif not difference.is_damage:
+            mend = "Put it back as it was."
         super().__init__(
             f"shards: {path}: expected {difference.expected}, received {difference.received}."
-            f"{detail} {verify_hint(path.parent)} {rebuild_hint(path.parent)}"
+            f"{detail} {mend} {rebuild_hint(path.parent)}"
         )
 
 

@@ -187,8 +187,8 @@ def _compare_counts(schema: Schema, split: str, scans: list[ShardScan]) -> list[
             problems.append(f"{scan.path}: holds other records than those of its index")
         if scan.strange:
             problems.append(
-                f"{scan.path}: holds {len(scan.strange)} whole records that were not built with "
-                f"it, the first at byte {scan.strange[0]}"
+                f"{scan.path}: whole records that were not built with it: {len(scan.strange):,}, "
+                f"the first at byte {scan.strange[0]}"
             )
     return problems
 

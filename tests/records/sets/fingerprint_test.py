@@ -94,8 +94,11 @@ def test_what_describes_the_shards_is_compared(
 ) -> None:
     before = fingerprint.check_shards(prepared).content
     (prepared / name).write_text(text)
-    with pytest.raises(ValueError, match=f"{name}: expected .*, received .*"):
+    with pytest.raises(ValueError, match=f"{name}: expected .*, received .*") as error:
         fingerprint.check_shards(prepared, skip_damaged=skip_damaged)
+    # Neither would take it: no advice that does not work.
+    assert "--repair" not in str(error.value) and "--on-corrupt" not in str(error.value)
+    assert "Put it back as it was." in str(error.value)
     fingerprint.write_fingerprint(prepared)
     assert fingerprint.check_shards(prepared).content != before
 
