@@ -123,7 +123,8 @@ def decode_whole(row: int, data: Any, channels: int, max_pixels: int = MAX_PIXEL
     # loaded, by whoever that is.
     width, height, colours, at = _jpeg_size(data) if is_jpeg else (*_png_size(data), 0, 0)
     if at and (bits := data[at + 4]) != 8:
-        raise PictureError(row, f"a JPEG of {bits} bits a colour, of which 8 can be read")
+        reason = f"a JPEG of {bits} bits a colour, of which 8 can be read"
+        raise PictureError(row, reason, "Store it with 8 bits")
     # libjpeg fills a truncated picture with grey, and only warns. A thumbnail before the picture
     # has an end of its own.
     if is_jpeg and data[-2:] != _JPEG_END and bytes(data).find(_JPEG_END, at) < 0:
