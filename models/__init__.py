@@ -37,7 +37,8 @@ class ModelEntry:
     """One model that can be asked for by name.
 
     Attributes:
-        modality: "tabular" (float32 [F]), "image" (uint8 [S, S, C]) or "text" (int32 [T]).
+        modality: "tabular" (float32 or float64 [F]), "image" (uint8 [S, S, C]) or "text" (int32
+            [T]).
         build: called as build(config, spec, num_classes, **inputs of the modality).
         image_size: S the ImageNet weights were trained at; None for other modalities.
         bins: tabular models that need thresholds of each feature: so many intervals at most.
@@ -127,11 +128,11 @@ def build_model(
     """Builds the model `config.name` under the global Keras dtype policy.
 
     Args:
-        spec: anything with `.shape` and `.dtype` of one example's input: float32 [F],
+        spec: anything with `.shape` and `.dtype` of one example's input: float32 or float64 [F],
             uint8 [S, S, C] with C 1 or 3, or int32 [T] with T possibly None.
         num_classes: at least 2.
-        mean: float32 [F] of the training subset, tabular models only.
-        variance: float32 [F] of the training subset, tabular models only.
+        mean: float64 [F] of the training subset, tabular models only.
+        variance: float64 [F] of the training subset, tabular models only.
         edges: float [F, T + 1], thresholds of each feature of the training subset; of models with
             `bins` only.
         seed: fixes the initial weights and the dropout layers' first seeds; the global random

@@ -22,7 +22,7 @@ import numpy as np
 
 from models.config import ModelConfig
 from models.dropout import HashDropout
-from models.mlp import build_normalization
+from models.standardization import build_standardization
 
 # How many intervals each feature is cut into at most.
 BINS = 32
@@ -111,13 +111,13 @@ def build_dcn(
 
     Args:
         config: name, hidden and dropout are used.
-        spec: float32 [F], without the batch.
-        mean: float32 [F] over the training subset.
-        variance: float32 [F].
+        spec: float32 or float64 [F], without the batch.
+        mean: float64 [F] over the training subset.
+        variance: float64 [F].
         edges: float [F, T + 1], thresholds of each feature, see `encode_piecewise`.
 
     Returns:
-        Model from float32 [B, F] to float32 logits [B, num_classes]; in training
+        Model from [B, F] of the spec's dtype to float32 logits [B, num_classes]; in training
         [B, E, num_classes].
 
     Raises:
@@ -129,9 +129,15 @@ def build_dcn(
     if mean is None or variance is None or edges is None:
         raise ValueError(f"model: {config.name} expected mean, variance and edges")
     dropout = _DROPOUT if config.dropout is None else config.dropout
-    inputs = keras.Input(shape, dtype="float32", name="features")
-    normal = build_normalization(mean, variance, shape[0])(inputs)
-    x = _embed(encode_piecewise(inputs, edges), normal, _FEATURE_DROPOUT if dropout else 0.0)
+    inputs = keras.Input(shape, dtype=keras.backend.standardize_dtype(spec.dtype), name="features")
+    standardization = build_standardization(mean, variance, inputs)
+    normal = standardization(inputs)
+    if inputs.dtype == "float32":
+        bins = encode_piecewise(inputs, edges)
+    else:  # float32 cannot tell such features apart before they are shifted
+        shift, scale = standardization.mean.numpy(), standardization.deviation.numpy()
+        bins = encode_piecewise(normal, (edges - shift[:, None]) / scale[:, None])
+    x = _embed(bins, normal, _FEATURE_DROPOUT if dropout else 0.0)
     x = keras.layers.EinsumDense(
         "bi,ki->bki",
         output_shape=(_MEMBERS, x.shape[-1]),

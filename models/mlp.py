@@ -9,42 +9,7 @@ import keras
 import numpy as np
 
 from models.config import ModelConfig
-
-# A variance this small beside the mean is the rounding noise of a constant float32 column.
-_RELATIVE_NOISE = 1e-6
-
-
-def build_normalization(
-    mean: np.ndarray, variance: np.ndarray, num_features: int
-) -> keras.layers.Normalization:
-    """Builds the layer that maps float32 [B, F] to (x - mean) / sqrt(variance), in float32.
-
-    float32 whatever the policy: raw features may exceed 65504, the largest float16. A constant
-    feature is divided by 1, as scikit-learn does, so it gives 0 and never NaN.
-
-    Raises:
-        ValueError: shapes other than [F], or statistics that are not finite.
-    """
-    mean = np.asarray(mean, np.float32)
-    variance = np.asarray(variance, np.float32)
-    for name, values in (("mean", mean), ("variance", variance)):
-        if values.shape != (num_features,):
-            raise ValueError(
-                f"model: {name} expected shape [{num_features}], received {list(values.shape)}"
-            )
-        wrong = np.flatnonzero(~np.isfinite(values))
-        if wrong.size:
-            raise ValueError(
-                f"model: {name} expected finite numbers, received {values[wrong]} at features "
-                f"{wrong.tolist()}"
-            )
-    constant = variance <= np.square(mean * _RELATIVE_NOISE)
-    return keras.layers.Normalization(
-        mean=mean,
-        variance=np.where(constant, np.float32(1.0), variance),
-        dtype="float32",
-        name="normalization",
-    )
+from models.standardization import build_standardization
 
 
 def _bend_features(x: keras.KerasTensor, hinges: int) -> keras.KerasTensor:
@@ -83,15 +48,15 @@ def build_mlp(
 
     Args:
         config: name, hidden and dropout are used.
-        spec: float32 [F], without the batch.
+        spec: float32 or float64 [F], without the batch.
         hidden: units of each hidden layer.
         default_dropout: rate where the configuration names none.
         hinges: learned bends per feature in front of the first hidden layer; 0 for none.
-        mean: float32 [F] over the training subset; None leaves the normalisation out.
-        variance: float32 [F]; given exactly when `mean` is.
+        mean: float64 [F] over the training subset; None leaves the normalisation out.
+        variance: float64 [F]; given exactly when `mean` is.
 
     Returns:
-        Model from float32 [B, F] to float32 logits [B, num_classes].
+        Model from [B, F] of the spec's dtype to float32 logits [B, num_classes].
 
     Raises:
         ValueError: a spec that is not a vector, or unusable statistics.
@@ -102,10 +67,10 @@ def build_mlp(
     if (mean is None) != (variance is None):
         raise ValueError("model: mean and variance must be given together or not at all")
     dropout = default_dropout if config.dropout is None else config.dropout
-    inputs = keras.Input(shape, dtype="float32", name="features")
+    inputs = keras.Input(shape, dtype=keras.backend.standardize_dtype(spec.dtype), name="features")
     x = inputs
     if mean is not None and variance is not None:
-        x = build_normalization(mean, variance, shape[0])(x)
+        x = build_standardization(mean, variance, inputs)(x)
     if hinges:
         x = _bend_features(x, hinges)
     for i, units in enumerate(config.hidden or hidden):

@@ -14,6 +14,7 @@ import numpy as np
 
 from models.dcn import MeanProbability
 from models.dropout import HashDropout
+from models.standardization import Standardization
 
 # Layers that work on each number, or on the last axes, whatever stands in front.
 _SAME = (
@@ -26,20 +27,18 @@ _SAME = (
 )
 
 
-class _PackedNormalization(keras.layers.Layer):
-    """`Normalization` of each network's own statistics, on [M, B, F]."""
+class _PackedStandardization(keras.layers.Layer):
+    """`Standardization` by each network's own statistics, on [M, B, F]."""
 
     def build(self, shape: tuple[int | None, ...]) -> None:
-        """Two weights [M, 1, F] that are not trained."""
+        """Two weights [M, 1, F] that are not trained, in the input's dtype."""
         wanted = (shape[0], 1, shape[-1])
         self.mean = self.add_weight(shape=wanted, trainable=False, name="mean")
-        self.variance = self.add_weight(shape=wanted, trainable=False, name="variance")
+        self.deviation = self.add_weight(shape=wanted, trainable=False, name="deviation")
 
     def call(self, x: Any) -> Any:
-        """(x - mean) / sqrt(variance), as Keras does."""
-        return (x - self.mean) / keras.ops.maximum(
-            keras.ops.sqrt(self.variance), keras.backend.epsilon()
-        )
+        """float32 [M, B, F]."""
+        return keras.ops.cast((x - self.mean) / self.deviation, "float32")
 
 
 def pack(networks: Sequence[keras.Model]) -> keras.Model:
@@ -49,7 +48,7 @@ def pack(networks: Sequence[keras.Model]) -> keras.Model:
         networks: of one structure, from `build_model` of a table's model.
 
     Returns:
-        Model from float32 [M, B, F] to float32 logits [M, B, C]: row m is what network m gives.
+        Model from [M, B, F] to float32 logits [M, B, C]: row m is what network m gives.
         In training, of models of E networks that share a batch (`dcn`), [M, B, E, C]. A loss that
         sums over M trains each as it would be trained alone: no weight is shared. Dropout masks
         differ.
@@ -59,7 +58,8 @@ def pack(networks: Sequence[keras.Model]) -> keras.Model:
     """
     first, members = networks[0], len(networks)
     shape = (members, None, *first.inputs[0].shape[1:])
-    inputs = keras.Input(batch_shape=shape, dtype="float32", name="features_of_each")
+    dtype = first.inputs[0].dtype
+    inputs = keras.Input(batch_shape=shape, dtype=dtype, name="features_of_each")
     model = keras.models.clone_model(first, input_tensors=inputs, clone_function=_convert)
     for layer in model.layers:
         sources = [n.get_layer(layer.name) for n in networks if layer.weights]
@@ -77,8 +77,8 @@ def _convert(layer: keras.layers.Layer) -> keras.layers.Layer:
         return layer
     config = layer.get_config()
     common = {"name": layer.name, "dtype": layer.dtype_policy, "trainable": layer.trainable}
-    if isinstance(layer, keras.layers.Normalization):
-        return _PackedNormalization(**common)
+    if isinstance(layer, Standardization):
+        return _PackedStandardization(**common)
     if isinstance(layer, keras.layers.Dense):
         between = "k" * (len(layer.output.shape) - 2)  # networks that share the weights
         shape = (None, *layer.output.shape[1:])
@@ -107,8 +107,8 @@ def _convert(layer: keras.layers.Layer) -> keras.layers.Layer:
 
 def _weights(layer: keras.layers.Layer) -> list[Any]:
     """The weights as the packed layer has them, without M."""
-    if isinstance(layer, keras.layers.Normalization):
-        return [layer.input_mean, layer.input_variance]  # its tensors may be symbolic
+    if isinstance(layer, Standardization):
+        return [layer.mean, layer.deviation]
     return list(layer.weights)
 
 

@@ -18,7 +18,8 @@ from records.decoding.input_config import InputConfig
 from records.decoding.modality import modality_of
 from records.examples import Examples
 from records.loading import cache, disk_cache
-from records.loading.load import Loader, stream_moments
+from records.loading.load import Loader
+from records.loading.moments import check_moments, moments, stream_moments
 from records.opened import OpenedSet, open_set
 from records.ordering import splits
 from records.shards.index import RecordIndex
@@ -107,7 +108,7 @@ class Data:
 
     @property
     def spec(self) -> tf.TensorSpec:
-        """One example's input: uint8 [S, S, C], int32 [T] or float32 [F]."""
+        """One example's input: uint8 [S, S, C], int32 [T], float32 or float64 [F]."""
         return self._modality.spec(self.config, self.channels)
 
     @property
@@ -160,13 +161,18 @@ class Data:
         return {split: damage for split, damage in found.items() if damage}
 
     def statistics(self) -> tuple[np.ndarray, np.ndarray]:
-        """(mean, variance) float32 [F] of the training examples' features, for tables."""
+        """(mean, variance) float64 [F] of the training examples' features, for tables.
+
+        Raises:
+          ValueError: a column whose numbers are too large, or too alike for how they are stored.
+        """
         examples = self.examples("train").without_damaged()
         if examples.inputs is not None:
-            # In float64: sums over a whole split lose digits in float32.
-            rows = examples.inputs[examples.numbers].astype(np.float64)
-            return rows.mean(0).astype(np.float32), rows.var(0).astype(np.float32)
-        return stream_moments(examples.loader, examples.numbers)
+            found = moments(examples.inputs[examples.numbers])
+        else:
+            found = stream_moments(examples.loader, examples.numbers)
+        check_moments(self.schema, *found, self._modality.spec(self.config, 0).dtype.as_numpy_dtype)
+        return found
 
     @functools.cached_property
     def _cut(self) -> tuple[np.ndarray, np.ndarray]:

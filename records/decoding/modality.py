@@ -14,6 +14,7 @@ it needs a plotting library.
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -104,34 +105,74 @@ class Pictures(Modality):
 
 
 class Vectors(Modality):
-    """Rows of a table. Parsed rows: float32 or int64 [n, F]; inputs: float32 [n, F]."""
+    """Rows of a table. Parsed rows: numbers [n, F]; inputs: float32 or float64 [n, F]."""
+
+    @functools.cached_property
+    def _dtype(self) -> np.dtype:
+        """Of the parsed rows."""
+        declared = np.dtype(tf.as_dtype(self.schema.input_dtype).as_numpy_dtype)
+        if self.schema.input_in_bytes:
+            return declared
+        # tf.train.Example knows float32 and int64 only, and TFDS writes float64 as float32.
+        if tf.as_dtype(declared).is_floating:
+            return np.dtype(np.float32)
+        return np.dtype(np.uint64 if declared == np.uint64 else np.int64)
 
     @property
     def feature(self) -> Any:
-        """F numbers; tf.train.Example knows float32 and int64 only."""
-        floating = tf.as_dtype(self.schema.input_dtype).is_floating
-        return tf.io.FixedLenFeature(self.schema.input_shape, tf.float32 if floating else tf.int64)
+        """F numbers, or their bytes."""
+        if self.schema.input_in_bytes:
+            return tf.io.FixedLenFeature([], tf.string)
+        stored = tf.float32 if self._dtype == np.float32 else tf.int64
+        return tf.io.FixedLenFeature(self.schema.input_shape, stored)
 
     def spec(self, config: InputConfig, channels: int) -> tf.TensorSpec:
-        """float32 [F]."""
-        return tf.TensorSpec(self.schema.input_shape, tf.float32)
+        """float32 [F], or float64 where float32 would round what is stored (a time stamp, an id).
+
+        The models shift and scale in this dtype, and go on in float32.
+        """
+        declared = np.dtype(tf.as_dtype(self.schema.input_dtype).as_numpy_dtype)
+        is_exact = self._dtype == np.float32 or np.can_cast(declared, np.float32)
+        return tf.TensorSpec(self.schema.input_shape, tf.float32 if is_exact else tf.float64)
 
     def decoder(self, config: InputConfig, channels: int, ranks: np.ndarray | None) -> Decoder:
-        """Casts to float32."""
-        return lambda rows: rows.astype(np.float32, copy=False)
+        """Casts."""
+        dtype = self.spec(config, channels).dtype.as_numpy_dtype
+        return lambda rows: rows.astype(dtype, copy=False)
+
+    def check_parsed(self, feature: Any, index: RecordIndex, numbers: np.ndarray) -> None:
+        """Bytes of another length than a row's name their record."""
+        for row, reason in self._wrong_bytes(feature):
+            raise record_damage(index, int(numbers[row]), f"rows of one length ({reason})")
 
     def unpack(self, feature: Any) -> Any:
         """[n, F]."""
-        return feature.numpy()
+        rows = feature.numpy()
+        if self.schema.input_in_bytes:
+            rows = np.frombuffer(b"".join(rows), self._dtype).reshape(len(rows), -1)
+        return rows.view(self._dtype)
 
     def hashed_bytes(self, feature: Any) -> Iterable[bytes]:
         """The numbers' bytes."""
-        return (row.tobytes() for row in feature.numpy())
+        rows = feature.numpy()
+        return rows if self.schema.input_in_bytes else (row.tobytes() for row in rows)
 
     def check_content(self, feature: Any, max_pixels: int) -> Iterator[Finding]:
-        """Rows with NaN or infinity."""
-        for row in np.flatnonzero(~np.isfinite(feature.numpy()).all(1)):
+        """Rows with NaN or infinity, and bytes that are no row."""
+        if wrong := dict(self._wrong_bytes(feature)):
+            yield from itertools.starmap(Finding, wrong.items())
+            return
+        for row in np.flatnonzero(~np.isfinite(self.unpack(feature)).all(1)):
             yield Finding(int(row), "a number is not finite")
+
+    def _wrong_bytes(self, feature: Any) -> Iterator[tuple[int, str]]:
+        """(row, what is wrong) of rows in bytes that are not F numbers long."""
+        if not self.schema.input_in_bytes:
+            return
+        expected = self._dtype.itemsize * int(self.schema.input_shape[0] or 0)
+        for row, stored in enumerate(feature.numpy()):
+            if len(stored) != expected:
+                yield row, f"{expected} bytes expected, received {len(stored)}"
 
     def check_decoded(self, inputs: np.ndarray, split: str) -> None:
         """Every number must be finite: one NaN makes all weights NaN."""

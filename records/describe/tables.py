@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from records.decoding.input_config import InputConfig
+from records.decoding.modality import modality_of
 from records.describe.read import Section, hash_sequences, main_split, read_features
 from records.sets.schema import Schema
 from records.shards.index import RecordIndex
@@ -20,7 +22,7 @@ def describe_table(schema: Schema, indexes: dict[str, RecordIndex]) -> Section:
     for split, index in indexes.items():
         rows[split] = _read_rows(schema, split, index)
         # -0.0 is 0.0 to every model; adding 0 makes their bits equal.
-        bits = (rows[split] + np.float32(0)).view(np.uint32)
+        bits = (rows[split] + 0).view(np.uint32)
         lengths = np.full(len(bits), bits.shape[1], np.int64)
         copies[split] = hash_sequences(bits.ravel(), lengths)
     split = main_split(schema)
@@ -79,10 +81,12 @@ def correlation_ratio(rows: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
 
 def _read_rows(schema: Schema, split: str, index: RecordIndex) -> np.ndarray:
-    """float32 [N, F], as the models get them."""
-    rows = np.empty((index.num_records, int(schema.input_shape[0] or 0)), np.float32)
+    """float32 or float64 [N, F], as the models get them."""
+    modality, config = modality_of(schema), InputConfig()
+    spec = modality.spec(config, 0)
+    rows = np.empty((index.num_records, *spec.shape), spec.dtype.as_numpy_dtype)
     for at, batch in read_features(schema, split, index):
-        rows[at] = batch[schema.input_name].numpy()
+        rows[at] = modality.unpack(batch[schema.input_name])
     return rows
 
 

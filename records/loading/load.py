@@ -129,17 +129,3 @@ class Loader:
             total.seconds += seconds
             total.examples += done.examples
             total.bytes += done.bytes
-
-
-def stream_moments(loader: Loader, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(mean, variance) float32 [F] of a table's records `numbers`, of which one unit is held."""
-    wanted = np.zeros(loader.index.num_records, bool)
-    wanted[numbers] = True
-    sums, squares = np.zeros(()), np.zeros(())
-    for unit in (u[wanted[u]] for u in loader.units()):
-        rows = loader.load(unit).astype(np.float64)
-        sums, squares = sums + rows.sum(0), squares + (rows**2).sum(0)
-    mean = sums / len(numbers)
-    # Rounding can leave less than 0 of a constant column.
-    variance = np.maximum(squares / len(numbers) - mean**2, 0)
-    return mean.astype(np.float32), variance.astype(np.float32)

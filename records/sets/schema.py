@@ -39,6 +39,7 @@ class Schema:
       shards: paths of the TFRecord files per split, in order.
       shard_lengths: records of each of them by the metadata.
       metadata: the builder's own metadata.
+      input_in_bytes: a vector is stored as the bytes of its numbers, `Tensor(encoding="bytes")`.
     """
 
     name: str
@@ -57,6 +58,7 @@ class Schema:
     shards: dict[str, tuple[str, ...]]
     shard_lengths: dict[str, tuple[int, ...]]
     metadata: dict[str, Any]
+    input_in_bytes: bool = False
 
     @property
     def num_classes(self) -> int:
@@ -177,7 +179,16 @@ def read_schema(directory: str, input_feature: str | None = None) -> Schema:
         shards={k: tuple(str(p) for p in v.filepaths) for k, v in info.splits.items()},
         shard_lengths={k: tuple(map(int, v.shard_lengths)) for k, v in info.splits.items()},
         metadata=metadata,
+        input_in_bytes=modality == TABULAR and _is_in_bytes(features[source]),
     )
+
+
+def _is_in_bytes(feature: Any) -> bool:
+    """A vector stored as the bytes of its numbers, which alone keep all digits of float64."""
+    import tensorflow_datasets as tfds
+
+    is_tensor = type(feature) is tfds.features.Tensor
+    return is_tensor and feature.to_json_content().encoding == tfds.features.Encoding.BYTES.value
 
 
 def _existing(features: dict[str, Any], *names: str) -> str | None:
@@ -228,7 +239,7 @@ def _check_encoding(feature: Any, source: str, name: str) -> None:
                 f"data set: {name}: feature {source!r} expected a picture of uint8, "
                 f"received {np.dtype(feature.np_dtype).name}. Build it with Image(dtype=np.uint8)"
             )
-    elif _modality(feature) == TEXT:
+    elif _modality(feature) == TEXT or (_modality(feature) == TABULAR and _is_in_bytes(feature)):
         return
     elif np.issubdtype(feature.get_serialized_info().np_dtype, np.object_):
         raise ValueError(

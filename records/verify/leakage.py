@@ -198,7 +198,7 @@ def _describe(schema: Schema, inputs: Any, max_pixels: int) -> tuple[list[Any], 
         thumbnails = np.stack([f.thumbnail for f in facts])
         return [f.pixel_hash for f in facts], thumbnails
     if schema.modality == TABULAR:
-        rows = inputs.numpy().astype(np.float64)
+        rows = modality_of(schema).unpack(inputs).astype(np.float64)
         return [row.tobytes() for row in rows], rows
     from sklearn.feature_extraction.text import HashingVectorizer
 

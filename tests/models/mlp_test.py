@@ -11,7 +11,8 @@ import pytest
 import tensorflow as tf
 
 import models
-from models.mlp import build_normalization
+from models.packed import pack
+from models.standardization import build_standardization
 
 SPEC = tf.TensorSpec([21], tf.float32)
 NAMES = [name for name, entry in models.MODELS.items() if entry.modality == "tabular"]
@@ -118,11 +119,51 @@ def test_a_constant_feature_gives_zero() -> None:
     x[:, 5] = 0.0
     mean, variance = x.mean(axis=0, dtype=np.float32), x.var(axis=0, dtype=np.float32)
     variance[4] = 1e-9  # What rounding may leave.
-    out = build_normalization(mean, variance, 21)(x).numpy()
+    inputs = keras.Input((21,))
+    out = build_standardization(mean, variance, inputs)(x).numpy()
     assert np.abs(out[:, 4:6]).max() < 1e-3
     np.testing.assert_allclose(out[:, :4].std(axis=0), 1, atol=1e-4)
     x[:, 5] = 1.0
-    assert np.abs(build_normalization(mean, variance, 21)(x).numpy()).max() < 100
+    assert np.abs(build_standardization(mean, variance, inputs)(x).numpy()).max() < 100
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16"])
+def test_an_offset_changes_nothing(name: str, policy: str, tmp_path: Path) -> None:
+    """Time stamps: float32 has steps of 128 there."""
+    keras.config.set_dtype_policy(policy)
+    x = _features().astype(np.float64)
+    logits, near = [], 1e-4 if policy == "float32" else 5e-2
+    for rows in (x, x + 1_700_000_000):
+        bins = models.MODELS[name].bins
+        edges = np.quantile(rows, np.linspace(0, 1, bins + 1), axis=0).T if bins else None
+        model = models.build_model(
+            models.ModelConfig(name),
+            tf.TensorSpec([21], tf.float64),
+            3,
+            mean=rows.mean(0),
+            variance=rows.var(0),
+            edges=edges,
+            seed=0,
+        )
+        model.save(tmp_path / "model.keras")
+        loaded = keras.models.load_model(tmp_path / "model.keras", safe_mode=True)
+        logits.append(loaded(rows).numpy())
+        packed = pack([model, model])(np.stack([rows, rows])).numpy()
+        np.testing.assert_allclose(packed[1], logits[-1], atol=near)
+    assert np.ptp(logits[0], axis=0).min() > 0.1
+    np.testing.assert_allclose(logits[1], logits[0], atol=near)
+
+
+def test_small_units_are_scaled_as_large_ones() -> None:
+    x = _features()
+    small = (x * np.float32(1e-25)).astype(np.float32)
+    found = []
+    for rows in (x, small):
+        wide = rows.astype(np.float64)
+        layer = build_standardization(wide.mean(0), wide.var(0), keras.Input((21,)))
+        found.append(layer(rows).numpy())
+    np.testing.assert_allclose(found[1], found[0], atol=1e-5)
 
 
 @pytest.mark.parametrize(

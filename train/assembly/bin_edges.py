@@ -35,6 +35,10 @@ def find_thresholds(train: Examples, bins: int) -> np.ndarray:
     # Evenly spread: records may lie in the order of their classes.
     numbers = train.numbers[:: -(-len(train.numbers) // _MOST_ROWS)]
     rows, labels = train.inputs[numbers].astype(np.float64), train.split_labels[numbers]
+    shift, scale = np.zeros(rows.shape[1]), np.ones(rows.shape[1])
+    if train.inputs.dtype == np.float64:  # scikit-learn's trees compare in float32
+        shift, scale = rows.mean(0), np.where(rows.std(0) > 0, rows.std(0), 1)
+        rows = (rows - shift) / scale
     edges = np.zeros((rows.shape[1], bins + 1))
     for feature, values in enumerate(rows.T):
         tree = DecisionTreeClassifier(
@@ -45,4 +49,4 @@ def find_thresholds(train: Examples, bins: int) -> np.ndarray:
         inner = fitted.threshold[fitted.children_left >= 0]
         found = np.unique([values.min(), *inner, values.max()])
         edges[feature] = np.pad(found, (0, bins + 1 - len(found)), mode="edge")
-    return edges
+    return edges * scale[:, None] + shift[:, None]

@@ -29,6 +29,7 @@ class ModelInput:
       modality: one of `records.sets.schema`.
       class_names: in the order of the logits.
       feature_names: columns of a table, in the model's order; () for other inputs.
+      dtype: of a table's rows, float32 or float64; not used for other inputs.
       image_size, channels: of decoded pictures; 0 for other inputs.
       sequence_length: T, ids of a text that the model reads; 0 for other inputs.
       text_rule: how words are taken out of a text, see `records.decoding.cleaning_ops`; None for
@@ -42,6 +43,7 @@ class ModelInput:
     modality: str
     class_names: tuple[str, ...]
     feature_names: tuple[str, ...] = ()
+    dtype: str = "float32"
     image_size: int = 0
     channels: int = 0
     sequence_length: int = 0
@@ -64,7 +66,8 @@ class ModelInput:
             )
         if schema.modality == TABULAR:
             numbered = [f"{schema.input_name}_{i}" for i in range(int(data.spec.shape[0]))]
-            return cls(*common, feature_names=schema.feature_names or tuple(numbered))
+            names = schema.feature_names or tuple(numbered)
+            return cls(*common, feature_names=names, dtype=data.spec.dtype.name)
         language = schema.metadata.get("language")
         rule = "words" if schema.modality == TEXT else None
         if schema.modality == TOKENS and language:
@@ -90,6 +93,8 @@ class ModelInput:
         """Raises ValueError for values that no run writes."""
         if self.modality not in (TABULAR, IMAGE, TOKENS, TEXT) or not self.class_names:
             raise ValueError(f"modality {self.modality!r}, {len(self.class_names)} classes")
+        if self.dtype not in ("float32", "float64"):
+            raise ValueError(f"dtype {self.dtype!r}")
         if self.text_rule not in (None, "clean", "basic", "words"):
             raise ValueError(f"text_rule {self.text_rule!r}")
         if not isinstance(self.dataset, str) or not isinstance(self.language, str | None):

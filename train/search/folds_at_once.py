@@ -82,7 +82,7 @@ class _Flat(keras.Model):
     """Packed networks on the rows of all, one network's after the other's: [M * B, F]."""
 
     def __init__(self, packed: keras.Model):
-        super().__init__(name="folds")
+        super().__init__(name="folds", autocast=False)  # a column may need its float64
         self.packed = packed
 
     def call(self, rows: Any, training: bool = False) -> Any:

@@ -49,9 +49,9 @@ def read_raw(path: Path, wanted: ModelInput, column: str) -> Items:
       column: see above.
 
     Yields:
-      (name, float32 [F], the bytes of a picture, or a text). Names are the numbers of rows and
-      lines, from 1, or the paths of pictures below the folder, links followed. What the system
-      cannot read as a picture's file is `Unusable`: nothing below the folder is passed over.
+      (name, float32 or float64 [F], the bytes of a picture, or a text). Names are the numbers of
+      rows and lines, from 1, or the paths of pictures below the folder, links followed. What the
+      system cannot read as a picture's file is `Unusable`: nothing below the folder is passed over.
 
     Raises:
       ValueError: the file is of another kind, lacks a column, or holds what is not a number;
@@ -69,14 +69,14 @@ def read_raw(path: Path, wanted: ModelInput, column: str) -> Items:
             f"{wanted.dataset}, received a folder"
         )
     if wanted.modality == TABULAR:
-        return _rows(path, wanted.feature_names)
+        return _rows(path, wanted)
     return _column(path, column) if path.suffix.lower() == ".csv" else _lines(path)
 
 
 def make_preparation(wanted: ModelInput) -> Callable[[Any], np.ndarray | Unusable]:
     """The function from what `read_raw` yields to the model's input, as in training.
 
-    It gives float32 [F], uint8 [S, S, C], int32 [up to T], or `Unusable`.
+    It gives float32 or float64 [F], uint8 [S, S, C], int32 [up to T], or `Unusable`.
 
     Raises:
       ValueError: the set does not say how its ids were made of texts.
@@ -94,9 +94,10 @@ def make_preparation(wanted: ModelInput) -> Callable[[Any], np.ndarray | Unusabl
     return prepare
 
 
-def _rows(path: Path, features: tuple[str, ...]) -> Items:
-    for number, line, row in _records(path, features):
-        yield str(number), np.array([_number(path, line, f, row[f]) for f in features], np.float32)
+def _rows(path: Path, wanted: ModelInput) -> Items:
+    for number, line, row in _records(path, names := wanted.feature_names):
+        values = [_number(path, line, name, row[name]) for name in names]
+        yield str(number), np.array(values, wanted.dtype)
 
 
 def _number(path: Path, line: int, name: str, text: str) -> float:
@@ -104,7 +105,7 @@ def _number(path: Path, line: int, name: str, text: str) -> float:
         value = float(text)
     except ValueError:
         value = math.nan
-    # The model reads float32: beyond its range a number would silently become another one.
+    # The model computes in float32: beyond its range a number would silently become another one.
     if not abs(value) <= _LARGEST:
         raise ValueError(
             f"predict: {path}, line {line}, column {name!r}: expected a finite number of at most "

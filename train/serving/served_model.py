@@ -40,7 +40,7 @@ class Served(tf.Module):
             spec = tf.TensorSpec([None], tf.string, name="picture")
         elif self._wanted.modality == TABULAR:
             columns = len(self._wanted.feature_names)
-            spec = tf.TensorSpec([None, columns], tf.float32, name="features")
+            spec = tf.TensorSpec([None, columns], self._wanted.dtype, name="features")
         found = {"serving_default": tf.function(self._predict).get_concrete_function(spec)}
         if self._encoder is not None:
             encode = tf.function(lambda text: {"token_ids": self._encoder(text)})

@@ -1,0 +1,74 @@
+"""Mean and variance of a table's columns, in float64, and columns that would be lost."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from records.loading.load import Loader
+from records.sets.schema import Schema
+
+_SHOWN = 5  # columns named in an error
+
+
+def moments(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(mean, variance) float64 [F] of rows [n, F]."""
+    first = rows[0].astype(np.float64)
+    # Less the first row a constant column is exactly 0, and time stamps keep their digits.
+    shifted = rows - first
+    return first + shifted.mean(0), shifted.var(0)
+
+
+def stream_moments(loader: Loader, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """As `moments`, of a table's records `numbers`, of which one unit is held."""
+    wanted = np.zeros(loader.index.num_records, bool)
+    wanted[numbers] = True
+    first = loader.load(numbers[:1])[0].astype(np.float64)
+    sums, squares = np.zeros(()), np.zeros(())
+    for unit in (u[wanted[u]] for u in loader.units()):
+        shifted = loader.load(unit) - first
+        sums, squares = sums + shifted.sum(0), squares + (shifted**2).sum(0)
+    mean = sums / len(numbers)
+    # Rounding can leave less than 0.
+    return first + mean, np.maximum(squares / len(numbers) - mean**2, 0)
+
+
+def check_moments(schema: Schema, mean: np.ndarray, variance: np.ndarray, dtype: Any) -> None:
+    """Raises ValueError, naming the columns, where a model could not tell a column's values apart.
+
+    Args:
+      mean, variance: float64 [F].
+      dtype: of the inputs that the models get.
+    """
+    huge = ~(variance <= np.finfo(np.float32).max)
+    if huge.any():
+        raise ValueError(
+            f"input: {schema.name}: {_columns(schema, huge)}: expected a deviation of at most "
+            f"1e19, received {_numbers(np.sqrt(variance[huge]))}. Numbers such as 1e30 often stand "
+            "for a missing value: replace them in the builder, or leave those rows out, and build "
+            "the set again"
+        )
+    step = np.spacing(np.abs(mean.astype(dtype))).astype(np.float64)
+    # From where whole numbers are skipped; below, a column without variation is just constant.
+    lost = (step > 1) & (variance <= step**2)
+    if lost.any():
+        raise ValueError(
+            f"input: {schema.name}: {_columns(schema, lost)}: expected numbers that "
+            f"{np.dtype(dtype).name} can tell apart, received some around {_numbers(mean[lost])}, "
+            f"where it has steps of {_numbers(step[lost])}. Store whole numbers as int64, others "
+            "with Tensor(..., dtype=np.float64, encoding='bytes'), or take a constant off in the "
+            "builder; leave out a column whose numbers are all equal. Then build the set again"
+        )
+
+
+def _columns(schema: Schema, wrong: np.ndarray) -> str:
+    names = schema.feature_names
+    shown = np.flatnonzero(wrong)[:_SHOWN]
+    found = [f"column {i} ({names[i]!r})" if names else f"column {i}" for i in shown]
+    more = f" and {wrong.sum() - _SHOWN} more" if wrong.sum() > _SHOWN else ""
+    return f"feature {schema.input_name!r}, {', '.join(found)}{more}"
+
+
+def _numbers(values: np.ndarray) -> str:
+    return ", ".join(f"{value:.10g}" for value in values[:_SHOWN])
