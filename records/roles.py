@@ -86,7 +86,10 @@ class Data:
                 "beside the shards, raise --memory-budget, or store ids in the set"
             )
         self.opened, self.schema, self.config, self.seed = opened, schema, config, seed
+        # By split. Of this object, not of its class: what it holds, with open files, goes with it.
         self._filling: dict[str, cache.Filling] = {}
+        self._loaders: dict[str, Loader] = {}
+        self._inputs: dict[str, np.ndarray] = {}
 
     @functools.cached_property
     def channels(self) -> int:
@@ -207,15 +210,20 @@ class Data:
             )
         return index
 
-    @functools.cache  # noqa: B019
     def _loader(self, split: str) -> Loader:
-        ranks = None if self.vocabulary is None else self.vocabulary.ranks
-        decoder = self._modality.decoder(self.config, self.channels, ranks)
-        return Loader(self.schema, self._index(split), decoder)
+        if split not in self._loaders:
+            ranks = None if self.vocabulary is None else self.vocabulary.ranks
+            decoder = self._modality.decoder(self.config, self.channels, ranks)
+            self._loaders[split] = Loader(self.schema, self._index(split), decoder)
+        return self._loaders[split]
 
-    @functools.cache  # noqa: B019
     def _decoded(self, split: str) -> np.ndarray:
         """[N, ...]: all records of a split, decoded; mapped from a file with cache "disk"."""
+        if split not in self._inputs:
+            self._inputs[split] = self._decode(split)
+        return self._inputs[split]
+
+    def _decode(self, split: str) -> np.ndarray:
         # A file that an earlier run left is read by the level "memory" too: decoding costs more.
         path = disk_cache.cache_path(self.schema, split, self.content_key())
         shape = (self._index(split).num_records, *self.spec.shape)

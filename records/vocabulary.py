@@ -45,6 +45,7 @@ class Vocabulary:
         self._schema, self._config, self._index_of = schema, config, index_of
         self._split, self._training = split, training
         self._stores_text = modality_of(schema).is_text
+        self._ids: dict[str, tuple[np.ndarray, np.ndarray]] = {}  # by split
 
     @functools.cached_property
     def size(self) -> int:
@@ -103,9 +104,13 @@ class Vocabulary:
             lengths = self._index_of(split).sequence_length.astype(np.int64)
         return np.minimum(lengths, self._config.sequence_length)
 
-    @functools.cache  # noqa: B019 - one vocabulary lives as long as its run
     def ids(self, split: str) -> tuple[np.ndarray, np.ndarray]:
         """(ids int32 of all records, not yet ranked; where each record begins int64 [N + 1])."""
+        if split not in self._ids:
+            self._ids[split] = self._read_ids(split)
+        return self._ids[split]
+
+    def _read_ids(self, split: str) -> tuple[np.ndarray, np.ndarray]:
         flat, lengths = [], []
         loader = self._loader(split)
         for rows in ordered_map(lambda unit: loader.parse(unit, loader.read(unit)), loader.units()):

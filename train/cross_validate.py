@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import gc
 import itertools
 import json
 import shutil
@@ -139,6 +140,7 @@ def cross_validate(plan: CrossValidation) -> dict[str, Any]:
             rows.setdefault(name, []).extend(of_one)
             mean = np.mean([row["weighted_f1"] for row in of_one])
             print(f"  seed {seed}: {name}: weighted F1 {mean:.4f}", flush=True)
+        gc.collect()  # likewise
     result = {
         "dataset": schema.name,
         "data_fingerprint": opened.fingerprint,
@@ -186,6 +188,7 @@ def _train(
         found.append((examples.subset_labels, probability, examples.numbers))
         # The model of a finished fold stays, for train.evaluate; its checkpoints serve nobody.
         shutil.rmtree(run / "checkpoints", ignore_errors=True)
+        gc.collect()  # models refer to themselves, and hold the files and examples of their fold
     return found, seconds
 
 

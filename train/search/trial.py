@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import gc
 import json
 import shutil
 import time
@@ -80,7 +81,10 @@ class TrialRunner:
         again = format_command(RUN, settings.asked.to_dict(), omit=("folds", "fold"))
         trial.set_user_attr("command", again)
         together = can_train_together(settings, self.opened.schema)
-        found = (self._run_together if together else self._run_apart)(settings, trial)
+        try:
+            found = (self._run_together if together else self._run_apart)(settings, trial)
+        finally:
+            gc.collect()  # models refer to themselves, and hold the files and rows of their folds
         return {name: [float(getattr(m, name)) for m in found] for name in FIGURES}
 
     def _run_together(self, settings: Settings, trial: optuna.Trial) -> list[Metrics]:
@@ -106,6 +110,7 @@ class TrialRunner:
                         run = train_settings(one, self.opened, self._cluster, began)
                 finally:  # the settings make it anew; it may be large
                     shutil.rmtree(run_dir, ignore_errors=True)
+                    gc.collect()
                 metrics = run["validation"]
                 confusion = np.array(metrics["confusion_matrix"])
                 figures = {name: metrics[name] for name in FIGURES}

@@ -93,8 +93,9 @@ class TrainStep:
         self.non_finite = NonFiniteSteps(model, [self.loss_sum, self.confusion])
         count_rows(model, cluster.num_replicas)
         several = cluster.num_replicas > 1
-        if several:
-            leave_out_reduction(optimizer)  # the gradients come reduced
+        # The gradients come reduced. On one replica, too: TensorFlow's reduction notes its gradient
+        # for the life of the process, and with it the whole graph of the step, some 20 MB a run.
+        leave_out_reduction(optimizer)
         if several and options.xla:
             check_compilable(model, cluster)
             compiled = tf.function(self._forward_backward, jit_compile=True, autograph=False)
