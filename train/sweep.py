@@ -124,11 +124,13 @@ def sweep(config: SweepConfig) -> None:
     """Runs the trials that are left and writes the folder.
 
     Raises:
-      ValueError: settings that do not fit the data, or a folder of another sweep.
+      ValueError: settings that do not fit the data, or a folder of another sweep, or one in which
+        another process works.
       FileNotFoundError: the set is not there.
     """
     import optuna
 
+    from train.folders.lock import FolderLock
     from train.search.leaderboard import write_leaderboard
     from train.search.trial import TrialRunner
 
@@ -136,6 +138,8 @@ def sweep(config: SweepConfig) -> None:
     warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
     runner = TrialRunner(config.fixed, config.named, config.folder, config.metric)
     config.folder.mkdir(parents=True, exist_ok=True)
+    # Before anything in it is touched: the folds of a sweep that is at work lie there.
+    lock = FolderLock(config.folder, "--sweep-dir")
     _claim(config, runner)
     # A database in the folder: every trial is kept as soon as it is told, however the sweep ends.
     study = optuna.create_study(
@@ -167,6 +171,7 @@ def sweep(config: SweepConfig) -> None:
         _print_trial(study, number + 1, config, left)
         write_leaderboard(study, config.folder, config.metric, plots=False)
     write_leaderboard(study, config.folder, config.metric, plots=True)
+    lock.release()
     print(f"{time.perf_counter() - began:.0f} s. Leaderboard, plots: {config.folder}")
 
 

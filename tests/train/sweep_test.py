@@ -12,6 +12,7 @@ import pytest
 from records.roles import Data
 from tests.support.runs import finish, start
 from train import sweep
+from train.folders.lock import FolderLock
 from train.run import parse_config
 
 FLAGS = ["--model=mlp_small", "--epochs=2", "--folds=2", "--hidden", "8", "--strategy=one_device"]
@@ -63,6 +64,22 @@ def test_a_leaderboard_comes_out(
     command = next(line for line in printed.splitlines() if "python -m train.run" in line)
     again = parse_config(command.split("train.run ")[1].split())
     assert again.hidden == (8,) and again.learning_rate == pytest.approx(best["learning_rate"])
+
+
+def test_a_second_sweep_leaves_the_folds_of_the_first_alone(
+    synthetic_data_dir: Path, tmp_path: Path, capsys: Any
+) -> None:
+    folder = tmp_path / "s"
+    fold = folder / "runs" / "0" / "fold-0"
+    fold.mkdir(parents=True)
+    first = FolderLock(folder, "--sweep-dir")
+    _sweep(synthetic_data_dir, folder, "--trials=1", code=1)
+    error = capsys.readouterr().err
+    assert f"another process works in {folder}" in error and "another --sweep-dir" in error
+    assert fold.is_dir() and [p.name for p in folder.iterdir()] == ["runs"]
+    first.release()
+    _sweep(synthetic_data_dir, folder, "--trials=1")
+    assert not fold.exists(), "what a killed sweep left is removed"
 
 
 @pytest.mark.parametrize("sampler", ["random", "tpe"])

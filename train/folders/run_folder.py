@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import csv
-import fcntl
 import io
 import json
-import os
-import weakref
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from records.system.json_file import read_json
 from records.system.places import check_local
 from records.system.writing import write_atomically
+from train.folders.lock import FolderLock
 from train.folders.stored_config import FILE_NAME, read_config
 
 if TYPE_CHECKING:
@@ -52,7 +50,7 @@ class RunFolder:
         self._resolved = self._read_resolved()
         if is_chief:
             self._make()
-            self._lock()
+            self._lock = FolderLock(self.path, "--run-dir")
             self._resolved = self._read_resolved()  # another process may have claimed it since
 
     def __enter__(self) -> RunFolder:
@@ -61,7 +59,7 @@ class RunFolder:
     def __exit__(self, *error: object) -> None:
         """Lets other processes have the folder."""
         if self._is_chief:
-            self._unlock()
+            self._lock.release()
 
     def claim(self) -> None:
         """Writes `config.json`: from now on the folder belongs to this run's settings."""
@@ -77,19 +75,6 @@ class RunFolder:
                 f"run folder: --run-dir expected a folder that can be written, received "
                 f"{self.path} ({error.strerror}). Choose another --run-dir"
             ) from error
-
-    def _lock(self) -> None:
-        """Locks the folder itself, so that no lock file stays behind."""
-        handle = os.open(self.path, os.O_RDONLY)
-        # Closing the handle ends the lock, also where the context is never entered.
-        self._unlock = weakref.finalize(self, os.close, handle)
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ValueError(
-                f"run folder: another process trains in {self.path} at this moment. Wait until "
-                "it ends, or choose another --run-dir"
-            ) from None
 
     @property
     def checkpoints(self) -> Path:

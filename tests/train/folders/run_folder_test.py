@@ -27,7 +27,7 @@ def test_a_start_that_fails_claims_nothing(tmp_path: Path) -> None:
 
 def test_two_runs_in_one_folder_are_refused(tmp_path: Path) -> None:
     folder = RunFolder(str(tmp_path), make_settings().to_dict(), "data")
-    with pytest.raises(ValueError, match="another process trains"):
+    with pytest.raises(ValueError, match="another process works"):
         RunFolder(str(tmp_path), make_settings().to_dict(), "data")
     folder.keep_resolved(KEPT)
     folder.claim()

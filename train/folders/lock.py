@@ -1,0 +1,30 @@
+"""One process at a time works in a folder; the system ends its lock however the process ends."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import weakref
+from pathlib import Path
+
+
+class FolderLock:
+    """The lock of a folder itself, so that no lock file stays behind."""
+
+    def __init__(self, path: Path, flag: str):
+        """Locks it.
+
+        Raises:
+          ValueError: another process has it; `flag` names another folder.
+        """
+        handle = os.open(path, os.O_RDONLY)
+        # Closing the handle ends the lock, also where `release` is never called.
+        self.release = weakref.finalize(self, os.close, handle)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self.release()
+            raise ValueError(
+                f"run folder: another process works in {path} at this moment. Wait until it ends, "
+                f"or choose another {flag}"
+            ) from None
