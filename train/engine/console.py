@@ -38,6 +38,9 @@ def print_header(settings: Settings, schema: Schema, cluster: Cluster, path: Pat
         f"  {cluster.name}, {cluster.num_replicas} replica{'s' * (cluster.num_replicas > 1)}, "
         f"{settings.precision}, {compiled}, seed {settings.seed} -> {path}"
     )
+    first = settings.stages()[0]
+    stops = f"ends after {first.early_stopping} without a better validation {first.monitor}"
+    print(f"  at most {first.epochs} epochs" + f"; {stops}" * bool(first.early_stopping))
     if cluster.note:
         print(f"  {cluster.note}")
     if settings.freeze:
@@ -72,6 +75,30 @@ def print_epoch(row: dict[str, Any], epochs: int, history: list[dict[str, Any]])
         + (f"  {row['skipped_steps']:,} steps skipped" if row.get("skipped_steps") else ""),
         flush=True,
     )
+
+
+def describe_course(history: list[dict[str, Any]], settings: Settings) -> str:
+    """How the validation loss went, in a line, and what to try; of the last stage's `history`."""
+    losses = [row["val_loss"] for row in history]
+    epochs, last = len(losses), losses[-1]
+    best = min(range(epochs), key=losses.__getitem__)
+    # Where the last quarter of the epochs began.
+    before = losses[max(0, epochs - 1 - max(1, epochs // 4))]
+    longer = "--fine-tune-epochs" if settings.unfreeze_from else "--epochs"
+    if best == epochs - 1 and before > 1.01 * last:
+        return (
+            f"the validation loss is still falling ({before:.4f} to {last:.4f} at the end): try "
+            f"{longer} {2 * epochs}"
+        )
+    said = f"the validation loss was best at epoch {history[best]['epoch']}: {losses[best]:.4f}"
+    if last <= 1.01 * losses[best]:
+        return f"{said}, {last:.4f} at the end"
+    kept = "the model has the weights of the best epoch"
+    if settings.early_stopping and settings.monitor != "loss":
+        kept += f" by {settings.monitor} (--monitor loss takes this one)"
+    if not settings.early_stopping:
+        kept = "the model has the last weights: --early-stopping 10 --monitor loss keeps the best"
+    return f"{said}, {last:.4f} at the end; {kept}"
 
 
 def print_trace(trace: dict[str, Any] | None, steps: tuple[int, int]) -> None:
@@ -110,6 +137,8 @@ def print_summary(
             print(
                 f"{role:12}{m['loss']:9.4f}{m['accuracy']:10.4f}{m['weighted_f1']:9.4f}   {recall}"
             )
+    if "course" in found:
+        print(found["course"])
     s = found["seconds"]
     print(
         f"time: setup {s['setup']:.1f} s, input {s['input']:.2f} s, steps {s['step']:.1f} s, "

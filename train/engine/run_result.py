@@ -28,12 +28,14 @@ class RunResult:
       metrics: by role.
       seconds: by kind: setup, input, step, rest.
       skipped_steps: with `--on-nan skip`.
+      course: how the validation loss went, in a line.
     """
 
     context: RunContext
     metrics: dict[str, Metrics]
     seconds: dict[str, float]
     skipped_steps: int
+    course: str
 
     @property
     def input_share(self) -> float:
@@ -50,6 +52,7 @@ class RunResult:
             "model": settings.model,
             "seed": settings.seed,
             **{role: m.to_dict(names) for role, m in self.metrics.items()},
+            "course": self.course,
             "seconds": self.seconds,
             "replicas": cluster.num_replicas,
             "devices": list(cluster.devices),

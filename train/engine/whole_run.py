@@ -159,7 +159,10 @@ def _evaluate(
     }
     # Setup is that of this start; the other kinds add up over all starts of the run.
     seconds = progress.seconds | {"setup": setup_seconds}
-    result = RunResult(context, metrics, seconds, progress.skipped_steps)
+    # The stage that was trained last.
+    rows, settings = progress.history[-progress.epoch :], context.settings.stages()[-1]
+    course = console.describe_course(rows, settings)
+    result = RunResult(context, metrics, seconds, progress.skipped_steps, course)
     if context.cluster.is_chief:
         with folder.last_files():
             return write_result(folder, result, training.model, progress.history)

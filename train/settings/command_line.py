@@ -8,6 +8,7 @@ from typing import Any
 
 import models
 from train.settings.config import TrainConfig, json_ready
+from train.settings.defaults import BY_SIZE
 from train.settings.resolve import fill
 
 RUN = "python -m train.run"
@@ -49,4 +50,6 @@ def _usual(settings: dict[str, Any]) -> dict[str, Any]:
     asked = TrainConfig(model=settings["model"], weights=settings["weights"])
     found = fill(asked, models.MODELS[settings["model"]].modality)
     plain = {field.name: field.default for field in dataclasses.fields(TrainConfig)}
-    return json_ready(plain | found | {"dataset": None, "model": None})
+    # Always named: what depends on the set, and its size.
+    named = dict.fromkeys(("dataset", "model", *BY_SIZE))
+    return json_ready(plain | found | named)

@@ -146,7 +146,11 @@ class TrainConfig:
         0.0, "dropout rate of the recurrent state (texts; never with cuDNN's kernel)", within=RATE
     )
 
-    epochs: int | None = _training(None, "the most epochs to train", within=POSITIVE)
+    epochs: int | None = _training(
+        None,
+        "the most epochs to train; of small tables and texts more, of large tables fewer",
+        within=POSITIVE,
+    )
     global_batch_size: int | None = _training(
         None, "examples per step, all replicas", within=POSITIVE
     )
@@ -199,7 +203,8 @@ class TrainConfig:
     early_stopping: int | None = _training(
         None,
         "stop after this many epochs without a better --monitor, and go back to the best "
-        "weights; 0: train all epochs and keep the last",
+        "weights; 0: train all epochs and keep the last. Tables with 1,000 examples of validation "
+        "or more: 10; texts: half of their epochs",
         within=NOT_NEGATIVE,
     )
     monitor: str | None = _training(None, "validation metric that picks the best weights", FIGURES)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
+
+from records.sets.schema import Schema
 
 # By the modality that a model takes. Chosen on validation data.
 MODALITY_DEFAULTS: dict[str, dict[str, Any]] = {
@@ -39,3 +42,53 @@ MODALITY_DEFAULTS: dict[str, dict[str, Any]] = {
         "weight_decay": 0.1,
     },
 }
+
+
+@dataclasses.dataclass(frozen=True)
+class _Range:
+    """Epochs of a set that is too small or too large for the usual ones.
+
+    Attributes:
+      steps: so many a run should have at least, and at most.
+      epochs: bounds, whatever the steps.
+    """
+
+    steps: tuple[int, int]
+    epochs: tuple[int, int]
+
+
+_RANGES = {
+    # 60 epochs from 640 rows to 17,000. At 32,000 rows the validation loss was least at epoch 9.
+    "tabular": _Range(steps=(1_200, 32_400), epochs=(20, 200)),
+    # 6 epochs from 8,000 texts on. 1,200 news texts: accuracy 0.57 after 6 epochs, 0.91 after 25.
+    "text": _Range(steps=(400, 2**62), epochs=(6, 60)),
+}
+# Tables stop early where their validation part is no longer too noisy to stop on, see above.
+_STEADY_ROWS, _PATIENCE = 1000, 10
+# The settings that depend on the size of the set.
+BY_SIZE = ("epochs", "early_stopping")
+
+
+def defaults_by_size(
+    modality: str, schema: Schema, folds: int | None, global_batch_size: int | None
+) -> dict[str, int]:
+    """The epochs, and the patience of early stopping, that differ from `MODALITY_DEFAULTS`.
+
+    `modality` is that of the models; the size is that of the split train, of a fold's as well.
+    """
+    usual, found = MODALITY_DEFAULTS[modality], _RANGES.get(modality)
+    examples = schema.split_counts.get("train", 0)
+    if found is None or not examples:
+        return {}
+    steps = -(-examples // (global_batch_size or usual["global_batch_size"]))
+    (least, most), (fewest, longest) = found.steps, found.epochs
+    epochs = usual["epochs"]
+    epochs = max(epochs, min(longest, -(-least // steps)))
+    epochs = min(epochs, max(fewest, most // steps))
+    if modality == "tabular":
+        validation = examples // (folds or 10)
+        if not folds:
+            validation = schema.split_counts.get("validation", validation)
+        return {"epochs": epochs, "early_stopping": _PATIENCE * (validation >= _STEADY_ROWS)}
+    # Of a long run the first epochs may all be alike.
+    return {"epochs": epochs, "early_stopping": max(usual["early_stopping"], epochs // 2)}

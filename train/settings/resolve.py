@@ -9,7 +9,7 @@ from records.sets.schema import IMAGE, TOKENS, Schema
 from train.devices.strategy import Cluster
 from train.settings.auto import choose_hardware
 from train.settings.config import TrainConfig
-from train.settings.defaults import MODALITY_DEFAULTS
+from train.settings.defaults import MODALITY_DEFAULTS, defaults_by_size
 from train.settings.resolved import Settings
 
 _IMAGE_SIZE = 224  # of models that name none
@@ -25,7 +25,7 @@ def resolve(asked: TrainConfig, schema: Schema, cluster: Cluster) -> Settings:
       ValueError: the model is unknown or for another kind of data; settings that would do nothing,
         or that do not fit the set or the replicas.
     """
-    found = fill(asked, schema.modality)
+    found = fill(asked, schema.modality, schema)
     if asked.global_batch_size is None:
         found["global_batch_size"] = _nearest_multiple(found["global_batch_size"], cluster)
     hardware = choose_hardware(
@@ -58,26 +58,30 @@ def _nearest_multiple(size: int, cluster: Cluster) -> int:
     return found
 
 
-def fill(asked: TrainConfig, modality: str) -> dict[str, Any]:
+def fill(asked: TrainConfig, modality: str, schema: Schema | None = None) -> dict[str, Any]:
     """The settings that depend on the kind of data and the model, by name.
 
-    `modality` is a set's, one of `records.sets.schema`, or a model's.
+    `modality` is a set's, one of `records.sets.schema`, or a model's. Without the set's `schema`
+    they are those of a set of usual size.
 
     Raises:
       ValueError: the model is unknown or for another kind of data.
     """
     modality = _of_models(modality)
+    usual = dict(MODALITY_DEFAULTS[modality])
+    if schema is not None:
+        usual |= defaults_by_size(modality, schema, asked.folds, asked.global_batch_size)
     found = {
         name: default if getattr(asked, name) is None else getattr(asked, name)
-        for name, default in MODALITY_DEFAULTS[modality].items()
+        for name, default in usual.items()
     }
     entry = models.check_model(found["model"], modality)
     if modality != IMAGE and asked.freeze:
         raise ValueError(
             f"settings: --freeze expected with a picture model, received {found['model']}"
         )
-    usual = modality == IMAGE and asked.weights != "random"
-    found["freeze"] = usual if asked.freeze is None else asked.freeze
+    is_frozen = modality == IMAGE and asked.weights != "random"
+    found["freeze"] = is_frozen if asked.freeze is None else asked.freeze
     # A model may have a size of its own, that of its weights.
     found["image_size"] = asked.image_size or entry.image_size or _IMAGE_SIZE
     return found
