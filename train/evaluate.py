@@ -132,8 +132,8 @@ def evaluate(
         found["decision"] = {"least_recall": least_recall} | decision
     # Only now: an evaluation that fails leaves no folder that train.results would read.
     folder.mkdir(exist_ok=True)
-    _write(folder, found, run.input.class_names, examples, probability, num_errors)
     write_atomically(folder / "evaluation.json", (json.dumps(found, indent=2) + "\n").encode())
+    _write(folder, found, run.input.class_names, examples, probability, num_errors)
     print_summary(found, folder)
     return found
 
@@ -192,10 +192,15 @@ def _write(
     from train.measures.worst_errors import write_errors
 
     split = found["split"]
-    picture = plots.draw_confusion(np.array(found["confusion_matrix"]), names, split)
-    write_atomically(folder / "confusion_matrix.png", picture)
+    confusion = np.array(found["confusion_matrix"])
     bins = scores.calibration_bins(probability, examples.subset_labels)
-    write_atomically(folder / "calibration.png", plots.draw_calibration(bins, split))
+    pictures = {
+        "confusion_matrix.png": lambda: plots.draw_confusion(confusion, names, split),
+        "calibration.png": lambda: plots.draw_calibration(bins, split),
+    }
+    for name, draw in pictures.items():
+        if (picture := plots.draw_safely(name, draw)) is not None:
+            write_atomically(folder / name, picture)
     write_errors(folder, examples, probability, names, num_errors)
 
 

@@ -16,6 +16,7 @@ from train.devices.strategy import Cluster
 from train.settings.resolved import Settings
 
 _MOST_CLASSES = 10  # named one by one
+_SHOWN_CLASSES = 30  # of which each one's recall is printed
 
 
 def print_dataset_note(schema: Schema) -> None:
@@ -117,6 +118,16 @@ def print_trace(trace: dict[str, Any] | None, steps: tuple[int, int]) -> None:
     print(f"profile: {said}")
 
 
+def _format_recall(recall: dict[str, float | None]) -> str:
+    """Of each class; of many classes the least ones."""
+    shown, more = list(recall.items()), ""
+    if len(shown) > _SHOWN_CLASSES:
+        shown = sorted((x for x in shown if x[1] is not None), key=lambda x: x[1] or 0.0)[:5]
+        more = f", the least of {len(recall):,}"
+    # "-": a class without examples has no recall.
+    return ", ".join(f"{k} {'-' if v is None else format(v, '.3f')}" for k, v in shown) + more
+
+
 def print_summary(
     found: dict[str, Any], path: Path, data_dir: str | None, again: bool = False
 ) -> None:
@@ -130,10 +141,7 @@ def print_summary(
     for role in ("validation", "test"):
         if role in found:
             m = found[role]
-            # "-": a class without examples has no recall.
-            recall = ", ".join(
-                f"{k} {'-' if v is None else format(v, '.3f')}" for k, v in m["recall"].items()
-            )
+            recall = _format_recall(m["recall"])
             print(
                 f"{role:12}{m['loss']:9.4f}{m['accuracy']:10.4f}{m['weighted_f1']:9.4f}   {recall}"
             )

@@ -71,7 +71,7 @@ class RunResult:
 def write_result(
     folder: RunFolder, result: RunResult, model: keras.Model, history: list[dict[str, Any]]
 ) -> dict[str, Any]:
-    """Writes model, figures, TensorBoard pages and, last, `metrics.json`; prints the summary.
+    """Writes model, `metrics.json`, then pictures and TensorBoard pages; prints the summary.
 
     Returns:
       What `metrics.json` holds.
@@ -81,24 +81,43 @@ def write_result(
     # The model first: what fails after it, such as a plot, costs no training.
     folder.write_model(model)
     ModelInput.of(data).write(folder)
-    folder.write_bytes("curves.png", plots.draw_curves(history))
-    # The last role is test where that was evaluated, else validation.
-    name, metrics = list(result.metrics.items())[-1]
-    confusion = plots.draw_confusion(metrics.confusion, data.schema.class_names, name)
-    folder.write_bytes("confusion_matrix.png", confusion)
-    used = settings.used(data.schema.modality)
-    tensorboard_files.write_pages(
-        folder.path, used, result.metrics, model, data, confusion, len(history)
-    )
     profile = {"seconds": result.seconds, "input_share": result.input_share}
     if settings.profile:
         profile["trace"] = trace = read_input_share(folder.path)
         profile["trace_conclusion"] = trace and trace["conclusion"]
     folder.write_text("profile.json", json.dumps(profile, indent=2) + "\n")
     found["input_share"] = result.input_share
-    # A folder with metrics.json is a finished run: nothing is written after it.
+    # A folder with metrics.json is a finished run: after it come pictures alone.
     folder.write_text("metrics.json", json.dumps(found, indent=2) + "\n")
+    _write_pictures(folder, result, model, history)
     console.print_summary(found, folder.path, settings.data_dir)
     if settings.profile:
         console.print_trace(trace, settings.profile)
     return found
+
+
+def _write_pictures(
+    folder: RunFolder, result: RunResult, model: keras.Model, history: list[dict[str, Any]]
+) -> None:
+    """Curves, confusion matrix and TensorBoard's pages; what cannot be drawn is left out."""
+    settings, data = result.context.settings, result.context.data
+    # The last role is test where that was evaluated, else validation.
+    name, metrics = list(result.metrics.items())[-1]
+    names = data.schema.class_names
+    pictures = {
+        "curves.png": lambda: plots.draw_curves(history),
+        "confusion_matrix.png": lambda: plots.draw_confusion(metrics.confusion, names, name),
+    }
+    drawn = {file: plots.draw_safely(file, draw) for file, draw in pictures.items()}
+    for file, picture in drawn.items():
+        if picture is not None:
+            folder.write_bytes(file, picture)
+    confusion = drawn["confusion_matrix.png"]
+
+    def write_pages() -> None:
+        used = settings.used(data.schema.modality)
+        tensorboard_files.write_pages(
+            folder.path, used, result.metrics, model, data, confusion, len(history)
+        )
+
+    plots.draw_safely("pages for TensorBoard", write_pages)

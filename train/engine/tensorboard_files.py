@@ -87,12 +87,13 @@ def write_pages(
     metrics: dict[str, Metrics],
     model: keras.Model,
     data: Data,
-    confusion: bytes,
+    confusion: bytes | None,
     epochs: int,
 ) -> None:
     """Writes what is known at the end of a run of so many epochs.
 
-    `confusion` is the confusion matrix as PNG; `settings` are those that it used.
+    `confusion` is the confusion matrix as PNG, where there is one; `settings` are those that it
+    used.
     """
     for role, found in metrics.items():
         values = {name: getattr(found, name) for name in FIGURES}
@@ -107,7 +108,8 @@ def write_pages(
             _write_figures(run_dir, role, epochs, points)
     writer = _writer(str(run_dir / "tensorboard"))
     with writer.as_default(step=0):
-        tf.summary.image("confusion_matrix", tf.io.decode_png(confusion, channels=4)[None])
+        if confusion is not None:
+            tf.summary.image("confusion_matrix", tf.io.decode_png(confusion, channels=4)[None])
         try:
             _write_samples(data, data.examples("train").without_damaged())
             if data.schema.modality == IMAGE:

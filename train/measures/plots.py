@@ -3,12 +3,29 @@
 from __future__ import annotations
 
 import io
+import sys
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from records.system.plotting import plain
 from train.measures.metrics import FIGURES
+
+# Classes of which every count can be read in a confusion matrix.
+_READABLE_CLASSES = 30
+# Pairs of classes listed where it cannot; letters of their names, and cells of the matrix a side.
+_SHOWN_PAIRS, _SHOWN_LETTERS, _SHOWN_CELLS = 25, 24, 1000
+
+
+def draw_safely(name: str, draw: Callable[[], bytes | None]) -> bytes | None:
+    """What `draw` gives, or None, with a word, where it fails: no picture ends what it shows."""
+    try:
+        return draw()
+    except Exception as error:  # of Matplotlib any kind; MemoryError is one, too
+        reason = str(error) or type(error).__name__
+        print(f"no {name}: {reason}. All else is there", file=sys.stderr, flush=True)
+        return None
 
 
 def _figure(width: float, height: float, columns: int = 1, rows: int = 1) -> Any:
@@ -45,7 +62,12 @@ def draw_curves(history: list[dict[str, Any]]) -> bytes:
 
 
 def draw_confusion(confusion: np.ndarray, names: tuple[str, ...], role: str) -> bytes:
-    """Counts int64 [C, C], rows true, columns predicted; `role` names the split."""
+    """Counts int64 [C, C], rows true, columns predicted; `role` names the split.
+
+    Of many classes a heat map, and the pairs that are confused most often.
+    """
+    if len(names) > _READABLE_CLASSES:
+        return _draw_many_classes(confusion, names, role)
     size = max(4.5, 0.9 * len(names) + 2)
     figure, axis = _figure(size, size)
     # Colours by the share of a true class: counts of a rare class would all be pale.
@@ -58,6 +80,38 @@ def draw_confusion(confusion: np.ndarray, names: tuple[str, ...], role: str) -> 
     axis.set_xticks(ticks, plain(names), rotation=45, ha="right")
     axis.set_yticks(ticks, plain(names))
     axis.set(xlabel="predicted", ylabel="true", title=f"{role}: examples")
+    return _png(figure)
+
+
+def most_confused(confusion: np.ndarray, count: int) -> list[tuple[int, int, int]]:
+    """(true class, predicted class, examples) of the most frequent errors, from the top down."""
+    errors = confusion.copy()
+    np.fill_diagonal(errors, 0)
+    order = np.argsort(-errors, axis=None, kind="stable")[:count]
+    pairs = zip(*np.unravel_index(order, errors.shape), strict=True)
+    return [(int(i), int(j), int(errors[i, j])) for i, j in pairs if errors[i, j]]
+
+
+def _draw_many_classes(confusion: np.ndarray, names: tuple[str, ...], role: str) -> bytes:
+    figure, (left, right) = _figure(15, 7.5, 2)
+    # Neighbours together: a screen has no more cells.
+    block = -(-len(names) // _SHOWN_CELLS)
+    starts = np.arange(0, len(names), block)
+    cells = np.add.reduceat(np.add.reduceat(confusion, starts, 0), starts, 1)
+    share = cells / np.maximum(cells.sum(1, keepdims=True), 1)
+    end = len(names) - 0.5
+    left.imshow(share, cmap="Blues", vmin=0, vmax=1, extent=(-0.5, end, end, -0.5))
+    title = f"{role}: {len(names):,} classes, share of the true class"
+    left.set(xlabel="number of the predicted class", ylabel="number of the true class", title=title)
+    pairs = most_confused(confusion, _SHOWN_PAIRS)
+    right.barh(range(len(pairs)), [count for *_, count in pairs])
+    short = [
+        name if len(name) <= _SHOWN_LETTERS else f"{name[:_SHOWN_LETTERS]}..." for name in names
+    ]
+    labels = [f"{short[i]} ({i}), predicted {short[j]} ({j})" for i, j, _ in pairs]
+    right.set_yticks(range(len(pairs)), plain(labels), fontsize=8)
+    right.invert_yaxis()
+    right.set(xlabel="examples", title="most frequent errors")
     return _png(figure)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import functools
 import io
 from pathlib import Path
 from typing import Any
@@ -51,7 +52,9 @@ def write_errors(
     if examples.schema.modality == IMAGE and rows:
         pictures = examples.loader.load(examples.numbers[worst])
         titles = [f"{r['id']}\n{r['true']} as {r['predicted']}\n{r['probability']}" for r in rows]
-        write_atomically(folder / "worst_errors.png", plots.draw_pictures(pictures, titles))
+        draw = functools.partial(plots.draw_pictures, pictures, titles)
+        if (picture := plots.draw_safely("worst_errors.png", draw)) is not None:
+            write_atomically(folder / "worst_errors.png", picture)
 
 
 def _describe(

@@ -14,6 +14,7 @@ import numpy as np
 import optuna
 
 from records.system.writing import write_atomically
+from train.measures.plots import draw_safely
 from train.search.trial import FIGURES
 
 _SHOWN = 10
@@ -109,11 +110,17 @@ def _write_plots(study: optuna.Study, folder: Path) -> None:
     if len({t.value for t in complete}) > 1 and len(searched) > 1:
         figures["importance"] = functools.partial(draw.plot_param_importances, params=searched)
     for name, plot in figures.items():
-        plot(study)
-        picture = io.BytesIO()
-        plt.savefig(picture, format="png", dpi=120, bbox_inches="tight")
+
+        def save(plot: Any = plot) -> bytes:
+            plot(study)
+            picture = io.BytesIO()
+            plt.savefig(picture, format="png", dpi=120, bbox_inches="tight")
+            return picture.getvalue()
+
+        drawn = draw_safely(f"{name}.png", save)
         plt.close()
-        write_atomically(folder / f"{name}.png", picture.getvalue())
+        if drawn is not None:
+            write_atomically(folder / f"{name}.png", drawn)
 
 
 def _searched(trials: list[optuna.trial.FrozenTrial]) -> list[str]:
