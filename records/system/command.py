@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import re
-import select
 import sys
 from collections.abc import Callable
 
 from records.system.quiet import import_tensorflow_quietly
+from records.system.streams import steady_streams
 
 _HOME = re.compile(r"^(--[\w-]+=|)~(?=/|$)")
 _INTERRUPTED = 130  # what shells give a command that SIGINT ended: 128 + 2
@@ -42,37 +42,24 @@ def run_as_command(
       tensorflow: import it first, quietly.
 
     Returns:
-      What `work` returned; `failure`; 130 after Ctrl-C; 1 where the reader of stdout went away.
+      What `work` returned; `failure`; 130 after Ctrl-C. Printing never ends the work, see
+      `records.system.streams`.
     """
-    try:
-        if tensorflow:
-            import_tensorflow_quietly()
-        code = work() or 0
-        sys.stdout.flush()
-        return code
-    except Exception as error:
-        if isinstance(error, BrokenPipeError) and _output_is_closed():
-            return 1
-        if not isinstance(error, errors):
-            raise
-        print(f"error: {error}", file=sys.stderr)
-        return failure
-    except KeyboardInterrupt as error:
-        # Where the interrupt fell into Python code that a C extension ran (TensorFlow's import
-        # does), CPython keeps a note of it and, started with `-m`, dies of SIGINT whatever the
-        # exit code. Running any piece of source text drops the note (`run_eval_code_obj` in
-        # CPython's pythonrun.c).
-        exec("")
-        print(str(error) or interrupted, file=sys.stderr)
-        return _INTERRUPTED
-
-
-def _output_is_closed() -> bool:
-    """Whether nobody reads stdout any more (`... | head`); it goes nowhere from then on."""
-    poll = select.poll()
-    poll.register(1, 0)  # errors and hang-ups are always reported
-    if not poll.poll(0):
-        return False
-    # Python flushes once more at its end, and would complain.
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-    return True
+    with steady_streams():
+        try:
+            if tensorflow:
+                import_tensorflow_quietly()
+            return work() or 0
+        except Exception as error:
+            if not isinstance(error, errors):
+                raise
+            print(f"error: {error}", file=sys.stderr)
+            return failure
+        except KeyboardInterrupt as error:
+            # Where the interrupt fell into Python code that a C extension ran (TensorFlow's import
+            # does), CPython keeps a note of it and, started with `-m`, dies of SIGINT whatever the
+            # exit code. Running any piece of source text drops the note (`run_eval_code_obj` in
+            # CPython's pythonrun.c).
+            exec("")
+            print(str(error) or interrupted, file=sys.stderr)
+            return _INTERRUPTED

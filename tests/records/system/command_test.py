@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -50,23 +51,45 @@ def test_an_interrupt_tells_how_to_go_on(capsys: pytest.CaptureFixture[str]) -> 
     assert capsys.readouterr().err == "from the checkpoint\n"
 
 
-def test_a_reader_that_goes_away_is_no_error() -> None:
-    """As `command | head` does; the pipe's end is closed before anything is printed."""
-    code = (
-        "import sys\nfrom records.system.command import run_as_command\n"
-        "def work():\n    sys.stdin.read()\n    print('x' * 2**20)\n"
-        "sys.exit(run_as_command(work, tensorflow=False))"
-    )
-    with subprocess.Popen(
-        [sys.executable, "-c", code],
-        cwd=REPOSITORY,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+_WORK = """
+import sys
+from records.system.command import run_as_command
+def work():
+    print("a naïve class")
+    print("x" * 2**20, flush=True)
+    print("y", file=sys.stderr)
+    open(sys.argv[1], "w").write("done")
+sys.exit(run_as_command(work, tensorflow=False))
+"""
+
+
+@pytest.mark.parametrize(
+    ("redirection", "said"),
+    [
+        ("| head -c 1", "a"),
+        ("> /dev/full", "stdout expected a place to print to, received: No space left on device"),
+        ("2> /dev/full > /dev/null", ""),
+        (">&- 2>&-", ""),
+        ("<&- >&- 2>&-", ""),
+    ],
+)
+def test_printing_never_ends_the_work(redirection: str, said: str, tmp_path: Path) -> None:
+    """As a shell gives the streams; and an ASCII terminal with a class that is not ASCII."""
+    script, result = tmp_path / "work.py", tmp_path / "result"
+    script.write_text(_WORK, encoding="utf-8")
+    command = f"set -o pipefail; {sys.executable} {script} {result} {redirection}"
+    ended = subprocess.run(
+        ["bash", "-c", command],
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY), "PYTHONIOENCODING": "ascii"},
+        capture_output=True,
         text=True,
-    ) as process:
-        assert process.stdin and process.stdout and process.stderr
-        process.stdout.close()
-        process.stdin.close()
-        assert process.stderr.read() == ""
-        assert process.wait() == 1
+    )
+    assert ended.returncode == 0, ended.stderr
+    assert result.read_text() == "done"
+    assert "Traceback" not in ended.stderr and "error:" not in ended.stderr
+    assert said in ended.stdout + ended.stderr
+
+
+def test_a_pipe_of_the_work_is_its_own_error(capsys: pytest.CaptureFixture[str]) -> None:
+    assert _end(BrokenPipeError(32, "Broken pipe")) == 1
+    assert capsys.readouterr().err == "error: [Errno 32] Broken pipe\n"
