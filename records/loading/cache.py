@@ -17,11 +17,11 @@ import subprocess
 import threading
 
 import numpy as np
-import psutil
 
 from records.decoding.input_config import LEVELS
 from records.loading.disk_cache import has_space
 from records.loading.load import Loader
+from records.system.free_memory import free_memory
 from records.system.progress import show_progress
 from records.system.threads import ordered_map
 
@@ -136,7 +136,7 @@ def host_budget(memory_budget: int | None) -> int:
     """Bytes of host memory for examples: as asked, else half of what is free."""
     if memory_budget is not None:
         return memory_budget
-    return int(psutil.virtual_memory().available * MEMORY_SHARE)
+    return int(free_memory() * MEMORY_SHARE)
 
 
 def accelerator_budget() -> int:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import sys
 from collections.abc import Callable
 
+from records.system.free_memory import free_memory, show_bytes
 from records.system.quiet import import_tensorflow_quietly
 from records.system.streams import steady_streams
 
@@ -35,8 +37,8 @@ def run_as_command(
 
     Args:
       work: everything after the flags are parsed; returns the exit code, None is 0.
-      errors: what a user can mend, printed as "error: ...". Others are faults of the program and
-        keep their traceback.
+      errors: what a user can mend, printed as "error: ...", as is a lack of memory. Others are
+        faults of the program and keep their traceback.
       failure: the exit code after one of `errors`.
       interrupted: printed after Ctrl-C, unless the KeyboardInterrupt brings a text of its own.
       tensorflow: import it first, quietly.
@@ -51,6 +53,14 @@ def run_as_command(
                 import_tensorflow_quietly()
             return work() or 0
         except Exception as error:
+            if (wanted := _wanted_memory(error)) is not None:
+                print(
+                    f"error: memory: expected room for {wanted}, received "
+                    f"{show_bytes(free_memory())} that are free. Choose smaller sizes (of batches, "
+                    "layers or pictures), or free memory",
+                    file=sys.stderr,
+                )
+                return failure
             if not isinstance(error, errors):
                 raise
             print(f"error: {error}", file=sys.stderr)
@@ -63,3 +73,21 @@ def run_as_command(
             exec("")
             print(str(error) or interrupted, file=sys.stderr)
             return _INTERRUPTED
+
+
+def _wanted_memory(error: Exception) -> str | None:
+    """What there was no memory for; None of another error."""
+    # Where TensorFlow was not imported, the error is none of its.
+    tensorflow = sys.modules.get("tensorflow")
+    if tensorflow is not None and isinstance(error, tensorflow.errors.ResourceExhaustedError):
+        found = re.search(r"shape ?\[([\d,]*)\] and type (\w+)", error.message)
+        if found is None:
+            return "what TensorFlow asked for"
+        shape, kind = [int(n) for n in found[1].split(",") if n], found[2]
+        size = math.prod(shape) * tensorflow.as_dtype({"float": "float32"}.get(kind, kind)).size
+        return f"a tensor {shape} of {show_bytes(size)}"
+    if isinstance(error, MemoryError):
+        # NumPy says "Unable to allocate 7.45 GiB for an array with shape ...".
+        said = re.search(r"allocate (.*)", str(error))
+        return said[1] if said else "more"
+    return None

@@ -1,4 +1,4 @@
-"""Keeps TensorFlow's start-up noise from the user; errors stay visible."""
+"""Imports TensorFlow and Keras as a command needs them: without their noise, with our defaults."""
 
 from __future__ import annotations
 
@@ -36,6 +36,8 @@ def import_tensorflow_quietly() -> None:
     TensorFlow 2.21 writes some notes before it reads TF_CPP_MIN_LOG_LEVEL, straight to the file
     descriptor, so that one is turned away while the import runs. If the import fails, everything
     it wrote is shown.
+
+    Keras's backend, data format, floatx and epsilon are set, whatever a user's keras.json says.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # 2 still shows "failed call to cuInit"
     os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
@@ -45,6 +47,7 @@ def import_tensorflow_quietly() -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     os.environ["KERAS_BACKEND"] = "tensorflow"
     if "tensorflow" in sys.modules:
+        _set_keras()
         return
     sys.stderr.flush()
     kept = os.dup(2)
@@ -65,3 +68,13 @@ def import_tensorflow_quietly() -> None:
             if failed:
                 notes.seek(0)
                 sys.stderr.write(notes.read().decode(errors="replace"))
+    _set_keras()
+
+
+def _set_keras() -> None:
+    """Keras as the models rest on it, whatever stands in the user's ~/.keras/keras.json."""
+    import keras
+
+    keras.config.set_image_data_format("channels_last")
+    keras.config.set_floatx("float32")
+    keras.config.set_epsilon(1e-7)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 
+import numpy as np
+
 from records.decoding.input_config import LEVELS, InputConfig
 from records.examples import AnyOrder, Examples
 from records.loading.cache import choose_level, choose_shuffle_block, host_budget
@@ -14,6 +16,7 @@ from records.roles import Data, Fold
 from records.service.trainer import RemoteSource
 from records.sets.hints import verify_hint
 from train.assembly.context import RunContext
+from train.assembly.room import check_batch_room
 from train.devices.strategy import Cluster
 from train.settings.resolved import Settings
 from train.step.feed import ChunkSource
@@ -30,6 +33,8 @@ def open_context(settings: Settings, opened: OpenedSet, cluster: Cluster) -> Run
     """
     config = _input_config(settings)
     data = Data(opened, config, settings.seed, make_fold(settings))
+    spec = data.spec
+    check_batch_room(settings, int(np.prod(spec.shape)) * spec.dtype.size)
     level, reason = choose_level(
         settings.cache,
         data.decoded_bytes,

@@ -18,6 +18,7 @@ from train.assembly.bin_edges import find_thresholds
 from train.assembly.context import RunContext
 from train.assembly.data import make_training_order
 from train.assembly.optimizer import make_optimizer
+from train.assembly.room import check_weight_room
 from train.settings.resolved import Settings
 from train.step.features import extract_features
 from train.step.objective import Objective
@@ -135,6 +136,7 @@ def class_weights(settings: Settings, train: Examples, num_classes: int) -> np.n
 
 def build_model(settings: Settings, data: Data) -> keras.Model:
     """The model that the settings name, for the set; call it in the strategy's scope."""
+    check_weight_room(settings)
     tabular = data.schema.modality == TABULAR
     text = data.vocabulary is not None
     mean, variance = data.statistics() if tabular else (None, None)

@@ -257,6 +257,11 @@ class TrainConfig:
                 expected = f"one of {', '.join(choices)}"
             if within and value is not None and not within.holds(value):
                 expected = within.expected
+            # Whatever counts something is an int64 somewhere, and an int32 in places.
+            most = 2**63 if field.name == "seed" else 2**31
+            for number in value if isinstance(value, tuple | list) else (value,):
+                if isinstance(number, int) and abs(number) >= most:
+                    expected = f"whole numbers below {most:,}"
             if expected:
                 flag = f"--{field.name.replace('_', '-')}"
                 raise ValueError(f"settings: {flag} expected {expected}, received {value!r}")

@@ -7,7 +7,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+import tensorflow as tf
 
 from records.system.command import run_as_command, with_home
 
@@ -42,6 +44,24 @@ def test_what_a_user_can_mend_is_one_line(capsys: pytest.CaptureFixture[str]) ->
     assert _end(KeyError("x"), errors=(KeyError,), failure=2) == 2
     with pytest.raises(KeyError):  # a fault of the program
         _end(KeyError("x"))
+
+
+def test_a_lack_of_memory_is_one_sentence(capsys: pytest.CaptureFixture[str]) -> None:
+    def allocate() -> None:
+        np.empty(2**55, np.int64)
+
+    def multiply() -> None:
+        shape = "OOM when allocating tensor with shape[100000,100000] and type float on device"
+        raise tf.errors.ResourceExhaustedError(None, None, shape)
+
+    for work, wanted in (
+        (allocate, "256. PiB for an array with shape (36028797018963968,) and data type int64"),
+        (multiply, "a tensor [100000, 100000] of 37.3 GiB"),
+    ):
+        assert run_as_command(work, tensorflow=False) == 1
+        said = capsys.readouterr().err
+        assert said.startswith(f"error: memory: expected room for {wanted}, received ")
+        assert said.count("\n") == 1 and "GiB that are free" in said
 
 
 def test_an_interrupt_tells_how_to_go_on(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,0 +1,39 @@
+"""Refuses sizes for which there is no memory, before the system ends the process for them."""
+
+from __future__ import annotations
+
+import itertools
+
+from records.system.free_memory import free_memory, show_bytes
+from train.settings.resolved import Settings
+
+# Of each weight: itself, its gradient and the optimizer's two moments, float32.
+_WEIGHT_BYTES = 16
+# Of each row of a batch besides its input: numbers, weights, keys and labels on their way.
+_ROW_BYTES = 64
+
+
+def check_batch_room(settings: Settings, example_bytes: int) -> None:
+    """Raises ValueError where one batch does not fit the free memory."""
+    size = settings.global_batch_size
+    _check(f"--global-batch-size {size}", "rows", size * (example_bytes + _ROW_BYTES))
+
+
+def check_weight_room(settings: Settings) -> None:
+    """Raises ValueError where the layers that were asked for do not fit the free memory."""
+    asked, units, width = [], settings.units or 0, settings.embedding_dim or 0
+    # Between layers of the model's own widths there are at least as many weights as units.
+    weights = 4 * units * units + settings.vocab_size * width
+    if settings.hidden:
+        weights += sum(a * b for a, b in itertools.pairwise((1, *settings.hidden)))
+        asked.append(f"--hidden {' '.join(map(str, settings.hidden))}")
+    asked += [f"--units {units}"] * bool(units) + [f"--embedding-dim {width}"] * bool(width)
+    _check(" ".join(asked), "weights", _WEIGHT_BYTES * weights)
+
+
+def _check(asked: str, what: str, needed: int) -> None:
+    if needed > (free := free_memory()):
+        raise ValueError(
+            f"settings: {asked} expected {what} that fit the {show_bytes(free)} of free memory, "
+            f"received some of {show_bytes(needed)}. Choose smaller numbers, or free memory"
+        )
