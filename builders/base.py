@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import abc
 import contextlib
+import inspect
 import os
+import shlex
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -222,7 +224,7 @@ class RecordsBuilder(  # type: ignore[call-arg]
         Raises:
           ValueError: another number of shards, or a cut, was asked for.
         """
-        rebuild = f"To build it anew: {self._command()} --overwrite"
+        rebuild = f"To build it anew: {self._command(request)} --overwrite"
         for split in self.info.splits.values() if request.num_shards else ():
             # A split never gets more shards than it has examples.
             expected = min(request.num_shards, split.num_examples)
@@ -242,9 +244,15 @@ class RecordsBuilder(  # type: ignore[call-arg]
             + rebuild
         )
 
-    def _command(self) -> str:
-        config = f" --config {self.builder_config.name}" if self.builder_config else ""
-        return f"tfds build {self.place}{config} --data_dir {self.data_dir_root}"
+    def _command(self, request: tfds.download.DownloadConfig) -> str:
+        """The `tfds build` of this set, as a shell takes it here."""
+        folder = os.path.relpath(Path(inspect.getfile(type(self))).parent)
+        command = ["tfds", "build", folder]
+        if self.builder_config:
+            command += ["--config", self.builder_config.name]
+        if request.manual_dir and not self.is_synthetic:
+            command += ["--manual_dir", os.fspath(request.manual_dir)]
+        return shlex.join([*command, "--data_dir", str(self.data_dir_root)])
 
     def _download_and_prepare(
         self, dl_manager: Any, download_config: tfds.download.DownloadConfig

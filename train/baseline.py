@@ -20,6 +20,7 @@ import numpy as np
 
 from records.system.command import run_as_command
 from records.system.writing import write_atomically
+from train.settings.config import ON_CORRUPT
 from train.settings.flags import normalise_flags
 
 if TYPE_CHECKING:
@@ -80,6 +81,12 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
     add("--dataset", required=True, help="name[/config] of a prepared set, or its directory")
     add("--data-dir", help="where prepared sets lie (default: as tfds)")
     add("--feature", help="the input feature, where the set has several")
+    add(
+        "--on-corrupt",
+        choices=ON_CORRUPT,
+        default="error",
+        help="at a damaged record: stop and name it (default), or leave damaged ones out",
+    )
     add("--seed", type=int, default=0, help="names the validation cut (default: 0)")
     add("--image-size", type=int, default=224, help="pixels (default: 224)")
     add("--max-pixels", type=int, default=2**24, help="of a picture (default: 16777216)")
@@ -101,7 +108,8 @@ def _fit_all(config: argparse.Namespace) -> None:
     from sklearn.preprocessing import StandardScaler
 
     from records.decoding.input_config import InputConfig
-    from records.roles import open_data
+    from records.opened import open_set
+    from records.roles import Data
     from records.sets.schema import IMAGE
 
     sizes = InputConfig(
@@ -111,10 +119,16 @@ def _fit_all(config: argparse.Namespace) -> None:
         vocab_size=min(config.vocab_size, 2**20),
         feature=config.feature,
     )
-    data = open_data(config.dataset, config.data_dir, sizes, config.seed)
+    opened = open_set(
+        config.dataset,
+        config.data_dir,
+        feature=config.feature,
+        skip_damaged=config.on_corrupt == "skip",
+    )
+    data = Data(opened, sizes, config.seed)
     # Parts of test, such as `test_new`, get figures of their own beside the whole.
     parts = [part for part, whole in data.schema.parts.items() if whole == "test"]
-    examples = {role: data.examples(role) for role in (*data.roles(), *parts)}
+    examples = {r: data.examples(r).without_damaged() for r in (*data.roles(), *parts)}
     schema = data.schema
     print(f"{schema.name}, input {schema.input_name!r} ({schema.modality}), seed {config.seed}")
     found = {}

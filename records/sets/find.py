@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from records.sets.hints import prepare_hint
 from records.system.json_file import read_json
 from records.system.places import check_local
 
@@ -54,9 +55,7 @@ def find_directory(dataset: str, data_dir: str | None = None) -> str:
     raise FileNotFoundError(
         f"data set: no prepared set {dataset!r} in {root}; prepared there: "
         f"{', '.join(sorted(prepared or others)) or 'nothing'}. Prepare it with: "
-        f"tfds build builders/{name} --config {rest[0] if rest else 'kaggle'} "
-        f"--manual_dir FOLDER --data_dir {root} (a set of your own: the path of its folder; "
-        f"one that TFDS ships: its name alone)"
+        f"{prepare_hint(dataset, root)}"
     )
 
 

@@ -11,6 +11,36 @@ from records.system.json_file import read_json
 _REPOSITORY = Path(__file__).resolve().parents[2]
 
 
+def builder_path(name: str) -> str | None:
+    """The folder of a set's builder, for `tfds build` from here: ours, or one that lies here."""
+    # A name from metadata or the command line: no other folder may be meant by it.
+    if name != os.path.basename(name):
+        return None
+    for folder in (Path(name), _REPOSITORY / "builders" / name):
+        if (folder / f"{name}_dataset_builder.py").is_file():
+            return os.path.relpath(folder)
+    return None
+
+
+def prepare_hint(dataset: str, data_dir: str | os.PathLike[str]) -> str:
+    """The command that prepares a set that is not there."""
+    name, _, config = dataset.strip("/").partition("/")
+    config, builder = config.partition("/")[0], builder_path(name)
+    command = ["tfds", "build", builder or name]
+    if config or _is_ours(name):
+        command += ["--config", config or "kaggle"]
+    command += ["--data_dir", os.fspath(data_dir)]
+    said = shlex.join(command)
+    if _is_ours(name):
+        return f"{said} (with --manual_dir FOLDER, that of the downloaded files)"
+    if builder:
+        return f"{said} (with --manual_dir FOLDER where it reads files)"
+    return (
+        f"{said} (where TFDS ships it; a set of your own: the path of its builder's folder, in "
+        f"place of {shlex.quote(name)})"
+    )
+
+
 def verify_hint(directory: str | os.PathLike[str]) -> str:
     """The command that lists all damage of a set, and how to train in spite of it."""
     command = f"python -m records.verify {shlex.quote(os.fspath(directory))}"
@@ -40,11 +70,11 @@ def rebuild_hint(directory: str | os.PathLike[str]) -> str:
         name, config = info["name"], info.get("configName") or ""
         module, version = str(info.get("moduleName", "")), str(info["version"])
         place = Path(name, config, version)  # as TFDS lays a data folder out
-        is_ours = _is_ours(name)
+        found = builder_path(name)
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return "Build the set again, with --overwrite"
-    if is_ours:
-        builder = f"builders/{name}"
+    if found:
+        builder = found
     elif module.startswith("tensorflow_datasets."):
         # TFDS finds its own builders by name.
         builder = name

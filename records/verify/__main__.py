@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from records.decoding.pixels import MAX_PIXELS
 from records.sets.fingerprint import find_shards
+from records.sets.hints import prepare_hint
 from records.system.command import run_as_command, with_home
 from records.system.places import check_local
 
@@ -134,7 +135,7 @@ def find_sets(data_dir: str) -> list[str]:
             )
         raise FileNotFoundError(
             f"{expected}, received {'none' if root.is_dir() else 'no such folder'}. Prepare one "
-            f"with: tfds build builders/fetal_health --config synthetic --data_dir {root}"
+            f"with: {prepare_hint('fetal_health/synthetic', root)}"
         )
     return sets
 

@@ -154,7 +154,9 @@ def print_summary(
         "of the training time"
     )
     print(f"more: {path}/curves.png, {path}/confusion_matrix.png")
-    print(f"      tensorboard --logdir {path}/tensorboard")
+    print(f"      tensorboard --logdir {shlex.quote(f'{path}/tensorboard')}")
     arguments = [str(path), *(["--data-dir", data_dir] if data_dir else [])]
+    if found.get("damaged"):
+        arguments += ["--on-corrupt", "skip"]
     evaluate = f"python -m train.evaluate {shlex.join(arguments)}"
     print(f"      {evaluate}   intervals, worst errors; test by --split test")

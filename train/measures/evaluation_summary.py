@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -36,10 +37,10 @@ def print_summary(found: dict[str, Any], folder: Path) -> None:
 
 def _print_decision(decision: dict[str, Any]) -> None:
     name = decision["least_recall"].rpartition("=")[0]
+    flag = shlex.join(["--threshold", f"{name}={decision['threshold']}"])
     print(
         f"  {name} from a probability of {decision['threshold']:.4f} on, chosen on validation for "
-        f"{decision['least_recall']}; to give to train.predict as --threshold "
-        f"{name}={decision['threshold']}"
+        f"{decision['least_recall']}; to give to train.predict as {flag}"
     )
     for how in ("without", "with"):
         cells = [f"{k.replace('_', ' ')} {_figure(v)}" for k, v in decision[how].items()]

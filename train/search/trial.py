@@ -78,7 +78,9 @@ class TrialRunner:
         """
         settings = self.settings(trial)
         trial.set_user_attr("settings", json.dumps(settings.to_dict(), indent=2, sort_keys=True))
-        again = format_command(RUN, settings.asked.to_dict(), omit=("folds", "fold"))
+        again = format_command(
+            RUN, settings.asked.to_dict(), omit=("folds", "fold"), data_dir=settings.data_dir
+        )
         trial.set_user_attr("command", again)
         together = can_train_together(settings, self.opened.schema)
         try:

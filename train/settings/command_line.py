@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shlex
 from collections.abc import Iterable
 from typing import Any
 
@@ -15,9 +16,15 @@ RUN = "python -m train.run"
 CROSS_VALIDATE = "python -m train.cross_validate"
 
 
-def format_command(command: str, settings: dict[str, Any], omit: Iterable[str] = ()) -> str:
-    """A command that trains stored settings."""
-    return f"{command} {' '.join(format_flags(settings, omit))}"
+def format_command(
+    command: str,
+    settings: dict[str, Any],
+    omit: Iterable[str] = (),
+    data_dir: str | None = None,
+) -> str:
+    """A command that trains stored settings, as a shell takes it."""
+    place = [f"--data-dir {shlex.quote(data_dir)}"] if data_dir else []
+    return " ".join([command, *format_flags(settings, omit), *place])
 
 
 def format_flags(settings: dict[str, Any], omit: Iterable[str] = ()) -> list[str]:
@@ -41,7 +48,7 @@ def format_flags(settings: dict[str, Any], omit: Iterable[str] = ()) -> list[str
         elif isinstance(value, list):
             flags.append(f"--{flag} {' '.join(map(str, value))}")
         else:
-            flags.append(f"--{flag} {value}")
+            flags.append(f"--{flag} {shlex.quote(str(value))}")
     return flags
 
 
