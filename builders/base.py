@@ -18,6 +18,7 @@ from etils import epath
 
 from builders import build_request, messages, sources, storage, writing
 from records.sets import fingerprint
+from records.sets.builder_source import source_change, write_source_hash
 from records.system.places import check_local
 
 # At import: the `tfds` command gives no other place between its start and the first error.
@@ -239,15 +240,21 @@ class RecordsBuilder(  # type: ignore[call-arg]
                 f"{self.place}: {self.data_dir} is already prepared; --max_examples_per_split="
                 f"{request.max_examples_per_split} would be ignored. {rebuild}"
             )
+        if change := source_change(self.data_dir, self._folder):
+            logging.warning("%s: %s", self.place, change)
         self.report(
             f"already prepared in {self.data_dir}, used as it is; the source files were not read. "
             + rebuild
         )
 
+    @property
+    def _folder(self) -> Path:
+        """That of the builder's source."""
+        return Path(inspect.getfile(type(self))).parent
+
     def _command(self, request: tfds.download.DownloadConfig) -> str:
         """The `tfds build` of this set, as a shell takes it here."""
-        folder = os.path.relpath(Path(inspect.getfile(type(self))).parent)
-        command = ["tfds", "build", folder]
+        command = ["tfds", "build", os.path.relpath(self._folder)]
         if self.builder_config:
             command += ["--config", self.builder_config.name]
         if request.manual_dir and not self.is_synthetic:
@@ -274,6 +281,7 @@ class RecordsBuilder(  # type: ignore[call-arg]
         # directory to its final name. TFDS writes the same metadata once more after this.
         self.info.write_to_directory(self.data_dir)
         fingerprint.write_fingerprint(self.data_dir)
+        write_source_hash(self.data_dir, self._folder)
         # Needed by a build alone: `info` and `as_dataset` go without it.
         from records.decoding import indexing
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -145,7 +146,22 @@ def test_prepared_set_says_what_it_cannot_do(prepared: Any) -> None:
     with mock.patch.object(fetal_health_dataset_builder.Builder, "report") as report:
         _build(prepared.data_dir_root, num_shards=4)
     assert "already prepared" in report.call_args.args[0]
-    assert "--overwrite" in report.call_args.args[0]
+    # The whole command, from here: with the path of the builder, and of its files.
+    command = report.call_args.args[0].partition("To build it anew: ")[2]
+    assert shlex.split(command) == [
+        *("tfds", "build", "builders/fetal_health", "--config", "kaggle"),
+        *("--manual_dir", str(DUMMY), "--data_dir", str(prepared.data_dir_root), "--overwrite"),
+    ]
+
+
+def test_an_edited_builder_is_not_used_without_a_word(prepared: Any) -> None:
+    with mock.patch("builders.base.logging.warning") as warning:
+        _build(prepared.data_dir_root)
+        warning.assert_not_called()
+        (Path(prepared.data_dir) / "builder.sha256").write_text("of another source")
+        _build(prepared.data_dir_root)
+    assert "builders/fetal_health was edited after" in warning.call_args.args[2]
+    assert "--overwrite, or give the builder a new VERSION" in warning.call_args.args[2]
 
 
 def test_prepared_set_is_used_without_writing(prepared: Any) -> None:

@@ -17,6 +17,8 @@ import pytest
 from records import open_data
 from tests.support.forks import fork
 from tests.support.runs import check_same_run, finish, fork_run, history, start
+from train import evaluate
+from train.run import main
 
 FAST = ["--dataset", "fetal_health/synthetic", "--epochs", "3", "--evaluate-test"]
 
@@ -203,3 +205,28 @@ def test_fetal_health_beats_its_goal(real_data_dir: Callable[..., str], tmp_path
         assert metrics["seconds"]["step"] < 60
         scores.append(metrics["test"]["weighted_f1"])
     assert np.mean(scores) >= 0.92, scores
+
+
+def test_a_finished_run_reads_test_when_it_is_asked_to(
+    synthetic_data_dir: Path, tmp_path: Path, capsys: Any
+) -> None:
+    """The figures are those of `train.evaluate`; the model is not trained again."""
+    flags = ["--dataset=fetal_health/synthetic", f"--data-dir={synthetic_data_dir}", "--no-xla"]
+    flags += ["--model=mlp_small", "--epochs=1", f"--run-dir={tmp_path / 'run'}"]
+    assert main(flags) == 0
+    before = (tmp_path / "run" / "model.keras").read_bytes()
+    assert "test" not in json.loads((tmp_path / "run" / "metrics.json").read_text())
+    for _ in range(2):
+        assert main([*flags, "--evaluate-test"]) == 0
+        printed = capsys.readouterr().out
+        assert "is a finished run" in printed
+        assert re.search(r"^test +\d\.\d{4}", printed, re.MULTILINE)
+    assert (tmp_path / "run" / "model.keras").read_bytes() == before
+    found = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    arguments = [str(tmp_path / "run"), f"--data-dir={synthetic_data_dir}", "--split=test"]
+    assert evaluate.main([*arguments, "--resamples=2"]) == 0
+    file = tmp_path / "run" / "evaluation-test" / "evaluation.json"
+    expected = json.loads(file.read_text())
+    assert found["test"]["confusion_matrix"] == expected["confusion_matrix"]
+    for name in ("loss", "accuracy", "weighted_f1"):
+        assert found["test"][name] == pytest.approx(expected["metrics"][name], rel=1e-6)

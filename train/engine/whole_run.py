@@ -8,17 +8,22 @@ import json
 import time
 from typing import Any
 
+import numpy as np
+
 from records.opened import OpenedSet, open_set
 from train.assembly.context import RunContext
 from train.assembly.data import open_context, print_damage, resolve_shuffle_block
+from train.assembly.predictions import predict_split
 from train.assembly.training import Training, build_fine_tuning, build_training
 from train.devices.strategy import Cluster, make_cluster, set_up_devices
 from train.engine import console
 from train.engine.loop import Loop, make_predictor
 from train.engine.run_result import RunResult, write_result
 from train.engine.state import Progress
+from train.folders.finished_run import open_run
 from train.folders.run_folder import RunFolder
-from train.measures.metrics import Metrics
+from train.measures.metrics import Metrics, metrics_from_logits
+from train.measures.plots import draw_confusion, draw_safely
 from train.settings.config import TrainConfig
 from train.settings.prepare import prepare
 from train.settings.resolve import resolve
@@ -102,7 +107,28 @@ def _finished(folder: RunFolder, settings: Settings, cluster: Cluster) -> dict[s
     seen = json.dumps([found is None, folder.keep_resolved({})], sort_keys=True)
     cluster.check_same(f"--run-dir {folder.path}, a folder they share,", seen)
     if found is not None and cluster.is_chief:
+        if settings.evaluate_test and "test" not in found:
+            found = _add_test(found, folder, settings)
         console.print_summary(found, folder.path, settings.data_dir, again=True)
+    return found
+
+
+def _add_test(found: dict[str, Any], folder: RunFolder, settings: Settings) -> dict[str, Any]:
+    """The metrics of a finished run with those of test, which it has not read before."""
+    data, examples, probability = predict_split(
+        open_run(folder.path), "test", settings.data_dir, skip_damaged=settings.skip_damaged
+    )
+    # Softmax is the same of these as of the model's own logits.
+    logits = np.log(np.maximum(probability, np.finfo(np.float64).tiny))
+    metrics = metrics_from_logits(logits, examples.subset_labels)
+    names = data.schema.class_names
+    found = found | {"test": metrics.to_dict(names)}
+    folder.write_text("metrics.json", json.dumps(found, indent=2) + "\n")
+    picture = draw_safely(
+        "confusion_matrix.png", lambda: draw_confusion(metrics.confusion, names, "test")
+    )
+    if picture is not None:
+        folder.write_bytes("confusion_matrix.png", picture)
     return found
 
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import re
+import shlex
 from pathlib import Path
 
+from records.sets.builder_source import source_change, write_source_hash
 from records.sets.find import default_data_dir, find_directory
+from records.sets.hints import builder_path
 from records.system.places import check_local
 from records.system.tfds_command import run_tfds
 
@@ -13,29 +16,50 @@ _ROOT = Path(__file__).resolve().parents[2]
 
 
 def prepare(dataset: str, data_dir: str | None, manual_dir: str | None) -> str:
-    """The directory of a prepared set; prepares one of this project's sets where it is missing.
+    """The directory of a prepared set; prepares it where it is missing and its builder is known.
 
-    The arguments are those of `tfds build`; `dataset` may be a directory.
+    That is one of this project's, or with `manual_dir` one in the working directory, `NAME/` of the
+    set NAME. The arguments are those of `tfds build`; `dataset` may be a directory.
 
     Raises:
-      FileNotFoundError: the set is neither prepared nor one of this project's.
+      FileNotFoundError: the set is not prepared, and no builder of it is known.
       ValueError: `tfds build` failed; its own message stands before this one.
     """
     check_local(manual_dir, "--manual-dir")
+    name, _, config = dataset.partition("/")
+    path = builder_path(name)
+    builder = None if path is None else Path(path)
+    is_ours = builder is not None and builder.resolve().parent == _ROOT / "builders"
     try:
-        return find_directory(dataset, data_dir)
+        found = find_directory(dataset, data_dir)
     except FileNotFoundError:
-        name, _, config = dataset.partition("/")
-        builder = _ROOT / "builders" / name
-        if not (builder / f"{name}_dataset_builder.py").exists():
+        # Code in the working directory runs only where it was asked to prepare something.
+        if builder is None or not (is_ours or manual_dir):
             raise
-    config = config.split("/")[0] or "kaggle"  # without the version
-    configs = _config_names(builder)
-    if config not in configs:
-        raise ValueError(
-            f"data set: {name}: config expected one of {', '.join(configs)}, received {config!r}"
-        )
-    flags = ["build", str(builder), "--config", config]
+    else:
+        if builder is not None and (change := source_change(found, builder)):
+            print(f"note: {change}", flush=True)
+        return found
+    config = config.split("/")[0]  # without the version
+    if is_ours:
+        config = config or "kaggle"
+        configs = _config_names(builder)
+        if config not in configs:
+            raise ValueError(
+                f"data set: {name}: config expected one of {', '.join(configs)}, "
+                f"received {config!r}"
+            )
+    _build(dataset, builder, config, data_dir, manual_dir)
+    found = find_directory(dataset, data_dir)
+    write_source_hash(found, builder)  # of TFDS's own class of builders nobody else does
+    return found
+
+
+def _build(
+    dataset: str, builder: Path, config: str, data_dir: str | None, manual_dir: str | None
+) -> None:
+    """Runs `tfds build` in a process of its own."""
+    flags = ["build", str(builder), *(["--config", config] if config else [])]
     flags += ["--data_dir", str(default_data_dir(data_dir))]
     if manual_dir:
         if not Path(manual_dir).is_dir():
@@ -44,13 +68,12 @@ def prepare(dataset: str, data_dir: str | None, manual_dir: str | None) -> str:
                 f"received {manual_dir}, which is not a folder"
             )
         flags += ["--manual_dir", manual_dir]
-    print(f"{dataset} is not prepared yet: tfds {' '.join(flags)}", flush=True)
+    print(f"{dataset} is not prepared yet: tfds {shlex.join(flags)}", flush=True)
     code = run_tfds(flags)
     if code == 130:  # Ctrl-C reached the child, too
         raise KeyboardInterrupt
     if code:
         raise ValueError(f"data set: {dataset} could not be prepared; see the message above")
-    return find_directory(dataset, data_dir)
 
 
 def _config_names(builder: Path) -> list[str]:
