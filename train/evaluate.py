@@ -9,6 +9,7 @@ Reading the test split is a deliberate act: without --split it is the validation
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import sys
 from pathlib import Path
@@ -199,8 +200,7 @@ def _write(
         "calibration.png": lambda: plots.draw_calibration(bins, split),
     }
     for name, draw in pictures.items():
-        if (picture := plots.draw_safely(name, draw)) is not None:
-            write_atomically(folder / name, picture)
+        plots.draw_safely(name, draw, functools.partial(write_atomically, folder / name))
     write_errors(folder, examples, probability, names, num_errors)
 
 

@@ -31,6 +31,8 @@ def prepare_hint(dataset: str, data_dir: str | os.PathLike[str]) -> str:
         command += ["--config", config or "kaggle"]
     command += ["--data_dir", os.fspath(data_dir)]
     said = shlex.join(command)
+    if config == "synthetic":
+        return said
     if _is_ours(name):
         return f"{said} (with --manual_dir FOLDER, that of the downloaded files)"
     if builder:

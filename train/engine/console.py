@@ -17,6 +17,7 @@ from train.settings.resolved import Settings
 
 _MOST_CLASSES = 10  # named one by one
 _SHOWN_CLASSES = 30  # of which each one's recall is printed
+_LEAST_FALL = 0.005  # nats: a loss that falls by less is as good as it gets
 
 
 def print_dataset_note(schema: Schema) -> None:
@@ -86,7 +87,7 @@ def describe_course(history: list[dict[str, Any]], settings: Settings) -> str:
     # Where the last quarter of the epochs began.
     before = losses[max(0, epochs - 1 - max(1, epochs // 4))]
     longer = "--fine-tune-epochs" if settings.unfreeze_from else "--epochs"
-    if best == epochs - 1 and before > 1.01 * last:
+    if best == epochs - 1 and before - last > max(0.01 * last, _LEAST_FALL):
         return (
             f"the validation loss is still falling ({before:.4f} to {last:.4f} at the end): try "
             f"{longer} {2 * epochs}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import platform
 from typing import Any
@@ -108,10 +109,10 @@ def _write_pictures(
         "curves.png": lambda: plots.draw_curves(history),
         "confusion_matrix.png": lambda: plots.draw_confusion(metrics.confusion, names, name),
     }
-    drawn = {file: plots.draw_safely(file, draw) for file, draw in pictures.items()}
-    for file, picture in drawn.items():
-        if picture is not None:
-            folder.write_bytes(file, picture)
+    drawn = {
+        file: plots.draw_safely(file, draw, functools.partial(folder.write_bytes, file))
+        for file, draw in pictures.items()
+    }
     confusion = drawn["confusion_matrix.png"]
 
     def write_pages() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import json
 import time
 from typing import Any
@@ -124,11 +125,11 @@ def _add_test(found: dict[str, Any], folder: RunFolder, settings: Settings) -> d
     names = data.schema.class_names
     found = found | {"test": metrics.to_dict(names)}
     folder.write_text("metrics.json", json.dumps(found, indent=2) + "\n")
-    picture = draw_safely(
-        "confusion_matrix.png", lambda: draw_confusion(metrics.confusion, names, "test")
+    draw_safely(
+        file := "confusion_matrix.png",
+        lambda: draw_confusion(metrics.confusion, names, "test"),
+        functools.partial(folder.write_bytes, file),
     )
-    if picture is not None:
-        folder.write_bytes("confusion_matrix.png", picture)
     return found
 
 

@@ -18,10 +18,18 @@ _READABLE_CLASSES = 30
 _SHOWN_PAIRS, _SHOWN_LETTERS, _SHOWN_CELLS = 25, 24, 1000
 
 
-def draw_safely(name: str, draw: Callable[[], bytes | None]) -> bytes | None:
-    """What `draw` gives, or None, with a word, where it fails: no picture ends what it shows."""
+def draw_safely(
+    name: str, draw: Callable[[], bytes | None], write: Callable[[bytes], None] | None = None
+) -> bytes | None:
+    """What `draw` gives, written by `write`; None, with a word, where that fails.
+
+    No picture ends what it shows.
+    """
     try:
-        return draw()
+        picture = draw()
+        if picture is not None and write is not None:
+            write(picture)
+        return picture
     except Exception as error:  # of Matplotlib any kind; MemoryError is one, too
         reason = str(error) or type(error).__name__
         print(f"no {name}: {reason}. All else is there", file=sys.stderr, flush=True)

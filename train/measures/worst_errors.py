@@ -53,8 +53,8 @@ def write_errors(
         pictures = examples.loader.load(examples.numbers[worst])
         titles = [f"{r['id']}\n{r['true']} as {r['predicted']}\n{r['probability']}" for r in rows]
         draw = functools.partial(plots.draw_pictures, pictures, titles)
-        if (picture := plots.draw_safely("worst_errors.png", draw)) is not None:
-            write_atomically(folder / "worst_errors.png", picture)
+        write = functools.partial(write_atomically, folder / "worst_errors.png")
+        plots.draw_safely("worst_errors.png", draw, write)
 
 
 def _describe(

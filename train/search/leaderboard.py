@@ -117,10 +117,9 @@ def _write_plots(study: optuna.Study, folder: Path) -> None:
             plt.savefig(picture, format="png", dpi=120, bbox_inches="tight")
             return picture.getvalue()
 
-        drawn = draw_safely(f"{name}.png", save)
+        file = f"{name}.png"
+        draw_safely(file, save, functools.partial(write_atomically, folder / file))
         plt.close()
-        if drawn is not None:
-            write_atomically(folder / f"{name}.png", drawn)
 
 
 def _searched(trials: list[optuna.trial.FrozenTrial]) -> list[str]:

@@ -65,6 +65,7 @@ def test_epochs_and_patience(
             "the weights of the best epoch by accuracy (--monitor loss takes this one)",
         ),
         ([0.5, 0.32, 0.3201, 0.3202], {}, "best at epoch 2: 0.3200, 0.3202 at the end"),
+        ([0.02, 0.016, 0.015, 0.014], {}, "best at epoch 4: 0.0140, 0.0140 at the end"),
         ([0.5], {}, "best at epoch 1: 0.5000, 0.5000 at the end"),
     ],
 )
