@@ -21,7 +21,7 @@ import numpy as np
 from records.decoding.input_config import LEVELS
 from records.loading.disk_cache import has_space
 from records.loading.load import Loader
-from records.system.free_memory import free_memory
+from records.system.memory import free_memory
 from records.system.progress import show_progress
 from records.system.threads import ordered_map
 

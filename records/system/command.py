@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import math
 import os
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import Any
 
-from records.system.free_memory import free_memory, show_bytes
 from records.system.quiet import import_tensorflow_quietly
-from records.system.streams import steady_streams
 
 _HOME = re.compile(r"^(--[\w-]+=|)~(?=/|$)")
+_STREAMS = {1: "stdout", 2: "stderr"}  # by their file descriptors
 _INTERRUPTED = 130  # what shells give a command that SIGINT ended: 128 + 2
 
 
@@ -44,22 +46,16 @@ def run_as_command(
       tensorflow: import it first, quietly.
 
     Returns:
-      What `work` returned; `failure`; 130 after Ctrl-C. Printing never ends the work, see
-      `records.system.streams`.
+      What `work` returned; `failure`; 130 after Ctrl-C. Printing never ends the work.
     """
-    with steady_streams():
+    with _steady_streams():
         try:
             if tensorflow:
                 import_tensorflow_quietly()
             return work() or 0
         except Exception as error:
             if (wanted := _wanted_memory(error)) is not None:
-                print(
-                    f"error: memory: expected room for {wanted}, received "
-                    f"{show_bytes(free_memory())} that are free. Choose smaller sizes (of batches, "
-                    "layers or pictures), or free memory",
-                    file=sys.stderr,
-                )
+                print(f"error: {_describe_memory(wanted)}", file=sys.stderr)
                 return failure
             if not isinstance(error, errors):
                 raise
@@ -79,15 +75,102 @@ def _wanted_memory(error: Exception) -> str | None:
     """What there was no memory for; None of another error."""
     # Where TensorFlow was not imported, the error is none of its.
     tensorflow = sys.modules.get("tensorflow")
-    if tensorflow is not None and isinstance(error, tensorflow.errors.ResourceExhaustedError):
+    kind = getattr(getattr(tensorflow, "errors", None), "ResourceExhaustedError", ())
+    if tensorflow is not None and isinstance(error, kind):
+        # A full disk is the same class, and another matter.
         found = re.search(r"shape ?\[([\d,]*)\] and type (\w+)", error.message)
         if found is None:
-            return "what TensorFlow asked for"
-        shape, kind = [int(n) for n in found[1].split(",") if n], found[2]
-        size = math.prod(shape) * tensorflow.as_dtype({"float": "float32"}.get(kind, kind)).size
+            return "what TensorFlow asked for" if "memory" in error.message else None
+        shape, dtype = [int(n) for n in found[1].split(",") if n], found[2]
+        from records.system.memory import show_bytes  # TensorFlow is there already
+
+        size = math.prod(shape) * tensorflow.as_dtype({"float": "float32"}.get(dtype, dtype)).size
         return f"a tensor {shape} of {show_bytes(size)}"
     if isinstance(error, MemoryError):
         # NumPy says "Unable to allocate 7.45 GiB for an array with shape ...".
         said = re.search(r"allocate (.*)", str(error))
         return said[1] if said else "more"
     return None
+
+
+def _describe_memory(wanted: str) -> str:
+    from records.system.memory import free_memory, show_bytes  # it imports TensorFlow
+
+    return (
+        f"memory: expected room for {wanted}, received {show_bytes(free_memory())} that are free. "
+        "Choose smaller sizes (of batches, layers or pictures), or free memory"
+    )
+
+
+class _Steady:
+    """A text stream whose writes do not fail: after an error what is written goes nowhere."""
+
+    def __init__(self, stream: Any, descriptor: int):
+        self._stream, self._descriptor = stream, descriptor
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        """The number of characters, written or not."""
+        self._try(lambda: self._stream.write(text))
+        return len(text)
+
+    def flush(self) -> None:
+        """Writes what is held."""
+        self._try(self._stream.flush)
+
+    def _try(self, call: Callable[[], Any]) -> None:
+        try:
+            call()
+        except OSError as error:
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, self._descriptor)
+            os.close(nowhere)
+            self._stream.flush()  # what it still holds would fail again
+            # A reader that goes away (`| head`) has seen what it wanted.
+            if not isinstance(error, BrokenPipeError):
+                name, other = _STREAMS[self._descriptor], _STREAMS[3 - self._descriptor]
+                print(
+                    f"{name} expected a place to print to, received: {error.strerror}. No more is "
+                    "printed there; the work goes on",
+                    file=getattr(sys, other),
+                    flush=True,
+                )
+
+
+@contextlib.contextmanager
+def _steady_streams() -> Iterator[None]:
+    """Within it printing raises no error, to a closed or full place as little as in ASCII."""
+    _open_closed_descriptors()
+    kept = sys.stdout, sys.stderr
+    for descriptor, name in _STREAMS.items():
+        # Lives as long as the process.
+        stream = getattr(sys, name) or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
+        if isinstance(stream, io.TextIOWrapper) and _has(stream, descriptor):
+            stream.reconfigure(errors="backslashreplace")
+            setattr(sys, name, _Steady(stream, descriptor))
+        else:  # one that a test or a notebook has put there
+            setattr(sys, name, stream)
+    try:
+        yield
+    finally:
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+        sys.stdout, sys.stderr = kept
+
+
+def _has(stream: io.TextIOWrapper, descriptor: int) -> bool:
+    try:
+        return stream.fileno() == descriptor
+    except OSError:  # of a stream in memory
+        return False
+
+
+def _open_closed_descriptors() -> None:
+    """Gives `2>&-` and the like somewhere to write: else the next file would be number 2."""
+    for descriptor in range(3):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest free number, which is this one

@@ -1,4 +1,4 @@
-"""Arrays whose memory TensorFlow uses as it is, and batches whose memory is used again.
+"""Arrays whose memory TensorFlow uses as it is, batches whose memory is used again, what is free.
 
 A fresh array of some megabytes costs its page faults (0.3 ms and more for 64 pictures), as much
 as filling it. A batch that nobody holds any more gives its memory to the next one instead.
@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import collections
 import weakref
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import tensorflow as tf
 
 # Bytes; TensorFlow uses an array's memory as it is only where it begins at such a multiple.
@@ -20,6 +22,18 @@ _RECYCLED_BYTES = 2**17
 # Batches under way: some on the pool, some that the consumer holds. Of few sizes: inputs, row
 # numbers and weights, of training, of validation, and what was before.
 _MOST_FREE, _MOST_SIZES = 8, 8
+
+# By the version of Linux's control groups: where they lie, and their files of limit, usage and
+# statistics. Of the usage the file cache that nobody reads is given back when memory is asked for.
+_ROOTS = (
+    ("sys/fs/cgroup", "memory.max", "memory.current", "inactive_file"),
+    (
+        "sys/fs/cgroup/memory",
+        "memory.limit_in_bytes",
+        "memory.usage_in_bytes",
+        "total_inactive_file",
+    ),
+)
 
 _free: dict[int, collections.deque[np.ndarray]] = collections.defaultdict(
     lambda: collections.deque(maxlen=_MOST_FREE)
@@ -76,3 +90,44 @@ def _allocate(size: int) -> np.ndarray:
 def _aligned(room: np.ndarray, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
     start = -room.ctypes.data % ALIGNMENT
     return room[start : start + _size(shape, dtype)].view(dtype).reshape(shape)
+
+
+def free_memory(root: Path = Path("/")) -> int:
+    """Bytes that are free: of the host, or of the control group that limits this process.
+
+    `root` is the folder in which `sys` and `proc` lie.
+    """
+    free = int(psutil.virtual_memory().available)
+    for top, limit, usage, unread in _ROOTS:
+        for folder in _groups(root, root / top):
+            try:
+                # "max" where nothing limits.
+                most = int((folder / limit).read_text())
+                used = int((folder / usage).read_text())
+                lines = (folder / "memory.stat").read_text().splitlines()
+            except (OSError, ValueError):
+                continue
+            cached = sum(int(line.split()[1]) for line in lines if line.split()[0] == unread)
+            free = min(free, max(0, most - used + cached))
+    return free
+
+
+def _groups(root: Path, top: Path) -> list[Path]:
+    """The folders of this process's own group and those around it; inside a container `top`."""
+    try:
+        lines = (root / "proc/self/cgroup").read_text().splitlines()
+    except OSError:
+        return [top]
+    found = [top]
+    for line in lines:
+        # `0::/a/b` of version 2, `4:memory:/a/b` of version 1.
+        _, kinds, path = line.split(":", 2)
+        if kinds in ("", "memory"):
+            own = top / path.strip("/")
+            found += [folder for folder in (own, *own.parents) if folder.is_relative_to(top)]
+    return found
+
+
+def show_bytes(count: float) -> str:
+    """`12.3 GiB`."""
+    return f"{count / 2**30:,.1f} GiB"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 
-from records.system.free_memory import free_memory, show_bytes
+from records.system.memory import free_memory, show_bytes
 from train.settings.resolved import Settings
 
 # Of each weight: itself, its gradient and the optimizer's two moments, float32.

@@ -7,7 +7,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from records.system.free_memory import free_memory
+from records.system.memory import free_memory
 
 GIB = 2**30
 
