@@ -12,6 +12,8 @@
 #   make lint        ruff and mypy
 #   make docs        the documentation as a site, with an API reference: site/index.html
 #   make gpu-check   what the GPUs of this machine can do; says so when there are none
+#   make gpu-audit   what each model's step would do on a GPU, read from TensorFlow's kernels: no GPU
+#                    needed; writes docs/notes/gpu_audit.md (ARGS="mlp gru": only says what it finds)
 #   make damage-page tests/faults/damage_messages.md, from what the tests see
 #   make house       lines, functions, folders, circles and comments, as one table (ARGS=FOLDER: of
 #                    another checkout)
@@ -53,7 +55,7 @@ STALE := stale
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow bench peers results lint format gpu-check damage-page install docs clean stale
+.PHONY: help demo test test-slow bench peers results lint format gpu-check gpu-audit damage-page install docs clean stale
 
 help:
 	@sed -n '/^$$/q; s/^# \{0,1\}//p' Makefile
@@ -115,6 +117,9 @@ docs: .docs/installed
 	@touch $@
 
 # A row is what a test saw; they are all in these files.
+gpu-audit: $(STAMP)
+	@$(RUN) -m tests.support.gpu_audit_table $(ARGS)
+
 damage-page: $(STAMP)
 	@rm -f .faults.jsonl
 	@FAULT_MESSAGES=$(CURDIR)/.faults.jsonl $(RUN) -m pytest -q -m "not slow" \

@@ -95,21 +95,22 @@ def hash_uniform(keys: tf.Tensor, draws: int) -> tf.Tensor:
 
 
 def _fixed(x: tf.Tensor, one: int) -> tf.Tensor:
-    """Rounds float [B] to int32 [B, 1, 1] in units of 1 / one."""
-    return tf.cast(tf.round(x * one), tf.int32)[:, None, None]
+    """Rounds float [B] to int64 [B, 1, 1] in units of 1 / one."""
+    return tf.cast(tf.round(x * one), tf.int64)[:, None, None]
 
 
 def _source_positions(
     signed: tf.Tensor, flip: tf.Tensor, height: int, width: int, config: AugmentConfig
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Where each output pixel comes from: row and column, int32 [B, H, W] in 1 / _ONE pixels.
+    """Where each output pixel comes from: row and column, int64 [B, H, W] in 1 / _ONE pixels.
 
     Integers, because XLA may compute a position twice, once for the gather and once for the
-    weights, and two roundings of a float beside a whole number give a wrong neighbour.
+    weights, and two roundings of a float beside a whole number give a wrong neighbour. int64,
+    because int32 lies in the host's memory.
 
     Args:
         signed: float32 [B, 4] in [-1, 1): rotation, zoom, shift down, shift right.
-        flip: int32 [B], -1 for mirrored pictures, else 1.
+        flip: int64 [B], -1 for mirrored pictures, else 1.
     """
     # float64: what is left of a difference between two sines is gone when they are rounded.
     signed = tf.cast(signed, tf.float64)
@@ -119,8 +120,8 @@ def _source_positions(
     # Half units, because coordinates from the centre are doubled to be whole.
     cosine = _fixed(tf.cos(angle) * scale, _ONE // 2)
     sine = _fixed(tf.sin(angle) * scale, _ONE // 2)
-    y = (2 * tf.range(height) - (height - 1))[None, :, None]
-    x = (2 * tf.range(width) - (width - 1))[None, None, :] * flip[:, None, None]
+    y = (2 * np.arange(height) - (height - 1))[None, :, None]
+    x = (2 * np.arange(width) - (width - 1))[None, None, :] * flip[:, None, None]
     centre_y, centre_x = (height - 1) * (_ONE // 2), (width - 1) * (_ONE // 2)
     shift_y = _fixed(signed[:, 2] * (config.shift * height), _ONE)
     shift_x = _fixed(signed[:, 3] * (config.shift * width), _ONE)
@@ -135,40 +136,29 @@ def _reflect(position: tf.Tensor, size: int) -> tf.Tensor:
     return tf.maximum(last - tf.abs(last - tf.abs(position)), 0)
 
 
-def _pack_neighbours(images: tf.Tensor) -> tf.Tensor:
-    """Packs each pixel with its right, lower and lower right neighbour into one int32.
-
-    One gather then fetches all four, where the gathers are what a warp costs.
-    """
-    x = tf.cast(images, tf.int32)
-    right = tf.concat([x[:, :, 1:], x[:, :, -1:]], axis=2)
-    pair = tf.bitwise.bitwise_or(x, tf.bitwise.left_shift(right, 8))
-    below = tf.concat([pair[:, 1:], pair[:, -1:]], axis=1)
-    return tf.bitwise.bitwise_or(pair, tf.bitwise.left_shift(below, 16))
-
-
 def _fraction(position: tf.Tensor) -> tf.Tensor:
-    """Share of the next neighbour: int32 [B, H, W] -> float32 [B, H, W, 1] in [0, 1)."""
+    """Share of the next neighbour: int64 [B, H, W] -> float32 [B, H, W, 1] in [0, 1)."""
     return tf.cast(tf.bitwise.bitwise_and(position, _ONE - 1), tf.float32)[..., None] / _ONE
 
 
 def _warp(images: tf.Tensor, rows: tf.Tensor, columns: tf.Tensor) -> tf.Tensor:
-    """Bilinear look-up: uint8 [B, H, W, C] at int32 [B, H, W] -> float32 [B, H, W, C]."""
-    height, width, channels = images.shape[1:]
-    batch = tf.shape(images)[0]
+    """Bilinear look-up: uint8 [B, H, W, C] at int64 [B, H, W] -> float32 [B, H, W, C]."""
+    batch, (height, width, channels) = images.shape[0], images.shape[1:]
     fraction_y, fraction_x = _fraction(rows), _fraction(columns)
     index = tf.bitwise.right_shift(rows, 16) * width + tf.bitwise.right_shift(columns, 16)
     # One flat gather over the batch.
-    index += (tf.range(batch) * (height * width))[:, None, None]
-    packed = tf.reshape(_pack_neighbours(images), [-1, channels])
-    packed = tf.reshape(tf.gather(packed, index), [batch, height, width, channels])
-
-    def corner(shift: int) -> tf.Tensor:
-        bits = tf.bitwise.right_shift(packed, shift)
-        return tf.cast(tf.bitwise.bitwise_and(bits, 255), tf.float32)
-
-    upper = corner(0) + (corner(8) - corner(0)) * fraction_x
-    lower = corner(16) + (corner(24) - corner(16)) * fraction_x
+    index += (np.arange(batch) * (height * width))[:, None, None]
+    # Each pixel with its right, lower and lower right neighbour in one word: one gather fetches all
+    # four, where the gathers are what a warp costs. float32, which a GPU gathers; nothing computes
+    # with it.
+    right = tf.concat([images[:, :, 1:], images[:, :, -1:]], axis=2)
+    pair = tf.concat([images[..., None], right[..., None]], -1)
+    below = tf.concat([pair[:, 1:], pair[:, -1:]], axis=1)
+    packed = tf.bitcast(tf.concat([pair, below], -1), tf.float32)
+    packed = tf.gather(tf.reshape(packed, [-1, channels]), index)
+    corners = tf.cast(tf.bitcast(packed, tf.uint8), tf.float32)
+    upper = corners[..., 0] + (corners[..., 1] - corners[..., 0]) * fraction_x
+    lower = corners[..., 2] + (corners[..., 3] - corners[..., 2]) * fraction_x
     return upper + (lower - upper) * fraction_y
 
 
@@ -178,7 +168,7 @@ def augment_images(
     """Mirrors, rotates, zooms, shifts and changes the light of each picture.
 
     Args:
-        images: uint8 [B, H, W, C], H, W and C static.
+        images: uint8 [B, H, W, C], all static.
         keys: int64 [B]; equal keys change a picture in the same way. The caller makes them from
             (seed, epoch, global position).
         config: magnitudes; None is `AugmentConfig()`.
@@ -196,7 +186,9 @@ def augment_images(
     height, width, channels = images.shape[1:]
     uniform = hash_uniform(keys, _DRAWS)
     signed = uniform * 2.0 - 1.0
-    flip = tf.where(uniform[:, 0] < config.flip_probability, -1, 1)
+    flip = tf.where(
+        uniform[:, 0] < config.flip_probability, tf.constant(-1, tf.int64), tf.constant(1, tf.int64)
+    )
     rows, columns = _source_positions(signed[:, 1:5], flip, height, width, config)
     warped = _warp(images, rows, columns)
     # An integer sum is exact in any order, so the mean does not depend on the batch.
@@ -235,7 +227,7 @@ def mix_pairs(images: tf.Tensor, keys: tf.Tensor, alpha: float) -> tuple[tf.Tens
     below = tf.floor(place)
     # By table: TensorFlow has no inverse of the Beta distribution.
     table = tf.constant(_beta_quantiles(alpha))
-    low, high = (tf.gather(table, tf.cast(below, tf.int32) + i) for i in (0, 1))
+    low, high = (tf.gather(table, tf.cast(below, tf.int64) + i) for i in (0, 1))
     share = low + (high - low) * (place - below)
     # At least half of itself, so that a row's own label stays the right one.
     share = tf.maximum(share, 1.0 - share)

@@ -50,7 +50,8 @@ def build_preprocess(shape: tuple[int, int, int], design: BackboneDesign) -> ker
     images = keras.Input(shape, dtype="float32", name="images")
     x = images
     if shape[-1] == 1:
-        x = keras.ops.repeat(x, 3, axis=-1)
+        # Not `repeat`, which asks for the shape in the middle of a step.
+        x = keras.ops.concatenate([x, x, x], axis=-1)
     # A grey picture has the same value in every channel: nothing to turn round.
     elif design.bgr:
         x = keras.ops.flip(x, axis=-1)

@@ -47,7 +47,7 @@ _CELLS = {"lstm": keras.layers.LSTM, "gru": keras.layers.GRU}
 
 
 def _make_mask(ids: keras.KerasTensor) -> keras.KerasTensor:
-    """Marks the real steps: int32 [B, T] -> bool [B, T], True where there is a token.
+    """Marks the real steps: int64 [B, T] -> bool [B, T], True where there is a token.
 
     The first step always counts: a text with no token left after cleaning then reads as one
     padding token, instead of dividing 0 by 0 in the average and being refused by cuDNN.
@@ -59,7 +59,7 @@ def _make_mask(ids: keras.KerasTensor) -> keras.KerasTensor:
 def _embed(
     ids: keras.KerasTensor, config: ModelConfig, design: RecurrentDesign, dropout: float
 ) -> keras.KerasTensor:
-    """Vectors of the tokens, with dropout: int32 [B, T] -> [B, T, E]."""
+    """Vectors of the tokens, with dropout: int64 [B, T] -> [B, T, E]."""
     x = keras.layers.Embedding(
         config.vocab_size,
         config.embedding_dim or design.embedding_dim,
@@ -90,13 +90,19 @@ def _pool_words(
     absent = keras.ops.expand_dims((keras.ops.cast(mask, "float32") - 1.0) * 1e4, -1)
     share = keras.ops.softmax(weigh(ids) + absent, axis=1)
     vectors = keras.ops.cast(vectors, "float32")
-    return [keras.ops.sum(vectors * share, axis=1), keras.ops.max(vectors + absent, axis=1)]
+    # `keepdims`, here and below: else the gradient computes a shape, on the device where there is
+    # one, and the host waits for it.
+    pooled = [
+        keras.ops.sum(vectors * share, axis=1, keepdims=True),
+        keras.ops.max(vectors + absent, axis=1, keepdims=True),
+    ]
+    return [keras.ops.squeeze(x, axis=1) for x in pooled]
 
 
 def _pool_pairs(
     ids: keras.KerasTensor, mask: keras.KerasTensor, buckets: int, dropout: float
 ) -> list[keras.KerasTensor]:
-    """As `_pool_words` of pairs of neighbours: int32 [B, T] -> two of [B, P]."""
+    """As `_pool_words` of pairs of neighbours: int64 [B, T] -> two of [B, P]."""
     # One place of padding behind the last word: with T = 1 there would be no place at all to pool
     # over, and a softmax or maximum over none is NaN.
     second = keras.ops.concatenate([ids[:, 1:], keras.ops.zeros_like(ids[:, :1])], axis=1)
@@ -139,7 +145,8 @@ def _read_steps(
     x = recurrent(x, mask=mask)
     if design.pool:
         # float32: a sum over many bfloat16 steps loses the small ones.
-        x = keras.layers.GlobalAveragePooling1D(dtype="float32", name="pool")(x, mask=mask)
+        average = keras.layers.GlobalAveragePooling1D(keepdims=True, dtype="float32", name="pool")
+        x = keras.ops.squeeze(average(x, mask=mask), axis=1)
     return x
 
 
@@ -177,7 +184,9 @@ def build_rnn(
             f"{_dtype_name(spec.dtype)} {list(shape)}"
         )
     dropout = design.dropout if config.dropout is None else config.dropout
-    ids = keras.Input(shape, dtype="int32", name="token_ids")
+    given = keras.Input(shape, dtype="int32", name="token_ids")
+    # TensorFlow keeps int32 in the host's memory; on a GPU each operation on ids would cross to it.
+    ids = keras.ops.cast(given, "int64")
     mask = _make_mask(ids)
     x = _embed(ids, config, design, dropout)
     bag = []
@@ -192,7 +201,7 @@ def build_rnn(
     if dropout:
         x = keras.layers.Dropout(dropout, name="dropout")(x)
     logits = keras.layers.Dense(num_classes, dtype="float32", name="logits")(x)
-    return keras.Model(ids, logits, name=config.name)
+    return keras.Model(given, logits, name=config.name)
 
 
 def _dtype_name(dtype: Any) -> str:

@@ -36,7 +36,7 @@ from records.pipeline import make_arrays, make_batches
 from records.sets.schema import IMAGE, TABULAR, TOKENS
 from train.devices.strategy import make_cluster
 from train.step.feed import make_feed
-from train.step.train_step import take_rows
+from train.step.rows import take_rows
 
 _ENDLESS = 2**20  # epochs
 _BUCKETS = 12  # as `train.run`
@@ -211,18 +211,18 @@ def looped_ours(work: Work) -> Callable[[int], None]:
         inputs, labels, rows, *_ = arrays
 
         def body(i: tf.Tensor, total: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-            batch = take_rows(inputs, rows[i], lengths[i])
+            batch = take_rows(inputs, rows[i], examples.spec, lengths[i])
             return i + 1, total + read_on_device(batch, tf.gather(labels, rows[i]))
 
-        zero = tf.constant(0, tf.int64)
-        return tf.while_loop(lambda i, total: i < steps, body, [zero, zero])[1]
+        start = [tf.constant(0, tf.int32), tf.constant(0, tf.int64)]
+        return tf.while_loop(lambda i, total: i < steps, body, start)[1]
 
     def consume(epochs: int) -> None:
         nonlocal epoch
         for _ in range(epochs):
             feed.start(epoch)
             while (chunk := feed.take(feed.chunk_steps)) is not None:
-                steps = tf.constant(chunk.steps, tf.int64)
+                steps = tf.constant(chunk.steps, tf.int32)
                 total = loop(chunk.arrays, tf.constant(chunk.lengths), steps)
             epoch += 1
         # Waits for the device, which may still compute when a call has returned.

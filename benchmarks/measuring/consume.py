@@ -125,7 +125,7 @@ def read_on_host(inputs: Any, labels: Any) -> int:
 
 def read_on_device(inputs: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
     """The same inside a compiled loop: int64 []; rows of whole 8-byte words are summed as such."""
-    if inputs.dtype == tf.int32:  # texts, whose length may differ between batches
+    if inputs.dtype in (tf.int32, tf.int64):  # texts, whose length may differ between batches
         total = tf.cast(tf.reduce_sum(inputs), tf.int64)
         return total + tf.reduce_sum(tf.cast(labels, tf.int64))
     words, rest = divmod(int(np.prod(inputs.shape[1:])) * inputs.dtype.size, 8)

@@ -110,13 +110,13 @@ class Calls:
         self._feed.start(self._epoch)
         chunks, constant = [], None
         while (chunk := self._feed.take(self._limit)) is not None:
-            inputs, labels, rows, weights, keys, replica = chunk.arrays
+            inputs, labels, rows, weights, keys = chunk.arrays
             if constant is None:
                 first = rows[0]
                 constant = tf.gather(inputs, first), tf.gather(labels, first)
                 # Every step gathers all rows of the constant batch, in order.
                 same = tf.tile(tf.range(len(first), dtype=rows.dtype)[None], [len(rows), 1])
-            arrays = (*constant, same, tf.identity(weights), tf.identity(keys), replica)
+            arrays = (*constant, same, tf.identity(weights), tf.identity(keys))
             # Counts, lengths and steps stay those of the real chunk: so does the arithmetic.
             chunks.append(dataclasses.replace(chunk, arrays=arrays))
         self._epoch += 1
@@ -260,7 +260,8 @@ def _measure_frozen(work: Work, cluster: Cluster, effort: Effort, show: Progress
         # own.
         optimizer = type(training.optimizer).from_config(training.optimizer.get_config())
         optimizer.build(training.model.trainable_variables)
-        step = TrainStep(training.model, optimizer, cluster, training.step.options, None)
+        spec, options = built.pictures.spec, training.step.options
+        step = TrainStep(training.model, optimizer, cluster, spec, options, None)
     examples = {"train": built.pictures}
     whole = dataclasses.replace(
         training, trained=training.model, step=step, optimizer=optimizer, examples=examples

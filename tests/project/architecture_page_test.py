@@ -21,7 +21,7 @@ from tests.support import rooms_picture
 from train.devices.strategy import make_cluster
 from train.step.feed import make_feed
 from train.step.objective import Objective
-from train.step.train_step import take_rows
+from train.step.rows import take_rows
 
 PAGE = rooms_picture.PAGE.read_text(encoding="utf-8")
 _NAME = re.compile(r"`((?:builders|records|models|train|benchmarks)(?:\.\w+)+)`")
@@ -120,11 +120,12 @@ def test_types_and_shapes_are_those_of_the_page(synthetic_data_dir: Path) -> Non
     feed.start(0)
     chunk = feed.take(SIZES["K"])
     assert chunk is not None
-    inputs, labels, rows, weights, keys, _ = chunk.arrays
-    check("records.loading.cache.Filling", inputs)
+    inputs, labels, rows, weights, keys = chunk.arrays
+    check("records.loading.cache.Filling", examples.inputs)
+    sizes["W"] = -(-(SIZES["S"] ** 2) // 8)
     check("train.step.feed.Feed.take", inputs, labels, rows, weights, keys)
-    taken, keys = take_rows(inputs, rows[0], 0), keys[0]
-    check("train.step.train_step.take_rows", taken, tf.gather(labels, rows[0]))
+    taken, keys = take_rows(inputs, rows[0], examples.spec, 0), keys[0]
+    check("train.step.rows.take_rows", taken, tf.gather(labels, rows[0]))
     augmented = augment_images(taken, keys)
     check("models.augment.augment_images", augmented)
     settings = models.ModelConfig(name="efficientnet_lite0", weights="random")

@@ -121,7 +121,7 @@ def _assemble(context: RunContext, model: keras.Model, trained: keras.Model) -> 
             pieces=settings.accumulate_steps,
             skip_non_finite=settings.on_nan == "skip",
         )
-        step = TrainStep(trained, optimizer, cluster, options, scale)
+        step = TrainStep(trained, optimizer, cluster, train.spec, options, scale)
     return Training(model, trained, step, optimizer, scale, context.examples, context.level, order)
 
 

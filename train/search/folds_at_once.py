@@ -118,9 +118,9 @@ class _Folds:
             xla=settings.xla,
             seed=settings.seed,
         )
-        self._step = TrainStep(model, optimizer, cluster, options, None)
+        self._step = TrainStep(model, optimizer, cluster, self._train[0].spec, options, None)
         self._inputs = tf.constant(self._train[0].inputs)
-        self._labels = tf.constant(self._train[0].split_labels)
+        self._labels = tf.constant(self._train[0].split_labels, tf.int64)
         self._class_weights = [class_weights(settings, t, classes) for t in self._train]
         self._predict = tf.function(self._validate, jit_compile=settings.xla, autograph=False)
         self._validation_rows = tf.constant(self._padded_rows())
@@ -182,13 +182,12 @@ class _Folds:
             tf.constant(weighed),
             # Keys name the draws of an augmentation, which tables do not have.
             tf.zeros(joined.shape, tf.int64),
-            tf.constant(0, tf.int64),
         )
         steps = self.steps_per_epoch
         # The step divides by the count; `share` has multiplied by it, so that each fold has its own
         # mean.
         counts = np.full(steps, size, np.float32)
-        return Chunk(arrays, counts, np.zeros(steps, np.int64), steps)
+        return Chunk(arrays, counts, np.zeros(steps, np.int32), steps)
 
     def _padded_rows(self) -> np.ndarray:
         """Records int64 [M, V] of the folds' validation examples; the shorter are filled up."""

@@ -14,6 +14,7 @@ import threading
 from collections.abc import Iterator
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from train.step.keras_private import all_layers, replace_moments
@@ -71,7 +72,7 @@ def _moments(
     x = inputs - tf.reshape(shift, shape)
     first, second = tf.reduce_sum(x * weights, axes), tf.reduce_sum(tf.square(x) * weights, axes)
     # Values of a channel in one row: 1 of vectors, H * W of pictures.
-    each = tf.cast(tf.size(inputs) / tf.shape(inputs)[0] / width, inputs.dtype)
+    each = np.prod(inputs.shape[1:]) / width
     sums = tf.concat([first, second, [tf.reduce_sum(weights) * each]], 0)
     if num_replicas > 1:
         context = tf.distribute.get_replica_context()

@@ -23,6 +23,7 @@ from records.pipeline import make_chunks
 from records.system.memory import recycled_inputs, share
 from records.system.threads import ordered_map
 from train.devices.strategy import Cluster
+from train.step.rows import pack_rows
 
 # Room in a chunk: the most examples, and steps whatever the batch. How many of them one call runs
 # is `Pace`'s choice. A call costs 2 to 4 ms whatever it does (2 processors; `--suite step`, "host
@@ -47,10 +48,10 @@ class Chunk:
     """K steps of every local replica.
 
     Attributes:
-      arrays: per replica (inputs [n, ...], labels int32 [n], rows int64 [K, b], weights
-        float32 [K, b], keys int64 [K, b], replica int64 []): step i is made of `rows[i]`.
+      arrays: per replica (inputs [n, ...] as `pack_rows` gives them, labels int64 [n], rows int64
+        [K, b], weights float32 [K, b], keys int64 [K, b]): step i is made of `rows[i]`.
       counts: float32 [K], real examples of each global batch.
-      lengths: int64 [K], ids to which each batch of texts is cut; not used for other inputs.
+      lengths: int32 [K], ids to which each batch of texts is cut; not used for other inputs.
       steps: how many of the K steps are real.
     """
 
@@ -101,7 +102,7 @@ class Feed(abc.ABC):
         arrays = self._distribute(replicas)
         # A batch of damaged examples alone has the loss 0, not 0 / 0.
         counts = self._padded(np.maximum(counts, 1).astype(np.float32))
-        return Chunk(arrays, counts, self._padded(lengths), steps)
+        return Chunk(arrays, counts, self._padded(lengths.astype(np.int32)), steps)
 
     def _padded(self, array: np.ndarray) -> np.ndarray:
         """[steps, ...] in room for K steps, whose rest nobody reads and may hold anything.
@@ -114,9 +115,6 @@ class Feed(abc.ABC):
         room = recycled_inputs((self.chunk_steps, *array.shape[1:]), array.dtype)
         room[: len(array)] = array
         return room
-
-    def _replica(self, local: int) -> np.int64:
-        return np.int64(self._cluster.first_replica + local)
 
     def _distribute(self, replicas: list[tuple[Any, ...]]) -> tuple[Any, ...]:
         """Puts each replica's arrays on its device and joins them to per-replica values."""
@@ -143,8 +141,11 @@ class DeviceFeed(Feed):
         """Copies the split to the devices; `one_length` as `make_feed`."""
         super().__init__(examples, order, cluster, steps)
         self._one_length = one_length
-        inputs, labels = examples.host_tensors
-        self._caches = [_copy_to(d, inputs, labels) for d in cluster.devices]
+        inputs = examples.inputs
+        assert inputs is not None, "examples without a cache are read, not gathered"
+        # Shared once: on a CPU device the cache is this memory, not a copy of it.
+        cache = share(pack_rows(inputs)), share(examples.split_labels.astype(np.int64))
+        self._caches = [_copy_to(device, *cache) for device in cluster.devices]
         # Plans of steps: (rows, weights, keys [steps, B], lengths [steps]), and what is left of
         # the newest one.
         self._plan_ahead: Iterator[tuple[np.ndarray, ...]] = iter(())
@@ -183,12 +184,8 @@ class DeviceFeed(Feed):
         rest = tuple(array[steps:] for array in self._planned)
         self._planned = rest if len(rest[0]) else None
         replicas = [
-            (
-                *cache,
-                *(self._padded(a[:, rows]) for a in (numbers, weights, keys)),
-                self._replica(local),
-            )
-            for local, (cache, rows) in enumerate(zip(self._caches, self._slices, strict=True))
+            (*cache, *(self._padded(a[:, rows]) for a in (numbers, weights, keys)))
+            for cache, rows in zip(self._caches, self._slices, strict=True)
         ]
         return steps, weights.sum(1), lengths, replicas
 
@@ -224,12 +221,8 @@ class HostFeed(Feed):
         steps, first = min(limit, len(self._left)), self._left.start
         self._left = self._left[steps:]
         replicas = [
-            (
-                *examples,
-                *(self._padded(a[first : first + steps]) for a in (rows, weights, keys)),
-                self._replica(local),
-            )
-            for local, (*examples, rows, weights, keys) in enumerate(self._gathered)
+            (*examples, *(self._padded(a[first : first + steps]) for a in (rows, weights, keys)))
+            for *examples, rows, weights, keys in self._gathered
         ]
         return steps, self._counts(epoch, step, steps), self._lengths(epoch, step, steps), replicas
 
@@ -237,7 +230,8 @@ class HostFeed(Feed):
         """What the host gathered for K steps; the examples lie on the replica's device."""
         inputs, labels, weights, keys, *_ = next(self._iterators[local])
         device = self._cluster.devices[local]
-        return _place(inputs, device), _place(labels, device), self._rows, weights, keys
+        labels = labels.astype(np.int64)
+        return _place(pack_rows(inputs), device), _place(labels, device), self._rows, weights, keys
 
     def _counts(self, epoch: int, step: int, steps: int) -> np.ndarray:
         """[steps], real examples of each global batch."""

@@ -6,10 +6,14 @@ Nothing else in `train` touches such a part. Keras is pinned; for each part a te
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+import importlib
+import threading
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
+import tensorflow as tf
 
 
 def leave_out_reduction(optimizer: keras.optimizers.Optimizer) -> None:
@@ -36,9 +40,60 @@ def replace_moments(
     layer._moments = moments
 
 
-def seed_states(model: keras.Model) -> list[Any]:
-    """The states, int [2], from which dropout and other random layers draw.
+def seed_generators(
+    model: keras.Model,
+) -> list[tuple[keras.layers.Layer, keras.random.SeedGenerator]]:
+    """The generators from which dropout and other random layers draw, each with its layer.
 
-    Keras keeps them as variables but says of none what it is, except by its name.
+    Keras lists them by layer only, in an attribute that is not public.
     """
-    return [v for v in model.variables if v.name.endswith("seed_generator_state")]
+    found = {id(g): (layer, g) for layer in all_layers(model) for g in layer._seed_generators}
+    return list(found.values())
+
+
+def replace_seeds(generator: keras.random.SeedGenerator, seed: Callable[[], Any]) -> None:
+    """Lets `seed()` give the seed, int [2], of the generator's next draw; None: Keras's own."""
+    own = type(generator).next
+
+    def following(ordered: bool = True) -> Any:
+        given = seed()
+        return own(generator, ordered) if given is None else given
+
+    generator.next = following
+
+
+_current = threading.local()
+
+
+@contextlib.contextmanager
+def host_loops(wanted: bool) -> Iterator[None]:
+    """Leaves the condition of recurrent layers' loops in the host's memory, where `wanted`.
+
+    Keras gives such a loop two limits, which are the same; TensorFlow joins them by a LogicalAnd,
+    which has a kernel on GPUs: the host would wait for its result at every token. Only XLA needs
+    both. Not for layers that cuDNN computes, which have no loop.
+    """
+    before = getattr(_current, "host_loops", False)
+    _current.host_loops = wanted
+    try:
+        yield
+    finally:
+        _current.host_loops = before
+
+
+class _TensorFlow:
+    """The module `tensorflow` for Keras's recurrent layers, with another `while_loop`."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(tf, name)
+
+    def while_loop(self, *arguments: Any, **options: Any) -> Any:
+        """As TensorFlow's."""
+        if getattr(_current, "host_loops", False):
+            options.pop("maximum_iterations", None)
+        return tf.while_loop(*arguments, **options)
+
+
+# By name: the package's attribute `rnn` is the function of that module.
+_rnn: Any = importlib.import_module("keras.src.backend.tensorflow.rnn")
+_rnn.tf = _TensorFlow()

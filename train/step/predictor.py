@@ -48,7 +48,7 @@ class Predictor:
         )
         self._feed = make_feed(examples, order, cluster, level)
         with cluster.strategy.scope():
-            self._step = PredictStep(model, cluster)
+            self._step = PredictStep(model, cluster, examples.spec)
         self._examples, self._order = examples, order
         self._pace = Pace()
         self._cluster = cluster

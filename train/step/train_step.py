@@ -23,17 +23,15 @@ import keras
 import tensorflow as tf
 
 from models.augment import mix_pairs
-from records.ordering.order import mix64
 from train.devices.strategy import Cluster
 from train.step.batch_norm import batch_norms, count_rows, row_weights
 from train.step.feed import Chunk
-from train.step.keras_private import leave_out_reduction, seed_states
+from train.step.keras_private import host_loops, leave_out_reduction
 from train.step.non_finite import NonFiniteSteps
 from train.step.objective import Objective
 from train.step.precision import LossScale
-
-# Seeds of consecutive steps lie this far apart: a layer may draw that often in one step.
-_DRAWS_PER_STEP = 1024
+from train.step.rows import take_rows
+from train.step.seeds import Seeds
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,14 +75,15 @@ class TrainStep:
         model: keras.Model,
         optimizer: keras.optimizers.Optimizer,
         cluster: Cluster,
+        spec: tf.TensorSpec,
         options: StepOptions,
         scale: LossScale | None,
     ):
-        """Call it in the strategy's scope, with a built optimizer."""
+        """Call it in the strategy's scope, with a built optimizer; `spec`: one example's input."""
         self.model, self.optimizer, self.scale = model, optimizer, scale
-        self._cluster, self.options = cluster, options
+        self._cluster, self._spec, self.options = cluster, spec, options
         self._variables = [v.value for v in model.trainable_variables]
-        self._seeds = seed_states(model)
+        self._seeds = Seeds(model, options.seed)
         num_classes = len(options.objective.class_weights)
         self.loss_sum = _replica_sum(())
         self.confusion = _replica_sum((num_classes, num_classes))
@@ -100,19 +99,44 @@ class TrainStep:
             check_compilable(model, cluster)
             compiled = tf.function(self._forward_backward, jit_compile=True, autograph=False)
             self._forward_backward = compiled  # type: ignore[method-assign]
+        if cluster.accelerator and (several or not options.xla):
+            self._join_launches()
         # Loops and decisions are written in TensorFlow's own, so AutoGraph need not rewrite the
         # source: that took 2 to 3 s at the start of every run. Keras's `fit` leaves it out, too.
         self._call = tf.function(
             self._run, jit_compile=options.xla and not several, autograph=False
         )
 
+    def _join_launches(self) -> None:
+        """Compiles what follows the gradients, which is small and many: some 8 operations for each
+        variable to clip and test, 30 to apply (`docs/notes/gpu_audit.md` counts them).
+
+        On accelerators only: on a CPU an operation costs little to begin.
+        """
+        settle = tf.function(self._settle, jit_compile=True, autograph=False)
+        self._settle = settle  # type: ignore[method-assign]
+        if self._cluster.num_replicas == 1:  # with several, Keras leaves the replica in `apply`
+            apply = tf.function(self._apply, jit_compile=True, autograph=False)
+            self._apply = apply  # type: ignore[method-assign]
+
     def run(self, chunk: Chunk, first_step: int) -> None:
         """Trains the chunk's steps; `first_step` counts from the start of the run."""
-        steps = tf.constant(chunk.steps, tf.int64)
-        first = tf.constant(first_step, tf.int64)
+        self._call(*self.arguments(chunk, first_step))
+
+    def arguments(self, chunk: Chunk, first_step: int) -> tuple[Any, ...]:
+        """What the traced function takes for this chunk.
+
+        Numbers that the host needs are int32, which TensorFlow keeps in the host's memory: with a
+        loop's counter, a text's length or a seed on a GPU the host would wait for it in every step.
+        """
+        pieces = self.options.pieces
+        seeds = self._seeds.table(
+            first_step * pieces, len(chunk.lengths) * pieces, self._cluster.num_replicas
+        )
         # XLA compiles for each length; without it one graph serves all.
         lengths = int(chunk.lengths[0]) if self.options.xla else tf.constant(chunk.lengths)
-        self._call(chunk.arrays, chunk.counts, lengths, first, steps)
+        first, steps = tf.constant(first_step, tf.int64), tf.constant(chunk.steps, tf.int32)
+        return chunk.arrays, chunk.counts, lengths, tf.constant(seeds), first, steps
 
     def reset_totals(self) -> None:
         """Begins an epoch's sums anew."""
@@ -120,15 +144,22 @@ class TrainStep:
             total.assign(tf.zeros_like(total.read_value()))
 
     def _run(
-        self, arrays: Any, counts: Any, lengths: Any, first_step: tf.Tensor, steps: tf.Tensor
+        self,
+        arrays: Any,
+        counts: Any,
+        lengths: Any,
+        seeds: tf.Tensor,
+        first_step: tf.Tensor,
+        steps: tf.Tensor,
     ) -> None:
         def body(i: tf.Tensor) -> tuple[tf.Tensor]:
             length = lengths if isinstance(lengths, int) else lengths[i]
-            self._step(arrays, (counts[i], length), i, first_step + i)
+            step = first_step + tf.cast(i, tf.int64)
+            self._step(arrays, (counts[i], length, seeds), i, step)
             return (i + 1,)
 
         # Not `for i in tf.range(steps)`: XLA would compile anew for every number of steps.
-        tf.while_loop(lambda i: i < steps, body, [tf.constant(0, tf.int64)])
+        tf.while_loop(lambda i: i < steps, body, [tf.constant(0, tf.int32)])
 
     def _step(self, arrays: Any, shared: Any, i: tf.Tensor, step: tf.Tensor) -> None:
         """Phase 1 in every replica, the decision, phase 2 in every replica."""
@@ -142,7 +173,7 @@ class TrainStep:
                 strategy.run(self._add_piece, (*arguments, piece))
                 return (piece + 1,)
 
-            tf.while_loop(lambda piece: piece < pieces, body, [tf.constant(0, tf.int64)])
+            tf.while_loop(lambda piece: piece < pieces, body, [tf.constant(0, tf.int32)])
         gradients, finite = strategy.run(self._gradients, (*arguments, before))
         if self.scale is None and not skips:
             strategy.run(self._apply, (gradients,))
@@ -169,6 +200,7 @@ class TrainStep:
         arrays: Any,
         count: tf.Tensor,
         length: Any,
+        seeds: tf.Tensor,
         i: tf.Tensor,
         step: tf.Tensor,
         before: list[tf.Tensor] | None,
@@ -182,15 +214,20 @@ class TrainStep:
             for v in self._sums:
                 v.assign(tf.zeros_like(v))
         else:
-            gradients = self._piece(arrays, count, length, i, step, None)
+            gradients = self._piece(arrays, count, length, seeds, i, step, None)
         # Of this step alone: the epoch's sum, less what it was before the step.
         loss = (
             [] if before is None else [tf.cast(self.loss_sum.read_value() - before[0], "float32")]
         )
         if self._cluster.num_replicas > 1:
-            context = tf.distribute.get_replica_context()
-            gradients = context.all_reduce(tf.distribute.ReduceOp.SUM, [*gradients, *loss])
-            gradients, loss = gradients[: len(self._variables)], gradients[len(self._variables) :]
+            summed = _all_reduce([*gradients, *loss])
+            gradients, loss = summed[: len(self._variables)], summed[len(self._variables) :]
+        return self._settle(gradients, loss)
+
+    def _settle(
+        self, gradients: list[tf.Tensor], loss: list[tf.Tensor]
+    ) -> tuple[list[tf.Tensor], tf.Tensor]:
+        """Unscaled and clipped gradients, and whether they, and the loss, were finite before."""
         if self.scale is not None:
             gradients = [g / self.scale.scale for g in gradients]
         checked = [*gradients, *loss]
@@ -208,39 +245,42 @@ class TrainStep:
             v.assign_add(gradient)
 
     def _piece(
-        self, arrays: Any, count: Any, length: Any, i: Any, step: Any, piece: Any
+        self, arrays: Any, count: Any, length: Any, seeds: Any, i: Any, step: Any, piece: Any
     ) -> list[tf.Tensor]:
         """The gradient of one piece of this replica's rows; of all where `piece` is None."""
-        inputs, labels, rows, weights, keys, replica = arrays
+        inputs, labels, rows, weights, keys = arrays
         # Cut to the step before the compiled part, which would else compile for every K.
-        rows, number = (rows[i], weights[i], keys[i]), step
+        rows, number = (rows[i], weights[i], keys[i]), i
         if piece is not None:
             pieces = self.options.pieces
             rows = tuple(tf.reshape(x, [pieces, x.shape[0] // pieces])[piece] for x in rows)
-            number = step * pieces + piece
-        return self._forward_backward(inputs, labels, rows, length, replica, count, number)
+            number = i * pieces + piece
+        replica = tf.distribute.get_replica_context().replica_id_in_sync_group
+        seed = seeds[number, replica]
+        return self._forward_backward(inputs, labels, rows, length, seed, count, step)
 
     def _forward_backward(
-        self, inputs: Any, labels: Any, rows: Any, length: Any, replica: Any, count: Any, step: Any
+        self, inputs: Any, labels: Any, rows: Any, length: Any, seeds: Any, count: Any, step: Any
     ) -> list[tf.Tensor]:
         """These rows' part of the gradient of the global batch's mean loss."""
         options = self.options
         row, weight, keys = rows
-        x, y, share = take_rows(inputs, row, length), tf.gather(labels, row), None
+        x, y, share = take_rows(inputs, row, self._spec, length), tf.gather(labels, row), None
         if options.augment is not None:
             x = options.augment(x, keys)
         if options.mixup:
             x, share = mix_pairs(x, keys, options.mixup)
-        for n, state in enumerate(self._seeds):
-            # 62 bits: it stays an int64 with the replica's number added.
-            base = tf.constant(mix64(options.seed, n) >> 2, tf.int64)
-            state.assign(tf.stack([base + replica, step * _DRAWS_PER_STEP]))
-        with tf.GradientTape() as tape, row_weights(weight):
+        with (
+            tf.GradientTape() as tape,
+            row_weights(weight),
+            self._seeds.given(seeds),
+            host_loops(not options.xla),
+        ):
             logits = tf.cast(self.model(x, training=True), tf.float32)
             loss = tf.reduce_sum(options.objective.losses(logits, y, share) * weight)
             mean = loss / count  # before the scale: a sum over many rows would leave float16
             scaled = mean if self.scale is None else mean * self.scale.scale
-        self.non_finite.note(loss, step // options.pieces)
+        self.non_finite.note(loss, step)
         self.loss_sum.assign_add(tf.cast(loss, tf.float64))
         self.confusion.assign_add(_confusion(y, logits, weight))
         # Dense also for embeddings: Adam's moments of words that a batch lacks decay as in the
@@ -252,10 +292,21 @@ class TrainStep:
         self.optimizer.apply(gradients, self.model.trainable_variables)
 
 
-def take_rows(inputs: tf.Tensor, rows: tf.Tensor, length: Any) -> tf.Tensor:
-    """Rows [b] of inputs [n, ...]; of texts int32 [n, T] only the first `length` ids."""
-    taken = tf.gather(inputs, rows)
-    return taken[:, :length] if inputs.dtype == tf.int32 else taken
+def _all_reduce(tensors: list[tf.Tensor]) -> list[tf.Tensor]:
+    """The sums over the replicas, in one reduction for each dtype.
+
+    One large message is what NCCL likes; and TensorFlow, joining them itself, would compute their
+    sizes on the device, where the host waits for them.
+    """
+    context, summed = tf.distribute.get_replica_context(), dict[int, tf.Tensor]()
+    for dtype in dict.fromkeys(t.dtype for t in tensors):
+        own = [n for n, t in enumerate(tensors) if t.dtype == dtype]
+        flat = tf.concat([tf.reshape(tensors[n], [-1]) for n in own], 0)
+        flat = context.all_reduce(tf.distribute.ReduceOp.SUM, flat)
+        sizes = [tensors[n].shape.num_elements() for n in own]
+        for n, part in zip(own, tf.split(flat, sizes), strict=True):
+            summed[n] = tf.reshape(part, tensors[n].shape)
+    return [summed[n] for n in range(len(tensors))]
 
 
 def check_compilable(model: keras.Model, cluster: Cluster) -> None:

@@ -77,7 +77,7 @@ def test_the_head_on_kept_features_trains_as_behind_the_backbone(
     optimizer = make_optimizer(settings, training.order.steps_per_epoch)
     optimizer.build(training.model.trainable_variables)
     options = training.step.options
-    whole = TrainStep(training.model, optimizer, cluster, options, None)
+    whole = TrainStep(training.model, optimizer, cluster, data.spec, options, None)
     pictures_feed = make_feed(pictures["train"], training.order, cluster, "memory")
     assert found == pytest.approx(_train_epoch(whole, pictures_feed), rel=1e-4)
     for a, b in zip(trained, head.get_weights(), strict=True):

@@ -25,7 +25,7 @@ def _batches(feed: Feed, epoch: int, limits: list[int]) -> list[tuple[Any, ...]]
     calls = 0
     while (chunk := feed.take(limits[calls % len(limits)])) is not None:
         assert 1 <= chunk.steps <= limits[calls % len(limits)]
-        inputs, labels, rows, weights, _, _ = (np.asarray(a) for a in chunk.arrays)
+        inputs, labels, rows, weights, _ = (np.asarray(a) for a in chunk.arrays)
         assert len(rows) == len(weights) == len(chunk.counts) == feed.chunk_steps
         for i in range(chunk.steps):
             batch = inputs[rows[i]], labels[rows[i]], weights[i], np.asarray(chunk.counts[i])

@@ -69,10 +69,10 @@ def chunk(x, y, size=B):
         part = slice(replica * half, (replica + 1) * half)
         with tf.device(device):
             parts.append(tuple(tf.constant(a) for a in (
-                x, y, rows[:, part], weights[:, part], rows[:, part], np.int64(replica))))
+                x, y, rows[:, part], weights[:, part], rows[:, part])))
     joined = strategy.experimental_distribute_values_from_function(
         lambda context: parts[context.replica_id_in_sync_group])
-    return Chunk(tuple(joined), weights.sum(1), np.zeros(len(rows), np.int64), len(rows))
+    return Chunk(tuple(joined), weights.sum(1), np.zeros(len(rows), np.int32), len(rows))
 
 
 def ours(build, x, y, optimizer=None, precision="float32", size=B, **options):
@@ -84,7 +84,7 @@ def ours(build, x, y, optimizer=None, precision="float32", size=B, **options):
         optimizer = optimizer() if optimizer else SGD(1.0)
         optimizer.build(model.trainable_variables)
         scale = LossScale() if precision == "mixed_float16" else None
-        step = TrainStep(model, optimizer, cluster,
+        step = TrainStep(model, optimizer, cluster, tf.TensorSpec(x.shape[1:], x.dtype),
                          StepOptions(**settings), scale)
     step.run(chunk(x, y, size), 0)
     set_precision("float32")

@@ -11,7 +11,14 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from train.step.keras_private import all_layers, leave_out_reduction, replace_moments, seed_states
+from train.step.keras_private import (
+    all_layers,
+    host_loops,
+    leave_out_reduction,
+    replace_moments,
+    replace_seeds,
+    seed_generators,
+)
 
 
 def test_the_optimizer_asks_for_the_reduction() -> None:
@@ -41,7 +48,43 @@ def test_inner_layers_and_seeds_are_found() -> None:
     found = all_layers(model)
     assert {inner, wrapped.layer, inner.layers[1]} <= set(found)
     # One of the dropout layer, one of the recurrent cell: each layer with a mask has its own.
-    assert [tuple(state.shape) for state in seed_states(model)] == [(2,), (2,)]
+    found_generators = seed_generators(model)
+    assert [layer for layer, _ in found_generators] == [inner.layers[1], recurrent.cell]
+    states = [v.path for v in model.variables if v.name == "seed_generator_state"]
+    assert [generator.state.path for _, generator in found_generators] == states
+
+
+def test_a_layer_draws_from_the_seed_that_it_is_given() -> None:
+    layer, x = keras.layers.Dropout(0.5), tf.ones([1, 64])
+    given = [tf.constant([3, 4], tf.int32)]
+    replace_seeds(layer.seed_generator, lambda: given[0] if given else None)
+    before = layer.seed_generator.state.numpy()
+    expected = tf.where(tf.random.stateless_uniform([1, 64], [3, 4]) >= 0.5, 2.0, 0.0)
+    np.testing.assert_array_equal(layer(x, training=True), expected)
+    np.testing.assert_array_equal(layer.seed_generator.state, before)
+    given.clear()
+    layer(x, training=True)
+    np.testing.assert_array_equal(layer.seed_generator.state, before + [0, 1])
+
+
+def test_a_recurrent_layers_loop_has_one_condition() -> None:
+    """And gives the same: 7 of 9 steps, the rest padding."""
+    layer = keras.layers.GRU(3)
+    x, mask = tf.random.stateless_normal([2, 9, 4], [1, 2]), tf.sequence_mask([7, 9], 9)
+    layer.build(x.shape)
+    conditions, outputs = [], []
+    for wanted in (False, True):
+
+        @tf.function(autograph=False)
+        def call(wanted: bool = wanted) -> tf.Tensor:
+            with host_loops(wanted):
+                return layer(x, mask=mask)
+
+        library = call.get_concrete_function().graph.as_graph_def().library.function
+        conditions.append(any(n.op == "LogicalAnd" for f in library for n in f.node_def))
+        outputs.append(call())
+    assert conditions == [True, False]
+    np.testing.assert_array_equal(*outputs)
 
 
 def test_a_batch_norm_in_training_asks_for_its_moments() -> None:

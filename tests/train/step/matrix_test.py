@@ -25,6 +25,7 @@ from train.settings.resolve import resolve
 from train.assembly.context import RunContext
 from train.assembly.training import build_training
 from train.devices.strategy import make_cluster
+from tests.support.gpu_audit import audit
 
 settings = json.loads(sys.argv[1])
 cluster = make_cluster(settings["strategy"])
@@ -61,6 +62,7 @@ for family in settings["families"]:
                 feed.start(1, 0)
                 continue
             training.step.run(chunk, steps)
+            last = chunk
             steps += chunk.steps
             calls.append(chunk.steps)
         assert max(calls) >= min(16, order.steps_per_epoch), calls
@@ -69,6 +71,11 @@ for family in settings["families"]:
         found[name + "/weights"] = weights()
         found[name + "/loss"] = training.step.loss_sum.numpy()
         found[name + "/confusion"] = training.step.confusion.numpy()
+        # Of the step that was traced for these arguments already.
+        traced = training.step._call.get_concrete_function(*training.step.arguments(last, 0))
+        report = audit(traced)
+        found[name + "/audit"] = np.array([str(f) for f in report.findings], "U")
+        found[name + "/reductions"] = report.reductions / cluster.num_replicas
 if cluster.is_chief:
     np.savez(settings["output"], **found)
 """
@@ -117,6 +124,16 @@ def train_cells(
         return {name: stored[name] for name in stored.files}
 
 
+def check_for_gpus(found: dict[str, np.ndarray]) -> None:
+    """On a GPU no cell copies or waits unasked: what `tests.support.gpu_audit` finds in its step.
+
+    With a loss scale the host learns of each step whether its gradients were finite.
+    """
+    for name in [n for n in found if n.endswith("/audit")]:
+        findings = [f for f in found[name] if not ("float16" in name and "bool" in f)]
+        assert findings == [], name
+
+
 def compare(
     found: dict[str, np.ndarray],
     reference: dict[str, np.ndarray],
@@ -150,6 +167,7 @@ def reference(
 def test_one_replica(reference: dict[str, np.ndarray]) -> None:
     assert len([n for n in reference if n.endswith("/loss")]) == len(FAMILIES) * len(ALL)
     assert compare(reference, reference, BOUNDS) == []
+    check_for_gpus(reference)
 
 
 def test_two_replicas(
@@ -161,6 +179,9 @@ def test_two_replicas(
     found = train_cells(run_python, tmp_path / "two.npz", synthetic_data_dir, FAMILIES, replicas=2)
     assert len([n for n in found if n.endswith("/loss")]) == len(FAMILIES) * len(ALL)
     assert compare(found, reference, BOUNDS) == []
+    check_for_gpus(found)
+    sums = {n: float(found[n]) for n in found if n.endswith("/reductions")}
+    assert set(sums.values()) == {1.0}, "one sum of all gradients in a step"
 
 
 @pytest.mark.slow
@@ -175,3 +196,5 @@ def test_whole_network_with_batch_norm(
     # 32 steps of Adam through 49 normalisations of 8 rows enlarge a rounding difference.
     bounds = {"float32": (1e-3, 0.1), "mixed_bfloat16": (0.1, 1.0), "mixed_float16": (0.05, 1.0)}
     assert compare(one, one, bounds) + compare(two, one, bounds) == []
+    check_for_gpus(one)
+    check_for_gpus(two)

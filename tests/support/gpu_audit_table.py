@@ -1,0 +1,194 @@
+"""`make gpu-audit`: audits the steps of all models, and writes docs/notes/gpu_audit.md.
+
+    python -m tests.support.gpu_audit_table [MODEL ...]
+
+Ends with 1, and lists what it found, where a step would copy or wait on a GPU. Each number of
+replicas is audited in a process of its own, on so many logical CPU devices.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import numpy as np
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+PAGE = REPOSITORY / "docs" / "notes" / "gpu_audit.md"
+_SETS = {"tabular": "fetal_health", "image": "brain_tumor_mri", "text": "song_lyrics"}
+_PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
+_HEAD = """# What a GPU would do, by model
+
+Made by `make gpu-audit`, from the kernels that TensorFlow registers: no GPU was used.
+[On GPUs](../explain/gpu.md) says how it is done and what it cannot show.
+
+Launches: operations of one step that a GPU is given one by one, or compiled parts; all replicas
+together. All-reduces: sums over the replicas in a step; of whole pictures the BatchNorm layers in
+training add one each. Findings: operations without a kernel, waits of the host, copies to the host,
+large copies to the device. Named and left out: the one boolean of a step with a loss scale
+(`mixed_float16`), by which the host learns whether the gradients were finite.
+
+| model | what | replicas | XLA | launches: float32 | bfloat16 | float16 | all-reduces | findings |
+|---|---|---|---|---|---|---|---|---|
+"""
+
+
+def _make_data(data_dir: str) -> None:
+    tfds = str(Path(sys.executable).with_name("tfds"))
+    folders = [f"builders/{name}" for name in _SETS.values()]
+    command = [tfds, "build", *folders, "--config=synthetic", f"--data_dir={data_dir}"]
+    subprocess.run(command, cwd=REPOSITORY, check=True, capture_output=True)
+
+
+def main(names: list[str]) -> int:
+    """Audits one replica, then two; see the module."""
+    rows: list[dict[str, Any]] = []
+    with tempfile.TemporaryDirectory() as data_dir:
+        _make_data(data_dir)
+        for replicas in (1, 2):
+            command = [sys.executable, "-m", "tests.support.gpu_audit_table", "--replicas"]
+            process = subprocess.Popen(
+                [*command, str(replicas), data_dir, *names],
+                cwd=REPOSITORY,
+                stdout=subprocess.PIPE,
+                text=True,
+            )
+            assert process.stdout is not None
+            for line in process.stdout:
+                rows.append(json.loads(line))
+                print(f"  {rows[-1]['model']}, {rows[-1]['what']}, {replicas} replicas", flush=True)
+            if process.wait():
+                return process.returncode
+    if not names:
+        PAGE.write_text(_HEAD + "".join(_row(row) for row in rows), encoding="utf-8")
+        print(f"wrote {PAGE.relative_to(REPOSITORY)}: {len(rows)} rows")
+    found = [f"{r['model']}, {r['what']}: {f}" for r in rows for f in r["findings"]]
+    print("\n".join(found) or "0 findings")
+    return int(bool(found))
+
+
+def _row(row: dict[str, Any]) -> str:
+    launches = " | ".join(str(n) for n in row["launches"])
+    xla = "on" if row["xla"] else "off"
+    return (
+        f"| {row['model']} | {row['what']} | {row['replicas']} | {xla} | {launches} | "
+        f"{row['reductions']} | {len(row['findings'])} |\n"
+    )
+
+
+def _audit_all(replicas: int, data_dir: str, names: list[str]) -> None:
+    """Prints one JSON line for each model, part and compiler setting."""
+    import tensorflow as tf
+
+    devices = [tf.config.LogicalDeviceConfiguration()] * replicas
+    cpu = tf.config.list_physical_devices("CPU")[0]
+    tf.config.set_logical_device_configuration(cpu, devices)
+    import models
+
+    for name, entry in models.MODELS.items():
+        if names and name not in names:
+            continue
+        parts = ("whole", "head") if entry.modality == "image" else ("training",)
+        for what in parts:
+            for xla in (False, True):
+                # With BatchNorm in training XLA is refused at several replicas.
+                if not (xla and what == "whole" and replicas > 1):
+                    print(json.dumps(_audit_steps(name, what, xla, replicas, data_dir)), flush=True)
+        print(json.dumps(_audit_steps(name, "prediction", False, replicas, data_dir)), flush=True)
+
+
+def _audit_steps(model: str, what: str, xla: bool, replicas: int, data_dir: str) -> dict[str, Any]:
+    """A row of the table: the step in each precision."""
+    row: dict[str, Any] = {"model": model, "what": what, "xla": xla, "replicas": replicas}
+    row |= {"launches": [], "reductions": 0, "findings": []}
+    for precision in _PRECISIONS:
+        report = _audit_step(model, what, xla, precision, data_dir)
+        row["launches"].append(report.launches)
+        row["reductions"] = report.reductions // replicas
+        row["findings"] += [
+            str(f)
+            for f in report.findings
+            if not (precision == "mixed_float16" and "bool" in f.what)
+        ]
+    return row
+
+
+def _audit_step(model: str, what: str, xla: bool, precision: str, data_dir: str) -> Any:
+    import keras
+    import tensorflow as tf
+
+    import models
+    from records.decoding.input_config import InputConfig
+    from records.roles import open_data
+    from tests.support.gpu_audit import audit
+    from train.assembly import training as assembly
+    from train.assembly.context import RunContext
+    from train.devices.strategy import make_cluster
+    from train.settings.config import TrainConfig
+    from train.settings.resolve import resolve
+    from train.step.feed import make_feed
+    from train.step.predict_step import PredictStep
+
+    keras.utils.clear_session()
+    several = len(tf.config.list_logical_devices("CPU")) > 1
+    cluster = make_cluster("mirrored" if several else "one_device")
+    modality = models.MODELS[model].modality
+    config = InputConfig(sequence_length=16, vocab_size=300, image_size=96)
+    data = open_data(f"{_SETS[modality]}/synthetic", data_dir, config, seed=0)
+    weights = "random" if modality == "image" else "imagenet"
+    asked = TrainConfig(
+        model=model,
+        precision=precision,
+        xla=xla,
+        global_batch_size=32,
+        image_size=96,
+        epochs=2,
+        length_buckets=1,
+        augment=True,
+        weights=weights,
+        freeze=what == "head" if modality == "image" else None,
+    )
+    settings = resolve(asked, data.schema, cluster)
+    # Only now: what `auto` chooses asks for the GPU's name.
+    cluster = dataclasses.replace(cluster, accelerator=True)
+    context = RunContext(settings, cluster, data, "device", {"train": data.examples("train")})
+    with mock.patch.object(assembly, "extract_features", _no_features):
+        training = assembly.build_training(context)
+    feed = make_feed(training.examples["train"], training.order, cluster, "device", one_length=xla)
+    feed.start(0)
+    chunk = feed.take(8)
+    step: Any = training.step
+    if what != "prediction":
+        arguments = step.arguments(chunk, 0)
+    else:
+        with cluster.strategy.scope():
+            step = PredictStep(training.trained, cluster, training.examples["train"].spec)
+        arguments = step.arguments(chunk)
+    return audit(step._call.get_concrete_function(*arguments))
+
+
+def _no_features(features: Any, examples: dict[str, Any], *_: Any) -> dict[str, Any]:
+    """Features of the right shape, all 0: what they are does not matter here."""
+    import tensorflow as tf
+
+    width = int(features.output_shape[-1])
+
+    def replaced(source: Any) -> Any:
+        inputs = np.zeros((source.index.num_records, width), np.float32)
+        spec = tf.TensorSpec([width], tf.float32)
+        return dataclasses.replace(source, spec=spec, cached=inputs, filling=None)
+
+    return {role: replaced(source) for role, source in examples.items()}
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["--replicas"]:
+        _audit_all(int(sys.argv[2]), sys.argv[3], sys.argv[4:])
+    else:
+        sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,145 @@
+"""The audit finds each kind of fault, and none in predictions; `matrix_test` audits the steps."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tests.support.gpu_audit import Kind, audit
+from train.devices.strategy import make_cluster
+from train.folders.finished_run import open_run
+from train.step.feed import Chunk
+from train.step.objective import Objective
+from train.step.predict_step import PredictStep
+from train.step.rows import pack_rows
+from train.step.train_step import StepOptions, TrainStep
+
+
+def _loop(body: Any, *arguments: tf.Tensor, counter: Any = tf.int32) -> Any:
+    """A function of a loop whose body is `body(i, total, *arguments)` -> total float32 []."""
+
+    def run(steps: tf.Tensor, *arguments: tf.Tensor) -> tf.Tensor:
+        def step(i: tf.Tensor, total: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+            return i + 1, body(i, total, *arguments)
+
+        start = [tf.constant(0, counter), tf.constant(0.0)]
+        return tf.while_loop(lambda i, _: i < steps, step, start)[1]
+
+    steps = tf.constant(3, counter)
+    return tf.function(run, autograph=False).get_concrete_function(steps, *arguments)
+
+
+def _kinds(concrete: Any) -> set[Kind]:
+    return set(audit(concrete).counts())
+
+
+def _gather(i: tf.Tensor, total: tf.Tensor, table: tf.Tensor, rows: tf.Tensor) -> tf.Tensor:
+    return total + tf.reduce_sum(tf.cast(tf.gather(table, rows[i]), tf.float32))
+
+
+ROWS = tf.zeros([4, 8], tf.int64)
+
+
+def test_a_gather_of_bytes_has_no_kernel() -> None:
+    pictures = np.zeros((100, 32, 32, 1), np.uint8)
+    assert Kind.NO_KERNEL in _kinds(_loop(_gather, tf.constant(pictures), ROWS))
+    assert _kinds(_loop(_gather, tf.constant(pack_rows(pictures)), ROWS)) == set()
+
+
+def test_large_int32_crosses_to_the_device() -> None:
+    ids = np.zeros((1000, 32), np.int32)
+    assert _kinds(_loop(_gather, tf.constant(ids), ROWS)) == {Kind.TO_DEVICE}
+    assert _kinds(_loop(_gather, tf.constant(pack_rows(ids)), ROWS)) == set()
+
+
+def test_a_counter_of_int64_lies_on_the_device() -> None:
+    found = _kinds(_loop(lambda i, total: total + 1.0, counter=tf.int64))
+    assert found == {Kind.CONDITION}
+
+
+def test_a_seed_made_on_the_device_is_read_back() -> None:
+    def draw(i: tf.Tensor, total: tf.Tensor, seeds: tf.Tensor) -> tf.Tensor:
+        return total + tf.random.stateless_uniform([], seeds[i])
+
+    assert _kinds(_loop(draw, tf.zeros([4, 2], tf.int64))) == {Kind.TO_HOST}
+    assert _kinds(_loop(draw, tf.zeros([4, 2], tf.int32))) == set()
+
+
+def test_what_is_compiled() -> None:
+    inner = tf.function(lambda x: tf.reduce_sum(x), jit_compile=True)
+
+    def call(i: tf.Tensor, total: tf.Tensor, x: tf.Tensor) -> tf.Tensor:
+        return total + tf.cast(inner(x), tf.float32)
+
+    large = [2**16]
+    assert _kinds(_loop(call, tf.zeros(large, tf.int32))) == {Kind.HOST_ARGUMENT}
+    assert _kinds(_loop(call, tf.zeros(large, tf.int64))) == set()
+
+    @tf.function(jit_compile=True)
+    def shuffled(x: tf.Tensor) -> tf.Tensor:
+        return tf.random.experimental.index_shuffle(x, [1, 2], 9)
+
+    found = audit(shuffled.get_concrete_function(tf.constant(3))).findings
+    assert [f.kind for f in found] == [Kind.NO_XLA_KERNEL] and "RandomIndexShuffle" in str(found[0])
+
+
+def test_launches_and_what_is_folded_are_counted() -> None:
+    def body(i: tf.Tensor, total: tf.Tensor) -> tf.Tensor:
+        return total * tf.cast(tf.reduce_prod(tf.constant([2, 3])), tf.float32)
+
+    report = audit(_loop(body))
+    # The product of constants and its cast are folded; the counter, its condition and the
+    # multiplication stay, with the identities around them.
+    operations = ("Mul", "AddV2", "Less")
+    assert report.findings == [] and len(operations) <= report.launches < 12
+
+
+def test_on_accelerators_the_update_is_one_compiled_part() -> None:
+    """Fewer than half of the launches, and the same weights but for rounding."""
+    rng, found, launches = np.random.default_rng(0), [], []
+    x, y = rng.normal(size=(64, 5)).astype(np.float32), rng.integers(0, 3, 64)
+    rows, weights = np.arange(64).reshape(4, 16), np.ones((4, 16), np.float32)
+    chunk = Chunk((x, y, rows, weights, rows), weights.sum(1), np.zeros(4, np.int32), 4)
+    objective = Objective(np.ones(3, np.float32))
+    for accelerator in (False, True):
+        cluster = dataclasses.replace(make_cluster("one_device"), accelerator=accelerator)
+        keras.utils.set_random_seed(1)
+        layers = [keras.layers.Dense(8, "relu") for _ in range(4)]
+        model = keras.Sequential([keras.Input((5,)), *layers, keras.layers.Dense(3)])
+        optimizer = keras.optimizers.Adam(1e-2)
+        optimizer.build(model.trainable_variables)
+        options = StepOptions(objective, clip_norm=0.1, clip_value=None, xla=False, seed=0)
+        step = TrainStep(model, optimizer, cluster, tf.TensorSpec([5]), options, None)
+        step.run(chunk, 0)
+        found.append(np.concatenate([w.ravel() for w in model.get_weights()]))
+        report = audit(step._call.get_concrete_function(*step.arguments(chunk, 0)))
+        assert report.findings == []
+        launches.append(report.launches)
+    np.testing.assert_allclose(found[0], found[1], rtol=1e-4, atol=1e-6)
+    assert launches[1] < 0.5 * launches[0]
+
+
+@pytest.mark.parametrize("name", ["fetal_health", "brain_tumor_mri", "song_lyrics"])
+def test_a_prediction_neither_copies_nor_waits(name: str, finished_runs: dict[str, Path]) -> None:
+    model = open_run(finished_runs[name]).load_model()
+    spec = tf.TensorSpec(*_SPECS[name])
+    inputs = np.zeros((40, *spec.shape), spec.dtype.as_numpy_dtype)
+    labels, rows = tf.zeros([40], tf.int64), tf.zeros([4, 8], tf.int64)
+    arrays = tf.constant(pack_rows(inputs)), labels, rows, tf.zeros([4, 8]), rows
+    chunk = Chunk(arrays, np.ones(4, np.float32), np.full(4, 12, np.int32), 4)
+    step = PredictStep(model, make_cluster("one_device"), spec)
+    report = audit(step._call.get_concrete_function(*step.arguments(chunk)))
+    assert [str(found) for found in report.findings] == []
+
+
+_SPECS: dict[str, tuple[list[int], Any]] = {
+    "fetal_health": ([21], tf.float32),
+    "brain_tumor_mri": ([32, 32, 1], tf.uint8),
+    "song_lyrics": ([12], tf.int32),
+}
