@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import tensorflow as tf
 from packaging.requirements import Requirement
 from packaging.utils import NormalizedName, canonicalize_name
 from packaging.version import Version
@@ -61,6 +62,22 @@ def test_tools_of_the_site_are_constrained() -> None:
         version = _constraints().get(canonicalize_name(requirement.name))
         assert version is not None, requirement
         assert requirement.specifier.contains(version)
+
+
+def test_cuda_is_the_one_that_tensorflow_was_built_with() -> None:
+    """What `make` installs beside it where there are GPUs; nothing of it is installed here."""
+    wanted = _requirements("\n".join(importlib.metadata.requires("tensorflow") or []))
+    cuda = [r for r in wanted if r.marker and r.marker.evaluate({"extra": "and-cuda"})]
+    cuda = [r for r in cuda if r.name.startswith("nvidia")]
+    constraints, built = _constraints(), tf.sysconfig.get_build_info()
+    assert len(cuda) >= 10
+    for requirement in cuda:
+        version = constraints[canonicalize_name(requirement.name)]
+        assert requirement.specifier.contains(version), f"{requirement}: constraint is {version}"
+    runtime = constraints[canonicalize_name("nvidia-cuda-runtime-cu12")]
+    assert runtime.release[:2] == Version(built["cuda_version"]).release[:2]
+    cudnn = constraints[canonicalize_name("nvidia-cudnn-cu12")]
+    assert cudnn.major == Version(built["cudnn_version"]).major
 
 
 def test_every_import_is_declared() -> None:

@@ -133,7 +133,7 @@ class _Auditor:
                 self._note(Kind.NO_XLA_KERNEL, f"{node.op} {_types(node)}", node.name)
 
     def _called(self, node: Any) -> Iterator[Any]:
-        for attribute in node.attr.values():
+        for attribute in list(node.attr.values()):  # reading one that is absent adds it
             names = [attribute.func.name] if attribute.HasField("func") else []
             for name in [*names, *(f.name for f in attribute.list.func), node.op]:
                 if name in self._functions:
