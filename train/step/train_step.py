@@ -30,6 +30,7 @@ from train.step.keras_private import host_loops, leave_out_reduction
 from train.step.non_finite import NonFiniteSteps
 from train.step.objective import Objective
 from train.step.precision import LossScale
+from train.step.replicas import all_reduce, replica_sum
 from train.step.rows import take_rows
 from train.step.seeds import Seeds
 
@@ -85,10 +86,10 @@ class TrainStep:
         self._variables = [v.value for v in model.trainable_variables]
         self._seeds = Seeds(model, options.seed)
         num_classes = len(options.objective.class_weights)
-        self.loss_sum = _replica_sum(())
-        self.confusion = _replica_sum((num_classes, num_classes))
+        self.loss_sum = replica_sum(())
+        self.confusion = replica_sum((num_classes, num_classes))
         several_pieces = self._variables if options.pieces > 1 else []
-        self._sums = [_replica_sum(v.shape, v.dtype) for v in several_pieces]
+        self._sums = [replica_sum(v.shape, v.dtype) for v in several_pieces]
         self.non_finite = NonFiniteSteps(model, [self.loss_sum, self.confusion])
         count_rows(model, cluster.num_replicas)
         several = cluster.num_replicas > 1
@@ -220,7 +221,7 @@ class TrainStep:
             [] if before is None else [tf.cast(self.loss_sum.read_value() - before[0], "float32")]
         )
         if self._cluster.num_replicas > 1:
-            summed = _all_reduce([*gradients, *loss])
+            summed = all_reduce([*gradients, *loss])
             gradients, loss = summed[: len(self._variables)], summed[len(self._variables) :]
         return self._settle(gradients, loss)
 
@@ -292,23 +293,6 @@ class TrainStep:
         self.optimizer.apply(gradients, self.model.trainable_variables)
 
 
-def _all_reduce(tensors: list[tf.Tensor]) -> list[tf.Tensor]:
-    """The sums over the replicas, in one reduction for each dtype.
-
-    One large message is what NCCL likes; and TensorFlow, joining them itself, would compute their
-    sizes on the device, where the host waits for them.
-    """
-    context, summed = tf.distribute.get_replica_context(), dict[int, tf.Tensor]()
-    for dtype in dict.fromkeys(t.dtype for t in tensors):
-        own = [n for n, t in enumerate(tensors) if t.dtype == dtype]
-        flat = tf.concat([tf.reshape(tensors[n], [-1]) for n in own], 0)
-        flat = context.all_reduce(tf.distribute.ReduceOp.SUM, flat)
-        sizes = [tensors[n].shape.num_elements() for n in own]
-        for n, part in zip(own, tf.split(flat, sizes), strict=True):
-            summed[n] = tf.reshape(part, tensors[n].shape)
-    return [summed[n] for n in range(len(tensors))]
-
-
 def check_compilable(model: keras.Model, cluster: Cluster) -> None:
     """Raises ValueError where XLA cannot compile the step at several replicas."""
     if cluster.num_replicas > 1 and batch_norms(model):
@@ -318,16 +302,6 @@ def check_compilable(model: keras.Model, cluster: Cluster) -> None:
             "over the replicas in the middle of the forward pass, where tf.distribute leaves the "
             "compiled part. Choose --no-xla, or --freeze"
         )
-
-
-def _replica_sum(shape: Any, dtype: Any = tf.float64) -> tf.Variable:
-    """Zeros that each replica adds to for itself; read outside them it is the sum of all."""
-    return tf.Variable(
-        tf.zeros(shape, dtype),
-        trainable=False,
-        synchronization=tf.VariableSynchronization.ON_READ,
-        aggregation=tf.VariableAggregation.SUM,
-    )
 
 
 def _confusion(labels: tf.Tensor, logits: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
