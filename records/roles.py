@@ -85,11 +85,21 @@ class Data:
                 "none, which was asked for or is all that fits (auto). Free memory or disk space "
                 "beside the shards, raise --memory-budget, or store ids in the set"
             )
-        self.opened, self.schema, self.config, self.seed = opened, schema, config, seed
+        self.opened, self.schema, self._asked, self.seed = opened, schema, config, seed
         # By split. Of this object, not of its class: what it holds, with open files, goes with it.
         self._filling: dict[str, cache.Filling] = {}
         self._loaders: dict[str, Loader] = {}
         self._inputs: dict[str, np.ndarray] = {}
+
+    @functools.cached_property
+    def config(self) -> InputConfig:
+        """Shapes of the inputs, as asked for; texts are padded to the longest of the split that the
+        training examples are part of, not further.
+        """
+        if self.vocabulary is None:
+            return self._asked
+        longest = max(1, int(self.vocabulary.lengths(self._base).max()))
+        return dataclasses.replace(self._asked, sequence_length=longest)
 
     @functools.cached_property
     def channels(self) -> int:
@@ -107,7 +117,7 @@ class Data:
             return None
         # Validation and test words must not be ranked: ids seen only there stay out of vocabulary.
         _, training = self.subset("train")
-        return Vocabulary(self.schema, self.config, self._index, self._base, training)
+        return Vocabulary(self.schema, self._asked, self._index, self._base, training)
 
     @property
     def spec(self) -> tf.TensorSpec:
@@ -151,12 +161,18 @@ class Data:
             # arrays.
             split_labels=index.label.astype(np.int32),
             spec=self.spec,
-            lengths=None if self.vocabulary is None else self.vocabulary.lengths(split),
+            lengths=self._lengths(split),
             cached=None if self.config.cache == "none" else self._decoded(split),
             loader=self._loader(split),
             filling=self._filling.get(split),
         )
         return found if role == "train" else found.without_damaged()
+
+    def _lengths(self, split: str) -> np.ndarray | None:
+        """int64 [N], ids of each record's text, up to T; None for other inputs."""
+        if self.vocabulary is None:
+            return None
+        return np.minimum(self.vocabulary.lengths(split), self.config.sequence_length)
 
     def damage(self) -> dict[str, tuple[str, ...]]:
         """What is wrong with damaged records, by split; splits without any are left out."""

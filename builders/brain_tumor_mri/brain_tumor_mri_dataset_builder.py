@@ -69,8 +69,8 @@ class Builder(RecordsBuilder):
         pictures = read_pictures(source)
         if turned := [p.filename for p in pictures if p.orientation != 1]:
             self.report(
-                f"{len(turned)} pictures have an EXIF orientation other than 1, such as "
-                f"{turned[0]}: they are kept as stored, not turned"
+                f"{len(turned)} of {len(pictures)} pictures have an EXIF orientation other than 1, "
+                f"such as {turned[0]}: they are kept as stored, not turned"
             )
         dropped: dict[str, int] = {}
         if self._is_deduplicated:

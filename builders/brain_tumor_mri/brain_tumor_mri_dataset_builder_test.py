@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import shutil
 from collections import Counter
 from pathlib import Path
@@ -223,6 +224,33 @@ def test_unexpected_folders_and_files_are_refused(source: Path) -> None:
     (source / "Testing").mkdir()
     with pytest.raises(ValueError, match="received an empty folder"):
         pictures.list_files(source)
+
+
+def test_a_name_that_is_no_utf8_is_refused(source: Path) -> None:
+    folder = source / "Testing" / "glioma_tumor"
+    next(folder.iterdir()).rename(folder / os.fsdecode(b"caf\xe9.jpg"))
+    with pytest.raises(ValueError, match=r"file names in UTF-8, received b'.*caf\\xe9.jpg'"):
+        pictures.list_files(source)
+
+
+def test_turned_pictures_are_said_and_kept_as_they_are(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = sorted((source / "Testing" / "glioma_tumor").iterdir())[0]
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.open(path).save(path, quality=95, exif=exif)
+    said: list[str] = []
+    builder_class = brain_tumor_mri_dataset_builder.Builder
+    monkeypatch.setattr(builder_class, "report", lambda _, message: said.append(message))
+    builder = _build(tmp_path / "data", source)
+    name = path.relative_to(source).as_posix()
+    assert [m for m in said if "orientation" in m] == [
+        f"1 of 60 pictures have an EXIF orientation other than 1, such as {name}: they are kept "
+        "as stored, not turned"
+    ]
+    (row,) = [r for r in _rows(builder, "test") if r["filename"].decode() == name]
+    assert row["image"] == path.read_bytes()
 
 
 @pytest.mark.slow

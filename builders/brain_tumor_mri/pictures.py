@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -96,6 +97,7 @@ def list_files(source: Path) -> list[str]:
                 )
             for file in found:
                 path = source / folder / name / file
+                _check_name(path)
                 if Path(file).suffix.lower() not in (".jpg", ".jpeg") or not path.is_file():
                     raise ValueError(
                         f"{_PLACE}: {path}: expected a .jpg file, received "
@@ -103,6 +105,17 @@ def list_files(source: Path) -> list[str]:
                     )
                 files.append(f"{folder}/{name}/{file}")
     return files
+
+
+def _check_name(path: Path) -> None:
+    """Raises ValueError for a name that is no UTF-8, which no record could hold as text."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        raise ValueError(
+            f"{_PLACE}: expected file names in UTF-8, received {os.fsencode(path)!r}. Rename the "
+            "file, for instance with: convmv -f latin1 -t utf8 --notest FILE"
+        ) from None
 
 
 def _read_facts(source: Path, name: str) -> pixels.PictureFacts:

@@ -8,6 +8,8 @@ import os
 import re
 import shutil
 import socket
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +38,8 @@ from train.export import main as export
 from train.measures.plots import draw_confusion
 from train.predict import main as predict
 from train.run import main as train
+
+REPOSITORY = Path(__file__).resolve().parents[2]
 
 WEIRD = "a b 'q\" $HOME `x` ünï; 100% {0} [*?] \n# é&<b>|"
 
@@ -187,6 +191,25 @@ def test_workers_of_one_machine_meet_where_no_other_reaches_them() -> None:
         assert server.getsockname()[0] == "127.0.0.7"
     with make_server(socket.gethostname(), 0) as server:
         assert server.getsockname()[0] in ("::", "0.0.0.0")
+
+
+@pytest.mark.parametrize("name", ["records", "models"])
+def test_a_file_of_the_user_that_hides_a_package_is_named(name: str, tmp_path: Path) -> None:
+    (tmp_path / f"{name}.py").write_text("print('mine')")
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
+    paths = f"import sys; sys.path.insert(1, {str(REPOSITORY)!r});"
+
+    def run(*flags: str) -> subprocess.CompletedProcess[str]:
+        start = f"{paths} sys.argv[0] = '-m'; import train"
+        command = [sys.executable, *flags, "-c", start]
+        options = {"capture_output": True, "text": True, "env": environment}
+        return subprocess.run(command, cwd=tmp_path, **options)  # type: ignore[call-overload]
+
+    hidden = run()
+    assert hidden.returncode == 1 and hidden.stdout == ""
+    expected = f"error: place: {tmp_path / name}.py hides the package {name!r} of this project"
+    assert hidden.stderr.startswith(expected) and "python -P -m" in hidden.stderr
+    assert run("-P").returncode == 0
 
 
 def test_tensorboards_table_of_samples_holds_any_class_name(

@@ -197,6 +197,24 @@ def test_tokens_are_ranked_by_the_training_examples_and_padded(synthetic_data_di
     assert collections.Counter(_rows(records.make_dataset(data, "test"))) == expected
 
 
+@pytest.mark.parametrize("feature", ["token_ids", "text"])
+def test_texts_are_padded_to_the_longest_not_further(
+    feature: str, synthetic_data_dir: Path
+) -> None:
+    """A length of 10^6 would take terabytes."""
+    name, directory = "song_lyrics/synthetic", str(synthetic_data_dir)
+    config = InputConfig(sequence_length=10**6, feature=feature)
+    data = open_data(name, directory, config)
+    longest = int(data.spec.shape[0])
+    train = _inputs(data.examples("train"))
+    assert train.shape[1] == longest < 1000 and train[:, -1].any(), "the longest is whole"
+    assert _inputs(data.examples("test")).shape[1] == longest
+    lengths = data.examples("test").lengths
+    assert lengths is not None and lengths.max() <= longest
+    shorter = open_data(name, directory, dataclasses.replace(config, sequence_length=7))
+    assert shorter.spec.shape == (7,)
+
+
 def test_vocabulary_and_statistics_ignore_validation_and_test(synthetic_data_dir: Path) -> None:
     data = open_data("fetal_health/synthetic", str(synthetic_data_dir))
     examples = data.examples("train")
@@ -341,6 +359,10 @@ def test_replicas_share_the_batches_of_one(data: Data) -> None:
     for whole, halves in zip(one, two, strict=True):
         for column, array in enumerate(whole):
             assert np.array_equal(array, np.concatenate([h[column] for h in halves]))
+
+
+def test_public_names_are_listed() -> None:
+    assert {"make_dataset", "make_arrays", "open_data", "InputConfig"} <= set(dir(records))
 
 
 def test_unknown_names_are_refused_with_the_valid_ones(synthetic_data_dir: Path) -> None:

@@ -15,9 +15,21 @@ from sklearn.feature_selection import f_classif
 
 from records.describe.__main__ import describe, main
 from records.describe.pictures import header_size
-from records.describe.read import hash_sequences, hash_strings
+from records.describe.read import (
+    hash_sequences,
+    hash_strings,
+    quantile_header,
+    quantile_line,
+)
 from records.describe.tables import correlation_matrix, correlation_ratio
 from tests.support.tiny_sets import TinyBuilder, build_tiny
+
+
+def test_numbers_of_any_size_stay_apart() -> None:
+    line = quantile_line("train", np.array([12_345_678_901] * 9), "bytes")
+    assert line.split() == ["train", *["12,345,678,901"] * 8, "12,345,678,901.0", "bytes"]
+    small, header = quantile_line("test", np.array([5.0, 7.0]), "words"), quantile_header()
+    assert small.index("6.0") + 3 == len(header), "a column's numbers end where its name does"
 
 
 def describe_tiny(
