@@ -11,30 +11,29 @@ from pathlib import Path
 
 from records.system.json_file import read_json
 
-INFO = "dataset_info.json"
-_FILES = ("features.json", "metadata.json", "*.labels.txt", "*.vocabulary.txt")
+_INFO, _METADATA = "dataset_info.json", "metadata.json"
+_FILES = (_INFO, "features.json", _METADATA, "*.labels.txt", "*.vocabulary.txt")
 # Of dataset_info.json what shapes training: a description may be reworded.
 _INFO_KEYS = ("fileFormat", "supervisedKeys", "splits")
+# Of metadata.json what is only shown: generated files may be read as real ones are.
+_SHOWN_KEYS = ("generated", "dropped", "class_counts")
 
 
 def hash_description(folder: Path) -> dict[str, str]:
     """{name: SHA-256} of the files beside the shards that shape what is read of them."""
     paths = (path for pattern in _FILES for path in sorted(folder.glob(pattern)))
-    found = {path.name: _hash(path.read_bytes()) for path in paths if path.is_file()}
-    info = folder / INFO
-    if info.is_file():
-        found[INFO] = _hash(_shaping(info))
-    return found
+    return {p.name: hashlib.sha256(_shaping(p)).hexdigest() for p in paths if p.is_file()}
 
 
-def _shaping(info: Path) -> bytes:
-    """What of dataset_info.json is hashed; all of one that is none."""
+def _shaping(path: Path) -> bytes:
+    """What of a file shapes training; all of one that cannot be parsed."""
+    if path.name not in (_INFO, _METADATA):
+        return path.read_bytes()
     try:
-        known = read_json(info)
-        return json.dumps([known.get(key) for key in _INFO_KEYS], sort_keys=True).encode()
+        known = read_json(path).items()
     except (ValueError, AttributeError):
-        return info.read_bytes()
-
-
-def _hash(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()
+        return path.read_bytes()
+    kept = {k: v for k, v in known if k in _INFO_KEYS}
+    if path.name == _METADATA:
+        kept = {k: v for k, v in known if k not in _SHOWN_KEYS}
+    return json.dumps(kept, sort_keys=True).encode()

@@ -58,7 +58,7 @@ def test_content_equals_plain_hashes(prepared: Path) -> None:
         assert shard["bytes"] == len(data)
         assert shard["sha256"] == hashlib.sha256(data).hexdigest()
         lines += f"{shard['name']} {len(data)} {shard['sha256']}\n"
-    splits = hashlib.sha256(b"[null, null, null]").hexdigest()  # of what dataset_info.json lacks
+    splits = hashlib.sha256(b"{}").hexdigest()  # dataset_info.json has none
     features = hashlib.sha256(b"{}").hexdigest()
     assert stored["described"] == {"dataset_info.json": splits, "features.json": features}
     lines += f"dataset_info.json {splits}\nfeatures.json {features}\n"
@@ -101,6 +101,15 @@ def test_what_describes_the_shards_is_compared(
     assert "Put it back as it was." in str(error.value)
     fingerprint.write_fingerprint(prepared)
     assert fingerprint.check_shards(prepared).content != before
+
+
+def test_what_is_only_shown_is_no_part_of_the_data(prepared: Path) -> None:
+    """Generated files read as if they were real give the same data."""
+    contents = set()
+    for generated in (True, False):
+        (prepared / "metadata.json").write_text(json.dumps({"generated": generated}))
+        contents.add(fingerprint.write_fingerprint(prepared)["content"])
+    assert len(contents) == 1
 
 
 def test_a_description_may_be_reworded(prepared: Path) -> None:
