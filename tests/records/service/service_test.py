@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ from typing import Any
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from records import InputConfig, open_data
 from records.examples import AnyOrder, Examples, Plan
@@ -154,6 +156,18 @@ def test_a_worker_refuses_other_data(address: str, synthetic_data_dir: Path) -> 
     other = RemoteSource(address, data, "0" * 64, 1)
     with pytest.raises(ValueError, match="worker 0 at localhost.* refuses: .*fingerprint expected"):
         next(other(examples, order, (0, 0), 1, slice(None)))
+
+
+def test_a_worker_that_came_back_elsewhere_is_told_to_keep_its_address(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The dispatcher still knows the address that it had."""
+    answers = [[tf.constant(x) for x in (0, 2, place)] for place in (b"host1:5051", b"host9:5051")]
+    monkeypatch.setattr(trainer, "_distributed", lambda dataset, service: answers)
+    stream = trainer._Stream(queue.Queue(), {}, 0, threading.Event())
+    expected = "--index 0 --of 2 at host9:5051, beside host1:5051.*keeps its address.*--host"
+    with pytest.raises(ValueError, match=expected):
+        trainer._find_workers(stream, "grpc://host0:5050")
 
 
 def test_place_is_where_all_chunks_has_it(synthetic_data_dir: Path) -> None:

@@ -240,3 +240,16 @@ def test_splits_whose_shards_were_exchanged_are_not_copied(
         assert "its records are whole, but not those that were built" in printed
         assert " 0 damaged records" in printed
         assert not (tmp_path / "repaired").exists()
+
+
+def test_a_set_that_a_killed_overwrite_set_aside_is_named(tmp_path: Path) -> None:
+    aside = tmp_path / "a_set" / "replaced.1.0.0"
+    aside.mkdir(parents=True)
+    (aside / "dataset_info.json").touch()
+    with pytest.raises(
+        FileNotFoundError, match=f"received {aside}, which a build with --overwrite"
+    ):
+        find_sets(str(tmp_path))
+    (tmp_path / "a_set" / "1.0.0").mkdir()
+    (tmp_path / "a_set" / "1.0.0" / "dataset_info.json").touch()
+    assert find_sets(str(tmp_path)) == [str(tmp_path / "a_set" / "1.0.0")]
