@@ -63,10 +63,11 @@ help:
 demo: $(STAMP)
 	@$(RUN) -m benchmarks.demo $(ARGS)
 
-# Files, not single tests, go to the workers: one file's tests share models and datasets.
+# Files, not single tests, go to the workers: one file's tests share models and datasets. In the
+# order of tests/conftest.py, the longest first: else one worker waits some minutes for the other.
 test: $(STAMP)
 	@$(RUN) -m pytest -q -m "not slow and not peers and not gpu" -n $(TEST_WORKERS) --dist loadfile \
-	  --durations=10 $(ARGS)
+	  --no-loadscope-reorder --durations=10 $(ARGS)
 
 test-slow: $(STAMP)
 	@$(RUN) -m pytest -q -m "slow and not peers and not gpu" $(ARGS)
