@@ -12,8 +12,8 @@
 #   make lint        ruff and mypy
 #   make docs        the documentation as a site, with an API reference: site/index.html
 #   make gpu-check   what the GPUs of this machine can do; says so when there are none
-#   make gpu-audit   what each model's step would do on a GPU, read from TensorFlow's kernels: no GPU
-#                    needed; writes docs/notes/gpu_audit.md (ARGS="mlp gru": only says what it finds)
+#   make gpu-audit   what a step of each kind of model would do on a GPU, read from TensorFlow's
+#                    kernels: no GPU needed; docs/notes/gpu_audit.md (ARGS="resnet50": only this model)
 #   make damage-page tests/faults/damage_messages.md, from what the tests see
 #   make house       lines, functions, folders, circles and comments, as one table (ARGS=FOLDER: of
 #                    another checkout)
