@@ -34,7 +34,7 @@ def open_context(settings: Settings, opened: OpenedSet, cluster: Cluster) -> Run
     config = _input_config(settings)
     data = Data(opened, config, settings.seed, make_fold(settings))
     spec = data.spec
-    check_batch_room(settings, int(np.prod(spec.shape)) * spec.dtype.size)
+    check_batch_room(settings.global_batch_size, int(np.prod(spec.shape)) * spec.dtype.size)
     level, reason = choose_level(
         settings.cache,
         data.decoded_bytes,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 
 from records.system.memory import free_memory, show_bytes
-from train.settings.resolved import Settings
 
 # Of each weight: itself, its gradient and the optimizer's two moments, float32.
 _WEIGHT_BYTES = 16
@@ -13,20 +12,24 @@ _WEIGHT_BYTES = 16
 _ROW_BYTES = 64
 
 
-def check_batch_room(settings: Settings, example_bytes: int) -> None:
-    """Raises ValueError where one batch does not fit the free memory."""
-    size = settings.global_batch_size
+def check_batch_room(size: int, example_bytes: int) -> None:
+    """Raises ValueError where one batch of so many examples does not fit the free memory."""
     _check(f"--global-batch-size {size}", "rows", size * (example_bytes + _ROW_BYTES))
 
 
-def check_weight_room(settings: Settings) -> None:
-    """Raises ValueError where the layers that were asked for do not fit the free memory."""
-    asked, units, width = [], settings.units or 0, settings.embedding_dim or 0
+def check_weight_room(
+    hidden: tuple[int, ...] | None, units: int | None, width: int | None, vocab_size: int
+) -> None:
+    """Raises ValueError where the layers that were asked for do not fit the free memory.
+
+    `hidden`, `units` and `width` (of a token's vector) are None where the model has its own.
+    """
+    asked, units, width = [], units or 0, width or 0
     # Between layers of the model's own widths there are at least as many weights as units.
-    weights = 4 * units * units + settings.vocab_size * width
-    if settings.hidden:
-        weights += sum(a * b for a, b in itertools.pairwise((1, *settings.hidden)))
-        asked.append(f"--hidden {' '.join(map(str, settings.hidden))}")
+    weights = 4 * units * units + vocab_size * width
+    if hidden:
+        weights += sum(a * b for a, b in itertools.pairwise((1, *hidden)))
+        asked.append(f"--hidden {' '.join(map(str, hidden))}")
     asked += [f"--units {units}"] * bool(units) + [f"--embedding-dim {width}"] * bool(width)
     _check(" ".join(asked), "weights", _WEIGHT_BYTES * weights)
 
