@@ -13,6 +13,7 @@ import io
 import os
 import resource
 import shutil
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -27,6 +28,7 @@ import_tensorflow_quietly()
 
 import keras  # noqa: E402 - after TensorFlow's start-up notes were turned away
 import tensorflow as tf  # noqa: E402
+from tensorflow.python.framework.config import disable_op_determinism  # noqa: E402
 
 from records.system import progress  # noqa: E402
 from tests.support.forks import fork  # noqa: E402
@@ -84,9 +86,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(autouse=True, scope="module")
 def _forget_models() -> Iterator[None]:
-    """Frees the models and traced functions of a file's tests, which refer to one another."""
+    """Frees the models and traced functions of a file's tests, which refer to one another.
+
+    And undoes what a run in this process turned on for good: files must not depend on their order.
+    """
+    handler = signal.getsignal(signal.SIGTERM)
     yield
     keras.utils.clear_session()
+    keras.config.set_dtype_policy("float32")
+    disable_op_determinism()
+    signal.signal(signal.SIGTERM, handler)
     gc.collect()
 
 

@@ -6,6 +6,7 @@ import gc
 import itertools
 import multiprocessing
 import os
+import signal
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -84,6 +85,9 @@ def _pool_map(
 def _inherit(function: Callable[[Any], Any]) -> None:
     global _function
     _function = function
+    # A handler of the parent would keep a worker that waits for work alive when the pool, broken by
+    # another worker's end, ends it: the parent would wait without end.
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     gc.freeze()  # else a collection would write to, and so copy, all that was inherited
 
 

@@ -67,10 +67,12 @@ def test_a_system_that_loses_examples_is_caught(synthetic_data_dir: Path) -> Non
 
 def test_a_question_sees_nothing_that_was_decoded_before(synthetic_data_dir: Path) -> None:
     work = _open(synthetic_data_dir, "brain_tumor_mri")
+    before = sorted(Path(work.schema.directory).glob("decoded/*"))  # of tests in other files
     with work_module.view(work) as fresh:
+        assert not Path(fresh.schema.directory, "decoded").exists()
         input_questions.open_examples(fresh, cache="disk")
         assert list(Path(fresh.schema.directory).glob("decoded/*.npy"))
-        assert not Path(work.schema.directory, "decoded").exists()
+        assert sorted(Path(work.schema.directory).glob("decoded/*")) == before
         with work_module.view(fresh) as again:
             assert not Path(again.schema.directory, "decoded").exists()
             assert again.fingerprint == work.fingerprint

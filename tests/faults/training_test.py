@@ -319,7 +319,6 @@ def test_a_kill_while_checkpoints_are_written_costs_none(tmp_path: Path, kills: 
         arrays, state = found
         assert state["step"] in (said, said + 1) and (arrays["model"][0] == state["step"]).all()
         said = state["step"]
-        assert len(list(folder.glob("*.npz"))) <= 3
     assert said > 0
     print(f"{kills} kills, {unfinished} left an unfinished file, none cost a whole checkpoint")
     write_checkpoint(folder, said + 1, {"model": []}, {})

@@ -45,10 +45,12 @@ def seed_generators(
 ) -> list[tuple[keras.layers.Layer, keras.random.SeedGenerator]]:
     """The generators from which dropout and other random layers draw, each with its layer.
 
-    Keras lists them by layer only, in an attribute that is not public.
+    Keras lists them by layer only, in an attribute that is not public. They are in the order of the
+    model's variables, which is that of a part of the model as well; the order of layers is not.
     """
-    found = {id(g): (layer, g) for layer in all_layers(model) for g in layer._seed_generators}
-    return list(found.values())
+    pairs = ((layer, g) for layer in all_layers(model) for g in layer._seed_generators)
+    found = {id(generator.state): (layer, generator) for layer, generator in pairs}
+    return [found[id(v)] for v in model.variables if id(v) in found]
 
 
 def replace_seeds(generator: keras.random.SeedGenerator, seed: Callable[[], Any]) -> None:
