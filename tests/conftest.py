@@ -95,7 +95,7 @@ def _forget_models() -> Iterator[None]:
     keras.utils.clear_session()
     keras.config.set_dtype_policy("float32")
     disable_op_determinism()
-    signal.signal(signal.SIGTERM, handler)
+    signal.signal(signal.SIGTERM, handler or signal.SIG_DFL)
     gc.collect()
 
 
