@@ -136,6 +136,23 @@ def _reflect(position: tf.Tensor, size: int) -> tf.Tensor:
     return tf.maximum(last - tf.abs(last - tf.abs(position)), 0)
 
 
+def _pack_neighbours(images: tf.Tensor) -> tf.Tensor:
+    """Packs each pixel with its right, lower and lower right neighbour into one word.
+
+    One gather then fetches all four, where the gathers are what a warp costs. uint8 [B, H, W, C] ->
+    float32, with which nothing computes: of int32 a GPU shifts the bits, but moves none (`Reshape`
+    and `Slice` of int32 take it from the host's memory).
+    """
+    right = tf.concat([images[:, :, 1:], images[:, :, -1:]], axis=2)
+    below = tf.concat([images[:, 1:], images[:, -1:]], axis=1)
+    across = tf.concat([right[:, 1:], right[:, -1:]], axis=1)
+    words = tf.cast(images, tf.int32)
+    for shift, corner in ((8, right), (16, below), (24, across)):
+        moved = tf.bitwise.left_shift(tf.cast(corner, tf.int32), shift)
+        words = tf.bitwise.bitwise_or(words, moved)
+    return tf.bitcast(words, tf.float32)
+
+
 def _fraction(position: tf.Tensor) -> tf.Tensor:
     """Share of the next neighbour: int64 [B, H, W] -> float32 [B, H, W, 1] in [0, 1)."""
     return tf.cast(tf.bitwise.bitwise_and(position, _ONE - 1), tf.float32)[..., None] / _ONE
@@ -148,17 +165,15 @@ def _warp(images: tf.Tensor, rows: tf.Tensor, columns: tf.Tensor) -> tf.Tensor:
     index = tf.bitwise.right_shift(rows, 16) * width + tf.bitwise.right_shift(columns, 16)
     # One flat gather over the batch.
     index += (np.arange(batch) * (height * width))[:, None, None]
-    # Each pixel with its right, lower and lower right neighbour in one word: one gather fetches all
-    # four, where the gathers are what a warp costs. float32, which a GPU gathers; nothing computes
-    # with it.
-    right = tf.concat([images[:, :, 1:], images[:, :, -1:]], axis=2)
-    pair = tf.concat([images[..., None], right[..., None]], -1)
-    below = tf.concat([pair[:, 1:], pair[:, -1:]], axis=1)
-    packed = tf.bitcast(tf.concat([pair, below], -1), tf.float32)
-    packed = tf.gather(tf.reshape(packed, [-1, channels]), index)
-    corners = tf.cast(tf.bitcast(packed, tf.uint8), tf.float32)
-    upper = corners[..., 0] + (corners[..., 1] - corners[..., 0]) * fraction_x
-    lower = corners[..., 2] + (corners[..., 3] - corners[..., 2]) * fraction_x
+    packed = tf.gather(tf.reshape(_pack_neighbours(images), [-1, channels]), index)
+    packed = tf.bitcast(packed, tf.int32)
+
+    def corner(shift: int) -> tf.Tensor:
+        bits = tf.bitwise.right_shift(packed, shift)
+        return tf.cast(tf.bitwise.bitwise_and(bits, 255), tf.float32)
+
+    upper = corner(0) + (corner(8) - corner(0)) * fraction_x
+    lower = corner(16) + (corner(24) - corner(16)) * fraction_x
     return upper + (lower - upper) * fraction_y
 
 

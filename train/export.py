@@ -5,10 +5,10 @@
 The signature `serving_default` takes `features` float32 [B, F] (float64 where the set stores whole
 numbers of 32 bits and more, or float64), `picture` string [B] (the bytes of JPEG or PNG files) or
 `text` string [B] (UTF-8, as it comes), and gives `probabilities` float32 [B, C], `classes` string
-[C] and `label` string [B]. Models of pictures also give `usable` bool [B]: false where a picture
-cannot be decoded; its probabilities are 0 and its label is empty. Text models need
-`import tensorflow_text` before they are loaded, and have a second signature `token_ids`: int32
-[B, T] as the model reads.
+[C] and `label` string [B]. Models of pictures and tables also give `usable` bool [B]: false where a
+picture cannot be decoded or a row holds NaN or infinity; its probabilities are 0 and its label is
+empty. Text models need `import tensorflow_text` before they are loaded, and have a second signature
+`token_ids`: int32 [B, T] as the model reads.
 """
 
 from __future__ import annotations

@@ -97,7 +97,7 @@ def predict(
     from train.measures.class_threshold import Threshold, parse_threshold
     from train.serving.read_inputs import Unusable, make_preparation, read_raw
 
-    check_output(output, source)
+    check_output(output, source, Path(path))
     run = open_run(path)
     prepare = make_preparation(run.input)
     unusable: list[tuple[str, str]] = []
@@ -158,13 +158,18 @@ def _tell(turned: list[str], unusable: list[tuple[str, str]], total: int) -> Non
             print(f"  {shown(name)}: {reason}")
 
 
-def check_output(output: Path, source: Path) -> None:
-    """Raises ValueError where writing `output` would replace `source`, by whatever path."""
-    if output.exists() and source.exists() and output.samefile(source):
-        raise ValueError(
-            f"predict: --output {output} is the input itself, which would be lost. Choose another "
-            "--output, such as --output predicted.csv"
-        )
+def check_output(output: Path, source: Path, run: Path) -> None:
+    """Raises ValueError where writing `output` would replace `source` or a file of the run."""
+    own = [path for path in run.glob("*") if path.suffix != ".csv" or path.name == "history.csv"]
+    for read, what in (
+        (source, "the input itself"),
+        *((path, "a file of the run") for path in own),
+    ):
+        if output.is_file() and read.exists() and output.samefile(read):
+            raise ValueError(
+                f"predict: --output {output} is {what}, which would be lost. Choose another "
+                "--output, such as --output predicted.csv"
+            )
 
 
 def shown(name: str) -> str:

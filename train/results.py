@@ -52,6 +52,10 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _write_page(options: argparse.Namespace) -> None:
+    read = [*options.cross_validations, *options.baselines]
+    read += [Path(folder) / "metrics.json" for folder in options.runs]
+    if any(f.exists() and options.output.exists() and options.output.samefile(f) for f in read):
+        raise ValueError(f"results: --output {options.output} is read, and would be lost")
     page = format_page(
         [_read(file) for file in options.cross_validations],
         [_read(file) for file in options.baselines],

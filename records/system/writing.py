@@ -8,7 +8,14 @@ from pathlib import Path
 
 
 def write_atomically(path: Path, data: bytes) -> None:
-    """Writes a file of that name, which holds the old bytes or all the new ones at any time."""
+    """Writes a file of that name, which holds the old bytes or all the new ones at any time.
+
+    A link stays, and its target is written. What is no file, such as /dev/null, is written into.
+    """
+    path = path.resolve()
+    if path.exists() and not path.is_file():
+        path.write_bytes(data)
+        return
     # In the same folder: a rename is atomic within one file system only.
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:

@@ -120,6 +120,28 @@ def test_nothing_below_a_folder_is_passed_over(
     assert "  huge.jpg: a file of 60,000,000,000 bytes" in printed
 
 
+def test_no_file_of_the_run_is_replaced(
+    finished_runs: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, source = finished_runs["fetal_health"], tmp_path / "rows.csv"
+    source.write_bytes(_table("1.0"))
+    for name in ("model.keras", "config.json", "history.csv"):
+        before = (run / name).read_bytes()
+        assert main([str(run), str(source), f"--output={run / name}"]) == 1
+        assert "is a file of the run, which would be lost" in capsys.readouterr().err
+        assert (run / name).read_bytes() == before
+
+
+def test_a_number_with_an_underscore_is_none(
+    finished_runs: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Python reads 17_00 as 1700; the builders refuse it."""
+    source, output = tmp_path / "rows.csv", tmp_path / "out.csv"
+    source.write_bytes(_table("17_00"))
+    assert main([str(finished_runs["fetal_health"]), str(source), f"--output={output}"]) == 1
+    assert "expected a finite number" in capsys.readouterr().err and not output.exists()
+
+
 def test_the_input_is_never_replaced(
     finished_runs: dict[str, Path],
     tmp_path: Path,

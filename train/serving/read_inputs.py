@@ -102,7 +102,7 @@ def _rows(path: Path, wanted: ModelInput) -> Items:
 
 def _number(path: Path, line: int, name: str, text: str) -> float:
     try:
-        value = float(text)
+        value = float(text) if "_" not in text else math.nan  # Python reads 17_00 as 1700
     except ValueError:
         value = math.nan
     # The model computes in float32: beyond its range a number would silently become another one.

@@ -51,13 +51,18 @@ class Served(tf.Module):
         wanted, classes = self._wanted, tf.constant(self._wanted.class_names)
         if wanted.modality == IMAGE:
             inputs, usable = decode_pictures(raw, wanted.image_size, wanted.channels)
+        elif self._encoder is None:
+            # Not another width, which the model's shift and scale would stretch to its own.
+            inputs = tf.ensure_shape(raw, [None, len(wanted.feature_names)])
+            usable = tf.reduce_all(tf.math.is_finite(raw), 1)
         else:
-            inputs = raw if self._encoder is None else self._encoder(raw)
+            inputs, usable = self._encoder(raw), None
         probabilities = tf.nn.softmax(self._call(inputs))
         label = tf.gather(classes, tf.argmax(probabilities, 1))
         found = {"probabilities": probabilities, "classes": classes, "label": label}
-        if wanted.modality == IMAGE:
-            # No NaN: who adds probabilities up gets 0 for what is no picture.
+        if usable is not None:
+            # No NaN, which some layers turn into a number: who adds probabilities up gets 0 for what
+            # is no picture, or a row with a value that is no number.
             found["probabilities"] = tf.where(usable[:, None], probabilities, 0)
             found["label"] = tf.where(usable, label, "")
             found["usable"] = usable

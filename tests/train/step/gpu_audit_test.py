@@ -11,13 +11,14 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from models.augment import augment_images, mix_pairs
 from tests.support.gpu_audit import Kind, audit
 from train.devices.strategy import make_cluster
 from train.folders.finished_run import open_run
 from train.step.feed import Chunk
 from train.step.objective import Objective
 from train.step.predict_step import PredictStep
-from train.step.rows import pack_rows
+from train.step.rows import pack_rows, take_rows
 from train.step.train_step import StepOptions, TrainStep
 
 
@@ -87,6 +88,16 @@ def test_what_is_compiled() -> None:
 
     found = audit(shuffled.get_concrete_function(tf.constant(3))).findings
     assert [f.kind for f in found] == [Kind.NO_XLA_KERNEL] and "RandomIndexShuffle" in str(found[0])
+
+
+def test_an_augmentation_stays_on_the_device() -> None:
+    def augment(i: tf.Tensor, total: tf.Tensor, words: tf.Tensor, rows: tf.Tensor) -> tf.Tensor:
+        pictures = take_rows(words, rows[i], tf.TensorSpec([32, 32, 1], tf.uint8), 0)
+        pictures, share = mix_pairs(augment_images(pictures, rows[i]), rows[i], 0.2)
+        return total + tf.reduce_sum(pictures) + tf.reduce_sum(share)
+
+    words = tf.constant(pack_rows(np.zeros((100, 32, 32, 1), np.uint8)))
+    assert [str(f) for f in audit(_loop(augment, words, ROWS)).findings] == []
 
 
 def test_launches_and_what_is_folded_are_counted() -> None:
