@@ -202,7 +202,13 @@ def _class_names(feature: Any, label: str, name: str) -> tuple[str, ...]:
             f"data set: {name}: label feature {label!r} expected 1 to {_MOST_CLASSES:,} classes, "
             f"received {count or 'none'}"
         )
-    return tuple(feature.names)
+    names = tuple(feature.names)
+    if len(names) != count:  # TFDS keeps a name in each line of a file, and leaves empty lines out
+        raise ValueError(
+            f"data set: {name}: label feature {label!r} expected {count} class names, received "
+            f"{len(names)}: {', '.join(names[:8])}. A name may hold no line break, and none is empty"
+        )
+    return names
 
 
 def _modality(feature: Any) -> str | None:

@@ -61,8 +61,8 @@ class Served(tf.Module):
         label = tf.gather(classes, tf.argmax(probabilities, 1))
         found = {"probabilities": probabilities, "classes": classes, "label": label}
         if usable is not None:
-            # No NaN, which some layers turn into a number: who adds probabilities up gets 0 for what
-            # is no picture, or a row with a value that is no number.
+            # No NaN, which some layers turn into a number: who adds probabilities up gets 0 for
+            # what is no picture, or a row with a value that is no number.
             found["probabilities"] = tf.where(usable[:, None], probabilities, 0)
             found["label"] = tf.where(usable, label, "")
             found["usable"] = usable

@@ -33,6 +33,16 @@ def test_pictures_of_floats_are_refused() -> None:
         schema._check_encoding(picture, "picture", "own")
 
 
+@pytest.mark.parametrize("names", [["a\nb", "c"], ["", "yes"]])
+def test_names_that_a_file_of_names_cannot_hold(names: list[str], tmp_path: Path) -> None:
+    """TFDS reads back 3 classes of the first, and 1 of the second."""
+    spec = features.FeaturesDict({"label": features.ClassLabel(names=names)})
+    spec.save_config(tmp_path)
+    found = features.FeaturesDict.from_config(tmp_path)["label"]
+    with pytest.raises(ValueError, match="expected 2 class names, received"):
+        schema._class_names(found, "label", "own")
+
+
 @pytest.mark.parametrize(
     ("feature", "modality"),
     [
