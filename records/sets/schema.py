@@ -206,7 +206,7 @@ def _class_names(feature: Any, label: str, name: str) -> tuple[str, ...]:
     if len(names) != count:  # TFDS keeps a name in each line of a file, and leaves empty lines out
         raise ValueError(
             f"data set: {name}: label feature {label!r} expected {count} class names, received "
-            f"{len(names)}: {', '.join(names[:8])}. A name may hold no line break, and none is empty"
+            f"{len(names)}: {', '.join(names[:8])}. No name may be empty or hold a line break"
         )
     return names
 
