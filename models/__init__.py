@@ -14,8 +14,9 @@ from typing import Any
 import keras
 import numpy as np
 
-from models import cnn, dcn, mlp, rnn
+from models import cnn, dcn, mlp, own, rnn
 from models.config import ModelConfig
+from models.own import is_own
 from models.seeding import seeded_initializers
 from models.stages import find_layer, freeze_backbone, split_frozen, unfreeze_from
 
@@ -27,6 +28,7 @@ __all__ = [
     "check_model",
     "find_layer",
     "freeze_backbone",
+    "is_own",
     "split_frozen",
     "unfreeze_from",
 ]
@@ -38,7 +40,7 @@ class ModelEntry:
 
     Attributes:
         modality: "tabular" (float32 or float64 [F]), "image" (uint8 [S, S, C]) or "text" (int32
-            [T]).
+            [T]); "own" takes any.
         build: called as build(config, spec, num_classes, **inputs of the modality).
         image_size: S the ImageNet weights were trained at; None for other modalities.
         bins: tabular models that need thresholds of each feature: so many intervals at most.
@@ -102,15 +104,20 @@ MODELS: dict[str, ModelEntry] = {
 
 
 def check_model(name: str, modality: str | None = None) -> ModelEntry:
-    """Returns the entry of `name`.
+    """Returns the entry of `name`; `package.module:function` takes data of any modality.
 
     Raises:
         ValueError: unknown name, or a model of another modality than the data; lists the valid.
     """
+    if is_own(name):
+        return ModelEntry("own", lambda config, *inputs: own.build_own(config.name, *inputs))
     valid = [key for key, entry in MODELS.items() if modality in (None, entry.modality)]
     if name not in valid:
         what = f"{modality} models" if modality else "models"
-        raise ValueError(f"model: --model {name!r} expected one of the {what} {', '.join(valid)}")
+        raise ValueError(
+            f"model: --model {name!r} expected one of the {what} {', '.join(valid)}, or your own "
+            "as package.module:function"
+        )
     return MODELS[name]
 
 

@@ -137,7 +137,7 @@ def class_weights(settings: Settings, train: Examples, num_classes: int) -> np.n
 def build_model(settings: Settings, data: Data) -> keras.Model:
     """The model that the settings name, for the set; call it in the strategy's scope."""
     check_weight_room(settings.hidden, settings.units, settings.embedding_dim, settings.vocab_size)
-    tabular = data.schema.modality == TABULAR
+    tabular = data.schema.modality == TABULAR and not models.is_own(settings.model)
     text = data.vocabulary is not None
     mean, variance = data.statistics() if tabular else (None, None)
     # Statistics and bin edges are those of the training examples only: with the validation part in

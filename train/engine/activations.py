@@ -22,8 +22,11 @@ def draw_activations(model: keras.Model, picture: np.ndarray) -> dict[str, np.nd
 
     Returns:
       By layer name, in the order of the layers: uint8 [H, W, 1], a grid of its first 32 maps.
-      Each map is scaled to its own range, black to white; a map of one value only is black.
+      Each map is scaled to its own range, black to white; a map of one value only is black. {} of
+      a model of the user's own, which has no stage `backbone`.
     """
+    if "backbone" not in {layer.name for layer in model.layers}:
+        return {}
     backbone = model.get_layer("backbone")
     names = _choose_layers(backbone)
     outputs = [backbone.get_layer(name).output for name in names]

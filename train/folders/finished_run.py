@@ -10,8 +10,11 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+import models
+from models import own
 from records.system.places import check_local
 from train.folders.model_input import ModelInput
+from train.folders.run_folder import MODEL, WEIGHTS
 from train.folders.stored_config import FILE_NAME, read_config
 from train.settings.resolved import Settings
 
@@ -41,8 +44,12 @@ class FinishedRun:
           ValueError: the file is damaged.
         """
         keras.config.set_dtype_policy(self.settings.precision)
-        file = self.path / "model.keras"
+        file = self.path / MODEL
         try:
+            if models.is_own(self.settings.model):  # its classes are not known to Keras
+                model = own.build_own(self.settings.model, self.input.spec, self.input.num_classes)
+                model.load_weights(file if file.exists() else self.path / WEIGHTS)
+                return model
             return keras.models.load_model(file, compile=False, safe_mode=True)
         except Exception as error:  # zipfile, HDF5 and Keras raise some ten kinds
             reason = f"{type(error).__name__}: {error}"
@@ -88,7 +95,9 @@ def open_run(path: str | Path) -> FinishedRun:
         received = f"a folder without {FILE_NAME}" if path.is_dir() else "no folder"
         raise ValueError(f"run folder: {path} expected a run folder, received {received}. {_HINT}")
     stored = read_config(path, _HINT)
-    missing = [name for name in ("metrics.json", "model.keras") if not (path / name).exists()]
+    present = {file.name for file in path.iterdir()}
+    present |= {MODEL} if WEIGHTS in present else set()
+    missing = [name for name in ("metrics.json", MODEL) if name not in present]
     if missing:
         raise ValueError(
             f"run folder: {path} expected a finished run, received one without "

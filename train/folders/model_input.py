@@ -7,6 +7,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+import tensorflow as tf
+
 from records.decoding.input_config import MAX_PIXELS
 from records.roles import Data
 from records.sets.schema import IMAGE, TABULAR, TEXT, TOKENS
@@ -51,6 +53,20 @@ class ModelInput:
     language: str | None = None
     vocabulary: tuple[str, ...] = ()
     max_pixels: int = MAX_PIXELS
+
+    @property
+    def num_classes(self) -> int:
+        """C, the number of classes."""
+        return len(self.class_names)
+
+    @property
+    def spec(self) -> tf.TensorSpec:
+        """One example's input: uint8 [S, S, C], int32 [None] (texts of any length), or [F]."""
+        if self.modality == IMAGE:
+            return tf.TensorSpec([self.image_size, self.image_size, self.channels], tf.uint8)
+        if self.modality == TABULAR:
+            return tf.TensorSpec([len(self.feature_names)], self.dtype)
+        return tf.TensorSpec([None], tf.int32)
 
     @classmethod
     def of(cls, data: Data) -> ModelInput:

@@ -6,7 +6,7 @@ import contextlib
 import csv
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +19,7 @@ from train.folders.stored_config import FILE_NAME, read_config
 if TYPE_CHECKING:
     import keras
 
+MODEL, WEIGHTS = "model.keras", "model.weights.h5"
 # How many replicas there are: results agree within rounding, so a run may go on with others.
 _REPLICAS = ("strategy", "cpu_devices")
 _HINT = "Choose another --run-dir, or remove that folder"
@@ -112,12 +113,18 @@ class RunFolder:
         write_atomically(self.path / name, data)
 
     def write_model(self, model: keras.Model) -> None:
-        """Writes `model.keras` atomically."""
-        # Keras takes the format from the end of the name.
-        temporary = self.path / ".model.keras"
+        """Writes `model.keras` atomically; `model.weights.h5` of classes that Keras cannot write."""
         try:
-            model.save(temporary)
-            temporary.replace(self.path / "model.keras")
+            self._write_with(model.save, MODEL)
+        except (NotImplementedError, TypeError, ValueError):  # a subclass without `get_config`
+            self._write_with(model.save_weights, WEIGHTS)
+
+    def _write_with(self, save: Callable[[Path], None], name: str) -> None:
+        # Keras takes the format from the end of the name.
+        temporary = self.path / f".{name}"
+        try:
+            save(temporary)
+            temporary.replace(self.path / name)
         finally:
             temporary.unlink(missing_ok=True)
 

@@ -49,6 +49,7 @@ def _gpu(precision: str) -> dict[str, Choice]:
         "frozen head": compiled,
         "convolutional": Choice(True, False, precision),
         "recurrent": plain,
+        "own": plain,
     }
 
 
@@ -69,6 +70,8 @@ CHOICES: dict[str, dict[str, Choice]] = {
         # 0.8 x (EPYC), 1.45 x for `lstm` and 1.25 x for `gru` at one length of 200 (Xeon). But a
         # run has up to 12 lengths, each compiled for itself: song_lyrics took 125 s instead of 36.
         "recurrent": Choice(False, False, _FLOAT32),
+        # Nobody has measured it, and not all of Keras compiles: --xla asks for it.
+        "own": Choice(False, False, _FLOAT32),
     },
     # Compute capability 8 and newer, Ampere on: bfloat16 runs on the tensor cores (vllm#1284 names
     # the limit) and needs no loss scale.
@@ -90,6 +93,8 @@ def family(model: str, freeze: bool) -> str:
         return "wide mlp" if model in _WIDE else "small mlp"
     if modality == "text":
         return "recurrent"
+    if modality == "own":
+        return "own"
     if modality == "image":
         return "frozen head" if freeze else "convolutional"
     raise ValueError(

@@ -9,7 +9,7 @@ from typing import Any
 
 import models
 from train.settings.config import TrainConfig, json_ready
-from train.settings.defaults import BY_SIZE
+from train.settings.defaults import BY_SIZE, MODALITY_DEFAULTS
 from train.settings.resolve import fill
 
 RUN = "python -m train.run"
@@ -55,8 +55,11 @@ def format_flags(settings: dict[str, Any], omit: Iterable[str] = ()) -> list[str
 def _usual(settings: dict[str, Any]) -> dict[str, Any]:
     """What a run has without flags, given the set, the model and its weights alone."""
     asked = TrainConfig(model=settings["model"], weights=settings["weights"])
-    found = fill(asked, models.MODELS[settings["model"]].modality)
+    own = models.is_own(settings["model"])
+    found = {} if own else fill(asked, models.check_model(settings["model"]).modality)
     plain = {field.name: field.default for field in dataclasses.fields(TrainConfig)}
     # Always named: what depends on the set, and its size.
     named = dict.fromkeys(("dataset", "model", *BY_SIZE))
+    if own:  # takes data of any kind, on which these depend
+        named |= dict.fromkeys(("image_size", "freeze", *MODALITY_DEFAULTS["tabular"]))
     return json_ready(plain | found | named)

@@ -13,6 +13,9 @@ from train.settings.defaults import MODALITY_DEFAULTS, defaults_by_size
 from train.settings.resolved import Settings
 
 _IMAGE_SIZE = 224  # of models that name none
+# What a function of the user's own is not told.
+OF_OUR_MODELS = ("weights", "preprocess", "hidden", "embedding_dim", "units", "dropout")
+OF_OUR_MODELS = (*OF_OUR_MODELS, "recurrent_dropout", "unfreeze_from")
 
 
 def resolve(asked: TrainConfig, schema: Schema, cluster: Cluster) -> Settings:
@@ -76,11 +79,13 @@ def fill(asked: TrainConfig, modality: str, schema: Schema | None = None) -> dic
         for name, default in usual.items()
     }
     entry = models.check_model(found["model"], modality)
-    if modality != IMAGE and asked.freeze:
+    own = models.is_own(found["model"])
+    if (modality != IMAGE or own) and asked.freeze:
         raise ValueError(
-            f"settings: --freeze expected with a picture model, received {found['model']}"
+            "settings: --freeze expected with a picture model of this project, received "
+            f"{found['model']}"
         )
-    is_frozen = modality == IMAGE and asked.weights != "random"
+    is_frozen = modality == IMAGE and not own and asked.weights != "random"
     found["freeze"] = is_frozen if asked.freeze is None else asked.freeze
     # A model may have a size of its own, that of its weights.
     found["image_size"] = asked.image_size or entry.image_size or _IMAGE_SIZE
@@ -109,6 +114,13 @@ def _check_ignored(settings: Settings, modality: str) -> None:
             "settings: --recurrent-dropout expected with a text model, received "
             f"--model {settings.model}"
         )
+    if models.is_own(settings.model):
+        for name in OF_OUR_MODELS:
+            if getattr(settings.asked, name) != getattr(TrainConfig, name):
+                raise ValueError(
+                    f"settings: --{name.replace('_', '-')} expected with a model of this project, "
+                    f"received --model {settings.model}, whose function decides that"
+                )
     for name, kind in (("hidden", "tabular"), ("embedding_dim", "text"), ("units", "text")):
         if getattr(settings, name) is not None and modality != kind:
             raise ValueError(

@@ -140,7 +140,7 @@ class Settings:
         text = json.dumps(self.to_dict(), indent=2, sort_keys=True)
         digest = hashlib.sha256(text.encode()).hexdigest()[:8]
         name = self.dataset.strip("/").replace("/", "-")
-        return f"runs/{name}-{self.model}-{digest}"
+        return f"runs/{name}-{self.model.replace(':', '.')}-{digest}"
 
     def to_dict(self) -> dict[str, Any]:
         """What a run is known by, JSON-ready: the settings that change its result.

@@ -9,7 +9,7 @@ import models
 from train.settings import auto
 from train.settings.config import PRECISIONS
 
-FAMILIES = {"small mlp", "wide mlp", "frozen head", "convolutional", "recurrent"}
+FAMILIES = {"small mlp", "wide mlp", "frozen head", "convolutional", "recurrent", "own"}
 
 
 def _auto(model: str, replicas: int = 1, accelerator: bool = False, **asked: Any) -> Any:
@@ -18,7 +18,8 @@ def _auto(model: str, replicas: int = 1, accelerator: bool = False, **asked: Any
 
 
 def test_every_model_has_a_row_for_every_device() -> None:
-    found = {auto.family(m, freeze) for m in models.MODELS for freeze in (False, True)}
+    names = [*models.MODELS, "package.module:function"]
+    found = {auto.family(m, freeze) for m in names for freeze in (False, True)}
     assert found == FAMILIES
     for row in auto.CHOICES.values():
         assert set(row) == FAMILIES
