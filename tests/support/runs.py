@@ -20,7 +20,7 @@ import numpy as np
 from tests.support.forks import Forked, fork
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-TIMING = ("examples_per_s", "tokens_per_s", "seconds")
+TIMING = ("examples_per_s", "tokens_per_s", "seconds", "flops_per_s", "peak_share")
 
 
 def start(*arguments: Any, variables: dict[str, str] | None = None) -> subprocess.Popen[str]:

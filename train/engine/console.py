@@ -129,6 +129,22 @@ def _format_recall(recall: dict[str, float | None]) -> str:
     return ", ".join(f"{k} {'-' if v is None else format(v, '.3f')}" for k, v in shown) + more
 
 
+def _format_arithmetic(found: dict[str, Any]) -> str:
+    """Of `metrics.json`: FLOPs of an example, FLOP/s, and the share of the devices' peak."""
+    text = f"arithmetic: {_with_prefix(found['flops_per_example'])}FLOP an example"
+    if found["flops_per_s"] is not None:
+        text += f", {_with_prefix(found['flops_per_s'])}FLOP/s"
+    if found["peak_share"] is not None:
+        text += f", {100 * found['peak_share']:.3g} % of the peak"
+    return text
+
+
+def _with_prefix(number: float) -> str:
+    """Three digits and a prefix: 8.2e9 is "8.2 G"."""
+    power = min(max(int(np.log10(max(number, 1)) // 3), 0), 5)
+    return f"{number / 1000**power:.3g} {['', 'k', 'M', 'G', 'T', 'P'][power]}"
+
+
 def print_summary(
     found: dict[str, Any], path: Path, data_dir: str | None, again: bool = False
 ) -> None:
@@ -154,6 +170,8 @@ def print_summary(
         f"rest {s['rest']:.1f} s; the devices waited for input {100 * found['input_share']:.1f} % "
         "of the training time"
     )
+    if found.get("flops_per_example"):
+        print(_format_arithmetic(found))
     print(f"more: {path}/curves.png, {path}/confusion_matrix.png")
     print(f"      tensorboard --logdir {shlex.quote(f'{path}/tensorboard')}")
     arguments = [str(path), *(["--data-dir", data_dir] if data_dir else [])]

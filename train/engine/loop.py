@@ -13,6 +13,7 @@ from records.system.progress import Progress as Line
 from train.assembly.context import RunContext
 from train.assembly.training import Training
 from train.engine import console, tensorboard_files
+from train.engine.arithmetic import Arithmetic
 from train.engine.profile import Profile
 from train.engine.signals import Signals
 from train.engine.state import State
@@ -62,6 +63,7 @@ class Loop:
         # Validation of a large set takes minutes; a signal is not to wait for its end.
         self._validation.stop = self._signals.came
         self._profile = Profile(settings.profile, folder.path, is_chief=cluster.is_chief)
+        self._arithmetic = Arithmetic(cluster, settings.precision, settings.peak_tflops)
         self._pace = Pace()
         self._steps = self._pace.steps  # of the next call: the chief's, which all workers take
         self.state = State(training, cluster, folder, settings.keep_checkpoints, before)
@@ -171,6 +173,7 @@ class Loop:
             seconds["input"] += waited
             seconds["step"] += t4 - t1 - waited
             self._check_finite(loss)  # before anything is saved
+            self._arithmetic.count(self.training, chunk)
             if self.settings.on_nan == "skip":
                 skipped = int(self.training.step.non_finite.skipped.numpy())
                 progress.skipped_steps += skipped - self._skipped
@@ -266,6 +269,7 @@ class Loop:
         row["learning_rate"] = float(self.training.optimizer.learning_rate.numpy())
         rate = share / step_seconds
         row |= {"examples_per_s": rate * self.order.num_examples, "seconds": seconds}
+        row |= self._arithmetic.figures(row["examples_per_s"])
         examples = self.training.examples["train"]
         if examples.index.damaged is not None:
             row["damaged"] = examples.num_damaged

@@ -30,6 +30,7 @@ class RunResult:
       seconds: by kind: setup, input, step, rest.
       skipped_steps: with `--on-nan skip`.
       course: how the validation loss went, in a line.
+      arithmetic: what `train.engine.arithmetic.steady_figures` gives.
     """
 
     context: RunContext
@@ -37,6 +38,7 @@ class RunResult:
     seconds: dict[str, float]
     skipped_steps: int
     course: str
+    arithmetic: dict[str, float | None]
 
     @property
     def input_share(self) -> float:
@@ -55,6 +57,7 @@ class RunResult:
             **{role: m.to_dict(names) for role, m in self.metrics.items()},
             "course": self.course,
             "seconds": self.seconds,
+            **self.arithmetic,
             "replicas": cluster.num_replicas,
             "devices": list(cluster.devices),
             "strategy": cluster.name,

@@ -18,6 +18,7 @@ from train.assembly.predictions import predict_split
 from train.assembly.training import Training, build_fine_tuning, build_training
 from train.devices.strategy import Cluster, make_cluster, set_up_devices
 from train.engine import console
+from train.engine.arithmetic import steady_figures
 from train.engine.loop import Loop, make_predictor
 from train.engine.run_result import RunResult, write_result
 from train.engine.state import Progress
@@ -189,7 +190,8 @@ def _evaluate(
     # The stage that was trained last.
     rows, settings = progress.history[-progress.epoch :], context.settings.stages()[-1]
     course = console.describe_course(rows, settings)
-    result = RunResult(context, metrics, seconds, progress.skipped_steps, course)
+    arithmetic = steady_figures(rows)
+    result = RunResult(context, metrics, seconds, progress.skipped_steps, course, arithmetic)
     if context.cluster.is_chief:
         with folder.last_files():
             return write_result(folder, result, training.model, progress.history)

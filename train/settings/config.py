@@ -219,6 +219,13 @@ class TrainConfig:
     cpu_devices: int | None = _hardware(
         None, "logical CPU devices, to try several replicas without a GPU", within=POSITIVE
     )
+    peak_tflops: float | None = _hardware(
+        None,
+        "TFLOP/s that a device can do at most in this precision, to tell the share that is used "
+        "(default: of well-known GPUs, see train/devices/peaks.py)",
+        within=POSITIVE,
+        changes_result=False,
+    )
     deterministic: bool = _hardware(True, "use deterministic kernels only")
 
     run_dir: str | None = _output(

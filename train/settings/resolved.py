@@ -103,6 +103,7 @@ class Settings:
     precision: str
     xla: bool
     cpu_devices: int | None
+    peak_tflops: float | None
     deterministic: bool
 
     run_dir: str | None

@@ -16,6 +16,7 @@ dropout masks) cannot arise here: each happens after the reduction, or knows its
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -26,6 +27,7 @@ from models.augment import mix_pairs
 from train.devices.strategy import Cluster
 from train.step.batch_norm import batch_norms, count_rows, row_weights
 from train.step.feed import Chunk
+from train.step.flops import count_flops
 from train.step.keras_private import host_loops, leave_out_reduction
 from train.step.non_finite import NonFiniteSteps
 from train.step.objective import Objective
@@ -138,6 +140,23 @@ class TrainStep:
         lengths = int(chunk.lengths[0]) if self.options.xla else tf.constant(chunk.lengths)
         first, steps = tf.constant(first_step, tf.int64), tf.constant(chunk.steps, tf.int32)
         return chunk.arrays, chunk.counts, lengths, tf.constant(seeds), first, steps
+
+    def count_flops(self, chunk: Chunk, length: float) -> float:
+        """FLOPs of a step of this process's replicas, forward and backward, as `train.step.flops`.
+
+        `chunk` was trained, so its graph is there; `length`: mean tokens of the steps' texts.
+
+        Raises:
+          ValueError: an operation whose shape the graph does not tell.
+        """
+        concrete = self._call.get_concrete_function(*self.arguments(chunk, 0))
+        whole = math.floor(length)
+        found = count_flops(concrete, whole, self.options.pieces)
+        if length == whole:
+            return found
+        # Every token costs the same.
+        more = count_flops(concrete, whole + 1, self.options.pieces)
+        return found + (more - found) * (length - whole)
 
     def reset_totals(self) -> None:
         """Begins an epoch's sums anew."""

@@ -254,6 +254,7 @@ def _check_scalars(get: Callable[..., Any], run_dir: Path) -> None:
     assert len(history) == 2
     names = {f"epoch_{name}": name for name in ("loss", "accuracy", "weighted_f1")}
     train = names | {"epoch_learning_rate": "learning_rate", "examples_per_s": "examples_per_s"}
+    train |= {name: name for name in ("flops_per_example", "flops_per_s")}
     validation = {tag: f"val_{name}" for tag, name in names.items()}
     for part, columns in (("train", train), ("validation", validation)):
         for tag, column in columns.items():
