@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
 import sys
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from records.system.command import run_as_command, with_home
 from records.system.json_file import read_json
 from records.system.writing import escape_cell, write_atomically
 from train.cross_validate import format_table
-from train.folders.stored_config import read_settings
+from train.folders.stored_config import read_metrics, read_settings
 from train.settings.resolved import KEPT_FROM_FIRST_START
 
 _ROLES = ("train", "validation", "test", "test_new")
@@ -57,8 +58,8 @@ def _write_page(options: argparse.Namespace) -> None:
     if any(f.exists() and options.output.exists() and options.output.samefile(f) for f in read):
         raise ValueError(f"results: --output {options.output} is read, and would be lost")
     page = format_page(
-        [_read(file) for file in options.cross_validations],
-        [_read(file) for file in options.baselines],
+        [_read(file, "cross_validate") for file in options.cross_validations],
+        [_read(file, "baseline") for file in options.baselines],
         [_read_run(folder) for folder in options.runs],
     )
     write_atomically(options.output, page.encode())
@@ -259,18 +260,24 @@ def _pair(metrics: dict[str, Any] | None) -> str:
     return f"{metrics['accuracy']:.4f}, {metrics['weighted_f1']:.4f}" if metrics else ""
 
 
-def _read(file: Path) -> dict[str, Any]:
+# What a value of another kind than expected raises where it is written into the page.
+_WRONG = (ValueError, KeyError, TypeError, AttributeError, IndexError)
+
+
+def _read(file: Path, command: str) -> dict[str, Any]:
+    """What a file of `train.cross_validate` or `train.baseline`, the `command`, holds."""
     try:
-        found = read_json(file)
-        found["dataset"], found["systems"]
-        if "seeds" in found:  # of a cross-validation
-            found["data_fingerprint"]
+        found = dict(read_json(file))
+        is_crossed = command == "cross_validate"
+        if is_crossed:
             read_settings(found["settings"])
-        return dict(found)
-    except (ValueError, KeyError, TypeError) as error:
+        # Alone, so that what does not fit is known to be of this file.
+        format_page([found] * is_crossed, [found] * (not is_crossed), [])
+        return found
+    except _WRONG as error:
         raise ValueError(
-            f"results: {file} expected what train.cross_validate or train.baseline --output "
-            f"wrote, received something else ({type(error).__name__}: {error})"
+            f"results: {file} expected what train.{command} --output wrote, received something "
+            f"else ({type(error).__name__}: {error})"
         ) from error
 
 
@@ -281,23 +288,22 @@ def _read_run(folder: Path) -> dict[str, Any]:
     # Two runs that asked for the same may still have trained otherwise.
     kept = {name: getattr(run.settings, name) for name in KEPT_FROM_FIRST_START}
     config = run.settings.to_dict() | {"data_fingerprint": run.fingerprint, "resolved": kept}
-    metrics = _read_object(folder / "metrics.json")
-    found = {
-        file.parent.name.removeprefix("evaluation-"): _read_object(file)
-        for file in sorted(folder.glob("evaluation-*/evaluation.json"))
-    }
-    return {"config": config, "metrics": metrics, "evaluations": found}
-
-
-def _read_object(file: Path) -> dict[str, Any]:
-    try:
-        found = read_json(file)
-        if not isinstance(found, dict):
-            raise ValueError(f"a {type(found).__name__}")
-    except ValueError as error:
-        raise ValueError(
-            f"results: {file} expected what a run wrote, received something else ({error})"
-        ) from error
+    found = {"config": config, "metrics": read_metrics(folder), "evaluations": {}}
+    for file in sorted(folder.glob("evaluation-*/evaluation.json")):
+        split = file.parent.name.removeprefix("evaluation-")
+        try:
+            alone = found | {"evaluations": {split: dict(read_json(file))}}
+            float(alone["evaluations"][split]["metrics"]["accuracy"])
+            _cells(alone)
+            _mean([alone])
+            _confusion("", alone)
+        except _WRONG as error:
+            raise ValueError(
+                f"results: {file} expected what train.evaluate wrote, received something else "
+                f"({type(error).__name__}: {error}). Write it anew: "
+                f"python -m train.evaluate {shlex.quote(str(folder))} --split {shlex.quote(split)}"
+            ) from error
+        found["evaluations"] |= alone["evaluations"]
     return found
 
 

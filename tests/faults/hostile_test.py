@@ -189,7 +189,7 @@ def test_code_in_a_model_is_not_run(tmp_path: Path, capsys: Any) -> None:
     with zipfile.ZipFile(run / "model.keras", "w") as archive:
         for name, data in (members | {"config.json": json.dumps(config).encode()}).items():
             archive.writestr(name, data)
-    assert "expected a Keras model" in _message(capsys, str(run), str(table))
+    assert "expected the Keras model" in _message(capsys, str(run), str(table))
     assert "antigravity" not in sys.modules
 
 

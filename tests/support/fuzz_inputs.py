@@ -176,7 +176,7 @@ def make_run_folder(path: Path, modality: str = TABULAR) -> Path:
     settings = make_settings(model="mlp_small").to_dict()
     settings |= {"data_fingerprint": "0" * 64, "resolved": kept}
     (path / "config.json").write_text(json.dumps(settings))
-    (path / "metrics.json").write_text(json.dumps({"test": {"accuracy": 0.5, "loss": 1.0}}))
+    (path / "metrics.json").write_text(json.dumps(make_metrics()))
     common = ("a_set/1.0.0", modality, ("low", "high"))
     wanted = ModelInput(*common, feature_names=("a", "b", "c"))
     if modality == IMAGE:
@@ -185,6 +185,14 @@ def make_run_folder(path: Path, modality: str = TABULAR) -> Path:
     (path / "model_input.json").write_text(json.dumps(fields))
     small_model((8, 8, 1) if modality == IMAGE else (3,)).save(path / "model.keras")
     return path
+
+
+def make_metrics() -> dict[str, Any]:
+    """What `metrics.json` of a finished run holds, in so far as anything reads it."""
+    figures = {"loss": 1.0, "accuracy": 0.5, "weighted_f1": 0.5, "recall": {"low": 1.0}}
+    found = {"dataset": "a_set/1.0.0", "model": "mlp_small", "seed": 0, "input_share": 0.1}
+    seconds = dict.fromkeys(("setup", "input", "step", "rest"), 1.0)
+    return found | {"seconds": seconds, "validation": figures, "test": figures}
 
 
 def small_model(shape: tuple[int, ...] = (3,)) -> keras.Model:

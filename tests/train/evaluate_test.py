@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shlex
 import shutil
 from pathlib import Path
 
@@ -9,7 +10,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tests.support.runs import weights
 from train.evaluate import main
+from train.folders.finished_run import open_run
+from train.run import main as train
 
 SETS = ("fetal_health", "brain_tumor_mri", "song_lyrics")
 
@@ -70,8 +74,8 @@ def test_test_split_is_that_of_the_run(
     [
         ("config.json", [], "expected a run folder, received a folder without config.json"),
         ("metrics.json", [], "expected a finished run, received one without metrics.json"),
-        ("model.keras", [], "without model.keras"),
-        ("model_input.json", [], "Train again into another --run-dir"),
+        ("model.keras", [], "without model.keras. To finish it: python -m train.run --dataset /"),
+        ("model_input.json", [], "without model_input.json. To finish it: python -m train.run"),
         ("", ["--split=tset"], "split expected one of ['test', 'train'], received 'tset'"),
         ("data_fingerprint", [], "expected the data that"),
     ],
@@ -93,3 +97,54 @@ def test_what_cannot_be_evaluated_is_a_clear_error(
         (run / "config.json").write_text(json.dumps(stored | {change: "another"}))
     assert main([str(run), f"--data-dir={synthetic_data_dir}", *flags]) == 1
     assert expected in capsys.readouterr().err
+
+
+def test_the_printed_command_finishes_a_run_that_lost_files(
+    finished_runs: dict[str, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """From another folder: model, history and the rest are as they were, bit for bit."""
+    whole = finished_runs["fetal_health"]
+    run = Path(shutil.copytree(whole, tmp_path / "it's a run"))
+    monkeypatch.chdir(tmp_path)
+    (run / "model.keras").unlink()
+    (run / "history.csv").write_text("epoch,loss\n1,0\n")
+    assert main([run.name]) == 1
+    command = capsys.readouterr().err.rpartition("To finish it: ")[2]
+    words = shlex.split(command)
+    assert words[:3] == ["python", "-m", "train.run"]
+    assert train(words[3:]) == 0
+    printed = capsys.readouterr().out
+    assert "lacks model.keras: the run goes on and writes it anew" in printed
+    assert "going on at the end of training" in printed
+    for a, b in zip(weights(whole), weights(run), strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert (run / "history.csv").read_text() == (whole / "history.csv").read_text()
+    assert main([run.name, "--resamples=2"]) == 0, "without --data-dir, as the run knows the place"
+    (run / "history.csv").write_text("epoch,loss\n1,0\n")
+    assert train(words[3:]) == 0
+    assert "history.csv is not as the run wrote it. Remove" in capsys.readouterr().out
+
+
+def test_the_data_of_a_run_that_was_given_a_relative_path(
+    finished_runs: dict[str, Path],
+    synthetic_data_dir: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    run = Path(shutil.copytree(finished_runs["fetal_health"], tmp_path / "run"))
+    stored = json.loads((run / "config.json").read_text())
+    moved = {"dataset": "data/fetal_health/synthetic/1.0.0", "data_directory": "/nowhere/1.0.0"}
+    (run / "config.json").write_text(json.dumps(stored | moved))
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "none"))
+    assert main([str(run)]) == 1
+    expected = f"received none there or in {tmp_path / 'none'}. Name the folder that holds the set"
+    assert f"{expected} with --data-dir" in capsys.readouterr().err
+    own = synthetic_data_dir / "fetal_health" / "synthetic" / "1.0.0"
+    for place in (synthetic_data_dir, own):
+        assert main([str(run), f"--data-dir={place}", "--resamples=2"]) == 0
+    assert "data_directory" in stored and Path(stored["data_directory"]) == own
+    assert open_run(run).directory == "/nowhere/1.0.0"

@@ -98,3 +98,12 @@ def test_command_names_what_is_not_the_default() -> None:
     command = format_command("python -m train.run", config.to_dict())
     expected = "python -m train.run --dataset x --model gru --no-augment --units 4 --seed 3"
     assert command == expected
+
+
+@pytest.mark.parametrize("command", ["cross_validate", "baseline"])
+@pytest.mark.parametrize("content", ["{}", "[]", "null", "1", '{"dataset": "a", "systems": [1]}'])
+def test_a_file_of_another_kind_is_named(command: str, content: str, tmp_path: Path) -> None:
+    file = tmp_path / "other.json"
+    file.write_text(content)
+    with pytest.raises(ValueError, match=rf"other.json expected what train.{command} --output"):
+        results._read(file, command)

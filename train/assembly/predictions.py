@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+from pathlib import Path
+
 import numpy as np
 
 from records.examples import Examples
 from records.opened import open_set
 from records.roles import Data
+from records.sets.find import default_data_dir, find_directory
 from train.assembly.data import open_context, print_damage
 from train.devices.strategy import make_cluster, set_up_devices
 from train.folders.finished_run import FinishedRun, probabilities
@@ -18,6 +22,9 @@ def predict_split(
 ) -> tuple[Data, Examples, np.ndarray]:
     """The data, the examples of a split, and the run's probabilities float64 [n, C] of them.
 
+    `data_dir` is the data folder, or the set's own directory; None where the run's data are where
+    they were when it began, or in TFDS's own data folder.
+
     With `skip_damaged` examples whose records are damaged are left out, and named.
 
     Raises:
@@ -26,14 +33,14 @@ def predict_split(
     """
     settings = run.settings
     set_up_devices(None, settings.deterministic)
-    opened = open_set(
-        settings.dataset, data_dir, feature=settings.feature, skip_damaged=skip_damaged
-    )
+    directory = _find_data(run, data_dir)
+    opened = open_set(directory, feature=settings.feature, skip_damaged=skip_damaged)
     if opened.fingerprint != run.fingerprint:
         raise ValueError(
             f"evaluate: {opened.schema.directory} expected the data that {run.path} was trained "
             f"on (fingerprint {run.fingerprint[:12]}), received others "
-            f"({opened.fingerprint[:12]}). Name theirs with --data-dir, or train again on these"
+            f"({opened.fingerprint[:12]}). Name the folder of theirs with --data-dir, or train "
+            "again on these"
         )
     if split != "validation":  # which may be a part of train
         opened.schema.check_split(split)
@@ -50,3 +57,25 @@ def predict_split(
         settings.length_buckets,
     )
     return data, examples, probabilities(predictor.outputs(f"predicting {split}"))
+
+
+def _find_data(run: FinishedRun, data_dir: str | None) -> str:
+    """The directory of the set that a run was trained on.
+
+    Raises:
+      FileNotFoundError: it is in none of the places where it may be.
+    """
+    # As it was given to the run: a name, or a path that may be relative to another folder.
+    named = run.settings.dataset
+    places = [data_dir] if data_dir else [run.directory, named]
+    for place in places:
+        if place and (Path(place) / "dataset_info.json").is_file():
+            return place
+    for name in (run.input.dataset, named):
+        with contextlib.suppress(FileNotFoundError, ValueError):
+            return find_directory(name, data_dir)
+    lay = f", which lay in {run.directory}" if run.directory else ""
+    raise FileNotFoundError(
+        f"evaluate: {run.path} expected its data set {run.input.dataset}{lay}, received none there "
+        f"or in {default_data_dir(data_dir)}. Name the folder that holds the set with --data-dir"
+    )

@@ -16,6 +16,7 @@ from train.engine import console, tensorboard_files
 from train.engine.profile import read_input_share
 from train.folders.model_input import ModelInput
 from train.folders.run_folder import RunFolder
+from train.folders.stored_config import METRICS
 from train.measures import plots
 from train.measures.metrics import Metrics
 
@@ -82,6 +83,8 @@ def write_result(
     """
     settings, data = result.context.settings, result.context.data
     found = result.to_dict()
+    # Also where the run was at its end already, and the file was edited since.
+    folder.write_history(history)
     # The model first: what fails after it, such as a plot, costs no training.
     folder.write_model(model)
     ModelInput.of(data).write(folder)
@@ -91,8 +94,9 @@ def write_result(
         profile["trace_conclusion"] = trace and trace["conclusion"]
     folder.write_text("profile.json", json.dumps(profile, indent=2) + "\n")
     found["input_share"] = result.input_share
+    found["history_sha256"] = folder.history_sha256()
     # A folder with metrics.json is a finished run: after it come pictures alone.
-    folder.write_text("metrics.json", json.dumps(found, indent=2) + "\n")
+    folder.write_text(METRICS, json.dumps(found, indent=2) + "\n")
     _write_pictures(folder, result, model, history)
     console.print_summary(found, folder.path, settings.data_dir)
     if settings.profile:

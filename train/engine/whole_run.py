@@ -23,7 +23,8 @@ from train.engine.loop import Loop, make_predictor
 from train.engine.run_result import RunResult, write_result
 from train.engine.state import Progress
 from train.folders.finished_run import open_run
-from train.folders.run_folder import RunFolder
+from train.folders.run_folder import HISTORY, RunFolder
+from train.folders.stored_config import METRICS
 from train.measures.metrics import Metrics, metrics_from_logits
 from train.measures.plots import draw_confusion, draw_safely
 from train.settings.config import TrainConfig
@@ -89,9 +90,14 @@ def train_settings(
     cluster.check_same("settings", json.dumps(known))
     cluster.check_same("--evaluate-test", str(settings.evaluate_test))
     cluster.check_same(f"the data of {opened.schema.name}", opened.fingerprint)
-    fingerprint, is_chief = opened.fingerprint, cluster.is_chief
-    with RunFolder(settings.folder, known, fingerprint, is_chief=is_chief) as folder:
-        finished = _finished(folder, settings, cluster)
+    with RunFolder(
+        settings.folder,
+        known,
+        opened.fingerprint,
+        directory=opened.schema.directory,
+        is_chief=cluster.is_chief,
+    ) as folder:
+        finished = _finished(folder, settings, opened, cluster)
         if finished is not None:
             return finished
         context = _open(folder, settings, opened, cluster)
@@ -103,29 +109,39 @@ def train_settings(
         return _evaluate(context, training, progress, folder, setup_seconds)
 
 
-def _finished(folder: RunFolder, settings: Settings, cluster: Cluster) -> dict[str, Any] | None:
+def _finished(
+    folder: RunFolder, settings: Settings, opened: OpenedSet, cluster: Cluster
+) -> dict[str, Any] | None:
     """The metrics of a run that is finished already; all workers must see the same folder."""
     found = folder.finished_metrics()
     seen = json.dumps([found is None, folder.keep_resolved({})], sort_keys=True)
     cluster.check_same(f"--run-dir {folder.path}, a folder they share,", seen)
     if found is not None and cluster.is_chief:
         if settings.evaluate_test and "test" not in found:
-            found = _add_test(found, folder, settings)
+            found = _add_test(found, folder, opened)
+        if found.get("history_sha256", folder.history_sha256()) != folder.history_sha256():
+            print(
+                f"note: {folder.path / HISTORY} is not as the run wrote it. Remove "
+                f"{folder.path / METRICS}, and the same command writes both anew"
+            )
         console.print_summary(found, folder.path, settings.data_dir, again=True)
     return found
 
 
-def _add_test(found: dict[str, Any], folder: RunFolder, settings: Settings) -> dict[str, Any]:
+def _add_test(found: dict[str, Any], folder: RunFolder, opened: OpenedSet) -> dict[str, Any]:
     """The metrics of a finished run with those of test, which it has not read before."""
     data, examples, probability = predict_split(
-        open_run(folder.path), "test", settings.data_dir, skip_damaged=settings.skip_damaged
+        open_run(folder.path),
+        "test",
+        opened.schema.directory,
+        skip_damaged=opened.skip_damaged,
     )
     # Softmax is the same of these as of the model's own logits.
     logits = np.log(np.maximum(probability, np.finfo(np.float64).tiny))
     metrics = metrics_from_logits(logits, examples.subset_labels)
     names = data.schema.class_names
     found = found | {"test": metrics.to_dict(names)}
-    folder.write_text("metrics.json", json.dumps(found, indent=2) + "\n")
+    folder.write_text(METRICS, json.dumps(found, indent=2) + "\n")
     draw_safely(
         file := "confusion_matrix.png",
         lambda: draw_confusion(metrics.confusion, names, "test"),

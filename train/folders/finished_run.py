@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,15 @@ import models
 from models import own
 from records.system.places import check_local
 from train.folders.model_input import ModelInput
-from train.folders.run_folder import MODEL, WEIGHTS
-from train.folders.stored_config import FILE_NAME, read_config
+from train.folders.stored_config import (
+    FILE_NAME,
+    MODEL,
+    WEIGHTS,
+    StoredConfig,
+    missing_files,
+    read_config,
+)
+from train.settings.command_line import RUN, format_command
 from train.settings.resolved import Settings
 
 _HINT = "Name a folder that python -m train.run has left, such as runs/<set>-<model>-<hash>"
@@ -30,18 +38,22 @@ class FinishedRun:
       settings: as it used them.
       fingerprint: of the data it was trained on.
       input: what its model is fed with.
+      directory: where the data lay when it began; None where an older run did not say.
+      again: the command that writes a file of the folder anew, once it is removed.
     """
 
     path: Path
     settings: Settings
     fingerprint: str
     input: ModelInput
+    directory: str | None
+    again: str
 
     def load_model(self) -> keras.Model:
         """The model with the weights that the run chose; sets Keras's precision to the run's.
 
         Raises:
-          ValueError: the file is damaged.
+          ValueError: the file is damaged, or holds the model of something else.
         """
         keras.config.set_dtype_policy(self.settings.precision)
         file = self.path / MODEL
@@ -50,15 +62,17 @@ class FinishedRun:
                 model = own.build_own(self.settings.model, self.input.spec, self.input.num_classes)
                 model.load_weights(file if file.exists() else self.path / WEIGHTS)
                 return model
-            return keras.models.load_model(file, compile=False, safe_mode=True)
+            model = keras.models.load_model(file, compile=False, safe_mode=True)
+            self.input.check_model(model)
+            return model
         except Exception as error:  # zipfile, HDF5 and Keras raise some ten kinds
             reason = f"{type(error).__name__}: {error}"
             # Keras would explain how to run it all the same.
             if "Python lambda" in reason or "`Lambda` layer" in reason:
                 reason = "one with a Lambda layer, which is Python code and is not run"
             raise ValueError(
-                f"run folder: {file} expected a Keras model, received {reason}. Train again "
-                "into another --run-dir"
+                f"run folder: {file} expected the Keras model of this run, received "
+                f"{reason.rstrip('.')}. {_remove(self.again)}"
             ) from error
 
     def make_call(self) -> Any:
@@ -95,20 +109,37 @@ def open_run(path: str | Path) -> FinishedRun:
         received = f"a folder without {FILE_NAME}" if path.is_dir() else "no folder"
         raise ValueError(f"run folder: {path} expected a run folder, received {received}. {_HINT}")
     stored = read_config(path, _HINT)
-    present = {file.name for file in path.iterdir()}
-    present |= {MODEL} if WEIGHTS in present else set()
-    missing = [name for name in ("metrics.json", MODEL) if name not in present]
-    if missing:
+    again = _format_again(path, stored)
+    if missing := missing_files(path):
         raise ValueError(
             f"run folder: {path} expected a finished run, received one without "
-            f"{' and '.join(missing)}. The python -m train.run command that began it goes on"
+            f"{' and '.join(missing)}. To finish it: {again}"
         )
     return FinishedRun(
         path=path,
         settings=Settings.of(stored.asked, stored.resolved),
         fingerprint=stored.fingerprint,
-        input=ModelInput.read(path),
+        input=ModelInput.read(path, _remove(again)),
+        directory=stored.directory,
+        again=again,
     )
+
+
+def _format_again(path: Path, stored: StoredConfig) -> str:
+    """The command that goes on with a run, from any folder where its data are still in place."""
+    settings = stored.asked.to_dict()
+    place = stored.directory
+    if place is not None and (Path(place) / "dataset_info.json").exists():
+        settings["dataset"] = place
+    try:
+        command = format_command(RUN, settings)
+    except (KeyError, ValueError):  # the settings name no model that there is
+        return "the python -m train.run command that began it"
+    return f"{command} --run-dir {shlex.quote(str(path))}"
+
+
+def _remove(again: str) -> str:
+    return f"Remove it, and this command writes it anew: {again}"
 
 
 def probabilities(logits: np.ndarray) -> np.ndarray:

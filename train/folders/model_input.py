@@ -105,6 +105,22 @@ class ModelInput:
             folder.write_text(VOCABULARY, "".join(f"{word}\n" for word in words))
         folder.write_text(FILE_NAME, json.dumps(fields, indent=2, ensure_ascii=False) + "\n")
 
+    def check_model(self, model: Any) -> None:
+        """Raises ValueError for a Keras model that takes or gives something else."""
+        expected: list[Any] = [tuple(self.spec.shape), (self.num_classes,)]
+        found: list[Any] = []
+        for tensors in (getattr(model, "inputs", None), getattr(model, "outputs", None)):
+            (tensor,) = tensors if tensors and len(tensors) == 1 else (None,)
+            found.append(None if tensor is None else tuple(tensor.shape[1:]))
+        # A model may be made for one length of ids, and not for another kind of input.
+        is_ids = found[0] and len(found[0]) == 1 and "int" in str(model.inputs[0].dtype)
+        if self.spec.dtype.is_integer and self.modality != IMAGE and is_ids:
+            found[0] = expected[0]
+        if found != expected:
+            raise ValueError(
+                f"a model from {found[0]} to {found[1]} where {expected[0]} to {expected[1]} belong"
+            )
+
     def check(self) -> None:
         """Raises ValueError for values that no run writes."""
         if self.modality not in (TABULAR, IMAGE, TOKENS, TEXT) or not self.class_names:
@@ -120,8 +136,8 @@ class ModelInput:
             raise ValueError(f"sizes {sizes}")
 
     @classmethod
-    def read(cls, run: Path) -> ModelInput:
-        """Reads what `write` left.
+    def read(cls, run: Path, remedy: str) -> ModelInput:
+        """Reads what `write` left; `remedy` is what the user can do where that is damaged.
 
         Raises:
           ValueError: the run folder holds none.
@@ -141,5 +157,5 @@ class ModelInput:
         except (OSError, ValueError, TypeError, KeyError) as error:
             raise ValueError(
                 f"run folder: {run / FILE_NAME} expected what a finished run of this "
-                f"version leaves, received {error}. Train again into another --run-dir"
+                f"version leaves, received {error}. {remedy}"
             ) from error

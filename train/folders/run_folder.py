@@ -4,24 +4,33 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import hashlib
 import io
 import json
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from records.system.json_file import read_json
 from records.system.places import check_local
 from records.system.writing import write_atomically
 from train.folders.lock import FolderLock
-from train.folders.stored_config import FILE_NAME, read_config
+from train.folders.stored_config import (
+    FILE_NAME,
+    METRICS,
+    MODEL,
+    WEIGHTS,
+    missing_files,
+    read_config,
+    read_metrics,
+)
 
 if TYPE_CHECKING:
     import keras
 
-MODEL, WEIGHTS = "model.keras", "model.weights.h5"
 # How many replicas there are: results agree within rounding, so a run may go on with others.
 _REPLICAS = ("strategy", "cpu_devices")
+HISTORY = "history.csv"
 _HINT = "Choose another --run-dir, or remove that folder"
 
 
@@ -33,11 +42,20 @@ class RunFolder:
     """
 
     def __init__(
-        self, path: str, settings: dict[str, Any], fingerprint: str, *, is_chief: bool = True
+        self,
+        path: str,
+        settings: dict[str, Any],
+        fingerprint: str,
+        *,
+        directory: str | None = None,
+        is_chief: bool = True,
     ):
         """Opens or makes the folder; nothing is written before `claim`.
 
-        `settings` are what the run is known by, `Settings.to_dict`; only the chief writes.
+        Args:
+          settings: what the run is known by, `Settings.to_dict`.
+          directory: where the data lie; stored for `train.evaluate`, and names no run.
+          is_chief: only the chief writes.
 
         Raises:
           ValueError: it belongs to a run with other settings or other data, says which differ; or
@@ -48,6 +66,7 @@ class RunFolder:
         self.path = Path(path)
         self._is_chief = is_chief
         self._known = settings | {"data_fingerprint": fingerprint}
+        self._directory = directory and os.path.abspath(directory)
         self._resolved = self._read_resolved()
         if is_chief:
             self._make()
@@ -65,8 +84,8 @@ class RunFolder:
     def claim(self) -> None:
         """Writes `config.json`: from now on the folder belongs to this run's settings."""
         if self._is_chief:
-            text = json.dumps(self._known | {"resolved": self._resolved}, indent=2, sort_keys=True)
-            self.write_text(FILE_NAME, text + "\n")
+            found = self._known | {"resolved": self._resolved, "data_directory": self._directory}
+            self.write_text(FILE_NAME, json.dumps(found, indent=2, sort_keys=True) + "\n")
 
     def _make(self) -> None:
         try:
@@ -89,20 +108,17 @@ class RunFolder:
         return dict(self._resolved)
 
     def finished_metrics(self) -> dict[str, Any] | None:
-        """The metrics of a finished run, or None."""
-        file = self.path / "metrics.json"
-        if not file.exists():
-            return None
-        try:
-            found = read_json(file)
-            if not isinstance(found, dict):
-                raise ValueError(f"a {type(found).__name__}")
-        except ValueError as error:
-            raise ValueError(
-                f"run folder: {file} expected the metrics of a run, received something else "
-                f"({error}). Remove it, and the same command writes it anew"
-            ) from error
-        return found
+        """The metrics of a finished run, or None.
+
+        Raises:
+          ValueError: they are not what a run writes.
+        """
+        missing = missing_files(self.path)
+        if not missing:
+            return read_metrics(self.path)
+        if METRICS not in missing and self._is_chief:
+            print(f"{self.path} lacks {' and '.join(missing)}: the run goes on and writes it anew")
+        return None
 
     def write_text(self, name: str, text: str) -> None:
         """Writes a text file atomically."""
@@ -148,7 +164,12 @@ class RunFolder:
         writer = csv.DictWriter(text, list(names))
         writer.writeheader()
         writer.writerows(rows)
-        self.write_text("history.csv", text.getvalue())
+        self.write_text(HISTORY, text.getvalue())
+
+    def history_sha256(self) -> str:
+        """Of `history.csv`; "" where there is none."""
+        file = self.path / HISTORY
+        return hashlib.sha256(file.read_bytes()).hexdigest() if file.is_file() else ""
 
     def _read_resolved(self) -> dict[str, Any]:
         """What an earlier start decided; {} where there was none.
@@ -171,7 +192,7 @@ class RunFolder:
         if "data_fingerprint" not in differing:
             # The same data, by another name or path.
             differing = [name for name in differing if name != "dataset"]
-        if not (self.path / "metrics.json").exists():
+        if missing_files(self.path):
             # An unfinished run goes on with other replicas: it sees the same examples.
             differing = [name for name in differing if name not in _REPLICAS]
         if differing:

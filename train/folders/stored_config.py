@@ -1,4 +1,4 @@
-"""Settings out of files: `config.json` of a run folder, and those that other commands left.
+"""What a run stored: the settings and metrics of its folder, and settings that others left.
 
 The one place that reads them. `config.json` holds the settings that identify a run, and what it
 found at its first start.
@@ -13,10 +13,16 @@ from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
 
 from records.system.json_file import read_json
+from train.measures.metrics import FIGURES
 from train.settings.config import PRECISIONS, RESULT_FIELDS, TrainConfig
 from train.settings.resolved import KEPT_FROM_FIRST_START
 
-FILE_NAME = "config.json"
+FILE_NAME, METRICS = "config.json", "metrics.json"
+# The second where Keras cannot write the classes of a user's own model.
+MODEL, WEIGHTS = "model.keras", "model.weights.h5"
+# With all of these a run is finished: else the same command goes on, and writes what is missing.
+_LAST_FILES = (MODEL, "model_input.json", METRICS)
+SECONDS = ("setup", "input", "step", "rest")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,11 +33,13 @@ class StoredConfig:
       asked: the settings that change a result; those that hardware decides as they were asked for.
       fingerprint: of the data.
       resolved: what hardware and free memory decided: precision, xla, shuffle_block.
+      directory: where the data lay when the run began; None where an older run did not say.
     """
 
     asked: TrainConfig
     fingerprint: str
     resolved: dict[str, Any]
+    directory: str | None = None
 
 
 def read_config(run: Path, hint: str) -> StoredConfig:
@@ -47,14 +55,57 @@ def read_config(run: Path, hint: str) -> StoredConfig:
     try:
         stored = dict(read_json(file))
         fingerprint, resolved = stored.pop("data_fingerprint"), stored.pop("resolved")
-        if type(fingerprint) is not str:
-            raise ValueError(f"data_fingerprint {fingerprint!r}")
-        return StoredConfig(read_settings(stored), fingerprint, _check_resolved(resolved))
+        directory = stored.pop("data_directory", None)
+        if type(fingerprint) is not str or not isinstance(directory, str | None):
+            raise ValueError(f"data_fingerprint {fingerprint!r}, data_directory {directory!r}")
+        resolved = _check_resolved(resolved)
+        return StoredConfig(read_settings(stored), fingerprint, resolved, directory)
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(
             f"run folder: {file} expected the settings of a run of this version, received "
             f"something else ({type(error).__name__}: {error}). {hint}"
         ) from error
+
+
+def missing_files(run: Path) -> list[str]:
+    """What a run folder lacks to be that of a finished run."""
+    present = {file.name for file in run.iterdir() if file.is_file()} if run.is_dir() else set()
+    present |= {MODEL} if WEIGHTS in present else set()
+    return [name for name in _LAST_FILES if name not in present]
+
+
+def read_metrics(run: Path) -> dict[str, Any]:
+    """The metrics of a finished run.
+
+    Raises:
+      OSError: there are none.
+      ValueError: they are not what a run writes.
+    """
+    file = run / METRICS
+    try:
+        found = read_json(file)
+        _check_metrics(found)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(
+            f"run folder: {file} expected the metrics of a run, received something else "
+            f"({type(error).__name__}: {error}). Remove it, and the same train.run command writes "
+            "it anew"
+        ) from error
+    return dict(found)
+
+
+def _check_metrics(found: Any) -> None:
+    """Raises an error unless all that is shown of a finished run is there."""
+    for name, kind in {"dataset": str, "model": str, "seed": int}.items():
+        if type(found[name]) is not kind:
+            raise ValueError(f"{name} {found[name]!r}")
+    numbers = [found["input_share"], *(found["seconds"][name] for name in SECONDS)]
+    for role in ("validation", *({"test"} & found.keys())):
+        numbers += [found[role][name] for name in FIGURES]
+        numbers += [share for share in found[role]["recall"].values() if share is not None]
+    wrong = [number for number in numbers if type(number) not in (int, float)]
+    if wrong:
+        raise ValueError(f"{wrong[0]!r} in place of a number")
 
 
 def _check_resolved(found: Any) -> dict[str, Any]:

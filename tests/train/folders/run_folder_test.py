@@ -8,7 +8,10 @@ from pathlib import Path
 import keras
 import pytest
 
+from tests.support.fuzz_inputs import make_run_folder
 from tests.support.settings import make_settings
+from train import results
+from train.folders.finished_run import open_run
 from train.folders.run_folder import RunFolder
 
 KEPT = {"precision": "float32", "xla": True, "shuffle_block": None}
@@ -99,3 +102,31 @@ def test_a_run_of_another_version_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=f"{expected}.*Choose another --run-dir"):
         RunFolder(str(tmp_path), make_settings().to_dict(), "data")
     assert json.loads((tmp_path / "config.json").read_text())["lookahead"] == 5, "as it was"
+
+
+@pytest.mark.parametrize("content", ["{}", "[]", "null", '"text"', '{"seconds": null}'])
+@pytest.mark.parametrize(
+    "name", ["config.json", "metrics.json", "model_input.json", "evaluation-test/evaluation.json"]
+)
+def test_a_file_that_holds_something_else_is_named(name: str, content: str, tmp_path: Path) -> None:
+    run = make_run_folder(tmp_path / "run")
+    known = open_run(run).settings.to_dict()
+    (run / "evaluation-test").mkdir()
+    (run / name).write_text(content)
+    with pytest.raises(ValueError, match=rf"{name} expected .*received"):
+        results._read_run(run)
+    if name == "metrics.json":
+        with (
+            RunFolder(str(run), known, "0" * 64) as folder,
+            pytest.raises(ValueError, match="Remove it, and the same train.run command writes"),
+        ):
+            folder.finished_metrics()
+
+
+def test_the_model_of_another_set_is_named(tmp_path: Path) -> None:
+    run = make_run_folder(tmp_path / "run")
+    other = make_run_folder(tmp_path / "other", "image")
+    (other / "model.keras").replace(run / "model.keras")
+    expected = r"from \(8, 8, 1\) to \(2,\) where \(3,\) to \(2,\) belong. Remove it, and this"
+    with pytest.raises(ValueError, match=expected):
+        open_run(run).load_model()

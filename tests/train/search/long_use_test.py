@@ -86,4 +86,4 @@ def test_long_use_needs_no_more_and_more(
 def _columns(run_dir: Path) -> list[str]:
     from train.folders.model_input import ModelInput
 
-    return list(ModelInput.read(run_dir).feature_names)
+    return list(ModelInput.read(run_dir, "").feature_names)
