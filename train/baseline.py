@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from records.examples import Examples
     from records.roles import Data
 
+_SIZES = ("image_size", "max_pixels", "sequence_length", "vocab_size")
 _FROZEN = "logistic regression, frozen features"
 
 
@@ -88,10 +89,10 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
         help="at a damaged record: stop and name it (default), or leave damaged ones out",
     )
     add("--seed", type=int, default=0, help="names the validation cut (default: 0)")
-    add("--image-size", type=int, default=224, help="pixels (default: 224)")
-    add("--max-pixels", type=int, default=2**24, help="of a picture (default: 16777216)")
-    add("--sequence-length", type=int, default=200, help="ids per text (default: 200)")
-    add("--vocab-size", type=int, default=20_000, help="ids in use (default: 20000)")
+    add("--image-size", type=int, metavar="N", help="pictures: pixels (default: 224)")
+    add("--max-pixels", type=int, metavar="N", help="pictures: at most (default: 16777216)")
+    add("--sequence-length", type=int, metavar="N", help="texts: ids of each (default: 200)")
+    add("--vocab-size", type=int, metavar="N", help="texts: ids in use (default: 20000)")
     add("--output", type=Path, metavar="FILE", help="also written as JSON, for train.results")
     return parser.parse_args(normalise_flags(arguments))
 
@@ -111,20 +112,17 @@ def _fit_all(config: argparse.Namespace) -> None:
     from records.opened import open_set
     from records.roles import Data
     from records.sets.schema import IMAGE
+    from train.settings.resolve import check_kind
 
-    sizes = InputConfig(
-        image_size=config.image_size,
-        max_pixels=config.max_pixels,
-        sequence_length=config.sequence_length,
-        vocab_size=min(config.vocab_size, 2**20),
-        feature=config.feature,
-    )
+    given = {name: getattr(config, name) for name in _SIZES if getattr(config, name) is not None}
+    sizes = InputConfig(**given, feature=config.feature)
     opened = open_set(
         config.dataset,
         config.data_dir,
         feature=config.feature,
         skip_damaged=config.on_corrupt == "skip",
     )
+    check_kind(given, opened.schema)
     data = Data(opened, sizes, config.seed)
     # Parts of test, such as `test_new`, get figures of their own beside the whole.
     parts = [part for part, whole in data.schema.parts.items() if whole == "test"]

@@ -42,8 +42,11 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
     add("run", metavar="RUN", help="a run folder")
     add("--output", help="the folder to write (default: RUN/saved_model)")
     add("--check", metavar="INPUT", help="compare with train.predict on this input, as it takes it")
-    add("--column", default="text", help="texts: the column of a CSV to check (default: text)")
-    return parser.parse_args(with_home(arguments))
+    add("--column", help="texts: the column of a CSV to check (default: text)")
+    options = parser.parse_args(with_home(arguments))
+    if options.column is not None and options.check is None:
+        parser.error("--column expected with --check INPUT, received without it")
+    return options
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -98,7 +101,7 @@ def export(run: FinishedRun, output: Path) -> None:
     print(f"{output}: {run.settings.model} of {run.path}, {', '.join(run.input.class_names)}")
 
 
-def check(run: FinishedRun, saved: Path, source: Path, column: str) -> dict[str, float]:
+def check(run: FinishedRun, saved: Path, source: Path, column: str | None) -> dict[str, float]:
     """Compares a SavedModel with `train.predict` on every usable item of an input; prints both.
 
     Returns:

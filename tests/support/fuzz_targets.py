@@ -381,7 +381,7 @@ def _predict_targets(folder: Path) -> Iterator[Target]:
     object.__setattr__(opened, "make_call", lambda: call)  # loaded once
 
     def table(data: bytes) -> None:
-        items = read_raw(_write(source, data), opened.input, "text")
+        items = read_raw(_write(source, data), opened.input, None)
         list(predict.predict_items(opened, iter(items)))  # type: ignore[arg-type]
 
     place = r"^predict: "
@@ -394,7 +394,7 @@ def _predict_targets(folder: Path) -> Iterator[Target]:
     prepare = make_preparation(words)
 
     def texts(file: Path) -> None:
-        for _, text in read_raw(file, words, "text"):
+        for _, text in read_raw(file, words, None):
             prepare(text)
 
     seeds = {"texts.csv": b'text,n\n"a red, sea",1\nblue,2\n', "texts.txt": b"a red\nsea\n"}

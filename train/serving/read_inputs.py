@@ -39,14 +39,14 @@ Raw = np.ndarray | bytes | str | Unusable
 Items = Iterator[tuple[str, Raw]]
 
 
-def read_raw(path: Path, wanted: ModelInput, column: str) -> Items:
+def read_raw(path: Path, wanted: ModelInput, column: str | None) -> Items:
     """Yields the items of a file or folder as they are.
 
     Args:
       path: tables: a CSV with a header. Pictures: one, or a folder, looked through with all that is
         below it. Texts: a file of one per line, or a CSV with the column `column`.
       wanted: what the model is fed with.
-      column: see above.
+      column: see above; None: `text`, of a CSV of texts.
 
     Yields:
       (name, float32 or float64 [F], the bytes of a picture, or a text). Names are the numbers of
@@ -60,6 +60,12 @@ def read_raw(path: Path, wanted: ModelInput, column: str) -> Items:
     """
     if not path.exists():
         raise FileNotFoundError(f"predict: {path} is not there")
+    is_csv = path.suffix.lower() == ".csv"
+    if column is not None and (wanted.modality in (IMAGE, TABULAR) or not is_csv):
+        raise ValueError(
+            f"predict: --column {column} expected with a CSV of texts, received {path} for a run "
+            f"on {wanted.dataset} ({wanted.modality}). Leave the flag out"
+        )
     if wanted.modality == IMAGE:
         return _pictures(path)
     if path.is_dir():
@@ -70,7 +76,7 @@ def read_raw(path: Path, wanted: ModelInput, column: str) -> Items:
         )
     if wanted.modality == TABULAR:
         return _rows(path, wanted)
-    return _column(path, column) if path.suffix.lower() == ".csv" else _lines(path)
+    return _column(path, column or "text") if is_csv else _lines(path)
 
 
 def make_preparation(wanted: ModelInput) -> Callable[[Any], np.ndarray | Unusable]:

@@ -10,7 +10,7 @@ from typing import Any
 import models
 from train.settings.config import TrainConfig, json_ready
 from train.settings.defaults import BY_SIZE, MODALITY_DEFAULTS
-from train.settings.resolve import fill
+from train.settings.resolve import IMAGE_SIZE, fill
 
 RUN = "python -m train.run"
 CROSS_VALIDATE = "python -m train.cross_validate"
@@ -56,10 +56,13 @@ def _usual(settings: dict[str, Any]) -> dict[str, Any]:
     """What a run has without flags, given the set, the model and its weights alone."""
     asked = TrainConfig(model=settings["model"], weights=settings["weights"])
     own = models.is_own(settings["model"])
-    found = {} if own else fill(asked, models.check_model(settings["model"]).modality)
+    # One of the user's own takes data of any kind, on which its other defaults depend.
+    found = {"image_size": IMAGE_SIZE, "freeze": False}
+    if not own:
+        found = fill(asked, models.check_model(settings["model"]).modality)
     plain = {field.name: field.default for field in dataclasses.fields(TrainConfig)}
     # Always named: what depends on the set, and its size.
     named = dict.fromkeys(("dataset", "model", *BY_SIZE))
-    if own:  # takes data of any kind, on which these depend
-        named |= dict.fromkeys(("image_size", "freeze", *MODALITY_DEFAULTS["tabular"]))
+    if own:
+        named |= dict.fromkeys(MODALITY_DEFAULTS["tabular"])
     return json_ready(plain | found | named)

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import models
-from records.sets.schema import IMAGE, TOKENS, Schema
+from records.sets.schema import IMAGE, TABULAR, TEXT, TOKENS, Schema
 from train.devices.strategy import Cluster
 from train.settings.auto import choose_hardware
 from train.settings.config import TrainConfig
 from train.settings.defaults import MODALITY_DEFAULTS, defaults_by_size
-from train.settings.resolved import Settings
+from train.settings.resolved import OF_KIND, Settings
 
-_IMAGE_SIZE = 224  # of models that name none
+IMAGE_SIZE = 224  # of models that name none
 # What a function of the user's own is not told.
 OF_OUR_MODELS = ("weights", "preprocess", "hidden", "embedding_dim", "units", "dropout")
 OF_OUR_MODELS = (*OF_OUR_MODELS, "recurrent_dropout", "unfreeze_from")
+_KINDS = {TABULAR: "a table", IMAGE: "pictures", TOKENS: "texts", TEXT: "texts"}
 
 
 def resolve(asked: TrainConfig, schema: Schema, cluster: Cluster) -> Settings:
@@ -28,6 +30,10 @@ def resolve(asked: TrainConfig, schema: Schema, cluster: Cluster) -> Settings:
       ValueError: the model is unknown or for another kind of data; settings that would do nothing,
         or that do not fit the set or the replicas.
     """
+    # A setting that would silently do nothing is an error: its user believes in an effect.
+    usual = {name: getattr(TrainConfig, name) for name in set().union(*OF_KIND.values())}
+    given = {name: getattr(asked, name) for name in usual}
+    check_kind({k: v for k, v in given.items() if v != usual[k]}, schema)
     found = fill(asked, schema.modality, schema)
     if asked.global_batch_size is None:
         found["global_batch_size"] = _nearest_multiple(found["global_batch_size"], cluster)
@@ -40,8 +46,7 @@ def resolve(asked: TrainConfig, schema: Schema, cluster: Cluster) -> Settings:
         num_replicas=cluster.num_replicas,
     )
     settings = Settings.of(asked, found | hardware)
-    # A setting that would silently do nothing is an error: its user believes in an effect.
-    _check_ignored(settings, _of_models(schema.modality))
+    _check_ignored(settings)
     _check_service(settings)
     if settings.evaluate_test and (settings.folds or "test" not in schema.split_counts):
         raise ValueError(
@@ -50,6 +55,20 @@ def resolve(asked: TrainConfig, schema: Schema, cluster: Cluster) -> Settings:
         )
     _check_rows(settings, cluster)
     return settings
+
+
+def check_kind(given: Mapping[str, Any], schema: Schema) -> None:
+    """Raises ValueError where one of the settings that were given is for another kind of data."""
+    for name, value in given.items():
+        kinds = [kind for kind, names in OF_KIND.items() if name in names]
+        if kinds and schema.modality not in kinds:
+            flag = name.replace("_", "-")
+            flag = f"--no-{flag}" if value is False else f"--{flag}"
+            raise ValueError(
+                f"settings: {flag} expected with {_KINDS[kinds[0]]}, received with {schema.name}, "
+                f"whose input {schema.input_name!r} is {_KINDS[schema.modality]} "
+                f"({schema.modality}). Leave the flag out"
+            )
 
 
 def _nearest_multiple(size: int, cluster: Cluster) -> int:
@@ -80,7 +99,7 @@ def fill(asked: TrainConfig, modality: str, schema: Schema | None = None) -> dic
     }
     entry = models.check_model(found["model"], modality)
     own = models.is_own(found["model"])
-    if (modality != IMAGE or own) and asked.freeze:
+    if own and asked.freeze:
         raise ValueError(
             "settings: --freeze expected with a picture model of this project, received "
             f"{found['model']}"
@@ -88,7 +107,7 @@ def fill(asked: TrainConfig, modality: str, schema: Schema | None = None) -> dic
     is_frozen = modality == IMAGE and not own and asked.weights != "random"
     found["freeze"] = is_frozen if asked.freeze is None else asked.freeze
     # A model may have a size of its own, that of its weights.
-    found["image_size"] = asked.image_size or entry.image_size or _IMAGE_SIZE
+    found["image_size"] = asked.image_size or entry.image_size or IMAGE_SIZE
     return found
 
 
@@ -97,7 +116,7 @@ def _of_models(modality: str) -> str:
     return "text" if modality == TOKENS else modality
 
 
-def _check_ignored(settings: Settings, modality: str) -> None:
+def _check_ignored(settings: Settings) -> None:
     """Raises ValueError for a setting that was asked for and would do nothing."""
     if settings.asked.weight_decay and settings.optimizer != "adamw":
         raise ValueError(
@@ -109,11 +128,6 @@ def _check_ignored(settings: Settings, modality: str) -> None:
             f"settings: --warmup-epochs expected with --schedule cosine, received "
             f"--schedule {settings.schedule}"
         )
-    if settings.recurrent_dropout and modality != "text":
-        raise ValueError(
-            "settings: --recurrent-dropout expected with a text model, received "
-            f"--model {settings.model}"
-        )
     if models.is_own(settings.model):
         for name in OF_OUR_MODELS:
             if getattr(settings.asked, name) != getattr(TrainConfig, name):
@@ -121,12 +135,6 @@ def _check_ignored(settings: Settings, modality: str) -> None:
                     f"settings: --{name.replace('_', '-')} expected with a model of this project, "
                     f"received --model {settings.model}, whose function decides that"
                 )
-    for name, kind in (("hidden", "tabular"), ("embedding_dim", "text"), ("units", "text")):
-        if getattr(settings, name) is not None and modality != kind:
-            raise ValueError(
-                f"settings: --{name.replace('_', '-')} expected with a model of "
-                f"{'tables' if kind == 'tabular' else 'texts'}, received --model {settings.model}"
-            )
     for name in ("fine_tune_epochs", "fine_tune_learning_rate"):
         if not settings.unfreeze_from and getattr(settings, name) != getattr(TrainConfig, name):
             raise ValueError(
@@ -145,7 +153,7 @@ def _check_ignored(settings: Settings, modality: str) -> None:
             "settings: --unfreeze-from expected with a frozen picture model, whose head is "
             f"trained first, received --model {settings.model} without --freeze"
         )
-    if settings.mixup and (modality != IMAGE or (settings.freeze and not settings.unfreeze_from)):
+    if settings.mixup and settings.freeze and not settings.unfreeze_from:
         raise ValueError(
             "settings: --mixup expected with a picture model whose backbone is trained "
             f"(--no-freeze or --unfreeze-from), received --model {settings.model}"

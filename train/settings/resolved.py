@@ -17,6 +17,7 @@ KEPT_FROM_FIRST_START = ("precision", "xla", "shuffle_block")
 
 _OF_PICTURES = {
     "image_size",
+    "max_pixels",
     "weights",
     "preprocess",
     "freeze",
@@ -27,7 +28,8 @@ _OF_PICTURES = {
 _OF_PICTURES |= {"fine_tune_epochs", "fine_tune_learning_rate"}
 _OF_TEXTS = {"length_buckets", "sequence_length", "vocab_size", "embedding_dim", "units"}
 _OF_TEXTS |= {"recurrent_dropout"}
-_OF_KIND = {IMAGE: _OF_PICTURES, TABULAR: {"hidden"}, TEXT: _OF_TEXTS, TOKENS: _OF_TEXTS}
+# The settings that only data of one modality have.
+OF_KIND = {IMAGE: _OF_PICTURES, TABULAR: {"hidden"}, TEXT: _OF_TEXTS, TOKENS: _OF_TEXTS}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -159,7 +161,7 @@ class Settings:
 
         Left out is what belongs to another kind of data, or to a setting that is off.
         """
-        unused = set().union(*_OF_KIND.values()) - _OF_KIND[modality] | {"profile"}
+        unused = set().union(*OF_KIND.values()) - OF_KIND[modality] | {"profile"}
         if self.folds is None:
             unused |= {"fold", "pool_splits", "group_folds"}
         if self.unfreeze_from is None:

@@ -30,7 +30,7 @@ WANTED = ModelInput("a/1.0.0", "tabular", ("no", "yes"), ("age", "blood pressure
 def test_separators_and_spaces_of_a_header(text: str, tmp_path: Path) -> None:
     source = tmp_path / "rows.csv"
     source.write_text(text, newline="")
-    found = list(read_raw(source, WANTED, "text"))
+    found = list(read_raw(source, WANTED, None))
     assert [name for name, _ in found] == ["1", "2"]
     rows = np.array([row for _, row in found], np.float32)
     assert np.array_equal(rows, [[1, 2, 3], [4, 5, 6]])
@@ -49,7 +49,7 @@ def test_what_differs_is_named(text: str, expected: str, tmp_path: Path) -> None
     source = tmp_path / "rows.csv"
     source.write_text(text)
     with pytest.raises(ValueError, match=expected):
-        list(read_raw(source, WANTED, "text"))
+        list(read_raw(source, WANTED, None))
 
 
 def test_lines_of_c_libraries_are_kept() -> None:
@@ -60,3 +60,11 @@ def test_lines_of_c_libraries_are_kept() -> None:
     )
     done = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True)
     assert (done.stdout, done.stderr) == ("['Corrupt JPEG data', 'more']\n", "")
+
+
+def test_a_column_is_named_for_a_csv_of_texts_alone(tmp_path: Path) -> None:
+    source = tmp_path / "rows.csv"
+    source.write_text("a,b\n1,2\n")
+    expected = "--column b expected with a CSV of texts, received .*tabular.*Leave the flag out"
+    with pytest.raises(ValueError, match=expected):
+        read_raw(source, WANTED, "b")

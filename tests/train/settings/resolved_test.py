@@ -1,13 +1,17 @@
 """What was asked becomes settings with a value for everything, once."""
 
 import dataclasses
+import shlex
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from tests.support.settings import make_settings
+from train.run import parse_config
+from train.settings.command_line import format_command
 from train.settings.config import TrainConfig
-from train.settings.resolve import _nearest_multiple, fill
+from train.settings.resolve import _nearest_multiple, check_kind, fill, resolve
 from train.settings.resolved import Settings
 
 
@@ -74,3 +78,41 @@ def test_the_usual_batch_is_shared_evenly(capsys: pytest.CaptureFixture[str]) ->
         "--global-batch-size 33: of 3 replicas, nearest to the usual 32" in capsys.readouterr().out
     )
     assert [found(32, 1), found(64, 4)] == [32, 64] and not capsys.readouterr().out
+
+
+_SET = {"name": "a/1.0.0", "input_name": "x"}
+
+
+@pytest.mark.parametrize(
+    ("modality", "fields", "flag", "kind"),
+    [
+        ("tabular", {"image_size": 224}, "--image-size", "pictures"),
+        ("tabular", {"max_pixels": 9}, "--max-pixels", "pictures"),
+        ("tabular", {"augment": False}, "--no-augment", "pictures"),
+        ("tabular", {"freeze": False}, "--no-freeze", "pictures"),
+        ("tabular", {"weights": "random"}, "--weights", "pictures"),
+        ("tabular", {"sequence_length": 9}, "--sequence-length", "texts"),
+        ("tokens", {"hidden": (8,)}, "--hidden", "a table"),
+        ("text", {"mixup": 0.2}, "--mixup", "pictures"),
+        ("image", {"vocab_size": 500}, "--vocab-size", "texts"),
+        ("image", {"recurrent_dropout": 0.1}, "--recurrent-dropout", "texts"),
+    ],
+)
+def test_a_setting_of_another_kind_of_data_is_refused(
+    modality: str, fields: dict[str, Any], flag: str, kind: str
+) -> None:
+    schema: Any = SimpleNamespace(modality=modality, **_SET)
+    cluster: Any = None  # not asked yet
+    expected = f"settings: {flag} expected with {kind}, received with a/1.0.0, whose input 'x' is "
+    with pytest.raises(ValueError, match=f"{expected}.*\\({modality}\\). Leave the flag out"):
+        resolve(TrainConfig(**fields), schema, cluster)
+
+
+def test_what_is_stored_of_a_run_is_of_its_kind() -> None:
+    """The command that is written for a stored run names no flag of another kind."""
+    for modality in ("tabular", "image", "text"):
+        schema: Any = SimpleNamespace(modality=modality, **_SET)
+        stored = make_settings(modality).to_dict()
+        found = parse_config(shlex.split(format_command("", stored)))
+        given = {f.name: getattr(found, f.name) for f in dataclasses.fields(found)}
+        check_kind({k: v for k, v in given.items() if v != getattr(TrainConfig, k)}, schema)
