@@ -9,7 +9,13 @@ import pytest
 import tensorflow as tf
 from scipy import ndimage
 
-from models.augment import AugmentConfig, augment_images, hash_uniform
+from models.augment import (
+    AugmentConfig,
+    _source_positions,
+    _split,
+    augment_images,
+    hash_uniform,
+)
 
 STILL = {"flip_probability": 0.0, "rotation_degrees": 0.0, "zoom": 0.0}
 STILL |= {"shift": 0.0, "brightness": 0.0, "contrast": 0.0}
@@ -81,6 +87,45 @@ def test_the_warp_equals_scipy() -> None:
         )
         # Neighbours differ by up to 255 and positions are multiples of 2**-16 of a pixel.
         np.testing.assert_allclose(got[..., 0], expected, atol=0.2)
+
+
+@pytest.mark.parametrize(
+    "size, config",
+    [
+        ((224, 224), AugmentConfig()),
+        ((31, 64), AugmentConfig()),
+        ((299, 299), AugmentConfig()),
+        ((420, 300), AugmentConfig()),  # beyond what float32 holds exactly
+        ((40, 33), AugmentConfig(rotation_degrees=90, zoom=0.9, shift=0.5)),  # far outside
+    ],
+)
+def test_positions_are_those_of_whole_numbers(size: tuple[int, int], config: AugmentConfig) -> None:
+    """Whatever the dtype: exactly what arithmetic in units of 1 / 65536 pixel gives."""
+    (height, width), one = size, 1 << 16
+    signed = np.random.default_rng(0).uniform(-1, 1, (6, 4)).astype(np.float32)
+    signed[0], signed[1] = -1, 0.999
+    flip = np.array([1, -1, 1, -1, 1, 1])
+    found = _source_positions(tf.constant(signed), tf.constant(flip, tf.float64), *size, config)
+    exact = signed.astype(np.float64)
+    angle = exact[:, 0] * math.radians(config.rotation_degrees)
+    scale = 1 + exact[:, 1] * config.zoom
+
+    def whole(x: np.ndarray, parts: int) -> np.ndarray:
+        return np.round(x * parts).astype(np.int64)[:, None, None]
+
+    cosine, sine = (whole(f(angle) / scale, one // 2) for f in (np.cos, np.sin))
+    y = (2 * np.arange(height) - (height - 1))[None, :, None]
+    x = (2 * np.arange(width) - (width - 1))[None, None] * flip[:, None, None]
+    down = whole(exact[:, 2] * config.shift * height, one) + (height - 1) * (one // 2)
+    right = whole(exact[:, 3] * config.shift * width, one) + (width - 1) * (one // 2)
+    expected = (cosine * y - sine * x + down, sine * y + cosine * x + right)
+    for positions, wanted, side in zip(found, expected, size, strict=True):
+        last = (side - 1) * one
+        wanted = np.maximum(last - abs(last - abs(wanted)), 0)
+        before, share = (part.numpy() for part in _split(positions, side))
+        np.testing.assert_array_equal(before, wanted >> 16)
+        np.testing.assert_array_equal(share[..., 0] * one, wanted & (one - 1))
+        assert (positions.dtype == tf.float64) == (size in ((420, 300), (40, 33)))
 
 
 def test_light_stays_in_its_range() -> None:
