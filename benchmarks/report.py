@@ -30,6 +30,7 @@ from benchmarks.reports.table import (
     verdict,
 )
 from records.system.command import run_as_command, with_home
+from records.system.writing import check_output
 
 _STYLE = """
 body { font: 15px/1.45 system-ui, sans-serif; max-width: 1150px; margin: 2em auto; padding: 0 1em; }
@@ -228,6 +229,7 @@ def _report(options: argparse.Namespace) -> None:
         print(*write_docs(options.write_docs, result), sep="\n")
     else:
         page = options.output or options.file.with_suffix(".html")
+        check_output(page, "benchmark")
         write_text(page, format_page(result))
         print(page)
 

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.measuring.child import ChildError
-from benchmarks.measuring.result_file import check_output
 from records.system.command import run_as_command
 from records.system.quiet import import_tensorflow_quietly
+from records.system.writing import check_output
 from train.settings.flags import normalise_flags
 
 # The parts of each suite, in the order they run.
@@ -128,7 +128,7 @@ def main(arguments: list[str] | None = None) -> int:
     partial = options.output.with_name(f"{options.output.name}.partial")
 
     def work() -> int:
-        check_output(options.output)
+        check_output(options.output, "benchmark")
         partial.unlink(missing_ok=True)  # of an earlier run
         import_tensorflow_quietly()
         try:

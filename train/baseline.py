@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from records.system.command import run_as_command
-from records.system.writing import write_atomically
+from records.system.writing import check_output, write_atomically
 from train.settings.config import ON_CORRUPT
 from train.settings.flags import normalise_flags
 
@@ -114,6 +114,8 @@ def _fit_all(config: argparse.Namespace) -> None:
     from records.sets.schema import IMAGE
     from train.settings.resolve import check_kind
 
+    if config.output:
+        check_output(config.output, "baseline")
     given = {name: getattr(config, name) for name in _SIZES if getattr(config, name) is not None}
     sizes = InputConfig(**given, feature=config.feature)
     opened = open_set(

@@ -24,7 +24,7 @@ import numpy as np
 
 from records.system.command import run_as_command
 from records.system.progress import Progress
-from records.system.writing import escape_cell, write_atomically
+from records.system.writing import check_output, escape_cell, write_atomically
 from train.measures.metrics import FIGURES
 from train.settings.config import TrainConfig
 from train.settings.flags import add_flags, normalise_flags
@@ -125,6 +125,8 @@ def cross_validate(plan: CrossValidation) -> dict[str, Any]:
     from train.settings.resolve import resolve
 
     asked, output = plan.config, plan.output
+    check_output(output, "cross-validation")
+    check_output(_folds_folder(output), "cross-validation", is_folder=True)
     set_up_devices(asked.cpu_devices, asked.deterministic)
     cluster = make_cluster(asked.strategy, asked.cpu_devices)
     opened = prepare_and_open(asked, cluster)
@@ -155,6 +157,11 @@ def cross_validate(plan: CrossValidation) -> dict[str, Any]:
     return result
 
 
+def _folds_folder(output: Path) -> Path:
+    """Where the runs of the folds lie, beside the file."""
+    return output.with_suffix("") if output.suffix else output.with_name(f"{output.name}-folds")
+
+
 def _train(
     settings: Settings, opened: OpenedSet, cluster: Cluster, output: Path
 ) -> tuple[list[Predicted], float]:
@@ -179,7 +186,7 @@ def _train(
     assert settings.folds is not None
     found, seconds = [], 0.0
     for fold in range(settings.folds):
-        run = output.with_suffix("") / f"seed-{settings.seed}-fold-{fold}"
+        run = _folds_folder(output) / f"seed-{settings.seed}-fold-{fold}"
         one = dataclasses.replace(settings, fold=fold, run_dir=str(run))
         metrics = train_settings(one, opened, cluster, time.perf_counter())
         # Those of the run itself: one that was finished before took them then.

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from records.system.command import run_as_command, with_home
-from records.system.writing import write_atomically
+from records.system.writing import check_output, write_atomically
 from train.measures.evaluation_summary import print_summary
 from train.settings.config import ON_CORRUPT
 
@@ -115,12 +115,12 @@ def evaluate(
     from train.measures.class_threshold import choose_threshold, measure_decision, parse_threshold
 
     run = open_run(path)
-    wanted = None
+    folder, wanted = run.path / f"evaluation-{split}", None
+    check_output(folder, "evaluate", "RUN", is_folder=True)
     if least_recall:
         wanted = parse_threshold(least_recall, run.input.class_names, "--least-recall")
     print(f"{run.settings.model} of {run.path} on {run.input.dataset}, split {split}", flush=True)
     data, examples, probability = predict_split(run, split, data_dir, skip_damaged=skip_damaged)
-    folder = run.path / f"evaluation-{split}"
     found = _measure(run, split, data, examples, probability, bootstrap)
     if wanted:
         # Always on validation: a threshold chosen on the examples it is measured on would look too

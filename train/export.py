@@ -15,14 +15,15 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import os
 import re
+import secrets
 import shutil
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from records.system.command import run_as_command, with_home
+from records.system.writing import check_output
 
 if TYPE_CHECKING:
     from train.folders.finished_run import FinishedRun
@@ -59,6 +60,8 @@ def _export(options: argparse.Namespace) -> None:
     from train.folders.finished_run import open_run
 
     output = Path(options.output or Path(options.run) / "saved_model")
+    check_output(output.parent, "export", is_folder=True)
+    check_output(output, "export", is_folder=True)
     run = open_run(options.run)
     export(run, output)
     if options.check:
@@ -88,7 +91,7 @@ def export(run: FinishedRun, output: Path) -> None:
         )
     served = Served(run.load_model(), run.input)
     # Beside the target: a rename works within one file system only.
-    temporary = output.with_name(f".{output.name}.{os.getpid()}")
+    temporary = output.with_name(f".{secrets.token_hex(6)}")
     output.parent.mkdir(parents=True, exist_ok=True)
     try:
         tf.saved_model.save(served, str(temporary), served.signatures())

@@ -23,7 +23,7 @@ from records.decoding.pixels import read_orientation
 from records.system.command import run_as_command, with_home
 from records.system.quiet import native_lines
 from records.system.spreadsheet import as_text
-from records.system.writing import write_atomically
+from records.system.writing import check_output, write_atomically
 
 if TYPE_CHECKING:
     from train.folders.finished_run import FinishedRun
@@ -97,7 +97,8 @@ def predict(
     from train.measures.class_threshold import Threshold, parse_threshold
     from train.serving.read_inputs import Unusable, make_preparation, read_raw
 
-    check_output(output, source, Path(path))
+    check_output(output, "predict")
+    check_not_read(output, source, Path(path))
     run = open_run(path)
     prepare = make_preparation(run.input)
     unusable: list[tuple[str, str]] = []
@@ -122,6 +123,7 @@ def predict(
     total = count + len(unusable)
     if count:
         # At the end: the file appears whole or not at all.
+        output.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(output, text.encode())
         print(f"{output}: {count:,} of {total:,} predicted by {run.settings.model} of {run.path}")
     _tell(turned, unusable, total)
@@ -158,7 +160,7 @@ def _tell(turned: list[str], unusable: list[tuple[str, str]], total: int) -> Non
             print(f"  {shown(name)}: {reason}")
 
 
-def check_output(output: Path, source: Path, run: Path) -> None:
+def check_not_read(output: Path, source: Path, run: Path) -> None:
     """Raises ValueError where writing `output` would replace `source` or a file of the run."""
     own = [path for path in run.glob("*") if path.suffix != ".csv" or path.name == "history.csv"]
     for read, what in (

@@ -18,7 +18,7 @@ from typing import Any
 
 from records.system.command import run_as_command, with_home
 from records.system.json_file import read_json
-from records.system.writing import escape_cell, write_atomically
+from records.system.writing import check_output, escape_cell, write_atomically
 from train.cross_validate import format_table
 from train.folders.stored_config import read_metrics, read_settings
 from train.settings.resolved import KEPT_FROM_FIRST_START
@@ -57,11 +57,13 @@ def _write_page(options: argparse.Namespace) -> None:
     read += [Path(folder) / "metrics.json" for folder in options.runs]
     if any(f.exists() and options.output.exists() and options.output.samefile(f) for f in read):
         raise ValueError(f"results: --output {options.output} is read, and would be lost")
+    check_output(options.output, "results")
     page = format_page(
         [_read(file, "cross_validate") for file in options.cross_validations],
         [_read(file, "baseline") for file in options.baselines],
         [_read_run(folder) for folder in options.runs],
     )
+    options.output.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(options.output, page.encode())
     print(f"wrote {options.output}")
 

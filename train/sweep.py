@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from records.system.command import run_as_command
 from records.system.json_file import read_json
-from records.system.writing import write_atomically
+from records.system.writing import check_output, write_atomically
 from train.measures.metrics import FIGURES
 from train.settings.config import RESULT_FIELDS, TrainConfig
 from train.settings.flags import add_flags, normalise_flags
@@ -136,6 +136,7 @@ def sweep(config: SweepConfig) -> None:
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+    check_output(config.folder, "sweep", "--sweep-dir", is_folder=True)
     runner = TrialRunner(config.fixed, config.named, config.folder, config.metric)
     config.folder.mkdir(parents=True, exist_ok=True)
     # Before anything in it is touched: the folds of a sweep that is at work lie there.

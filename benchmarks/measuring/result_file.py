@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -107,15 +106,6 @@ def _read_comparison(entry: dict[str, Any]) -> Comparison:
     )
 
 
-def check_output(file: Path) -> None:
-    """Raises OSError, before minutes are spent, if the result could not be written."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    if file.is_dir() or not os.access(file.parent, os.W_OK):
-        raise OSError(
-            f"benchmark: --output expected a file in a folder that can be written, received {file}"
-        )
-
-
 def write_json(file: Path, content: dict[str, Any]) -> None:
     """Writes the file atomically."""
     write_text(file, json.dumps(content, indent=2) + "\n")
@@ -123,4 +113,5 @@ def write_json(file: Path, content: dict[str, Any]) -> None:
 
 def write_text(file: Path, text: str) -> None:
     """Writes the file atomically."""
+    file.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(file, text.encode())

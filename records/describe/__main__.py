@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from records.system.command import run_as_command, with_home
-from records.system.writing import write_atomically
+from records.system.writing import check_output, write_atomically
 
 if TYPE_CHECKING:
     from records.describe.read import Section
@@ -57,13 +57,8 @@ def describe(
     opened = open_set(dataset, data_dir, feature=feature)
     schema = opened.schema
     folder = Path(output or Path("describe") / schema.name.rpartition("/")[0].replace("/", "-"))
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ValueError(
-            f"describe: --output expected a folder that can be written, received {folder} "
-            f"({error.strerror})"
-        ) from error
+    check_output(folder, "describe", is_folder=True)
+    folder.mkdir(parents=True, exist_ok=True)
     # A part repeats records of another split: counted twice, every one would be a copy.
     whole = [split for split in schema.split_counts if split not in schema.parts]
     indexes = {split: opened.read_index(split) for split in whole}

@@ -1,26 +1,81 @@
-"""Files that appear whole under their final name, or not at all; texts that stay in their cell."""
+"""Outputs: whether they can be written, asked before the work; files that appear whole or not at
+all; texts that stay in their cell.
+"""
 
 from __future__ import annotations
 
 import os
 import re
+import secrets
+import tempfile
 from pathlib import Path
+
+
+def check_output(path: Path, part: str, flag: str = "--output", *, is_folder: bool = False) -> None:
+    """Asks whether a file or a folder can be written, before the work for it is done.
+
+    Nothing is left behind: folders that are missing are made where the output is written.
+
+    Args:
+      path: the output; what is no file, such as /dev/null or a pipe, passes for one.
+      part: first words of the error.
+      flag: what named it.
+      is_folder: files are to be written into it.
+
+    Raises:
+      ValueError: it cannot be written; says why.
+    """
+    try:
+        wrong = _obstacle(path.expanduser().resolve(), is_folder)
+    except (OSError, RuntimeError) as error:  # the latter: links in a circle
+        wrong = getattr(error, "strerror", None) or str(error)
+    if wrong:
+        what = "a folder" if is_folder else "a file"
+        raise ValueError(
+            f"{part}: {flag} expected {what} that can be written, received {path} ({wrong}). "
+            f"Choose another {flag}"
+        )
+
+
+def _obstacle(path: Path, is_folder: bool) -> str:
+    """What is in the way of writing there; "" where nothing is."""
+    if path.exists() and path.is_dir() != is_folder:
+        return "which is a file" if is_folder else f"a folder: name a file in it, as {path}/NAME"
+    if path.exists() and not (path.is_dir() or path.is_file()):
+        return ""
+    folder = path if is_folder else path.parent
+    while not folder.exists():
+        folder = folder.parent
+    if not folder.is_dir():
+        return f"{folder} is a file"
+    longest = os.pathconf(folder, "PC_NAME_MAX")
+    for name in path.relative_to(folder).parts:
+        if len(os.fsencode(name)) > longest:
+            return f"a name of {len(os.fsencode(name)):,} bytes, at most {longest:,} can be stored"
+    # Asked by writing: permissions say nothing of a disk that is mounted read-only.
+    with tempfile.TemporaryFile(dir=folder):
+        return ""
 
 
 def write_atomically(path: Path, data: bytes) -> None:
     """Writes a file of that name, which holds the old bytes or all the new ones at any time.
 
     A link stays, and its target is written. What is no file, such as /dev/null, is written into.
+
+    Raises:
+      OSError: it cannot be written; names the file itself.
     """
     path = path.resolve()
     if path.exists() and not path.is_file():
         path.write_bytes(data)
         return
     # In the same folder: a rename is atomic within one file system only.
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary = path.with_name(f".{secrets.token_hex(6)}")  # short: a name has a longest length
     try:
         temporary.write_bytes(data)
         os.replace(temporary, path)
+    except OSError as error:
+        raise type(error)(error.errno, error.strerror, str(path)) from error
     finally:
         temporary.unlink(missing_ok=True)
 

@@ -20,6 +20,7 @@ from records.sets.fingerprint import find_shards
 from records.sets.hints import prepare_hint
 from records.system.command import run_as_command, with_home
 from records.system.places import check_local
+from records.system.writing import check_output
 
 if TYPE_CHECKING:
     from records.verify.check import SetReport
@@ -69,6 +70,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _verify(options: argparse.Namespace) -> int:
     sound = True
+    if options.repair:
+        check_output(Path(options.repair), "verify", "--repair", is_folder=True)
     for directory in find_sets(options.data_dir):
         # What fails with one set is told, and the next one is checked.
         try:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from records.system.places import check_local
-from records.system.writing import write_atomically
+from records.system.writing import check_output, write_atomically
 from train.folders.lock import FolderLock
 from train.folders.stored_config import (
     FILE_NAME,
@@ -67,9 +67,12 @@ class RunFolder:
         self._is_chief = is_chief
         self._known = settings | {"data_fingerprint": fingerprint}
         self._directory = directory and os.path.abspath(directory)
+        # A finished run is shown from a disk that is mounted read-only, too.
+        if missing_files(self.path):
+            check_output(self.path, "run folder", "--run-dir", is_folder=True)
         self._resolved = self._read_resolved()
         if is_chief:
-            self._make()
+            self.path.mkdir(parents=True, exist_ok=True)
             self._lock = FolderLock(self.path, "--run-dir")
             self._resolved = self._read_resolved()  # another process may have claimed it since
 
@@ -86,15 +89,6 @@ class RunFolder:
         if self._is_chief:
             found = self._known | {"resolved": self._resolved, "data_directory": self._directory}
             self.write_text(FILE_NAME, json.dumps(found, indent=2, sort_keys=True) + "\n")
-
-    def _make(self) -> None:
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise ValueError(
-                f"run folder: --run-dir expected a folder that can be written, received "
-                f"{self.path} ({error.strerror}). Choose another --run-dir"
-            ) from error
 
     @property
     def checkpoints(self) -> Path:

@@ -7,6 +7,7 @@ found at its first start.
 from __future__ import annotations
 
 import dataclasses
+import os
 import types
 from collections.abc import Mapping
 from pathlib import Path
@@ -69,7 +70,8 @@ def read_config(run: Path, hint: str) -> StoredConfig:
 
 def missing_files(run: Path) -> list[str]:
     """What a run folder lacks to be that of a finished run."""
-    present = {file.name for file in run.iterdir() if file.is_file()} if run.is_dir() else set()
+    # `os.path` takes a name that is too long for one of nothing.
+    present = {file.name for file in run.iterdir()} if os.path.isdir(run) else set()
     present |= {MODEL} if WEIGHTS in present else set()
     return [name for name in _LAST_FILES if name not in present]
 
