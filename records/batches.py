@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,13 +14,14 @@ from records.decoding.input_config import InputConfig
 from records.examples import AnyOrder, Examples
 from records.ordering.buckets import make_order
 from records.roles import Data, open_data
+from records.system.arguments import check_kind, check_seed, check_whole
 
 
 def make_dataset(
-    dataset: str | Data,
+    dataset: str | os.PathLike[str] | Data,
     role: str = "train",
     *,
-    data_dir: str | None = None,
+    data_dir: str | os.PathLike[str] | None = None,
     global_batch_size: int = 32,
     seed: int = 0,
     shuffle: bool | None = None,
@@ -37,7 +39,7 @@ def make_dataset(
     Args:
       dataset: as `open_data`, or an opened `Data`.
       role: `train`, `validation` or another split of the set.
-      data_dir, config: as `open_data`; `config` is not used with an opened `Data`.
+      data_dir, config: as `open_data`; an opened `Data` has its own.
       global_batch_size: B.
       seed: names the order of examples, and the validation cut.
       shuffle: a new global permutation at every pass; default: for `train` only.
@@ -57,6 +59,7 @@ def make_dataset(
     Raises:
       FileNotFoundError, ValueError: as `open_data`.
     """
+    check_whole("first_epoch", first_epoch, 0)
     found = _open_ordered(
         dataset,
         role,
@@ -73,7 +76,7 @@ def make_dataset(
 
 
 def make_arrays(
-    dataset: str | Data,
+    dataset: str | os.PathLike[str] | Data,
     role: str = "train",
     *,
     epochs: int = 1,
@@ -98,15 +101,21 @@ def make_arrays(
     Raises:
       FileNotFoundError, ValueError: as `open_data`.
     """
+    check_whole("epochs", epochs, 0)
+    check_kind("start", start, (tuple, list), "(epoch, step)")
+    if len(start) != 2:
+        raise ValueError(f"input: start expected (epoch, step), received {start!r}")
+    epoch, step = (check_whole("start", number, 0) for number in start)
     found = _open_ordered(dataset, role, pad=pad, **options)
-    return pipeline.make_arrays(*found, epochs, start, pad)
+    check_whole("the step of start", step, 0, found[1].steps_per_epoch - 1)
+    return pipeline.make_arrays(*found, epochs, (epoch, step), pad)
 
 
 def _open_ordered(
-    dataset: str | Data,
+    dataset: str | os.PathLike[str] | Data,
     role: str,
     *,
-    data_dir: str | None = None,
+    data_dir: str | os.PathLike[str] | None = None,
     global_batch_size: int = 32,
     seed: int = 0,
     shuffle: bool | None = None,
@@ -115,8 +124,24 @@ def _open_ordered(
     shuffle_block: int | None = None,
     length_buckets: int = 1,
 ) -> tuple[Examples, AnyOrder]:
-    """The examples of a role and their order; arguments as `make_dataset`."""
-    data = open_data(dataset, data_dir, config, seed) if isinstance(dataset, str) else dataset
+    """The examples of a role and their order; arguments as `make_dataset`, and checked."""
+    check_whole("global_batch_size", global_batch_size)
+    check_whole("length_buckets", length_buckets)
+    if shuffle_block is not None:
+        check_whole("shuffle_block", shuffle_block)
+    check_kind("role", role, str, "train, validation or another split of the set")
+    check_kind("shuffle", shuffle, (bool, type(None)), "True, False or None")
+    check_kind("pad", pad, bool, "True or False")
+    check_seed(seed)
+    if isinstance(dataset, Data):
+        if data_dir is not None or config is not None:
+            raise ValueError(
+                "input: data_dir and config expected with the name of a set, received with an "
+                "opened Data, which has its own"
+            )
+        data = dataset
+    else:
+        data = open_data(dataset, data_dir, config, seed)
     examples = data.examples(role)
     if not pad:
         # Rows of weight 0 stand at a batch's end only where no damaged record does.

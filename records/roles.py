@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import hashlib
+import os
 
 import numpy as np
 import tensorflow as tf
@@ -23,6 +24,7 @@ from records.loading.moments import check_moments, moments, stream_moments
 from records.opened import OpenedSet, open_set
 from records.ordering import splits
 from records.shards.index import RecordIndex
+from records.system.arguments import check_kind, check_seed, check_whole
 from records.system.memory import empty_inputs
 from records.system.progress import show_progress
 from records.system.threads import ordered_map
@@ -44,6 +46,11 @@ class Fold:
     seed: int = 0
     pooled: bool = False
     grouped: bool = True
+
+    def __post_init__(self) -> None:
+        check_whole("folds", self.count, 2)
+        check_whole("fold", self.number, 0, self.count - 1)
+        check_seed(self.seed)
 
 
 class Data:
@@ -70,6 +77,7 @@ class Data:
         Raises:
           ValueError: the set has no split `train`, or the options do not fit its modality.
         """
+        seed = check_seed(seed)
         opened.schema.check_split("train")
         self.fold, self._base = fold, "train"
         if fold is not None and fold.pooled:
@@ -291,8 +299,8 @@ class Data:
 
 
 def open_data(
-    dataset: str,
-    data_dir: str | None = None,
+    dataset: str | os.PathLike[str],
+    data_dir: str | os.PathLike[str] | None = None,
     config: InputConfig | None = None,
     seed: int = 0,
 ) -> Data:
@@ -309,5 +317,11 @@ def open_data(
       ValueError: it cannot be trained on, or its shards are not those that were built; the message
         says why.
     """
+    check_kind("dataset", dataset, (str, os.PathLike), "the name of a set, or its path")
+    check_kind("data_dir", data_dir, (str, os.PathLike, type(None)), "a folder or None")
+    check_kind("config", config, (InputConfig, type(None)), "an InputConfig or None")
+    check_seed(seed)
     config = config or InputConfig()
-    return Data(open_set(dataset, data_dir, feature=config.feature), config, seed)
+    place = None if data_dir is None else os.fspath(data_dir)
+    opened = open_set(os.fspath(dataset), place, feature=config.feature)
+    return Data(opened, config, seed)

@@ -88,13 +88,16 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
         default="error",
         help="at a damaged record: stop and name it (default), or leave damaged ones out",
     )
-    add("--seed", type=int, default=0, help="names the validation cut (default: 0)")
+    add("--seed", type=int, default=0, metavar="N", help="names the validation cut (default: 0)")
     add("--image-size", type=int, metavar="N", help="pictures: pixels (default: 224)")
     add("--max-pixels", type=int, metavar="N", help="pictures: at most (default: 16777216)")
     add("--sequence-length", type=int, metavar="N", help="texts: ids of each (default: 200)")
     add("--vocab-size", type=int, metavar="N", help="texts: ids in use (default: 20000)")
     add("--output", type=Path, metavar="FILE", help="also written as JSON, for train.results")
-    return parser.parse_args(normalise_flags(arguments))
+    found = parser.parse_args(normalise_flags(arguments))
+    if not 0 <= found.seed < 2**32:  # as scikit-learn has it
+        parser.error(f"--seed expected 0 to 2^32 - 1, received {found.seed}")
+    return found
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -84,6 +84,11 @@ def parse_arguments(arguments: list[str]) -> CrossValidation:
     add_flags(parser)
     found = vars(parser.parse_args(normalise_flags(arguments)))
     seeds, output = tuple(found.pop("seeds")), found.pop("output")
+    if len(set(seeds)) < len(seeds) or not all(0 <= seed < 2**32 for seed in seeds):
+        parser.error(
+            f"--seeds expected different numbers from 0 to 2^32 - 1, received "
+            f"{' '.join(map(str, seeds))}"
+        )
     baselines = found.pop("baselines")
     if found["fold"] or found["seed"]:
         parser.error(

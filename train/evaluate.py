@@ -63,8 +63,15 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
     add("--percent", type=float, default=95.0, metavar="X", help="of an interval (default: 95)")
     add("--errors", type=int, default=25, metavar="N", help="worst errors shown (default: 25)")
     options = parser.parse_args(with_home(arguments))
-    if options.resamples < 1 or not 0 < options.percent < 100 or options.errors < 0:
-        parser.error("expected --resamples >= 1, 0 < --percent < 100 and --errors >= 0")
+    expected = {
+        "--resamples": ("1 or more", options.resamples >= 1, options.resamples),
+        "--percent": ("a number between 0 and 100", 0 < options.percent < 100, options.percent),
+        "--errors": ("0 or more", options.errors >= 0, options.errors),
+        "--seed": ("0 or more", options.seed >= 0, options.seed),
+    }
+    for flag, (wanted, is_right, received) in expected.items():
+        if not is_right:
+            parser.error(f"{flag} expected {wanted}, received {received}")
     return options
 
 

@@ -22,8 +22,7 @@ import numpy as np
 from records.decoding.pixels import read_orientation
 from records.system.command import run_as_command, with_home
 from records.system.quiet import native_lines
-from records.system.spreadsheet import as_text
-from records.system.writing import check_output, write_atomically
+from records.system.writing import as_text, check_output, write_atomically
 
 if TYPE_CHECKING:
     from train.folders.finished_run import FinishedRun

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from records.decoding.pixels import MAX_PIXELS
+from records.system.arguments import check_kind, check_whole
 
 # Where decoded inputs are kept, from the fastest level to the one that needs the least room. The
 # order counts: workers that find different levels to fit all take the last one of them.
@@ -36,6 +37,11 @@ class InputConfig:
     feature: str | None = None
 
     def __post_init__(self) -> None:
+        for name in ("image_size", "sequence_length", "max_pixels"):
+            check_whole(name, getattr(self, name))
+        # Padding, out of vocabulary and one word.
+        check_whole("vocab_size", self.vocab_size, 3)
+        check_kind("feature", self.feature, (str, type(None)), "the name of a feature or None")
         if self.cache not in HOST_LEVELS:
             raise ValueError(
                 f"input: cache expected one of {', '.join(HOST_LEVELS)}, received "

@@ -113,13 +113,14 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
     # No `device`: a batch is then gathered in the compiled step, which does not run here.
     add("--cache", choices=HOST_LEVELS, default="none", help="what to look at (default: none)")
     add("--global-batch-size", type=int, default=64, metavar="N", help="(default: 64)")
-    add("--image-size", type=int, default=224, metavar="N", help="pixels (default: 224)")
-    add("--max-pixels", type=int, default=2**24, metavar="N", help="of a picture at most")
+    add("--feature", help="the input feature, where the set has several")
+    add("--image-size", type=int, metavar="N", help="pictures: pixels (default: 224)")
+    add("--max-pixels", type=int, metavar="N", help="pictures: at most (default: 16777216)")
     add("--seconds", type=float, default=5.0, metavar="X", help="how long to run (default: 5)")
     add("--apply", action="store_true", help="run once more with the best setting, and compare")
     found = parser.parse_args(with_home(arguments))
-    if found.global_batch_size < 1 or found.image_size < 1 or not 0 < found.seconds < 1e6:
-        parser.error("--global-batch-size, --image-size and --seconds expected positive numbers")
+    if found.global_batch_size < 1 or not 0 < found.seconds < 1e6:
+        parser.error("--global-batch-size and --seconds expected positive numbers")
     return found
 
 
@@ -133,11 +134,19 @@ def _diagnose(options: argparse.Namespace) -> None:
     from records.decoding.input_config import InputConfig
     from records.diagnose.measure import measure
     from records.roles import open_data
+    from records.sets.schema import IMAGE
+
+    shape = {"image_size": options.image_size, "max_pixels": options.max_pixels}
+    shape = {name: value for name, value in shape.items() if value is not None}
 
     def run(cache: str) -> Report:
-        shape = {"image_size": options.image_size, "max_pixels": options.max_pixels}
-        sizes = InputConfig(**shape, cache=cache)
+        sizes = InputConfig(**shape, cache=cache, feature=options.feature)
         data = open_data(options.dataset, options.data_dir, sizes)
+        if shape and data.schema.modality != IMAGE:
+            raise ValueError(
+                "diagnose: --image-size and --max-pixels expected with pictures, received with "
+                f"{data.schema.name} ({data.schema.modality}). Leave them out"
+            )
         return measure(data, options.global_batch_size, options.seconds)
 
     report = run(options.cache)

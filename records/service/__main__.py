@@ -76,6 +76,8 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     found = parser.parse_args(with_home(arguments))
     if found.command == "worker" and not 0 <= found.index < found.of:
         parser.error(f"--index expected 0 to {found.of - 1}, received {found.index}")
+    if not 0 <= getattr(found, "port", 0) < 2**16:
+        parser.error(f"--port expected 0 to 65535, received {found.port}")
     if found.command == "local" and found.workers < 1:
         parser.error(f"--workers expected at least 1, received {found.workers}")
     return found

@@ -80,6 +80,25 @@ def write_atomically(path: Path, data: bytes) -> None:
         temporary.unlink(missing_ok=True)
 
 
+# A spreadsheet takes a cell that begins so for a formula and runs it
+# (owasp.org/www-community/attacks/CSV_Injection).
+_BEGINS_A_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+
+
+def as_text(cell: str) -> str:
+    """A text as a cell: with a "'" in front where a spreadsheet would take it for a formula.
+
+    A number stays as it is: "-1" is a class's name or a value, and no formula.
+    """
+    if not cell.startswith(_BEGINS_A_FORMULA):
+        return cell
+    try:
+        float(cell)
+    except ValueError:
+        return "'" + cell
+    return cell
+
+
 # What Markdown takes for formatting, a link or a picture; an underscore inside a word is none.
 _FORMATS = re.compile(r"[\\`*\[\]|~]|(?<!\w)_|_(?!\w)")
 

@@ -59,7 +59,10 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
         metavar="N",
         help="decode pictures of up to so many pixels (default: %(default)s)",
     )
-    return parser.parse_args(with_home(arguments))
+    found = parser.parse_args(with_home(arguments))
+    if found.max_pixels < 1:
+        parser.error(f"--max-pixels expected 1 or more, received {found.max_pixels}")
+    return found
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -13,8 +13,7 @@ import numpy as np
 from records.decoding.parsing import read_text
 from records.examples import Examples
 from records.sets.schema import IMAGE
-from records.system.spreadsheet import as_text
-from records.system.writing import write_atomically
+from records.system.writing import as_text, write_atomically
 from train.measures import plots
 
 # Of the text of an error: enough to see what it is about; a lyric is its author's.
