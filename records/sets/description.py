@@ -9,14 +9,16 @@ import hashlib
 import json
 from pathlib import Path
 
+from records.sets import origin
 from records.system.json_file import read_json
 
 _INFO, _METADATA = "dataset_info.json", "metadata.json"
 _FILES = (_INFO, "features.json", _METADATA, "*.labels.txt", "*.vocabulary.txt")
 # Of dataset_info.json what shapes training: a description may be reworded.
 _INFO_KEYS = ("fileFormat", "supervisedKeys", "splits")
-# Of metadata.json what is only shown: generated files may be read as real ones are.
-_SHOWN_KEYS = ("generated", "dropped", "class_counts")
+# Of metadata.json what is only shown: generated files may be read as real ones are, and the same
+# file at another place makes the same set.
+_SHOWN_KEYS = ("generated", "dropped", "class_counts", origin.KEY)
 
 
 def hash_description(folder: Path) -> dict[str, str]:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 
+from records.sets.origin import read_origin
 from records.system.json_file import read_json
 
 _REPOSITORY = Path(__file__).resolve().parents[2]
@@ -26,6 +28,8 @@ def prepare_hint(dataset: str, data_dir: str | os.PathLike[str]) -> str:
     """The command that prepares a set that is not there."""
     name, _, config = dataset.strip("/").partition("/")
     config, builder = config.partition("/")[0], builder_path(name)
+    if builder is None and Path(dataset).exists():
+        return convert_command([dataset, "--data_dir", os.fspath(data_dir)])
     command = ["tfds", "build", builder or name]
     if config or _is_ours(name):
         command += ["--config", config or "kaggle"]
@@ -64,6 +68,11 @@ def _is_ours(name: str) -> bool:
     return (_REPOSITORY / "builders" / name / f"{name}_dataset_builder.py").is_file()
 
 
+def convert_command(flags: Sequence[str]) -> str:
+    """`builders.convert` with these arguments, as a shell takes it."""
+    return f"python -m builders.convert {shlex.join(flags)}"
+
+
 def rebuild_hint(directory: str | os.PathLike[str]) -> str:
     """The command that builds a damaged set again in its place, as far as its metadata tell."""
     folder = Path(directory).absolute()
@@ -75,6 +84,8 @@ def rebuild_hint(directory: str | os.PathLike[str]) -> str:
         found = builder_path(name)
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return "Build the set again, with --overwrite"
+    if made := read_origin(folder):
+        return f"Convert its files again: {convert_command(made['flags'])} --overwrite"
     if found:
         builder = found
     elif module.startswith("tensorflow_datasets."):

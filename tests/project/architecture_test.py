@@ -116,7 +116,7 @@ def long_functions(source: str) -> list[str]:
 # What an error or a message may begin with: a part of the product that a user knows. It stays when
 # a file moves. Builders name themselves by the folder that `tfds build` is given.
 PARTS = {
-    "baseline", "benchmark", "build", "checkpoint", "cleaning", "cross-validation",
+    "baseline", "benchmark", "build", "checkpoint", "cleaning", "convert", "cross-validation",
     "data service", "data set", "demo", "describe", "devices", "diagnose", "evaluate", "export",
     "file", "gpu check", "input", "model", "place", "predict", "results", "run folder",
     "settings", "shards", "sweep", "training", "verify", "workers",

@@ -1,0 +1,176 @@
+"""Command line: a table, pictures or texts as a prepared set, without a builder of one's own.
+
+    python -m builders.convert adult.csv --name adult --data_dir data
+    python -m builders.convert photos --name photos --data_dir data --max_side 1024
+    python -m builders.convert reviews.jsonl --data_dir data --text review --label stars
+
+It prints what it found before it writes; --dry_run writes nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import re
+import shlex
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from builders.convert.source import KINDS, Conversion, Options
+from records.decoding.picture_files import MAX_SIDE
+from records.sets.find import default_data_dir
+from records.sets.origin import make_origin, name_from_path
+from records.system.command import run_as_command, with_home
+from records.system.places import check_local
+
+_NAME = re.compile(r"[a-z][a-z0-9_]*")
+_SHOWN = 30  # classes
+_FEWEST_SIDE = 16
+
+
+def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
+    """Parses command-line flags; prints usage and exits with 2 where they are wrong."""
+    parser = argparse.ArgumentParser(
+        prog="python -m builders.convert",
+        description="Makes a prepared set of a table (CSV, TSV, JSON lines, Parquet), of pictures "
+        "or of texts (a folder for each class, or <split>/<class>; or a table that names them). "
+        "Flags may be written with - or with _.",
+        allow_abbrev=False,
+    )
+    add = parser.add_argument
+    add("source", metavar="SOURCE", help="a file or a folder")
+    add("--name", help="the set's name: a-z, 0-9 and _ (default: made of the path)")
+    add("--data_dir", help="where prepared sets lie (default: as train.run)")
+    add("--overwrite", action="store_true", help="replace a set of that name")
+    add("--dry_run", action="store_true", help="print what is found, and write nothing")
+    add("--kind", choices=KINDS, help="what SOURCE holds (default: guessed)")
+    add("--label", metavar="COLUMN", help="the column of the classes (default: guessed)")
+    add("--group", metavar="COLUMN", help="its equal values stay in one split (a patient)")
+    add("--split", metavar="COLUMN", help="names the split: train, validation or test")
+    several = {"nargs": "+", "action": "extend", "default": []}
+    add("--drop", metavar="COLUMN", help="leave columns out", **several)  # type: ignore[arg-type]
+    for kind in ("numeric", "categorical"):
+        add(f"--{kind}", metavar="COLUMN", help=f"columns that are {kind}", **several)  # type: ignore[arg-type]
+    add("--missing", metavar="TEXT", help="more spellings of a missing value", **several)  # type: ignore[arg-type]
+    add("--text", metavar="COLUMN", help="the column of texts to train on, alone")
+    add("--path_column", metavar="COLUMN", help="the column that names the pictures' files")
+    parts = (",", ";", "tab", "|")
+    add("--separator", choices=parts, help="what parts the columns (default: guessed)")
+    add("--test_share", type=float, default=0.2, help="share of the split test (default: 0.2)")
+    add("--max_side", type=int, metavar="N", help="scale larger pictures down to N pixels")
+    text = "files that cannot be read: stop and name them, or leave them out"
+    add("--on_corrupt", choices=("error", "skip"), default="error", help=text)
+    found = parser.parse_args(_normalise(with_home(arguments)))
+    if not 0 <= found.test_share < 1:
+        parser.error(f"--test_share expected a share in [0, 1), received {found.test_share}")
+    if found.max_side is not None and not _FEWEST_SIDE <= found.max_side <= MAX_SIDE:
+        parser.error(f"--max_side expected {_FEWEST_SIDE} to {MAX_SIDE}, received {found.max_side}")
+    found.name = found.name or name_from_path(Path(found.source))
+    if not _NAME.fullmatch(found.name):
+        parser.error(f"--name expected a-z, 0-9 and _, a letter first, received {found.name!r}")
+    return found
+
+
+def _normalise(arguments: list[str]) -> list[str]:
+    """`--data-dir` as `--data_dir`."""
+    found = []
+    for argument in arguments:
+        name, equals, value = argument.partition("=")
+        is_flag = name.startswith("--")
+        found.append((f"--{name[2:].replace('-', '_')}" if is_flag else name) + equals + value)
+    return found
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Converts; returns the exit code."""
+    asked = parse_arguments(arguments)
+    kinds = (ValueError, OSError, RuntimeError)
+    return run_as_command(lambda: convert(asked), errors=kinds)
+
+
+def convert(asked: argparse.Namespace) -> None:
+    """Reads the source, prints what is in it and writes the set.
+
+    Raises:
+      ValueError: it cannot be understood, or a set of that name is there.
+      OSError: the source cannot be read, or the data folder cannot be written.
+      RuntimeError: another build of the set is running.
+    """
+    from builders.convert.kinds import read_source
+
+    check_local(asked.source, "SOURCE")
+    check_local(asked.data_dir, "--data_dir")
+    source, root = Path(asked.source), default_data_dir(asked.data_dir)
+    final = root / asked.name / "1.0.0"
+    if (Path(__file__).parents[1] / asked.name).is_dir():
+        raise ValueError(f"convert: --name {asked.name} is taken by a builder. Choose another one")
+    # Before the source is read, which may take long.
+    if final.is_dir() and not asked.overwrite and not asked.dry_run:
+        raise ValueError(
+            f"convert: {final} is there already. To replace it: --overwrite; to keep it, choose "
+            "another --name"
+        )
+    values: dict[str, Any] = dict(vars(asked))
+    names = {field.name for field in dataclasses.fields(Options)}
+    values["separator"] = "\t" if asked.separator == "tab" else asked.separator
+    options: dict[str, Any] = {
+        n: tuple(v) if isinstance(v, list) else v for n, v in values.items() if n in names
+    }
+    found = read_source(source, Options(**options))
+    print("\n".join([*found.findings, *_summary(found)]), flush=True)
+    if not asked.dry_run:
+        _write(asked, found, source, root)
+
+
+def _write(asked: argparse.Namespace, found: Conversion, source: Path, root: Path) -> None:
+    import tensorflow_datasets as tfds
+
+    from builders.convert.converted_set import ConvertedSet
+
+    builder = ConvertedSet(asked.name, found, make_origin(source, _flags(asked)), data_dir=root)
+    if asked.overwrite:
+        builder.data_path.rmtree(missing_ok=True)
+        builder = ConvertedSet(asked.name, found, make_origin(source, _flags(asked)), data_dir=root)
+    rebuild = tfds.download.GenerateMode.REUSE_CACHE_IF_EXISTS
+    builder.download_and_prepare(
+        download_config=tfds.download.DownloadConfig(download_mode=rebuild)
+    )
+    again = shlex.join(["--dataset", asked.name, "--data-dir", str(root)])
+    print(f"{builder.data_dir} is prepared. Train: python -m train.run {again}")
+
+
+def _flags(asked: argparse.Namespace) -> list[str]:
+    """The flags that make the same set again, for `--overwrite`; the source comes first."""
+    out = [asked.source]
+    for name, value in vars(asked).items():
+        if name in ("source", "overwrite", "dry_run") or value in (None, []):
+            continue
+        out += [f"--{name}", *map(str, value if isinstance(value, list) else [value])]
+    return out
+
+
+def _summary(found: Conversion) -> list[str]:
+    """Classes, splits and what was left out."""
+    counts = Counter(example.label for example in found.examples)
+    shown = sorted(counts, key=lambda name: -counts[name])[:_SHOWN]
+    width = max(map(len, shown))
+    lines = [f"{len(counts):,} classes"]
+    lines += [f"  {name:<{width}}  {counts[name]:,}" for name in shown]
+    if len(counts) > len(shown):
+        lines.append(f"  ... and {len(counts) - len(shown):,} more")
+    groups = {example.group for example in found.examples} - {None}
+    if groups:
+        lines.append(f"{len(groups):,} groups, each in one split")
+    splits = found.split_counts()
+    lines.append("splits: " + ", ".join(f"{name} {n:,}" for name, n in splits.items()))
+    train = {example.label for example in found.examples if example.split == "train"}
+    if lacking := [name for name in counts if name not in train]:
+        lines.append(f"warning: split train holds no example of {', '.join(lacking[:_SHOWN])}")
+    lines += [f"left out: {count:,} ({reason})" for reason, count in found.dropped.items()]
+    return lines
+
+
+if __name__ == "__main__":
+    sys.exit(main())

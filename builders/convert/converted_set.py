@@ -1,0 +1,82 @@
+"""Writes a conversion as a set, by the builders' base: whole or not at all."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import tensorflow_datasets as tfds
+
+from builders.base import RecordsBuilder
+from builders.convert.source import Conversion
+from builders.writing import NumberedExamples, SourcedKey
+
+_SHARDS = {"table": 4, "pictures": 16, "texts": 8}
+
+
+class ConvertedSet(RecordsBuilder, skip_registration=True):  # type: ignore[call-arg]
+    """A set of the examples of a conversion."""
+
+    VERSION = tfds.core.Version("1.0.0")
+
+    def __init__(self, name: str, conversion: Conversion, origin: dict[str, Any], **kwargs: Any):
+        """Makes a builder of the set `name`; `origin` is kept in its metadata."""
+        self.name, self._conversion, self._origin = name, conversion, origin
+        self.NUM_SHARDS = _SHARDS[conversion.kind]
+        super().__init__(**kwargs)
+
+    @property
+    def place(self) -> str:
+        """First words of messages."""
+        return "convert"
+
+    def write_synthetic_source(self, directory: Path) -> None:
+        """There is none."""
+        raise NotImplementedError
+
+    def _info(self) -> tfds.core.DatasetInfo:
+        found = self._conversion
+        features = dict(found.features)
+        features["label"] = tfds.features.ClassLabel(names=found.class_names)
+        features[found.id_feature] = tfds.features.Text()
+        has_groups = any(example.group is not None for example in found.examples)
+        if has_groups:
+            features["group"] = tfds.features.Text()
+        values = {
+            "input_feature": found.input_feature,
+            "label_feature": "label",
+            "id_feature": found.id_feature,
+            "group_feature": "group" if has_groups else None,
+            "generated": False,
+            "dropped": {},
+            "class_counts": {},
+            **found.metadata,
+            "converted_from": self._origin,
+        }
+        return tfds.core.DatasetInfo(
+            builder=self,
+            description=f"Made by builders.convert: {found.kind}.",
+            features=tfds.features.FeaturesDict(features),
+            supervised_keys=(found.input_feature, "label"),
+            metadata=tfds.core.MetadataDict(values),
+        )
+
+    def _split_generators(self, dl_manager: Any) -> dict[str, NumberedExamples]:
+        found = self._conversion
+        counts = Counter(example.label for example in found.examples)
+        self.set_counts({name: counts[name] for name in found.class_names}, found.dropped)
+        return {split: self._generate_examples(split) for split in found.split_counts()}
+
+    def _generate_examples(self, split: str) -> Any:
+        examples = self._conversion.examples
+        numbers = [n for n, example in enumerate(examples) if example.split == split]
+        return NumberedExamples(numbers, self._example)
+
+    def _example(self, number: int) -> tuple[str, dict[str, Any]]:
+        found = self._conversion
+        example = found.examples[number]
+        values = found.make(number) | {"label": example.label, found.id_feature: example.name}
+        if "group" in self.info.features:
+            values["group"] = example.group or ""
+        return SourcedKey(example.name, example.place), values

@@ -1,0 +1,157 @@
+"""What the columns of a table hold, from their cells; every guess can be overruled by a flag."""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import re
+import shlex
+from collections.abc import Sequence
+
+from builders.convert.source import Options, listed
+from builders.convert.table_file import Table
+from records.decoding.table_columns import is_missing, parse_number
+
+_MOST = 0.9  # of a column's values decide what it holds
+_NAMES_FROM = 20  # fewer different values are categories, however few rows there are
+_WORDS = 5  # a text has more words than a category's name
+_MONTH = r"(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*\.?"
+_CLOCK = r"\d{1,2}:\d{2}(?::\d{2}(?:\.\d+)?)?"
+_DAY = (
+    r"\d{4}[-/.]\d{1,2}(?:[-/.]\d{1,2})?|\d{1,2}[-/.]\d{1,2}[-/.]\d{2,4}"
+    rf"|\d{{1,2}}[ -]{_MONTH}[ ,-]*\d{{2,4}}|{_MONTH} \d{{1,2}},? \d{{4}}"
+)
+_DATE = re.compile(
+    rf"(?:(?:{_DAY})(?:[ T]+{_CLOCK} ?(?:[ap]m|z|[+-]\d{{2}}:?\d{{2}})?)?|{_CLOCK})", re.IGNORECASE
+)
+_FORMATTED = re.compile(r"[-+(]?[$€£]?\s?\d{1,3}(?:[., '  ]?\d{3})*(?:[.,]\d+)?\s?[%€$£)]?")
+_LABELS = ("label", "class", "target", "category", "y", "outcome", "diagnosis", "species", "genre")
+_TEXTS = ("text", "review", "sentence", "content", "message", "comment", "lyrics", "tweet", "body")
+_MOST_CLASSES = 100  # more different values are no classes, unless --label says so
+
+
+class Holds(enum.Enum):
+    """What a column holds."""
+
+    NUMBERS = "number"
+    CATEGORIES = "category"
+    TEXTS = "text"
+    NAMES = "names"
+    NOTHING = "nothing"
+
+
+@dataclasses.dataclass(frozen=True)
+class Guess:
+    """What a column holds, and what is wrong with it.
+
+    Attributes:
+      reason: why it is left out unless a flag says otherwise; "" for one that is used.
+      refusal: why nothing can be made of it without a flag; "" if something can.
+      note: what to look at.
+    """
+
+    holds: Holds
+    reason: str = ""
+    refusal: str = ""
+    note: str = ""
+
+
+def guess_column(table: Table, name: str, options: Options) -> Guess:
+    """What a column holds, by its values or by the flags."""
+    if name in options.numeric:
+        return Guess(Holds.NUMBERS)
+    if name in options.categorical:
+        return Guess(Holds.CATEGORIES)
+    cells = [(row, c.strip()) for row, c in enumerate(table.columns[name])]
+    present = [(row, c) for row, c in cells if not is_missing(c, options.missing)]
+    values = [cell for _, cell in present]
+    if not values:
+        return Guess(Holds.NOTHING, "no values")
+    if not name:
+        return Guess(Holds.NAMES, "no name, as the index of a data frame")
+    numbers = [parse_number(cell) is not None for cell in values]
+    if all(numbers):
+        return Guess(Holds.NUMBERS, note=_note(name, values))
+    # Before the dates: 2.500 is both.
+    if sum(numbers) >= _MOST * len(values):
+        row, cell = present[numbers.index(False)]
+        return Guess(Holds.NUMBERS, refusal=_mixed(table, name, row, cell))
+    for pattern, what, hint in (
+        (_DATE, "dates", "make numbers of them in the file (days since the first, the month)"),
+        (_FORMATTED, "numbers in a form of their own", "write them plainly, as 1234.5"),
+    ):
+        if sum(bool(pattern.fullmatch(cell)) for cell in values) >= _MOST * len(values):
+            row, cell = present[0]
+            refusal = (
+                f"{table.place(row)}, column {name!r}: expected numbers or categories, received "
+                f"{what}, such as {cell!r}. Leave it out (--drop {_quoted(name)}), {hint}, or take "
+                f"each value as a category (--categorical {_quoted(name)})"
+            )
+            return Guess(Holds.NAMES, refusal=refusal)
+    return _guess_texts(name, values)
+
+
+def _note(name: str, values: Sequence[str]) -> str:
+    is_whole = all(value.lstrip("+-").isdigit() for value in values)
+    if is_whole and len(values) > _NAMES_FROM and len(set(values)) == len(values):
+        return f" (no value twice: if it is an id, --drop {_quoted(name)})"
+    return ""
+
+
+def _mixed(table: Table, name: str, row: int, cell: str) -> str:
+    return (
+        f"{table.place(row)}, column {name!r}: expected a number as in most rows, received "
+        f"{cell!r}. If it stands for a missing value: --missing {_quoted(cell)}; if the column "
+        f"holds categories: --categorical {_quoted(name)}; else mend it, or --drop {_quoted(name)}"
+    )
+
+
+def _guess_texts(name: str, values: Sequence[str]) -> Guess:
+    different = len(set(values))
+    if different > max(_NAMES_FROM, len(values) / 2):
+        words = sum(len(value.split()) for value in values) / len(values)
+        if words >= _WORDS or name.lower() in _TEXTS:
+            return Guess(Holds.TEXTS, f"texts (--text {_quoted(name)} takes them alone)")
+        return Guess(Holds.NAMES, "most values are different, as of names")
+    return Guess(Holds.CATEGORIES)
+
+
+def guess_label(table: Table, options: Options, others: Sequence[str]) -> tuple[str, str]:
+    """(the column of the classes, how it was found).
+
+    Args:
+      others: columns that have another use.
+
+    Raises:
+      ValueError: no column is it for certain; names them.
+    """
+    if options.label is not None:
+        return options.label, "--label"
+    free = [name for name in table.columns if name not in others]
+    for usual in _LABELS:
+        for name in free:
+            if name.lower() == usual:
+                return name, "guessed from its name"
+    if free and 2 <= len(set(table.columns[free[-1]])) <= min(_MOST_CLASSES, len(table.lines) / 2):
+        return free[-1], "guessed: the last column"
+    raise ValueError(
+        f"convert: {table.path}: expected to know which column holds the classes. Name it with "
+        f"--label, one of {listed(free)}"
+    )
+
+
+def check_classes(table: Table, label: str, classes: Sequence[str]) -> None:
+    """Raises ValueError for a column that measures rather than names classes."""
+    different = len(set(classes))
+    if different > max(_NAMES_FROM, len(classes) / 2):
+        numbers = all(parse_number(text) is not None for text in classes)
+        hint = "; to predict a number, put it into classes in the file first" if numbers else ""
+        raise ValueError(
+            f"convert: {table.path}, column {label!r}: expected classes, received {different:,} "
+            f"different {'numbers' if numbers else 'values'} in {len(classes):,} rows. Name "
+            f"another column with --label{hint}"
+        )
+
+
+def _quoted(text: str) -> str:
+    return shlex.quote(text)

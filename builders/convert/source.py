@@ -1,0 +1,144 @@
+"""What is asked of a conversion, and what it finds before anything is written."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+KINDS = ("table", "pictures", "texts")
+SPLITS = {
+    "train": "train",
+    "training": "train",
+    "validation": "validation",
+    "valid": "validation",
+    "val": "validation",
+    "dev": "validation",
+    "test": "test",
+    "testing": "test",
+}
+LISTED = 8  # names in an error
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """The flags that overrule a guess; `python -m builders.convert --help` says what each means."""
+
+    kind: str | None = None
+    label: str | None = None
+    group: str | None = None
+    split: str | None = None
+    drop: tuple[str, ...] = ()
+    numeric: tuple[str, ...] = ()
+    categorical: tuple[str, ...] = ()
+    text: str | None = None
+    path_column: str | None = None
+    separator: str | None = None
+    missing: tuple[str, ...] = ()
+    test_share: float = 0.2
+    max_side: int | None = None
+    on_corrupt: str = "error"
+
+
+@dataclasses.dataclass(frozen=True)
+class Example:
+    """One example, as far as its class and split need it.
+
+    Attributes:
+      name: tells it apart: a file's path below the source, or its row.
+      place: where it stands, for errors.
+      label: its class.
+      split: train, validation or test.
+      group: what must stay in one split, or None.
+    """
+
+    name: str
+    place: str
+    label: str
+    split: str
+    group: str | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Conversion:
+    """A source that was read and understood.
+
+    Attributes:
+      kind: one of KINDS.
+      input_feature, id_feature: names of features.
+      features: the set's TFDS features, without label, id and group.
+      examples: in the order of the source.
+      make: number of an example -> its values of `features`.
+      dropped: {reason: examples left out}.
+      metadata: further metadata of the set.
+      findings: lines that say what was found, for people.
+    """
+
+    kind: str
+    input_feature: str
+    id_feature: str
+    features: dict[str, Any]
+    examples: Sequence[Example]
+    make: Callable[[int], dict[str, Any]]
+    dropped: dict[str, int]
+    metadata: dict[str, Any]
+    findings: list[str]
+
+    @property
+    def class_names(self) -> list[str]:
+        """Numbers in their order, then texts in theirs."""
+        return sorted({example.label for example in self.examples}, key=_as_sorted)
+
+    def check(self) -> None:
+        """Raises ValueError where nothing could be trained: fewer than two classes, no train."""
+        names, counts = self.class_names, self.split_counts()
+        if len(names) < 2:
+            raise ValueError(
+                f"convert: expected examples of two classes or more, received {len(names)}: "
+                f"{listed(names) or 'none'}. Name the column of the classes with --label, or put "
+                "the files in a folder for each class"
+            )
+        bad = [name for name in names if "\n" in name or "\r" in name]
+        if bad:
+            raise ValueError(
+                f"convert: class names expected without line breaks, received {listed(bad)}"
+            )
+        if not counts.get("train"):
+            raise ValueError(
+                f"convert: split train expected examples, received none: {counts}. Give more "
+                "data, or a smaller --test_share"
+            )
+
+    def split_counts(self) -> dict[str, int]:
+        """{split: examples}, train first."""
+        counts = Counter(example.split for example in self.examples)
+        return {name: counts[name] for name in ("train", "validation", "test") if counts[name]}
+
+
+def choose_split(key: str | bytes, test_share: float) -> str:
+    """train or test, by a hash of what must stay together: a new example moves no other."""
+    data = key.encode("utf-8", "surrogatepass") if isinstance(key, str) else key
+    drawn = int.from_bytes(hashlib.sha256(data).digest()[:8]) / 2**64
+    return "test" if drawn < test_share else "train"
+
+
+def named_split(text: str) -> str | None:
+    """The split that a folder or cell names, such as Training or val; None of other texts."""
+    return SPLITS.get(text.strip().lower())
+
+
+def listed(names: Iterable[str]) -> str:
+    """The first of them, for an error."""
+    found = list(names)
+    more = f" and {len(found) - LISTED:,} more" if len(found) > LISTED else ""
+    return ", ".join(map(repr, found[:LISTED])) + more
+
+
+def _as_sorted(name: str) -> tuple[int, float, str]:
+    try:
+        value = float(name)
+    except ValueError:
+        return 1, 0.0, name
+    return (0, value, name) if value == value else (1, 0.0, name)

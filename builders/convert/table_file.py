@@ -1,0 +1,200 @@
+"""Reads a table, whatever it was written as, into columns of texts."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import re
+from pathlib import Path
+from typing import Any
+
+from builders.convert.source import listed
+from records.decoding import json_lines
+from records.decoding.table_columns import parse_number
+
+_TAB, _CANDIDATES = "\t", ",;\t|"
+_DELIMITED = (".csv", ".tsv", ".tab", ".txt", ".data")
+SUFFIXES = (*_DELIMITED, *json_lines.SUFFIXES, ".parquet")
+_LOOKED_AT = 50  # rows that say what parts the columns
+_FIELD_BYTES = 2**27  # Python's own limit is 128 KB
+
+
+@dataclasses.dataclass(frozen=True)
+class Table:
+    """A table as it stands in its file.
+
+    Attributes:
+      path: of the file.
+      columns: {name: cells}, texts; what is missing is "". White space around names is taken away.
+      lines: line of each row in the file.
+      written_as: what it is, for people.
+    """
+
+    path: Path
+    columns: dict[str, list[str]]
+    lines: list[int]
+    written_as: str
+
+    def place(self, row: int) -> str:
+        """Where a row stands."""
+        return f"{self.path}, line {self.lines[row]}"
+
+    def check_columns(self, flag: str, names: tuple[str | None, ...]) -> None:
+        """Raises ValueError for a name that is no column."""
+        for name in names:
+            if name is not None and name not in self.columns:
+                raise ValueError(
+                    f"convert: {self.path}: {flag} expected one of its columns "
+                    f"{listed(self.columns)}, received {name!r}"
+                )
+
+
+def read_table(path: Path, separator: str | None = None) -> Table:
+    """Reads CSV, TSV and the like in UTF-8, JSON lines, or Parquet.
+
+    Args:
+      separator: what parts the columns; default: the one that gives every row as many.
+
+    Raises:
+      ValueError: the file is none of these, or its rows do not fit its header; names the line.
+      OSError: it cannot be read.
+    """
+    suffix = path.suffix.lower()
+    if suffix in json_lines.SUFFIXES:
+        return _read_json_lines(path)
+    if suffix == ".parquet":
+        return _read_parquet(path)
+    if suffix not in _DELIMITED and separator is None:
+        raise ValueError(
+            f"convert: {path}: expected one of {', '.join(SUFFIXES)}, received "
+            f"{suffix or 'no ending'}. Save a spreadsheet as CSV; of another text file say what "
+            "parts its columns: --separator ';'"
+        )
+    return _read_delimited(path, separator or (_TAB if suffix in (".tsv", ".tab") else None))
+
+
+def _read_delimited(path: Path, separator: str | None) -> Table:
+    csv.field_size_limit(_FIELD_BYTES)
+    separator, before = _find_separator(path, separator)
+    with open(path, encoding="utf-8-sig", newline="") as file:
+        reader = csv.reader(_after(file, before), delimiter=separator, strict=True)
+        rows: list[list[str]] = []
+        lines: list[int] = []
+        try:
+            header = [name.strip() for name in next(reader, [])]
+            _check_header(path, header)
+            for row in reader:
+                if not row:  # an empty line is no row
+                    continue
+                if len(row) != len(header):
+                    raise ValueError(
+                        f"convert: {path}, line {before + reader.line_num}: expected "
+                        f"{len(header)} fields as in the header, received {len(row)}"
+                    )
+                rows.append(row)
+                lines.append(before + reader.line_num)
+        except (csv.Error, UnicodeDecodeError) as error:
+            raise ValueError(
+                f"convert: {path}, near line {before + reader.line_num + 1}: expected a table in "
+                f"UTF-8, received something else ({error})"
+            ) from error
+    columns = {name: [row[i] for row in rows] for i, name in enumerate(header)}
+    shown = "tabs" if separator == _TAB else repr(separator)
+    return _checked(Table(path, columns, lines, f"columns parted by {shown}"))
+
+
+def _after(file: Any, lines: int) -> Any:
+    for _ in range(lines):
+        file.readline()
+    return file
+
+
+def _find_separator(path: Path, separator: str | None) -> tuple[str, int]:
+    """(what parts the columns, lines before the header)."""
+    with open(path, encoding="utf-8-sig", newline="") as file:
+        try:
+            first = file.readline()
+            if found := re.fullmatch(r"sep=(.)\r?\n?", first):  # as spreadsheets write it
+                return separator or found[1], 1
+            if separator is not None:
+                return separator, 0
+            sample = [first, *(line for _, line in zip(range(_LOOKED_AT), file))]
+        except UnicodeDecodeError as error:
+            raise ValueError(
+                f"convert: {path}: expected text in UTF-8, received something else ({error}). "
+                "Save it in UTF-8, for instance with: iconv -f latin1 -t utf-8 FILE"
+            ) from error
+    fitting = [one for one in _CANDIDATES if _fits(sample, one)]
+    if "," in fitting or not fitting:
+        return ",", 0
+    if len(fitting) > 1:
+        raise ValueError(
+            f"convert: {path}: its columns could be parted by any of {listed(fitting)}. Say by "
+            f"which: --separator {'tab' if fitting[0] == _TAB else fitting[0]!r}"
+        )
+    return fitting[0], 0
+
+
+def _fits(sample: list[str], separator: str) -> bool:
+    """Whether it gives every row as many columns as the header has, two or more."""
+    try:
+        rows = [row for row in csv.reader(sample, delimiter=separator) if row]
+    except csv.Error:
+        return False
+    # The last line may be the beginning of a longer one.
+    counts = {len(row) for row in rows[: max(2, len(rows) - 1)]}
+    return len(counts) == 1 and counts.pop() > 1
+
+
+def _check_header(path: Path, header: list[str]) -> None:
+    numbers = [name for name in header if parse_number(name) is not None]
+    if (len(numbers) > len(header) / 4 and len(header) > 1) or not any(header):
+        raise ValueError(
+            f"convert: {path}, line 1: expected a header, a name for each column, received "
+            f"{listed(header) or 'an empty file'}. Write a line of names above the rows"
+        )
+    twice = sorted({name for name in header if header.count(name) > 1})
+    if twice:
+        raise ValueError(
+            f"convert: {path}, line 1: expected different names, received {listed(twice)} more "
+            "than once"
+        )
+
+
+def _read_json_lines(path: Path) -> Table:
+    rows = list(json_lines.read_rows(path, "convert"))
+    columns: dict[str, list[str]] = {name: [] for _, row in rows for name in row}
+    for line, row in rows:
+        for name, cells in columns.items():
+            try:
+                cells.append(json_lines.as_cell(row.get(name)))
+            except ValueError as error:
+                raise ValueError(f"convert: {path}, line {line}, {name!r}: {error}") from None
+    return _checked(Table(path, columns, [line for line, _ in rows], "JSON lines"))
+
+
+def _read_parquet(path: Path) -> Table:
+    import pandas as pd
+
+    try:
+        frame = pd.read_parquet(path).convert_dtypes()
+    except ImportError as error:
+        raise ValueError(
+            f"convert: {path}: Parquet needs the package pyarrow: pip install pyarrow"
+        ) from error
+    except Exception as error:  # Arrow raises kinds of its own
+        raise ValueError(f"convert: {path}: expected a Parquet file, received {error}") from None
+    columns = {
+        str(name).strip(): [
+            "" if missing else str(value)
+            for value, missing in zip(frame[name], frame[name].isna(), strict=True)
+        ]
+        for name in frame.columns
+    }
+    return _checked(Table(path, columns, list(range(1, len(frame) + 1)), "Parquet"))
+
+
+def _checked(table: Table) -> Table:
+    if not table.lines:
+        raise ValueError(f"convert: {table.path}: expected rows, received none")
+    return table

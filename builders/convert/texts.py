@@ -1,0 +1,104 @@
+"""Texts as a set: a column of a table, or a folder of .txt files for each class."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from builders.convert.folders import FoundFile
+from builders.convert.source import Conversion, Example, Options, choose_split, listed
+from builders.convert.table_file import Table
+from builders.convert.tables import read_rows
+
+SUFFIX = ".txt"
+
+
+def convert_text_column(table: Table, options: Options, column: str) -> Conversion:
+    """A table's column of texts; rows without a text are left out.
+
+    Raises:
+      ValueError: a flag names no column.
+    """
+    table.check_columns("--text", (column,))
+    rows, how = read_rows(table, options, text=column)
+    texts = table.columns[column]
+    numbers = [number for number, _ in rows.examples]
+    return _conversion(
+        [example for _, example in rows.examples],
+        lambda number: texts[numbers[number]],
+        dict(rows.dropped),
+        [
+            f"{table.path}: {len(table.lines):,} texts in column {column!r}, {table.written_as}",
+            f"label: {how['label']} ({how['found']})",
+        ],
+        column,
+    )
+
+
+def convert_text_files(
+    source: Path, files: Sequence[FoundFile], left_out: dict[str, int], options: Options
+) -> Conversion:
+    """A folder of text files; empty ones are left out.
+
+    Raises:
+      ValueError: a file is no text in UTF-8, or has another ending than .txt.
+    """
+    others = [file.name for file in files if file.path.suffix.lower() != SUFFIX]
+    if others and options.on_corrupt != "skip":
+        raise ValueError(
+            f"convert: {source}: expected files *{SUFFIX}, received {listed(others)}. Move them "
+            "away, or leave them out: --on_corrupt skip"
+        )
+    dropped = Counter(left_out)
+    if others:
+        dropped[f"not *{SUFFIX}"] = len(others)
+    examples, paths = [], []
+    for file in files:
+        if file.path.suffix.lower() != SUFFIX:
+            continue
+        text = _read(file.path)
+        if not text.strip():
+            dropped["empty"] += 1
+            continue
+        split = file.split or choose_split(text.strip(), options.test_share)
+        examples.append(Example(file.name, str(file.path), file.label, split))
+        paths.append(file.path)
+    said = [f"{source}: {len(examples):,} files of text"]
+    return _conversion(examples, lambda number: _read(paths[number]), dict(dropped), said, None)
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"convert: {path}: expected text in UTF-8, received something else ({error}). Save it "
+            "in UTF-8, for instance with: iconv -f latin1 -t utf-8 FILE"
+        ) from None
+
+
+def _conversion(
+    examples: list[Example],
+    text: Callable[[int], str],
+    dropped: dict[str, int],
+    findings: list[str],
+    column: str | None,
+) -> Conversion:
+    import tensorflow_datasets as tfds
+
+    def make(number: int) -> dict[str, Any]:
+        return {"text": text(number)}
+
+    return Conversion(
+        kind="texts",
+        input_feature="text",
+        id_feature="id",
+        features={"text": tfds.features.Text()},
+        examples=examples,
+        make=make,
+        dropped=dropped,
+        metadata={"conversion": {"kind": "texts", "column": column}} if column else {},
+        findings=findings,
+    )

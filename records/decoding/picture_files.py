@@ -1,0 +1,78 @@
+"""Picture files as they are found, to the JPEG and PNG files that are stored and decoded.
+
+The same at a build and for what is predicted: `builders.convert` and `train.predict` both use it.
+"""
+
+from __future__ import annotations
+
+import io
+import warnings
+
+import numpy as np
+from PIL import Image
+
+from records.decoding.pixels import MAX_PIXELS
+
+# The longest side that can be asked for: a square of it is the largest picture that is decoded.
+MAX_SIDE = 4096
+_QUALITY = 95  # of a JPEG that was scaled down
+
+
+class TooLargeError(ValueError):
+    """A picture of more pixels than training decodes."""
+
+
+def to_stored_file(data: bytes, max_side: int | None = None) -> bytes:
+    """The file's own bytes where training decodes them; else the picture stored anew.
+
+    JPEG and PNG stay as they are. Other kinds that Pillow reads (WebP, BMP, GIF, TIFF) become
+    PNG; of several pictures the first is taken, an alpha channel is dropped, of 16 bits 8 are
+    kept. It is not turned by its EXIF orientation.
+
+    Args:
+      max_side: a picture whose longer side has more pixels is scaled down to so many.
+
+    Raises:
+      TooLargeError: more than `MAX_PIXELS`, and no `max_side`.
+      ValueError: it cannot be read.
+    """
+    try:
+        with warnings.catch_warnings(), Image.open(io.BytesIO(data)) as image:
+            # Pillow warns of large pictures from 89 million pixels on, and refuses twice as many.
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            width, height = image.size
+            if max_side is None and width * height > MAX_PIXELS:
+                raise TooLargeError(f"{width:,} x {height:,} pixels, of {MAX_PIXELS:,} at most")
+            shrinks = max_side is not None and max(width, height) > max_side
+            kind = image.format
+            if kind in ("JPEG", "PNG") and not shrinks:
+                return data
+            # A JPEG decodes to near the size itself, which is many times as fast.
+            picture = image if kind == "JPEG" else _eight_bits(image)
+            if shrinks and max_side:
+                picture.thumbnail((max_side, max_side), Image.Resampling.LANCZOS)
+            return _encode(_eight_bits(picture), "JPEG" if kind == "JPEG" else "PNG")
+    except TooLargeError:
+        raise
+    except Image.UnidentifiedImageError:
+        raise ValueError("no picture of a kind that can be read") from None
+    except Exception as error:  # Pillow's readers raise some ten kinds
+        raise ValueError(f"damaged ({error})") from None
+
+
+def _eight_bits(image: Image.Image) -> Image.Image:
+    """Grey or RGB of 8 bits."""
+    if image.mode.startswith("I"):
+        # Pillow itself would clip to 255.
+        values = np.asarray(image).astype(np.int64) >> 8
+        return Image.fromarray(np.clip(values, 0, 255).astype(np.uint8))
+    if image.mode in ("F", "LAB", "HSV"):
+        raise ValueError(f"pixels of the kind {image.mode}")
+    return image.convert("L" if image.mode in ("1", "L", "LA") else "RGB")
+
+
+def _encode(image: Image.Image, kind: str) -> bytes:
+    file = io.BytesIO()
+    options = {"quality": _QUALITY} if kind == "JPEG" else {}
+    image.save(file, kind, **options)
+    return file.getvalue()

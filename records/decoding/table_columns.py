@@ -1,0 +1,200 @@
+"""From the cells of a table, texts as a file holds them, to the numbers that a model reads.
+
+What is learned from the training rows (medians, vocabularies) is kept as JSON: in the set's
+metadata, and in the folder of a run, whose predictions take the same files as the build.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+# What stands for a missing value, in any letter case.
+MISSING = frozenset(
+    ("", "?", "na", "n/a", "<na>", "#na", "#n/a", "#n/a n/a", "nan", "-nan", "null", "none")
+)
+_LARGEST = float(np.finfo(np.float32).max)
+
+
+class CellError(ValueError):
+    """A cell that should hold a number.
+
+    Attributes:
+      column: its column.
+      text: what it holds.
+    """
+
+    def __init__(self, column: str, text: str):
+        super().__init__(f"column {column!r}: expected {EXPECTED_NUMBER}, received {text!r}")
+        self.column, self.text = column, text
+
+
+EXPECTED_NUMBER = f"a finite number of at most {_LARGEST:.4g} (float32)"
+
+
+def parse_number(text: str) -> float | None:
+    """The finite number that a cell holds, of at most float32's range; None for anything else."""
+    try:
+        value = float(text) if "_" not in text else math.nan  # Python reads 17_00 as 1700
+    except ValueError:
+        return None
+    # The models compute in float32: beyond its range a number would become another one.
+    return value if abs(value) <= _LARGEST else None
+
+
+@dataclasses.dataclass(frozen=True)
+class Number:
+    """A column of numbers.
+
+    Attributes:
+      median: of the training rows; it fills what is missing.
+      flagged: one more column says where it was filled: where training rows lack the value.
+    """
+
+    name: str
+    median: float
+    flagged: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class Category:
+    """A column of texts: one column of 0 and 1 for each value of the vocabulary.
+
+    Attributes:
+      values: the vocabulary, without white space around.
+      other: one more column, for the rare values of the training rows and those they do not hold.
+      missing: one more column, where training rows lack the value.
+    """
+
+    name: str
+    values: tuple[str, ...]
+    other: bool
+    missing: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class TableColumns:
+    """How a row becomes a vector.
+
+    Attributes:
+      columns: in the order of the vector; what is in the file besides them is not read.
+      missing: spellings of a missing value besides `MISSING`.
+    """
+
+    columns: tuple[Number | Category, ...]
+    missing: tuple[str, ...] = ()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The columns of the file that are read."""
+        return tuple(column.name for column in self.columns)
+
+    @property
+    def feature_names(self) -> tuple[str, ...]:
+        """Of the vector's numbers, all different."""
+        found: dict[str, None] = {}
+        for column in self.columns:
+            for name in _feature_names(column):
+                while name in found:  # column "a" with a value "b=c", and column "a=b" with "c"
+                    name += "'"
+                found[name] = None
+        return tuple(found)
+
+    def is_missing(self, text: str) -> bool:
+        """Whether a cell stands for a missing value."""
+        return is_missing(text, self.missing)
+
+    def encode(self, row: Mapping[str, str]) -> np.ndarray:
+        """A row's cells by column as float64 [F].
+
+        Raises:
+          CellError: a column of numbers holds something else.
+        """
+        found: list[float] = []
+        for column in self.columns:
+            text = row[column.name].strip()
+            missing = self.is_missing(text)
+            if isinstance(column, Number):
+                value = column.median if missing else parse_number(text)
+                if value is None:
+                    raise CellError(column.name, text)
+                found += [value, float(missing)] if column.flagged else [value]
+            else:
+                found += _one_hot(column, text, missing)
+        return np.array(found, np.float64)
+
+    def to_json(self) -> dict[str, Any]:
+        """As JSON; `from_json` reads it back."""
+        return {
+            "columns": [
+                {"kind": type(column).__name__.lower()} | dataclasses.asdict(column)
+                for column in self.columns
+            ],
+            "missing": list(self.missing),
+        }
+
+    @classmethod
+    def from_json(cls, found: Any) -> TableColumns:
+        """Reads what `to_json` gave.
+
+        Raises:
+          ValueError: something else.
+        """
+        kinds = {"number": Number, "category": Category}
+        try:
+            columns = []
+            for one in found["columns"]:
+                fields = dict(one)
+                kind = kinds[fields.pop("kind")]
+                if kind is Category:
+                    fields["values"] = tuple(fields["values"])
+                column = kind(**fields)
+                _check(column)
+                columns.append(column)
+            made = cls(tuple(columns), tuple(found["missing"]))
+            if not columns or not all(type(text) is str for text in made.missing):
+                raise ValueError("no columns, or missing values that are no texts")
+            return made
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise ValueError(f"columns of a converted table, received {error}") from None
+
+
+def is_missing(text: str, spellings: tuple[str, ...] = ()) -> bool:
+    """Whether a cell stands for a missing value, by `MISSING` or one of `spellings`."""
+    text = text.strip()
+    return text.lower() in MISSING or text in spellings
+
+
+def _feature_names(column: Number | Category) -> list[str]:
+    name = column.name
+    if isinstance(column, Number):
+        return [name, f"{name} is missing"] if column.flagged else [name]
+    own = [f"{name}={value}" for value in column.values]
+    own += [f"{name}: other"] if column.other else []
+    return own + ([f"{name} is missing"] if column.missing else [])
+
+
+def _one_hot(column: Category, text: str, missing: bool) -> list[float]:
+    found = [0.0] * (len(column.values) + column.other + column.missing)
+    if missing and column.missing:
+        found[-1] = 1.0
+    elif not missing and text in column.values:
+        found[column.values.index(text)] = 1.0
+    elif column.other:
+        found[len(column.values)] = 1.0
+    return found
+
+
+def _check(column: Number | Category) -> None:
+    """Raises ValueError for values that no build writes."""
+    texts = [column.name, *(column.values if isinstance(column, Category) else ())]
+    flags = (column.flagged,) if isinstance(column, Number) else (column.other, column.missing)
+    if not all(type(text) is str for text in texts) or not all(type(f) is bool for f in flags):
+        raise ValueError(f"a column {column!r:.100}")
+    median = column.median if isinstance(column, Number) else 0.0
+    if type(median) not in (int, float) or not abs(median) <= _LARGEST:
+        raise ValueError(f"a median {median!r:.100}")
