@@ -43,7 +43,7 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
     add("run", metavar="RUN", help="a run folder")
     add("input", metavar="INPUT", help="what to predict")
     add("--output", default="predictions.csv", help="the CSV to write (default: predictions.csv)")
-    add("--column", help="texts: the column of a CSV (default: text)")
+    add("--column", help="texts: the column of a CSV (default: the converted one, else text)")
     add("--strict", action="store_true", help="exit code 1 where anything is left out")
     add(
         "--threshold",

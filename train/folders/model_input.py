@@ -10,8 +10,11 @@ from typing import Any
 import tensorflow as tf
 
 from records.decoding.input_config import MAX_PIXELS
+from records.decoding.picture_files import MAX_SIDE
+from records.decoding.table_columns import TableColumns
 from records.roles import Data
-from records.sets.schema import IMAGE, TABULAR, TEXT, TOKENS
+from records.sets.hints import rebuild_hint
+from records.sets.schema import IMAGE, TABULAR, TEXT, TOKENS, Schema
 from records.system.json_file import read_json
 from train.folders.run_folder import RunFolder
 
@@ -39,6 +42,9 @@ class ModelInput:
       language: spaCy code of the texts, where the rule depends on it.
       vocabulary: words by the model's ids; () without a rule.
       max_pixels: larger pictures are refused undecoded.
+      conversion: how `builders.convert` made inputs of files, as it stands in the set's metadata:
+        "kind", and for tables the columns (`records.decoding.table_columns`), for pictures
+        "max_side", for texts "column"; None for other sets.
     """
 
     dataset: str
@@ -53,6 +59,7 @@ class ModelInput:
     language: str | None = None
     vocabulary: tuple[str, ...] = ()
     max_pixels: int = MAX_PIXELS
+    conversion: dict[str, Any] | None = None
 
     @property
     def num_classes(self) -> int:
@@ -73,17 +80,20 @@ class ModelInput:
         """Of an opened set."""
         schema, config = data.schema, data.config
         common = (schema.name, schema.modality, schema.class_names)
+        conversion = _conversion(schema)
         if schema.modality == IMAGE:
             return cls(
                 *common,
                 image_size=config.image_size,
                 channels=data.channels,
                 max_pixels=config.max_pixels,
+                conversion=conversion,
             )
         if schema.modality == TABULAR:
             numbered = [f"{schema.input_name}_{i}" for i in range(int(data.spec.shape[0]))]
             names = schema.feature_names or tuple(numbered)
-            return cls(*common, feature_names=names, dtype=data.spec.dtype.name)
+            dtype = data.spec.dtype.name
+            return cls(*common, feature_names=names, dtype=dtype, conversion=conversion)
         language = schema.metadata.get("language")
         rule = "words" if schema.modality == TEXT else None
         if schema.modality == TOKENS and language:
@@ -95,7 +105,14 @@ class ModelInput:
             text_rule=rule if words else None,
             language=language,
             vocabulary=words or (),
+            conversion=conversion,
         )
+
+    @property
+    def table_columns(self) -> TableColumns | None:
+        """From a row of the converted file to the model's numbers; None for other sets."""
+        is_table = self.modality == TABULAR and self.conversion is not None
+        return TableColumns.from_json(self.conversion) if is_table else None
 
     def write(self, folder: RunFolder) -> None:
         """Writes `model_input.json`, and `vocabulary.txt` (the line number, from 0, is the id)."""
@@ -134,6 +151,7 @@ class ModelInput:
         sizes = (self.image_size, self.channels, self.sequence_length, self.max_pixels)
         if any(type(size) is not int or not 0 <= size < 2**31 for size in sizes):
             raise ValueError(f"sizes {sizes}")
+        _check_conversion(self.modality, self.conversion, self.feature_names)
 
     @classmethod
     def read(cls, run: Path, remedy: str) -> ModelInput:
@@ -159,3 +177,36 @@ class ModelInput:
                 f"run folder: {run / FILE_NAME} expected what a finished run of this "
                 f"version leaves, received {error}. {remedy}"
             ) from error
+
+
+def _conversion(schema: Schema) -> dict[str, Any] | None:
+    """How the set's own input was made of files, where `builders.convert` made it."""
+    found = schema.metadata.get("conversion")
+    is_own = schema.metadata.get("input_feature") == schema.input_name
+    if not is_own or not isinstance(found, dict):
+        return None
+    try:
+        _check_conversion(schema.modality, found, schema.feature_names)
+    except ValueError as error:
+        raise ValueError(
+            f"data set: {schema.name}: metadata key 'conversion' expected as builders.convert "
+            f"writes it, received {error}. {rebuild_hint(schema.directory)}"
+        ) from None
+    return found
+
+
+def _check_conversion(modality: str, found: Any, feature_names: tuple[str, ...]) -> None:
+    """Raises ValueError for what no build writes."""
+    if found is None:
+        return
+    kinds = {TABULAR: "table", IMAGE: "pictures", TEXT: "texts"}
+    if not isinstance(found, dict) or found.get("kind") != kinds.get(modality):
+        raise ValueError(f"a conversion {found!r:.100} of {modality}")
+    if modality == TABULAR and TableColumns.from_json(found).feature_names != feature_names:
+        raise ValueError("columns that give other numbers than the set's")
+    if modality == IMAGE:
+        side = found.get("max_side")
+        if side is not None and not (type(side) is int and 0 < side <= MAX_SIDE):
+            raise ValueError(f"max_side {side!r:.100}")
+    if modality == TEXT and type(found.get("column")) is not str:
+        raise ValueError(f"column {found.get('column')!r:.100}")

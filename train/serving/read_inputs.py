@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import dataclasses
-import math
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator
@@ -14,8 +13,15 @@ from typing import Any, TextIO
 import numpy as np
 import tensorflow as tf
 
-from records.decoding import cleaning
+from records.decoding import cleaning, json_lines
 from records.decoding.decode import OOV_ID, PictureError, decode_pictures, split_words
+from records.decoding.picture_files import to_stored_file
+from records.decoding.table_columns import (
+    EXPECTED_NUMBER,
+    CellError,
+    TableColumns,
+    parse_number,
+)
 from records.sets.schema import IMAGE, TABULAR
 from train.folders.model_input import ModelInput
 
@@ -33,7 +39,6 @@ class Unusable:
 
 
 _LISTED = 8  # names in an error
-_LARGEST = float(np.finfo(np.float32).max)
 
 Raw = np.ndarray | bytes | str | Unusable
 Items = Iterator[tuple[str, Raw]]
@@ -43,10 +48,11 @@ def read_raw(path: Path, wanted: ModelInput, column: str | None) -> Items:
     """Yields the items of a file or folder as they are.
 
     Args:
-      path: tables: a CSV with a header. Pictures: one, or a folder, looked through with all that is
-        below it. Texts: a file of one per line, or a CSV with the column `column`.
+      path: tables: a CSV with a header, or JSON lines; of a converted set with the columns that
+        were converted. Pictures: one, or a folder, looked through with all that is below it. Texts:
+        a file of one per line, or a CSV or JSON lines with the column `column`.
       wanted: what the model is fed with.
-      column: see above; None: `text`, of a CSV of texts.
+      column: see above; None: that of a converted set, else "text".
 
     Yields:
       (name, float32 or float64 [F], the bytes of a picture, or a text). Names are the numbers of
@@ -60,14 +66,14 @@ def read_raw(path: Path, wanted: ModelInput, column: str | None) -> Items:
     """
     if not path.exists():
         raise FileNotFoundError(f"predict: {path} is not there")
-    is_csv = path.suffix.lower() == ".csv"
-    if column is not None and (wanted.modality in (IMAGE, TABULAR) or not is_csv):
+    is_table = path.suffix.lower() in (".csv", ".tsv", *json_lines.SUFFIXES)
+    if column is not None and (wanted.modality in (IMAGE, TABULAR) or not is_table):
         raise ValueError(
             f"predict: --column {column} expected with a CSV of texts, received {path} for a run "
             f"on {wanted.dataset} ({wanted.modality}). Leave the flag out"
         )
     if wanted.modality == IMAGE:
-        return _pictures(path)
+        return _pictures(path, wanted)
     if path.is_dir():
         kind = "a CSV file" if wanted.modality == TABULAR else "a text file or a CSV file"
         raise ValueError(
@@ -76,7 +82,8 @@ def read_raw(path: Path, wanted: ModelInput, column: str | None) -> Items:
         )
     if wanted.modality == TABULAR:
         return _rows(path, wanted)
-    return _column(path, column or "text") if is_csv else _lines(path)
+    column = column or (wanted.conversion or {}).get("column", "text")
+    return _column(path, column) if is_table else _lines(path)
 
 
 def make_preparation(wanted: ModelInput) -> Callable[[Any], np.ndarray | Unusable]:
@@ -101,23 +108,34 @@ def make_preparation(wanted: ModelInput) -> Callable[[Any], np.ndarray | Unusabl
 
 
 def _rows(path: Path, wanted: ModelInput) -> Items:
+    if (columns := wanted.table_columns) is not None:
+        yield from _converted_rows(path, wanted, columns)
+        return
     for number, line, row in _records(path, names := wanted.feature_names):
         values = [_number(path, line, name, row[name]) for name in names]
         yield str(number), np.array(values, wanted.dtype)
 
 
+def _converted_rows(path: Path, wanted: ModelInput, columns: TableColumns) -> Items:
+    for number, line, row in _records(path, columns.names):
+        try:
+            yield str(number), columns.encode(row).astype(wanted.dtype)
+        except CellError as error:
+            raise _no_number(path, line, error.column, error.text) from None
+
+
 def _number(path: Path, line: int, name: str, text: str) -> float:
-    try:
-        value = float(text) if "_" not in text else math.nan  # Python reads 17_00 as 1700
-    except ValueError:
-        value = math.nan
-    # The model computes in float32: beyond its range a number would silently become another one.
-    if not abs(value) <= _LARGEST:
-        raise ValueError(
-            f"predict: {path}, line {line}, column {name!r}: expected a finite number of at most "
-            f"{_LARGEST:.4g} (float32), received {text!r}"
-        )
+    value = parse_number(text)
+    if value is None:
+        raise _no_number(path, line, name, text)
     return value
+
+
+def _no_number(path: Path, line: int, name: str, text: str) -> ValueError:
+    return ValueError(
+        f"predict: {path}, line {line}, column {name!r}: expected {EXPECTED_NUMBER}, received "
+        f"{text!r}"
+    )
 
 
 def _column(path: Path, column: str) -> Iterator[tuple[str, str]]:
@@ -127,6 +145,9 @@ def _column(path: Path, column: str) -> Iterator[tuple[str, str]]:
 
 def _records(path: Path, needed: tuple[str, ...]) -> Iterator[tuple[int, int, dict[str, str]]]:
     """(number of the row from 1, line at which it ends, its fields by column)."""
+    if path.suffix.lower() in json_lines.SUFFIXES:
+        yield from _json_records(path, needed)
+        return
     # Holds for the whole process: Python has no limit for one reader.
     csv.field_size_limit(_FIELD_BYTES)
     with open(path, encoding="utf-8-sig", newline="") as file:
@@ -151,6 +172,22 @@ def _records(path: Path, needed: tuple[str, ...]) -> Iterator[tuple[int, int, di
                 f"predict: {path}, near line {line + 1}: expected a CSV file "
                 f"in UTF-8, received something else ({error})"
             ) from error
+
+
+def _json_records(path: Path, needed: tuple[str, ...]) -> Iterator[tuple[int, int, dict[str, str]]]:
+    rows = list(json_lines.read_rows(path, "predict"))
+    # A row may leave out what it lacks; a name that no row has is a slip.
+    missing = [name for name in needed if not any(name in row for _, row in rows)]
+    if missing:
+        raise ValueError(
+            f"predict: {path}: expected objects with {_listed(list(needed))}, received none with "
+            f"{_listed(missing)}"
+        )
+    for number, (line, row) in enumerate(rows, 1):
+        try:
+            yield number, line, {name: json_lines.as_cell(row.get(name)) for name in needed}
+        except ValueError as error:
+            raise ValueError(f"predict: {path}, line {line}: {error}") from None
 
 
 def _separator(file: TextIO, needed: tuple[str, ...]) -> tuple[str, int]:
@@ -230,12 +267,12 @@ def _make_text_encoder(wanted: ModelInput) -> Callable[[str], np.ndarray]:
     return lambda text: np.array([ids.get(w, OOV_ID) for w in split(text)[:length]], np.int32)
 
 
-def _pictures(path: Path) -> Items:
+def _pictures(path: Path, wanted: ModelInput) -> Items:
     base = path if path.is_dir() else path.parent
     for file, reason in _files_below(path, ()) if path.is_dir() else [(path, "")]:
         # Linux's names are bytes: what is no UTF-8 in them could be neither printed nor written.
         name = os.fsencode(file.relative_to(base).as_posix()).decode(errors="backslashreplace")
-        yield name, Unusable(reason) if reason else _read_file(file)
+        yield name, Unusable(reason) if reason else _read_file(file, wanted)
 
 
 def _files_below(folder: Path, above: tuple[Path, ...]) -> Iterator[tuple[Path, str]]:
@@ -261,13 +298,19 @@ def _files_below(folder: Path, above: tuple[Path, ...]) -> Iterator[tuple[Path, 
             yield entry, "a link to nothing" if entry.is_symlink() else "not a file"
 
 
-def _read_file(file: Path) -> bytes | Unusable:
+def _read_file(file: Path, wanted: ModelInput) -> bytes | Unusable:
     try:
         if (size := file.stat().st_size) > _PICTURE_BYTES:
             return Unusable(f"a file of {size:,} bytes, at most {_PICTURE_BYTES:,} are read")
-        return file.read_bytes()
+        data = file.read_bytes()
     except OSError as error:
         return Unusable(str(error))
+    if wanted.conversion is None:
+        return data
+    try:  # as the set's pictures were stored
+        return to_stored_file(data, wanted.conversion["max_side"])
+    except ValueError:
+        return data  # what is wrong with it is said where it is decoded
 
 
 def _picture(encoded: bytes | Unusable, wanted: ModelInput) -> np.ndarray | Unusable:
