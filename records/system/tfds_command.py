@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import runpy
+import shlex
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -39,13 +40,22 @@ def run_tfds(arguments: Sequence[str]) -> int:
     Returns:
       Its exit code, 130 where it was interrupted; its own message stands on stderr.
     """
+    return run_printed(f"python -m records.system.tfds_command {shlex.join(arguments)}")
+
+
+def run_printed(command: str) -> int:
+    """Runs a command as it is printed for a user, "python -m ...", in a process of its own.
+
+    Returns:
+      Its exit code, 130 where it was interrupted; its own message stands on stderr.
+    """
     # With PYTHONDONTWRITEBYTECODE every import of TensorFlow takes some 10 s.
     environment = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
     # Not installed, the project is found from any working directory.
     paths = [str(_ROOT), environment.get("PYTHONPATH", "")]
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
-    command = [sys.executable, "-m", "records.system.tfds_command", *arguments]
-    return subprocess.run(command, env=environment, stdin=subprocess.DEVNULL).returncode
+    words = [sys.executable, *shlex.split(command)[1:]]
+    return subprocess.run(words, env=environment, stdin=subprocess.DEVNULL).returncode
 
 
 def main() -> int:

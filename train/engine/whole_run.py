@@ -7,6 +7,7 @@ import dataclasses
 import functools
 import json
 import time
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -28,13 +29,14 @@ from train.folders.stored_config import METRICS
 from train.measures.metrics import Metrics, metrics_from_logits
 from train.measures.plots import draw_confusion, draw_safely
 from train.settings.config import TrainConfig
+from train.settings.convert_source import convert_source
 from train.settings.prepare import prepare
 from train.settings.resolve import resolve
 from train.settings.resolved import Settings
 
 
 def train_and_evaluate(asked: TrainConfig) -> dict[str, Any]:
-    """Trains a model on a prepared set and writes the run folder.
+    """Trains a model on a prepared set and writes the run folder; converts files first.
 
     The split test is read with `evaluate_test` only: once, after training, with the weights that
     validation chose.
@@ -51,6 +53,8 @@ def train_and_evaluate(asked: TrainConfig) -> dict[str, Any]:
     set_up_devices(asked.cpu_devices, asked.deterministic)
     cluster = make_cluster(asked.strategy, asked.cpu_devices)
     with cluster.workers.watched() if cluster.workers else contextlib.nullcontext():
+        name = _in_turn(cluster, lambda: convert_source(asked.dataset, asked.data_dir))
+        asked = dataclasses.replace(asked, dataset=name)
         opened = prepare_and_open(asked, cluster)
         settings = resolve(asked, opened.schema, cluster)
         found = train_settings(settings, opened, cluster, began)
@@ -61,19 +65,23 @@ def train_and_evaluate(asked: TrainConfig) -> dict[str, Any]:
 def prepare_and_open(asked: TrainConfig, cluster: Cluster) -> OpenedSet:
     """Opens the set; prepares it where it is missing.
 
-    One worker after the other, so that the first builds for those beside it.
-
     Raises:
       FileNotFoundError: the set is not there and cannot be prepared.
       ValueError: its shards are not those that were built.
     """
+    directory = _in_turn(cluster, lambda: prepare(asked.dataset, asked.data_dir, asked.manual_dir))
+    return open_set(directory, feature=asked.feature, skip_damaged=asked.on_corrupt == "skip")
+
+
+def _in_turn(cluster: Cluster, work: Callable[[], str]) -> str:
+    """What `work` gives, one worker after the other: the first builds for those beside it."""
     own = 0 if cluster.workers is None else cluster.workers.index
-    directory = ""
+    found = ""
     for turn in range(len(cluster.workers.addresses) if cluster.workers else 1):
         if turn == own:
-            directory = prepare(asked.dataset, asked.data_dir, asked.manual_dir)
+            found = work()
         cluster.exchange(0)
-    return open_set(directory, feature=asked.feature, skip_damaged=asked.on_corrupt == "skip")
+    return found
 
 
 def train_settings(

@@ -39,7 +39,8 @@ class TrainConfig:
     """One run, as asked for. `python -m train.run --help` says what each field means."""
 
     dataset: str = _data(
-        "fetal_health/synthetic", "name[/config] of a TFDS set, or a prepared directory"
+        "fetal_health/synthetic",
+        "name[/config] of a TFDS set, a prepared directory, or a file or folder to convert first",
     )
     data_dir: str | None = _data(
         None,

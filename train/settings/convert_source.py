@@ -1,0 +1,77 @@
+"""Files in place of a prepared set: they are converted first, in a process of its own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from records.sets.find import default_data_dir, find_directory
+from records.sets.hints import builder_path, convert_command
+from records.sets.origin import hash_source, name_from_path, read_origin
+from records.system.places import check_local
+from records.system.tfds_command import run_printed
+
+
+def convert_source(dataset: str, data_dir: str | None) -> str:
+    """The name of the set that a file or a folder was converted to.
+
+    It is converted by `builders.convert` unless that was done before. What is no such path, but
+    the name or the folder of a set, comes back as it is.
+
+    Raises:
+      ValueError: the files cannot be converted without flags, have changed since, or another set
+        has the name; says what to do.
+    """
+    check_local(dataset, "dataset")
+    if not _is_source(dataset, data_dir):
+        return dataset
+    source, root = Path(dataset), default_data_dir(data_dir)
+    name = name_from_path(source)
+    flags = [dataset, "--name", name, "--data_dir", str(root)]
+    found = root / name / "1.0.0"
+    if (found / "dataset_info.json").exists():
+        _check_origin(source, found, flags)
+        print(f"{dataset} was converted before: {found} is used", flush=True)
+        return name
+    command = convert_command(flags)
+    print(f"{dataset} is no prepared set yet: {command}", flush=True)
+    code = run_printed(command)
+    if code == 130:  # Ctrl-C reached the child, too
+        raise KeyboardInterrupt
+    if code:
+        raise ValueError(
+            f"data set: {dataset} could not be converted; see the message above. Give that command "
+            f"the flags that are missing, then train its set: --dataset {name}"
+        )
+    return name
+
+
+def _is_source(dataset: str, data_dir: str | None) -> bool:
+    path = Path(dataset)
+    # Nor the folder of a set, of its versions or of its configs.
+    sets = (p for up in ("", "*/", "*/*/") for p in path.glob(f"{up}dataset_info.json"))
+    if not path.exists() or any(sets):
+        return False
+    if builder_path(dataset.partition("/")[0]) is not None:
+        return False
+    try:
+        # A folder here may have the name of a set that was not made of it.
+        return read_origin(find_directory(dataset, data_dir)) is not None
+    except (FileNotFoundError, ValueError):
+        return True
+
+
+def _check_origin(source: Path, found: Path, flags: list[str]) -> None:
+    """Raises ValueError where the set of that name was not made of these files as they are."""
+    origin = read_origin(found)
+    if origin is None:
+        raise ValueError(
+            f"data set: {source} expected to become {found}, where another set lies. Train that "
+            f"one by its name, --dataset {found.parent.name}, or convert under another: "
+            f"{convert_command([*flags[:2], 'ANOTHER', *flags[3:]])}"
+        )
+    if origin["sha256"] != hash_source(source):
+        raise ValueError(
+            f"data set: {found} was made of other files than {source} holds now. Convert them "
+            f"again: {convert_command(origin['flags'])} --overwrite; or train the set as it is: "
+            f"--dataset {found.parent.name}"
+        )
