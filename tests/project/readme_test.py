@@ -20,6 +20,7 @@ from tensorflow_datasets.scripts.cli import main as tfds_cli
 from benchmarks import compare, report
 from benchmarks import demo as whole_demo
 from benchmarks.run import parse_arguments as parse_benchmark
+from builders.convert import __main__ as convert
 from models import MODELS, check_model
 from records.diagnose import __main__ as diagnose
 from records.service import __main__ as service
@@ -81,6 +82,8 @@ def check_tfds_build(words: list[str]) -> None:
 
 def check_train(words: list[str]) -> None:
     config = parse_config(words)
+    if Path(config.dataset).suffix:  # the reader's own file
+        return
     name = config.dataset.partition("/")[0]
     check_dataset(config.dataset)
     model = config.model or MODALITY_DEFAULTS[_MODALITY[name]]["model"]
@@ -119,6 +122,7 @@ def check_tests(words: list[str]) -> None:
 
 
 MODULES: dict[str, Callable[[list[str]], object]] = {
+    "builders.convert": convert.parse_arguments,
     "train.run": check_train,
     "train.baseline": baseline.parse_arguments,
     "records.diagnose": diagnose.parse_arguments,
