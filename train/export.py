@@ -43,7 +43,7 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
     add("run", metavar="RUN", help="a run folder")
     add("--output", help="the folder to write (default: RUN/saved_model)")
     add("--check", metavar="INPUT", help="compare with train.predict on this input, as it takes it")
-    add("--column", help="texts: the column of a CSV to check (default: as train.predict)")
+    add("--column", help="texts: the column of a table to check (default: as train.predict)")
     options = parser.parse_args(with_home(arguments))
     if options.column is not None and options.check is None:
         parser.error("--column expected with --check INPUT, received without it")

@@ -36,14 +36,14 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m train.predict",
         description="Predicts with a finished run: a CSV by a table's columns, a folder of "
-        "pictures (or one), a text file of one text per line (or a CSV with a column of texts).",
+        "pictures (or one), a text file of one text per line (or a table with a column of texts).",
         allow_abbrev=False,
     )
     add = parser.add_argument
     add("run", metavar="RUN", help="a run folder")
     add("input", metavar="INPUT", help="what to predict")
     add("--output", default="predictions.csv", help="the CSV to write (default: predictions.csv)")
-    add("--column", help="texts: the column of a CSV (default: the converted one, else text)")
+    add("--column", help="texts: the column of a table (default: the converted one, else text)")
     add("--strict", action="store_true", help="exit code 1 where anything is left out")
     add(
         "--threshold",

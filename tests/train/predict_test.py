@@ -214,8 +214,8 @@ def _table(change: str) -> bytes:
         (
             "fetal_health",
             _table("column"),
-            "each of the model's 21 columns once, parted by commas, received a header with "
-            "missing: 'uterine_contractions'; other names: 'other'",
+            "each of the model's 21 columns once, parted by commas, semicolons, tabs or |, "
+            "received a header with missing: 'uterine_contractions'; other names: 'other'",
         ),
         ("fetal_health", _table("high"), "line 3, column 'light_decelerations': expected a finite"),
         ("fetal_health", _table(""), "line 3, column 'light_decelerations'"),
@@ -224,10 +224,10 @@ def _table(change: str) -> bytes:
         ("fetal_health", _table("1e39"), "at most 3.403e+38 (float32), received '1e39'"),
         ("fetal_health", _table("-1e300"), "received '-1e300'"),
         ("fetal_health", _table("short"), "line 3: expected 21 fields as in the header"),
-        ("fetal_health", b"\xff\xd8\xff\xe0", "expected a CSV file in UTF-8"),
+        ("fetal_health", b"\xff\xd8\xff\xe0", "line 1: expected text in UTF-8"),
         ("fetal_health", None, "expected a CSV file, as the run was trained on fetal_health"),
         ("song_lyrics", None, "expected a text file or a CSV file"),
-        ("song_lyrics", b"\xff\xd8\xff\xe0", "expected text in UTF-8"),
+        ("song_lyrics", b"\xff\xd8\xff\xe0", "line 1: expected text in UTF-8"),
         ("song_lyrics", b"\n ?!\n", "nothing in it could be predicted"),
         ("brain_tumor_mri", b"a,b\n1,2\n", "nothing in it could be predicted"),
         ("brain_tumor_mri", None, "nothing in it could be predicted"),

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 import os
-import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Sized
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -23,12 +21,11 @@ from records.decoding.table_columns import (
     parse_number,
 )
 from records.sets.schema import IMAGE, TABULAR
+from records.system.table_file import listed, number_hint, read_lines, read_rows
 from train.folders.model_input import ModelInput
 
 # A picture's file is at most some 100 MB; a larger one would take the memory of all others.
 _PICTURE_BYTES = 2**30
-# A lyric is at most some 100 KB; Python's own limit is 128 KB.
-_FIELD_BYTES = 2**27
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,21 +35,20 @@ class Unusable:
     reason: str
 
 
-_LISTED = 8  # names in an error
-
 Raw = np.ndarray | bytes | str | Unusable
 Items = Iterator[tuple[str, Raw]]
 
 
 def read_raw(path: Path, wanted: ModelInput, column: str | None) -> Items:
-    """Yields the items of a file or folder as they are.
+    """Yields the items of a file, a pipe or a folder as they are.
 
     Args:
       path: tables: a CSV with a header, or JSON lines; of a converted set with the columns that
         were converted. Pictures: one, or a folder, looked through with all that is below it. Texts:
-        a file of one per line, or a CSV or JSON lines with the column `column`.
+        a file of one per line; a table with a header or JSON lines where its name says so (*.csv,
+        *.tsv, *.jsonl), or where a column is named.
       wanted: what the model is fed with.
-      column: see above; None: that of a converted set, else "text".
+      column: that of the texts in a table; None: that of a converted set, else "text".
 
     Yields:
       (name, float32 or float64 [F], the bytes of a picture, or a text). Names are the numbers of
@@ -66,11 +62,11 @@ def read_raw(path: Path, wanted: ModelInput, column: str | None) -> Items:
     """
     if not path.exists():
         raise FileNotFoundError(f"predict: {path} is not there")
-    is_table = path.suffix.lower() in (".csv", ".tsv", *json_lines.SUFFIXES)
-    if column is not None and (wanted.modality in (IMAGE, TABULAR) or not is_table):
+    if column is not None and wanted.modality in (TABULAR, IMAGE):
+        reads = "pictures" if wanted.modality == IMAGE else "its table's columns by name"
         raise ValueError(
-            f"predict: --column {column} expected with a CSV of texts, received {path} for a run "
-            f"on {wanted.dataset} ({wanted.modality}). Leave the flag out"
+            f"predict: --column {column} is for texts; the run was trained on {wanted.dataset} "
+            f"and reads {reads}. Leave --column out"
         )
     if wanted.modality == IMAGE:
         return _pictures(path, wanted)
@@ -82,8 +78,9 @@ def read_raw(path: Path, wanted: ModelInput, column: str | None) -> Items:
         )
     if wanted.modality == TABULAR:
         return _rows(path, wanted)
-    column = column or (wanted.conversion or {}).get("column", "text")
-    return _column(path, column) if is_table else _lines(path)
+    if column is None and path.suffix.lower() not in (".csv", ".tsv", *json_lines.SUFFIXES):
+        return ((str(number), line) for number, line in enumerate(read_lines(path, "predict"), 1))
+    return _column(path, column or (wanted.conversion or {}).get("column", "text"))
 
 
 def make_preparation(wanted: ModelInput) -> Callable[[Any], np.ndarray | Unusable]:
@@ -111,13 +108,13 @@ def _rows(path: Path, wanted: ModelInput) -> Items:
     if (columns := wanted.table_columns) is not None:
         yield from _converted_rows(path, wanted, columns)
         return
-    for number, line, row in _records(path, names := wanted.feature_names):
+    for number, line, row in _records(path, names := wanted.feature_names, _each(names)):
         values = [_number(path, line, name, row[name]) for name in names]
         yield str(number), np.array(values, wanted.dtype)
 
 
 def _converted_rows(path: Path, wanted: ModelInput, columns: TableColumns) -> Items:
-    for number, line, row in _records(path, columns.names):
+    for number, line, row in _records(path, columns.names, _each(columns.names)):
         try:
             yield str(number), columns.encode(row).astype(wanted.dtype)
         except CellError as error:
@@ -134,44 +131,27 @@ def _number(path: Path, line: int, name: str, text: str) -> float:
 def _no_number(path: Path, line: int, name: str, text: str) -> ValueError:
     return ValueError(
         f"predict: {path}, line {line}, column {name!r}: expected {EXPECTED_NUMBER}, received "
-        f"{text!r}"
+        f"{text!r}{number_hint(text)}"
     )
 
 
+def _each(names: Sized) -> str:
+    return f"each of the model's {len(names)} columns once"
+
+
 def _column(path: Path, column: str) -> Iterator[tuple[str, str]]:
-    for number, _, row in _records(path, (column,)):
+    expected = f"the column {column!r} once (--column names another)"
+    for number, _, row in _records(path, (column,), expected):
         yield str(number), row[column]
 
 
-def _records(path: Path, needed: tuple[str, ...]) -> Iterator[tuple[int, int, dict[str, str]]]:
-    """(number of the row from 1, line at which it ends, its fields by column)."""
+def _records(
+    path: Path, needed: tuple[str, ...], expected: str
+) -> Iterator[tuple[int, int, dict[str, str]]]:
+    """(number of the row from 1, line at which it begins, its fields by column)."""
     if path.suffix.lower() in json_lines.SUFFIXES:
-        yield from _json_records(path, needed)
-        return
-    # Holds for the whole process: Python has no limit for one reader.
-    csv.field_size_limit(_FIELD_BYTES)
-    with open(path, encoding="utf-8-sig", newline="") as file:
-        line = 0
-        try:
-            separator, before = _separator(file, needed)
-            reader = csv.reader(file, delimiter=separator, strict=True)
-            header = next(reader, [])
-            columns = _find_columns(path, header, needed)
-            # An empty line is no row, and is not counted.
-            for number, fields in enumerate((r for r in reader if r), 1):
-                line = before + reader.line_num
-                if len(fields) != len(header):
-                    raise ValueError(
-                        f"predict: {path}, line {line}: expected "
-                        f"{len(header)} fields as in the header, received {len(fields)}"
-                    )
-                row = {name: fields[column] for name, column in columns.items()}
-                yield number, line, row
-        except (csv.Error, UnicodeDecodeError) as error:
-            raise ValueError(
-                f"predict: {path}, near line {line + 1}: expected a CSV file "
-                f"in UTF-8, received something else ({error})"
-            ) from error
+        return _json_records(path, needed)
+    return read_rows(path, needed, "predict", expected)
 
 
 def _json_records(path: Path, needed: tuple[str, ...]) -> Iterator[tuple[int, int, dict[str, str]]]:
@@ -180,70 +160,14 @@ def _json_records(path: Path, needed: tuple[str, ...]) -> Iterator[tuple[int, in
     missing = [name for name in needed if not any(name in row for _, row in rows)]
     if missing:
         raise ValueError(
-            f"predict: {path}: expected objects with {_listed(list(needed))}, received none with "
-            f"{_listed(missing)}"
+            f"predict: {path}: expected objects with {listed(list(needed))}, received none with "
+            f"{listed(missing)}"
         )
     for number, (line, row) in enumerate(rows, 1):
         try:
             yield number, line, {name: json_lines.as_cell(row.get(name)) for name in needed}
         except ValueError as error:
             raise ValueError(f"predict: {path}, line {line}: {error}") from None
-
-
-def _separator(file: TextIO, needed: tuple[str, ...]) -> tuple[str, int]:
-    """(what parts the columns, lines before the header); the file stands at its header then.
-
-    A first line such as "sep=;" says it, as spreadsheets write it. Else it is the comma, unless
-    another one gives every column that is needed, and the comma does not.
-    """
-    start = file.tell()
-    first = file.readline()
-    if re.fullmatch(r"sep=.\r?\n?", first):
-        return first[4], 1
-    file.seek(start)
-    for separator in ",;\t|":
-        header = next(csv.reader([first], delimiter=separator), [])
-        if set(_stripped(needed)) <= set(_stripped(header)):
-            return separator, 0
-    return ",", 0
-
-
-def _stripped(names: Iterable[str]) -> list[str]:
-    return [name.strip() for name in names]
-
-
-def _find_columns(path: Path, header: list[str], needed: tuple[str, ...]) -> dict[str, int]:
-    """The number of each needed column; white space around a name does not count."""
-    names = header if set(needed) <= set(header) else _stripped(header)
-    wanted = needed if set(needed) <= set(header) else tuple(_stripped(needed))
-    kinds = {
-        "missing": [name for name in wanted if name not in names],
-        "more than once": [name for name in wanted if names.count(name) > 1],
-        "other names": [name for name in names if name not in wanted],
-    }
-    if kinds["missing"] or kinds["more than once"]:
-        said = "; ".join(f"{kind}: {_listed(found)}" for kind, found in kinds.items() if found)
-        raise ValueError(
-            f"predict: {path}, line 1: expected a header with each of the model's {len(wanted)} "
-            f"columns once, parted by commas, received a header with {said}"
-        )
-    return {name: names.index(found) for name, found in zip(needed, wanted, strict=True)}
-
-
-def _listed(names: list[str]) -> str:
-    shown = ", ".join(map(repr, names[:_LISTED]))
-    return shown + (f" and {len(names) - _LISTED:,} more" if len(names) > _LISTED else "")
-
-
-def _lines(path: Path) -> Iterator[tuple[str, str]]:
-    with open(path, encoding="utf-8-sig") as file:
-        try:
-            for number, line in enumerate(file, 1):
-                yield str(number), line
-        except UnicodeDecodeError as error:
-            raise ValueError(
-                f"predict: {path} expected text in UTF-8, received something else ({error})"
-            ) from error
 
 
 def _make_text_encoder(wanted: ModelInput) -> Callable[[str], np.ndarray]:
