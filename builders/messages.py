@@ -7,7 +7,8 @@ import traceback
 from pathlib import Path
 from types import TracebackType
 
-_HERE = Path(__file__).resolve().parent
+_ROOT = Path(__file__).resolve().parents[1]
+_OURS = {_ROOT / "builders", _ROOT / "records"}
 
 
 def shorten_tracebacks() -> None:
@@ -22,7 +23,7 @@ def shorten_tracebacks() -> None:
     def show(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
         frames = traceback.extract_tb(trace)
         # Raised by a line of ours, not by a library that we called.
-        ours = bool(frames) and _HERE in Path(frames[-1].filename).resolve().parents
+        ours = bool(frames) and bool(_OURS & {*Path(frames[-1].filename).resolve().parents})
         if ours and issubclass(kind, (ValueError, OSError, RuntimeError)):
             print(f"error: {error}", file=sys.stderr)
         else:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from builders.tfds_private import manual_directory
+from records.system.places import what_stands
 
 _KAGGLE_PAGE = "https://www.kaggle.com/datasets/"
 
@@ -54,14 +55,27 @@ def find_files(
 
 
 def _missing(directory: Path, files: Sequence[str]) -> list[str]:
-    return [name for name in files if not (directory / name).exists()]
+    """Those of `files` that are not there, and what stands in their place."""
+    found = []
+    for path in (directory / name for name in files):
+        # A name with a suffix is that of a file. A pipe in its place would never end.
+        if not (path.is_file() if path.suffix else path.is_dir()):
+            stands = what_stands(path)
+            found.append(path.name + (f" ({stands} stands there)" if stands != "nothing" else ""))
+    return found
 
 
 def _listing(directory: Path) -> str:
     """What stands in a directory, in a few words."""
     if not directory.is_dir():
-        return "no such directory" if not directory.exists() else "a file, not a directory"
-    names = sorted(p.name for p in directory.iterdir())
+        if directory.is_file():
+            return f"a file, not a directory: name the one that holds it, {directory.parent}"
+        stands = what_stands(directory)
+        return "no such directory" if stands == "nothing" else f"{stands}, not a directory"
+    try:
+        names = sorted(p.name for p in directory.iterdir())
+    except OSError as error:
+        return f"a directory that cannot be read ({error.strerror})"
     more = f" and {len(names) - 5} more" if len(names) > 5 else ""
     return (", ".join(names[:5]) + more) if names else "an empty directory"
 
@@ -72,7 +86,7 @@ def _hint(manual: Path, place: str, files: Sequence[str]) -> str:
     name = place.rsplit("/", 1)[-1]
     if not _missing(manual / name, files):
         return f" (they are in {manual / name}: add --add_name_to_manual_dir)"
-    below = sorted(manual.iterdir()) if manual.is_dir() else []
+    below = sorted(manual.iterdir()) if os.access(manual, os.R_OK) and manual.is_dir() else []
     found = [p for p in below if p.is_dir() and not _missing(p, files)]
     return f" (they are in {found[0]}: name that directory)" if found else ""
 

@@ -103,5 +103,5 @@ def manual_directory(dl_manager: Any) -> Path:
     """The directory of source files, there or not: the public property raises without one."""
     try:
         return Path(dl_manager.manual_dir)
-    except AssertionError:  # it does not exist or is empty
+    except (AssertionError, OSError):  # it does not exist, is empty or a file, or cannot be read
         return Path(dl_manager._manual_dir)

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from records.system.command import run_as_command, with_home
+from records.system.places import check_utf8
 from records.system.writing import check_output
 
 if TYPE_CHECKING:
@@ -79,6 +80,7 @@ def export(run: FinishedRun, output: Path) -> None:
 
     from train.serving.served_model import Served
 
+    check_utf8(output, "--output")
     if wrong := _PATTERN.findall(str(output.absolute())):
         raise ValueError(
             f"export: --output {output} expected a path without {' '.join(wrong)}, which "

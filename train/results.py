@@ -64,7 +64,7 @@ def _write_page(options: argparse.Namespace) -> None:
         [_read_run(folder) for folder in options.runs],
     )
     options.output.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(options.output, page.encode())
+    write_atomically(options.output, page.encode(errors="backslashreplace"))
     print(f"wrote {options.output}")
 
 

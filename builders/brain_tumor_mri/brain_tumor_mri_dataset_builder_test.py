@@ -233,6 +233,29 @@ def test_a_name_that_is_no_utf8_is_refused(source: Path) -> None:
         pictures.list_files(source)
 
 
+def test_a_folder_above_may_have_any_name(source: Path, tmp_path: Path) -> None:
+    expected = pictures.list_files(source)
+    named = tmp_path / os.fsdecode(b"caf\xe9")
+    named.symlink_to(source, target_is_directory=True)
+    assert pictures.list_files(named) == expected
+
+
+def test_what_stands_in_the_place_of_a_picture_is_named(source: Path) -> None:
+    folder = source / "Testing" / "glioma_tumor"
+    (folder / "a.jpg").symlink_to("/nowhere/a.jpg")
+    expected = r"a.jpg: expected a .jpg file, received a link to nothing \(/nowhere/a.jpg\)"
+    with pytest.raises(ValueError, match=expected):
+        pictures.list_files(source)
+    (folder / "a.jpg").unlink()
+    os.mkfifo(folder / "a.jpg")
+    with pytest.raises(ValueError, match="received a pipe or a device named"):
+        pictures.list_files(source)
+    shutil.rmtree(folder)
+    folder.touch()
+    with pytest.raises(ValueError, match="glioma_tumor: expected a folder, received a file"):
+        pictures.list_files(source)
+
+
 def test_turned_pictures_are_said_and_kept_as_they_are(
     source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 from tqdm import tqdm
 
 from records.decoding import pixels
+from records.system.places import what_stands
 from records.system.threads import ordered_map
 
 FOLDERS = ("Training", "Testing")
@@ -90,6 +91,11 @@ def list_files(source: Path) -> list[str]:
                 f"received {', '.join(names) or 'an empty folder'}"
             )
         for name in names:
+            if not (source / folder / name).is_dir():
+                raise ValueError(
+                    f"{_PLACE}: {source / folder / name}: expected a folder, received "
+                    f"{what_stands(source / folder / name)}"
+                )
             found = sorted(p.name for p in (source / folder / name).iterdir() if p.name[0] != ".")
             if not found:
                 raise ValueError(
@@ -97,20 +103,20 @@ def list_files(source: Path) -> list[str]:
                 )
             for file in found:
                 path = source / folder / name / file
-                _check_name(path)
+                _check_name(path, f"{folder}/{name}/{file}")
                 if Path(file).suffix.lower() not in (".jpg", ".jpeg") or not path.is_file():
                     raise ValueError(
-                        f"{_PLACE}: {path}: expected a .jpg file, received "
-                        f"{'a file' if path.is_file() else 'a folder'} named *{path.suffix}"
+                        f"{_PLACE}: {path}: expected a .jpg file, received {what_stands(path)} "
+                        f"named *{path.suffix}"
                     )
                 files.append(f"{folder}/{name}/{file}")
     return files
 
 
-def _check_name(path: Path) -> None:
+def _check_name(path: Path, stored: str) -> None:
     """Raises ValueError for a name that is no UTF-8, which no record could hold as text."""
     try:
-        str(path).encode()
+        stored.encode()
     except UnicodeEncodeError:
         raise ValueError(
             f"{_PLACE}: expected file names in UTF-8, received {os.fsencode(path)!r}. Rename the "

@@ -169,7 +169,7 @@ def test_bad_table_is_refused_and_nothing_written(name: str, tmp_path: Path) -> 
         (b"", ["line 1", "an empty file"]),
         (b"a,b\n1,2\n1,2,3\n", ["cannot be read", "line 3"]),
         (b"a,b\n1,2,3\n", ["line 2", "received more"]),
-        (b"\xff\xfe\x00,\x80\n1,2\n", ["cannot be read"]),
+        (b"\xff\xfe\x00,\x80\n1,2\n", ["line 1", "expected text in UTF-8"]),
     ],
 )
 def test_file_that_is_no_table_is_refused(content: bytes, words: list[str], tmp_path: Path) -> None:
@@ -188,4 +188,26 @@ def test_blank_lines_keep_line_numbers_right(tmp_path: Path) -> None:
     bad = lines[3].split(",")
     path.write_text("\n".join([*lines[:3], "", ",".join(["x", *bad[1:]])]), encoding="utf-8")
     with pytest.raises(ValueError, match="line 5, column 'baseline value'"):
+        table.read_table(path)
+
+
+@pytest.mark.parametrize(
+    ("before", "separator"), [("", ";"), ("", "\t"), ("", "|"), ("sep=;\n", ";")]
+)
+def test_other_separators_give_the_same_table(before: str, separator: str, tmp_path: Path) -> None:
+    text, path = DUMMY_CSV.read_text(encoding="utf-8"), tmp_path / table.FILE_NAME
+    first, _, rest = text.partition("\n")
+    header = first.replace("fetal_movement", " fetal_movement ")
+    path.write_text(f"\ufeff{before}{header}\n{rest}".replace(",", separator), encoding="utf-8")
+    found, expected = table.read_table(path), table.read_table(DUMMY_CSV)
+    np.testing.assert_array_equal(found.features, expected.features)
+    np.testing.assert_array_equal(found.labels, expected.labels)
+    np.testing.assert_array_equal(found.lines, expected.lines + bool(before))
+
+
+def test_decimal_commas_are_named(tmp_path: Path) -> None:
+    path = tmp_path / table.FILE_NAME
+    german = DUMMY_CSV.read_text(encoding="utf-8").replace(",", ";").replace(".", ",")
+    path.write_text(german, encoding="utf-8")
+    with pytest.raises(ValueError, match=r"line 2, .*'\d+,\d+' \(write decimals with a point"):
         table.read_table(path)

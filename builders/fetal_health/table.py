@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from records.system.table_file import find_separator, number_hint, plain_name
+
 FILE_NAME = "fetal_health.csv"
 FEATURE_NAMES = (
     "baseline value",
@@ -117,29 +119,41 @@ def split_rows(features: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
 def _read_text_columns(path: Path) -> pd.DataFrame:
     """The file's columns as text; the frame's index holds line numbers."""
+    separator, before = find_separator(path, (*FEATURE_NAMES, LABEL_COLUMN), _PLACE)
     try:
         # Text first: a column that pandas has already converted cannot show what stood there.
-        text = pd.read_csv(path, dtype=str, keep_default_na=False, skip_blank_lines=False)
+        text = pd.read_csv(
+            path,
+            sep=separator,
+            skiprows=before,
+            encoding="utf-8-sig",
+            dtype=str,
+            keep_default_na=False,
+            skip_blank_lines=False,
+        )
     except pd.errors.EmptyDataError:
         raise ValueError(
             f"{_PLACE}: {path}, line 1: expected a header of {len(FEATURE_NAMES) + 1} columns, "
             "received an empty file"
         ) from None
-    except (pd.errors.ParserError, UnicodeDecodeError, IsADirectoryError) as error:
+    except (pd.errors.ParserError, UnicodeDecodeError) as error:
         raise ValueError(
             f"{_PLACE}: {path}: expected a CSV file (UTF-8), received one that cannot be read: "
             f"{str(error).strip()}"
         ) from None
     if not isinstance(text.index, pd.RangeIndex):
         raise ValueError(
-            f"{_PLACE}: {path}, line 2: expected {len(text.columns)} values as in the header, "
-            "received more"
+            f"{_PLACE}: {path}, line {before + 2}: expected {len(text.columns)} values as in the "
+            "header, received more"
         )
-    text.index = text.index + 2  # line 1 is the header
+    text.columns = text.columns.map(plain_name)
+    text.index = text.index + before + 2  # the header is the line before
     filled = text.fillna("")
     text = filled[(filled != "").any(axis=1)]  # blank lines, such as one at the end
     if text.empty:
-        raise ValueError(f"{_PLACE}: {path}, line 2: expected rows of numbers, received none")
+        raise ValueError(
+            f"{_PLACE}: {path}, line {before + 2}: expected rows of numbers, received none"
+        )
     return text
 
 
@@ -147,6 +161,7 @@ def _check_columns(path: Path, columns: list[str]) -> None:
     expected = [*FEATURE_NAMES, LABEL_COLUMN]
     missing = [name for name in expected if name not in columns]
     unexpected = [name for name in columns if name not in expected]
+    unexpected += [name for name in expected if columns.count(name) > 1]
     if missing or unexpected:
         raise ValueError(
             f"{_PLACE}: {path}, line 1: columns expected {expected}, received {columns}; "
@@ -169,5 +184,5 @@ def _value_error(path: Path, column: pd.Series, wrong: np.ndarray, expected: str
     more = f" ({wrong.sum() - 1} more in this column)" if wrong.sum() > 1 else ""
     return ValueError(
         f"{_PLACE}: {path}, line {column.index[first]}, column '{column.name}': expected "
-        f"{expected}, received {column.iloc[first]!r}{more}"
+        f"{expected}, received {column.iloc[first]!r}{number_hint(column.iloc[first])}{more}"
     )

@@ -12,6 +12,8 @@ from typing import Any
 
 import pandas as pd
 
+from records.system.table_file import find_separator, plain_name
+
 from . import genres as genre_columns
 
 PLACE = "builders/song_lyrics"
@@ -84,9 +86,9 @@ def read_artists(path: Path, drops: Drops | None = None) -> dict[str, Artist]:
     Raises:
       ValueError: a column is missing, or the file is not a CSV table.
     """
-    columns = _check_columns(path, ("Artist", "Link"), ("Genre", "Genres"))
+    columns, how = _find_columns(path, ("Artist", "Link"), ("Genre", "Genres"))
     with _table_errors(path):
-        table = pd.read_csv(path, **_CSV)[columns].fillna("")
+        table = pd.read_csv(path, **how).rename(columns=plain_name)[columns].fillna("")
     table = table.apply(lambda column: column.str.strip())
     names: dict[str, str] = {}
     genres: dict[str, list[str]] = {}  # of each link: first those of `Genre`, then of `Genres`
@@ -131,12 +133,13 @@ def read_songs(
         language.
     """
     needed = ("ALink", "SLink", "Lyric")
-    columns = _check_columns(path, needed, ("Idiom", "language"))
+    columns, how = _find_columns(path, needed, ("Idiom", "language"))
     column = "language" if "language" in columns else "Idiom"
     # Reading with `usecols` would accept rows that are too wide.
-    with _table_errors(path), pd.read_csv(path, chunksize=_CHUNK_ROWS, **_CSV) as chunks:
+    with _table_errors(path), pd.read_csv(path, chunksize=_CHUNK_ROWS, **how) as chunks:
         for chunk in chunks:
-            rows = chunk[[*needed, column]].fillna("").rename(columns={column: "language"})
+            rows = chunk.rename(columns=plain_name)[[*needed, column]].fillna("")
+            rows = rows.rename(columns={column: "language"})
             usable = _usable_rows(rows, artists, language, drops)[list(needed)]
             numbers = (usable.index + 1).tolist()
             yield from zip(numbers, *(usable[name].tolist() for name in needed), strict=True)
@@ -184,21 +187,25 @@ def check_enough(kept: int, drops: Drops, path: Path) -> None:
     )
 
 
-def _check_columns(path: Path, needed: Sequence[str], one_of: Sequence[str]) -> list[str]:
-    """Returns the columns to read: all of `needed` and those of `one_of` that are there."""
+def _find_columns(
+    path: Path, needed: Sequence[str], one_of: Sequence[str]
+) -> tuple[list[str], dict[str, Any]]:
+    """(the columns to read, `needed` and those of `one_of` that are there; how pandas reads)."""
+    separator, before = find_separator(path, needed, PLACE)
+    how = {**_CSV, "sep": separator, "skiprows": before}
     with _table_errors(path):
-        header = list(pd.read_csv(path, nrows=0, **_CSV).columns)
-    missing = [name for name in needed if name not in header]
-    found = [name for name in one_of if name in header]
+        header = [plain_name(name) for name in pd.read_csv(path, nrows=0, **how).columns]
+    wrong = [name for name in needed if header.count(name) != 1]
+    found = [name for name in one_of if header.count(name) == 1]
     if not found:
-        missing.append(" or ".join(one_of))
-    if missing:
+        wrong.append(" or ".join(one_of))
+    if wrong:
         raise ValueError(
             f"{PLACE}: {path}: expected the columns {', '.join(needed)} and "
-            f"{' or '.join(one_of)}, received {', '.join(header)}; missing: {', '.join(missing)}. "
-            "Download the files anew"
+            f"{' or '.join(one_of)} once each, received {', '.join(header)}; missing or double: "
+            f"{', '.join(wrong)}. Download the files anew"
         )
-    return [*needed, *found]
+    return [*needed, *found], how
 
 
 @contextlib.contextmanager

@@ -90,6 +90,21 @@ def test_both_layouts_give_the_same_songs(tmp_path: Path, write: object) -> None
     assert kept == len(_SONGS)
 
 
+@pytest.mark.parametrize("separator", [";", "\t", "|"])
+def test_other_separators_give_the_same_songs(separator: str, tmp_path: Path) -> None:
+    expected = _read(_new(tmp_path))
+    for name in (tables.ARTISTS_FILE, tables.LYRICS_FILE):
+        with open(tmp_path / name, encoding="utf-8", newline="") as file:
+            header, *rows = csv.reader(file)
+        with open(tmp_path / name, "w", encoding="utf-8", newline="") as file:
+            spaced = [f" {column} " for column in header]
+            csv.writer(file, delimiter=separator).writerows([spaced, *rows])
+    found = _read(tmp_path)
+    kept, wanted = ([(s.id, s.text, s.artist) for s in t.songs] for t in (found, expected))
+    assert kept == wanted and len(kept) == 6
+    assert found.drops == expected.drops
+
+
 def test_under_half_fails_with_reasons(tmp_path: Path) -> None:
     empty = [("/bob/", "x", f"/bob/{i}.html", "", "ENGLISH") for i in range(4)]
     with pytest.raises(ValueError) as error:
@@ -122,10 +137,10 @@ def test_song_without_link_gets_an_id_of_its_content(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "old", "new", "expected"),
     [
-        (tables.ARTISTS_FILE, "Genre", "Style", "missing: Genre or Genres"),
-        (tables.ARTISTS_FILE, "Link", "Url", "missing: Link"),
-        (tables.LYRICS_FILE, "Lyric", "Text", "missing: Lyric"),
-        (tables.LYRICS_FILE, "Idiom", "Tongue", "missing: Idiom or language"),
+        (tables.ARTISTS_FILE, "Genre", "Style", "missing or double: Genre or Genres"),
+        (tables.ARTISTS_FILE, "Link", "Url", "missing or double: Link"),
+        (tables.LYRICS_FILE, "Lyric", "Text", "missing or double: Lyric"),
+        (tables.LYRICS_FILE, "Idiom", "Tongue", "missing or double: Idiom or language"),
         (tables.LYRICS_FILE, "ENGLISH", "GERMAN", "'Idiom' expected rows in en or english"),
     ],
 )
@@ -147,7 +162,9 @@ def test_damaged_files_are_named(tmp_path: Path) -> None:
     cut_off = whole[: whole.index(b"silver")]
     for content in (b"", b"\xff\xfe\x00binary", cut_off, too_wide, all_too_wide):
         (tmp_path / tables.LYRICS_FILE).write_bytes(content)
-        with pytest.raises(ValueError, match=r"lyrics-data\.csv: expected a CSV table in UTF-8"):
+        with pytest.raises(
+            ValueError, match=r"lyrics-data\.csv.*: expected (a CSV table|text) in UTF-8"
+        ):
             _read(tmp_path)
 
 

@@ -73,7 +73,7 @@ def describe(
     figures = {"classes.png": plotting.class_balance(schema.class_names, counts)}
     figures |= section.figures
     text = "\n".join(lines) + "\n"
-    write_atomically(folder / _TEXT_FILE, text.encode())
+    write_atomically(folder / _TEXT_FILE, text.encode(errors="backslashreplace"))
     for name, png in figures.items():
         write_atomically(folder / name, png)
     return text, folder

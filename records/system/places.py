@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from pathlib import Path
 
 _SCHEME = re.compile(r"([a-z][a-z0-9+.-]+):/", re.IGNORECASE)
 # Commands that copy, and that mount, by the scheme of an address.
@@ -34,3 +35,26 @@ def check_local(path: str | os.PathLike[str] | None, flag: str) -> None:
         f"{received}. Records are read one by one at their offsets, and files are renamed and "
         f"locked, which an object store cannot do. Copy or mount it first{how}; then name DIR"
     )
+
+
+def what_stands(path: Path) -> str:
+    """What a path leads to, for errors: "a file", "a folder", "nothing" and so on."""
+    if path.is_file():
+        return "a file"
+    if path.is_dir():
+        return "a folder"
+    if path.exists():
+        return "a pipe or a device"
+    return f"a link to nothing ({os.readlink(path)})" if path.is_symlink() else "nothing"
+
+
+def check_utf8(path: str | os.PathLike[str], flag: str) -> None:
+    """Raises ValueError for a path that is no UTF-8: TensorFlow writes to no other."""
+    try:
+        os.fspath(path).encode()
+    except UnicodeEncodeError:
+        raise ValueError(
+            f"place: {flag} expected a path in UTF-8, received {os.fsencode(path)!r}: TensorFlow "
+            "writes to no other. Name another one, or rename its folder, for instance with: convmv "
+            "-f latin1 -t utf8 --notest FOLDER"
+        ) from None

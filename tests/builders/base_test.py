@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import subprocess
 import sys
@@ -49,6 +50,27 @@ def test_set_opens_by_directory_with_its_metadata_and_index(prepared: Any) -> No
         assert key in opened.info.metadata
     names = {p.name for p in Path(prepared.data_dir).iterdir()}
     assert {"fingerprint.json", "train.index.npz", "test.index.npz"} <= names
+
+
+def test_what_stands_in_the_place_of_a_source_is_named(tmp_path: Path) -> None:
+    """A file for the folder, and what is no file for the file: a pipe would be read for ever."""
+    with pytest.raises(FileNotFoundError, match="a file, not a directory: name the one that holds"):
+        _build(tmp_path / "data", DUMMY / table.FILE_NAME)
+    source = tmp_path / "source"
+    source.mkdir()
+    link = source / table.FILE_NAME
+    link.symlink_to("/nowhere/table.csv")
+    expected = r"missing:  fetal_health.csv \(a link to nothing \(/nowhere/table.csv\) stands there"
+    with pytest.raises(FileNotFoundError, match=expected):
+        _build(tmp_path / "data", source)
+    link.unlink()
+    os.mkfifo(link)
+    with pytest.raises(FileNotFoundError, match="a pipe or a device stands there"):
+        _build(tmp_path / "data", source)
+    link.unlink()
+    link.mkdir()
+    with pytest.raises(FileNotFoundError, match="a folder stands there"):
+        _build(tmp_path / "data", source)
 
 
 def test_no_more_shards_than_examples(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from records.roles import Data
 from records.sets.hints import rebuild_hint
 from records.sets.schema import IMAGE, TABULAR, TEXT, TOKENS, Schema
 from records.system.json_file import read_json
-from train.folders.run_folder import RunFolder
+from train.folders.run_folder import MODEL, RunFolder
 
 FILE_NAME, VOCABULARY = "model_input.json", "vocabulary.txt"
 # How ids were made of text: `records.decoding.cleaning` by the features that builders/song_lyrics
@@ -137,6 +137,14 @@ class ModelInput:
             raise ValueError(
                 f"a model from {found[0]} to {found[1]} where {expected[0]} to {expected[1]} belong"
             )
+        dtype = str(model.inputs[0].dtype)
+        if self.modality == TABULAR and dtype != self.dtype:
+            raise ValueError(f"a model of {dtype} numbers where {self.dtype} belongs")
+        words = len(self.vocabulary)
+        # On a CPU an id beyond the table is an error, on a GPU it reads zeros.
+        for layer in model.layers:
+            if layer.name == "embedding" and getattr(layer, "input_dim", words) < words:
+                raise ValueError(f"a model of {layer.input_dim} words where {words} belong")
 
     def check(self) -> None:
         """Raises ValueError for values that no run writes."""

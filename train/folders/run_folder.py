@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from records.system.places import check_local
+from records.system.places import check_local, check_utf8
 from records.system.writing import check_output, write_atomically
 from train.folders.lock import FolderLock
 from train.folders.stored_config import (
@@ -60,9 +60,10 @@ class RunFolder:
         Raises:
           ValueError: it belongs to a run with other settings or other data, says which differ; or
             to a run of another version; or it cannot be made; or another process trains in it; or
-            an address of an object store.
+            an address of an object store, or no UTF-8.
         """
         check_local(path, "--run-dir")
+        check_utf8(path, "--run-dir")
         self.path = Path(path)
         self._is_chief = is_chief
         self._known = settings | {"data_fingerprint": fingerprint}

@@ -21,6 +21,7 @@ from records.decoding.table_columns import (
     parse_number,
 )
 from records.sets.schema import IMAGE, TABULAR
+from records.system.places import what_stands
 from records.system.table_file import listed, number_hint, read_lines, read_rows
 from train.folders.model_input import ModelInput
 
@@ -61,7 +62,7 @@ def read_raw(path: Path, wanted: ModelInput, column: str | None) -> Items:
       OSError: there is no such file.
     """
     if not path.exists():
-        raise FileNotFoundError(f"predict: {path} is not there")
+        raise FileNotFoundError(f"predict: {path} is not there: {what_stands(path)}")
     if column is not None and wanted.modality in (TABULAR, IMAGE):
         reads = "pictures" if wanted.modality == IMAGE else "its table's columns by name"
         raise ValueError(
@@ -219,7 +220,7 @@ def _files_below(folder: Path, above: tuple[Path, ...]) -> Iterator[tuple[Path, 
         elif entry.is_file():
             yield entry, ""
         else:
-            yield entry, "a link to nothing" if entry.is_symlink() else "not a file"
+            yield entry, what_stands(entry)
 
 
 def _read_file(file: Path, wanted: ModelInput) -> bytes | Unusable:

@@ -28,6 +28,14 @@ def test_a_start_that_fails_claims_nothing(tmp_path: Path) -> None:
     assert json.loads((second.path / "config.json").read_text())["seed"] == 2
 
 
+def test_a_name_that_is_no_utf8_is_refused(tmp_path: Path) -> None:
+    """TensorFlow would fail at its first file, after the first epoch."""
+    path = tmp_path / os.fsdecode(b"caf\xe9")
+    with pytest.raises(ValueError, match=r"--run-dir expected a path in UTF-8, received b'.*\\xe9"):
+        RunFolder(str(path), make_settings().to_dict(), "data")
+    assert not path.exists()
+
+
 def test_two_runs_in_one_folder_are_refused(tmp_path: Path) -> None:
     folder = RunFolder(str(tmp_path), make_settings().to_dict(), "data")
     with pytest.raises(ValueError, match="another process works"):
