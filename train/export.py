@@ -109,8 +109,10 @@ def export(run: FinishedRun, output: Path) -> None:
 def check(run: FinishedRun, saved: Path, source: Path, column: str | None) -> dict[str, float]:
     """Compares a SavedModel with `train.predict` on every usable item of an input; prints both.
 
+    What cannot be predicted is named, as `train.predict` does.
+
     Returns:
-      `items`; `largest_difference` of a probability; `same_label` and, for texts, `same_ids`,
+      `items` that were compared; `left_out`, those that were not; `largest_difference` of a probability; `same_label` and, for texts, `same_ids`,
       shares of the items.
 
     Raises: as `train.predict`; ValueError also where there is nothing to compare.
@@ -119,15 +121,16 @@ def check(run: FinishedRun, saved: Path, source: Path, column: str | None) -> di
     import tensorflow as tf
 
     from train.folders.finished_run import probabilities
-    from train.serving.read_inputs import Unusable, make_preparation, pad, read_raw
+    from train.predict import print_left_out, usable_items
+    from train.serving.read_inputs import pad
 
-    model = tf.saved_model.load(str(saved))
-    prepare, call = make_preparation(run.input), run.make_call()
-    pairs = ((raw, prepare(raw)) for _, raw in read_raw(source, run.input, column))
-    usable = ((raw, value) for raw, value in pairs if not isinstance(value, Unusable))
+    model, call = tf.saved_model.load(str(saved)), run.make_call()
+    unusable: list[tuple[str, str]] = []
+    usable = usable_items(source, run.input, column, unusable)
     differences, labels, ids = [], [], []
     while batch := list(itertools.islice(usable, _BATCH)):
-        raw, inputs = tf.constant([raw for raw, _ in batch]), pad([value for _, value in batch])
+        raw = tf.constant([raw for _, raw, _ in batch])
+        inputs = pad([value for _, _, value in batch])
         expected = probabilities(call(inputs).numpy())
         received = model.signatures["serving_default"](raw)["probabilities"].numpy()
         differences.append(np.abs(received - expected).max(1))
@@ -138,16 +141,18 @@ def check(run: FinishedRun, saved: Path, source: Path, column: str | None) -> di
             # The signature may pad further than the longest text of this batch: with zeros only.
             same = (found[:, :width] == inputs.numpy()).all(1) & ~found[:, width:].any(1)
             ids.append(same)
+    count = sum(map(len, differences))
+    print_left_out(unusable, count + len(unusable))
     if not differences:
         raise ValueError(f"export: {source}: nothing in it could be read")
-    result = {"items": float(sum(map(len, differences)))}
+    result = {"items": float(count), "left_out": float(len(unusable))}
     result["largest_difference"] = float(np.concatenate(differences).max())
     result["same_label"] = float(np.concatenate(labels).mean())
     if ids:
         result["same_ids"] = float(np.concatenate(ids).mean())
     same_ids = f", the same ids for {100 * result['same_ids']:.3f} %" if ids else ""
     print(
-        f"{source}: {result['items']:,.0f} items, probabilities within "
+        f"{source}: {count:,} items compared, probabilities within "
         f"{result['largest_difference']:.2g} of train.predict, the same label for "
         f"{100 * result['same_label']:.3f} %{same_ids}"
     )

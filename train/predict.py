@@ -26,6 +26,7 @@ from records.system.writing import as_text, check_output, write_atomically
 
 if TYPE_CHECKING:
     from train.folders.finished_run import FinishedRun
+    from train.folders.model_input import ModelInput
     from train.measures.class_threshold import Threshold
 
 _BATCH = 64
@@ -94,24 +95,15 @@ def predict(
     """
     from train.folders.finished_run import open_run
     from train.measures.class_threshold import Threshold, parse_threshold
-    from train.serving.read_inputs import Unusable, make_preparation, read_raw
 
     check_output(output, "predict")
     check_not_read(output, source, Path(path))
     run = open_run(path)
-    prepare = make_preparation(run.input)
     unusable: list[tuple[str, str]] = []
     turned: list[str] = []
 
     def usable() -> Iterator[tuple[str, np.ndarray]]:
-        for name, raw in read_raw(source, run.input, column):
-            with native_lines() as said:
-                value = prepare(raw)
-            if isinstance(value, Unusable):
-                unusable.append((name, value.reason))
-                continue
-            for line in said:  # libjpeg and libpng name no file
-                print(f"{shown(name)}: {line}", file=sys.stderr)
+        for name, raw, value in usable_items(source, run.input, column, unusable):
             if isinstance(raw, bytes) and read_orientation(raw) != 1:
                 turned.append(name)
             yield name, value
@@ -125,7 +117,12 @@ def predict(
         output.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(output, text.encode())
         print(f"{output}: {count:,} of {total:,} predicted by {run.settings.model} of {run.path}")
-    _tell(turned, unusable, total)
+    if turned:
+        print(
+            f"{len(turned):,} of {total:,} have an EXIF orientation other than 1, such as "
+            f"{shown(turned[0])}: they were predicted as stored, not turned, as in training"
+        )
+    print_left_out(unusable, total)
     if not count:
         print(f"error: {source}: nothing in it could be predicted", file=sys.stderr)
     return 1 if not count or (strict and unusable) else 0
@@ -147,12 +144,32 @@ def _write_table(
     return text.getvalue(), count
 
 
-def _tell(turned: list[str], unusable: list[tuple[str, str]], total: int) -> None:
-    if turned:
-        print(
-            f"{len(turned):,} of {total:,} have an EXIF orientation other than 1, such as "
-            f"{shown(turned[0])}: they were predicted as stored, not turned, as in training"
-        )
+def usable_items(
+    source: Path, wanted: ModelInput, column: str | None, unusable: list[tuple[str, str]]
+) -> Iterator[tuple[str, Any, np.ndarray]]:
+    """(name, as it was read, input of the model) of each item that can be predicted.
+
+    The name of any other, and why, is added to `unusable`. What libraries in C say of a picture is
+    printed with its name.
+
+    Raises: as `train.serving.read_inputs.read_raw` and `make_preparation`.
+    """
+    from train.serving.read_inputs import Unusable, make_preparation, read_raw
+
+    prepare = make_preparation(wanted)
+    for name, raw in read_raw(source, wanted, column):
+        with native_lines() as said:
+            value = prepare(raw)
+        if isinstance(value, Unusable):
+            unusable.append((name, value.reason))
+            continue
+        for line in said:  # libjpeg and libpng name no file
+            print(f"{shown(name)}: {line}", file=sys.stderr)
+        yield name, raw, value
+
+
+def print_left_out(unusable: list[tuple[str, str]], total: int) -> None:
+    """Says which items could not be predicted, and why."""
     if unusable:
         print(f"{len(unusable):,} of {total:,} were left out:")
         for name, reason in unusable:

@@ -18,6 +18,8 @@ from builders.song_lyrics.synthetic import write_tables
 from builders.song_lyrics.tables import LYRICS_FILE
 from records.decoding import cleaning
 from records.decoding.cleaning_ops import TextEncoder
+from records.sets.schema import IMAGE
+from tests.support.fuzz_inputs import make_picture, make_run_folder
 from train import export, predict
 
 # A process that has TensorFlow alone: raw inputs as JSON on stdin, probabilities on stdout.
@@ -35,6 +37,7 @@ print(json.dumps({
     "probabilities": found["probabilities"].numpy().tolist(),
     "label": [x.decode() for x in found["label"].numpy()],
     "usable": found["usable"].numpy().tolist() if "usable" in found else [],
+    "empty": model.signatures["serving_default"](value[:0])["probabilities"].shape.as_list(),
     "ours": sorted(ours - {"keras"}),
 }))
 """
@@ -89,7 +92,8 @@ def test_it_predicts_the_same_without_our_code(
     run, saved, output = finished_runs[name], tmp_path / "saved", tmp_path / "out.csv"
     source, raw, as_bytes = _inputs(name, tmp_path)
     assert export.main([str(run), f"--output={saved}", f"--check={source}"]) == 0
-    assert "the same label for 100.000 %" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert f"{len(raw)} items compared" in printed and "the same label for 100.000 %" in printed
     assert predict.main([str(run), str(source), f"--output={output}"]) == 0
     with open(output, newline="") as file:
         _, *rows = csv.reader(file)
@@ -97,6 +101,7 @@ def test_it_predicts_the_same_without_our_code(
     if name == "fetal_health":
         bad = [[value, *raw[0][1:]] for value in (np.nan, np.inf, -np.inf)]
     found = _load(saved, bad + raw, as_bytes)
+    assert found.pop("empty") == [0, len(rows[0]) - 2]
     if bad:  # they cost no other picture
         assert found["usable"] == [False] * 3 + [True] * len(raw)
         assert found["label"][:3] == ["", "", ""] and not np.any(found["probabilities"][:3])
@@ -105,6 +110,19 @@ def test_it_predicts_the_same_without_our_code(
     expected = np.array([row[2:] for row in rows], float)
     np.testing.assert_allclose(found["probabilities"], expected, atol=1e-5)
     assert found["label"] == [row[1] for row in rows]
+
+
+def test_what_a_check_leaves_out_is_named(tmp_path: Path, capsys: Any) -> None:
+    run, folder = make_run_folder(tmp_path / "run", IMAGE), tmp_path / "pictures"
+    folder.mkdir()
+    for name in ("a.png", "b.png"):
+        (folder / name).write_bytes(make_picture("PNG"))
+    (folder / "notes.txt").write_text("no picture")
+    output = f"--output={tmp_path / 'saved'}"
+    assert export.main([str(run), output, f"--check={folder}"]) == 0
+    printed = capsys.readouterr().out
+    assert "1 of 3 were left out:\n  notes.txt: expected JPEG or PNG\n" in printed
+    assert f"{folder}: 2 items compared" in printed
 
 
 def test_an_export_is_never_half_there(

@@ -57,7 +57,7 @@ class Served(tf.Module):
             usable = tf.reduce_all(tf.math.is_finite(raw), 1)
         else:
             inputs, usable = self._encoder(raw), None
-        probabilities = tf.nn.softmax(self._call(inputs))
+        probabilities = tf.nn.softmax(self._call(_filled(inputs))[: tf.shape(inputs)[0]])
         label = tf.gather(classes, tf.argmax(probabilities, 1))
         found = {"probabilities": probabilities, "classes": classes, "label": label}
         if usable is not None:
@@ -67,6 +67,14 @@ class Served(tf.Module):
             found["label"] = tf.where(usable, label, "")
             found["usable"] = usable
         return found
+
+
+def _filled(inputs: tf.Tensor) -> tf.Tensor:
+    """An empty batch with one row of zeros: TensorFlow's convolutions fail of one without rows."""
+    shape = tf.shape(inputs)
+    return tf.cond(
+        shape[0] > 0, lambda: inputs, lambda: tf.zeros(tf.maximum(shape, 1), inputs.dtype)
+    )
 
 
 def _check_rule(wanted: ModelInput) -> None:
