@@ -112,8 +112,8 @@ def check(run: FinishedRun, saved: Path, source: Path, column: str | None) -> di
     What cannot be predicted is named, as `train.predict` does.
 
     Returns:
-      `items` that were compared; `left_out`, those that were not; `largest_difference` of a probability; `same_label` and, for texts, `same_ids`,
-      shares of the items.
+      `items` that were compared; `left_out`, those that were not; `largest_difference` of a
+      probability; `same_label` and, for texts, `same_ids`, shares of the items.
 
     Raises: as `train.predict`; ValueError also where there is nothing to compare.
     """

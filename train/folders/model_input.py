@@ -16,7 +16,7 @@ from records.roles import Data
 from records.sets.hints import rebuild_hint
 from records.sets.schema import IMAGE, TABULAR, TEXT, TOKENS, Schema
 from records.system.json_file import read_json
-from train.folders.run_folder import MODEL, RunFolder
+from train.folders.run_folder import RunFolder
 
 FILE_NAME, VOCABULARY = "model_input.json", "vocabulary.txt"
 # How ids were made of text: `records.decoding.cleaning` by the features that builders/song_lyrics

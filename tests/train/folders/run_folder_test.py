@@ -4,6 +4,7 @@ import errno
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import keras
 import pytest
@@ -137,4 +138,36 @@ def test_the_model_of_another_set_is_named(tmp_path: Path) -> None:
     (other / "model.keras").replace(run / "model.keras")
     expected = r"from \(8, 8, 1\) to \(2,\) where \(3,\) to \(2,\) belong. Remove it, and this"
     with pytest.raises(ValueError, match=expected):
+        open_run(run).load_model()
+
+
+@pytest.mark.parametrize(
+    ("change", "received"),
+    [
+        ({"class_names": ["low", "mid", "high"]}, r"\(2,\) where \(3,\) to \(3,\) belong"),
+        ({"feature_names": list("abcd")}, r"from \(3,\) to \(2,\) where \(4,\) to \(2,\) belong"),
+        ({"dtype": "float64"}, "a model of float32 numbers where float64 belongs"),
+    ],
+)
+def test_a_model_input_of_another_set_is_named(
+    change: dict[str, Any], received: str, tmp_path: Path
+) -> None:
+    run = make_run_folder(tmp_path / "run")
+    file = run / "model_input.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | change))
+    with pytest.raises(ValueError, match=received):
+        open_run(run).load_model()
+
+
+def test_more_words_than_the_model_knows_are_refused(tmp_path: Path) -> None:
+    run = make_run_folder(tmp_path / "run", "text")
+    given = keras.Input((None,), dtype="int32")
+    vectors = keras.layers.Embedding(4, 2, name="embedding")(given)
+    pooled = keras.layers.GlobalAveragePooling1D()(vectors)
+    keras.Model(given, keras.layers.Dense(2)(pooled)).save(run / "model.keras")
+    words = run / "vocabulary.txt"
+    words.write_text("\n[UNK]\nred\nsea\n")
+    assert len(open_run(run).load_model().outputs) == 1
+    words.write_text("\n[UNK]\nred\nsea\nblue\n")
+    with pytest.raises(ValueError, match="a model of 4 words where 5 belong"):
         open_run(run).load_model()
