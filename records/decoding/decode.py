@@ -14,13 +14,14 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from records.decoding.decode_ops import decode_cmyk
+from records.decoding.decode_ops import decode_cmyk, decode_plain
 from records.decoding.pixels import MAX_PIXELS
 from records.system.memory import recycled_inputs
 
 # As in Keras's TextVectorization. The models mask id 0.
 PAD_ID, OOV_ID = 0, 1
 _JPEG_START, _JPEG_END = b"\xff\xd8", b"\xff\xd9"
+_CMYK, _ANIMATED = 4, -1  # colours of a JPEG; of an animated PNG OpenCV draws the first frame
 _PNG_START = b"\x89PNG\r\n\x1a\n"
 # Whole pictures of other kinds, to be told from damaged ones: where the mark stands, and the mark.
 _OTHER_KINDS = {
@@ -77,10 +78,10 @@ def decode_pictures(
 
     One channel of a JPEG is its luma plane: libjpeg skips colour conversion, and for a grey
     picture the result is the grey itself. Decoding is bit-exact with `tf.io.decode_jpeg(
-    dct_method="INTEGER_ACCURATE")` and Pillow; JPEGs of four colours (CMYK) are decoded by
-    TensorFlow itself. The picture is then stretched to S x S (no
-    cropping, the aspect is not kept) by bilinear interpolation at pixel centres without
-    antialiasing, the rule of `tf.image.resize`, in fixed point: at most 1 grey level from it,
+    dct_method="INTEGER_ACCURATE")` and Pillow; JPEGs of four colours (CMYK) and animated PNGs, of
+    which the still picture is taken, are decoded by TensorFlow itself. The picture is then
+    stretched to S x S (no cropping, the aspect is not kept) by bilinear interpolation at pixel
+    centres without antialiasing, the rule of `tf.image.resize`, in fixed point: at most 1 grey level from it,
     PSNR 58.7 dB on every seventh training picture of brain_tumor_mri (41.7 dB from Pillow's
     antialiased bilinear). No float tensor is made. Per core about 1.3 times as fast as
     TensorFlow's ops and 0.88 times as libjpeg-turbo alone (separate runs, a busy machine).
@@ -121,7 +122,7 @@ def decode_whole(row: int, data: Any, channels: int, max_pixels: int = MAX_PIXEL
         raise PictureError(row, "expected JPEG or PNG")
     # A picture of a few KB can claim gigabytes, and OpenCV's own limit can be set only before it is
     # loaded, by whoever that is.
-    width, height, colours, at = _jpeg_size(data) if is_jpeg else (*_png_size(data), 0, 0)
+    width, height, colours, at = _jpeg_size(data) if is_jpeg else (*_png_size(data), 0)
     if at and (bits := data[at + 4]) != 8:
         reason = f"a JPEG of {bits} bits a colour, of which 8 can be read"
         raise PictureError(row, reason, "Store it with 8 bits")
@@ -135,8 +136,8 @@ def decode_whole(row: int, data: Any, channels: int, max_pixels: int = MAX_PIXEL
         raise PictureError(row, f"it has {received}", remedy)
     if not width * height:
         raise PictureError(row, f"expected a whole {kind}")
-    if colours == 4:
-        return _decode_cmyk(row, data, channels)
+    if colours in (_CMYK, _ANIMATED):
+        return _decode_as_exported(row, data, channels, colours, kind)
     flags = cv2.IMREAD_GRAYSCALE if channels == 1 else cv2.IMREAD_COLOR_RGB
     # Neither TensorFlow's ops nor Pillow turn a picture by its EXIF tag, and an exported model must
     # see what training saw.
@@ -150,11 +151,13 @@ def decode_whole(row: int, data: Any, channels: int, max_pixels: int = MAX_PIXEL
     return pixels
 
 
-def _decode_cmyk(row: int, data: Any, channels: int) -> np.ndarray:
+def _decode_as_exported(row: int, data: Any, channels: int, colours: int, kind: str) -> np.ndarray:
+    """Of what OpenCV makes other pixels than libjpeg and libpng do in the exported model."""
+    decode = decode_cmyk if colours == _CMYK else decode_plain
     try:
-        return decode_cmyk(bytes(data), channels).numpy()
+        return decode(bytes(data), channels).numpy()
     except tf.errors.InvalidArgumentError:
-        raise PictureError(row, "expected a whole JPEG") from None
+        raise PictureError(row, f"expected a whole {kind}") from None
 
 
 def _jpeg_size(data: Any) -> tuple[int, int, int, int]:
@@ -180,17 +183,22 @@ def _jpeg_size(data: Any) -> tuple[int, int, int, int]:
     return 0, 0, 0, 0
 
 
-def _png_size(data: Any) -> tuple[int, int]:
-    """(width, height); (0, 0) where not all chunks lie in the file: OpenCV would allocate them."""
-    at = len(_PNG_START)
+def _png_size(data: Any) -> tuple[int, int, int]:
+    """(width, height, `_ANIMATED` or 0) of a PNG.
+
+    All are 0 where not all chunks lie in the file: OpenCV would allocate them.
+    """
+    at, animated = len(_PNG_START), 0
     if data[at + 4 : at + 8] != b"IHDR":
-        return 0, 0
+        return 0, 0, 0
     while at + 12 <= len(data):
         kind, end = data[at + 4 : at + 8], at + 12 + int.from_bytes(data[at : at + 4])
+        if kind == b"acTL":
+            animated = _ANIMATED
         if kind == b"IEND" and end <= len(data):
-            return int.from_bytes(data[16:20]), int.from_bytes(data[20:24])
+            return int.from_bytes(data[16:20]), int.from_bytes(data[20:24]), animated
         at = end
-    return 0, 0
+    return 0, 0, 0
 
 
 def split_words(texts: tf.Tensor) -> tf.RaggedTensor:

@@ -50,8 +50,7 @@ def decode_picture(encoded: tf.Tensor, image_size: int, channels: int) -> tf.Ten
     pixels = tf.cond(
         is_jpeg & (shape[2] == _CMYK),
         lambda: decode_cmyk(encoded, channels),
-        # It takes PNGs as well, whatever its name.
-        lambda: tf.io.decode_jpeg(encoded, channels, dct_method="INTEGER_ACCURATE"),
+        lambda: decode_plain(encoded, channels),
     )
     resized = resize_bilinear(pixels, image_size)
     return tf.ensure_shape(resized, [image_size, image_size, channels])
@@ -63,13 +62,22 @@ def _png_shape(encoded: tf.Tensor) -> tf.Tensor:
     return tf.stack([size[1], size[0], 0])
 
 
+def decode_plain(encoded: tf.Tensor, channels: int) -> tf.Tensor:
+    """A JPEG of one or three colours or a PNG, string [], to uint8 [H, W, channels].
+
+    Of an animated PNG the still picture that it holds for viewers of PNG.
+    """
+    # It takes PNGs as well, whatever its name.
+    return tf.io.decode_jpeg(encoded, channels, dct_method="INTEGER_ACCURATE")
+
+
 def decode_cmyk(encoded: tf.Tensor, channels: int) -> tf.Tensor:
     """A JPEG of four colours, string [], to uint8 [H, W, channels].
 
     OpenCV turns it into red, green and blue by a formula that is up to 2 levels apart, and
     TensorFlow gives no grey of it.
     """
-    pixels = tf.io.decode_jpeg(encoded, channels=3, dct_method="INTEGER_ACCURATE")
+    pixels = decode_plain(encoded, 3)
     if channels == 3:
         return pixels
     weighted = tf.reduce_sum(tf.cast(pixels, tf.int32) * _GREY, -1, keepdims=True)

@@ -25,7 +25,7 @@ from records.sets.schema import Schema
 
 FOLDER = "decoded"
 # Changes when decoding changes in a way that its parts' own versions do not show.
-_LAYOUT = 2
+_LAYOUT = 3
 _SPARE_BYTES = 2**30  # left free on the disk
 
 

@@ -28,6 +28,12 @@ def _of_16_bits(channels: int) -> bytes:
     return cv2.imencode(".png", pixels)[1].tobytes()
 
 
+def _animated(picture: Image.Image, **options: Any) -> bytes:
+    """An animation that goes on with the picture turned over."""
+    turned = picture.transpose(Image.Transpose.ROTATE_180)
+    return _file(picture, "PNG", save_all=True, append_images=[turned, picture], **options)
+
+
 CMYK = _file(NOISE.convert("CMYK"), quality=95)
 GOOD = {
     "4:4:4": _file(NOISE, subsampling=0),
@@ -42,6 +48,10 @@ GOOD = {
     "PNG, palette": _file(NOISE.quantize(50), "PNG", transparency=3),
     "PNG, 16 bits grey": _of_16_bits(1),
     "PNG, 16 bits": _of_16_bits(3),
+    "PNG, animated": _animated(NOISE),
+    "PNG, animated, alpha": _animated(NOISE.convert("RGBA")),
+    "PNG, animated, palette": _animated(NOISE.quantize(50)),
+    "PNG, animated behind a picture of its own": _animated(NOISE, default_image=True),
 }
 THUMBNAIL = GOOD["grey"]
 IN_EXIF = b"\xff\xe1" + (len(THUMBNAIL) + 2).to_bytes(2, "big") + THUMBNAIL
@@ -71,6 +81,15 @@ def test_the_same_pixels_and_one_bad_picture_costs_one_row(channels: int) -> Non
         with pytest.raises(PictureError):
             decode_pictures([data], 40, channels)
             pytest.fail(name)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_an_animation_is_its_still_picture(channels: int) -> None:
+    names = [name for name in GOOD if name in ("PNG, animated", "PNG") or "behind" in name]
+    still, *animated = decode_pictures([GOOD[name] for name in names], 40, channels)
+    assert len(animated) == 2
+    for found in animated:
+        assert np.array_equal(found, still)
 
 
 def test_a_kind_of_jpeg_that_cannot_be_read_is_named() -> None:
