@@ -81,9 +81,9 @@ def decode_pictures(
     dct_method="INTEGER_ACCURATE")` and Pillow; JPEGs of four colours (CMYK) and animated PNGs, of
     which the still picture is taken, are decoded by TensorFlow itself. The picture is then
     stretched to S x S (no cropping, the aspect is not kept) by bilinear interpolation at pixel
-    centres without antialiasing, the rule of `tf.image.resize`, in fixed point: at most 1 grey level from it,
-    PSNR 58.7 dB on every seventh training picture of brain_tumor_mri (41.7 dB from Pillow's
-    antialiased bilinear). No float tensor is made. Per core about 1.3 times as fast as
+    centres without antialiasing, the rule of `tf.image.resize`, in fixed point: at most 1 grey
+    level from it, PSNR 58.7 dB on every seventh training picture of brain_tumor_mri (41.7 dB from
+    Pillow's antialiased bilinear). No float tensor is made. Per core about 1.3 times as fast as
     TensorFlow's ops and 0.88 times as libjpeg-turbo alone (separate runs, a busy machine).
 
     Args:
