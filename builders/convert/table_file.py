@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import itertools
 import re
 from pathlib import Path
-from typing import Any
 
 from builders.convert.source import listed
 from records.decoding import json_lines
 from records.decoding.table_columns import parse_number
+from records.system.table_file import parse_table, plain_name, read_lines
 
 _TAB, _CANDIDATES = "\t", ",;\t|"
 _DELIMITED = (".csv", ".tsv", ".tab", ".txt", ".data")
 SUFFIXES = (*_DELIMITED, *json_lines.SUFFIXES, ".parquet")
 _LOOKED_AT = 50  # rows that say what parts the columns
-_FIELD_BYTES = 2**27  # Python's own limit is 128 KB
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,56 +74,26 @@ def read_table(path: Path, separator: str | None = None) -> Table:
 
 
 def _read_delimited(path: Path, separator: str | None) -> Table:
-    csv.field_size_limit(_FIELD_BYTES)
     separator, before = _find_separator(path, separator)
-    with open(path, encoding="utf-8-sig", newline="") as file:
-        reader = csv.reader(_after(file, before), delimiter=separator, strict=True)
-        rows: list[list[str]] = []
-        lines: list[int] = []
-        try:
-            header = [name.strip() for name in next(reader, [])]
-            _check_header(path, header)
-            for row in reader:
-                if not row:  # an empty line is no row
-                    continue
-                if len(row) != len(header):
-                    raise ValueError(
-                        f"convert: {path}, line {before + reader.line_num}: expected "
-                        f"{len(header)} fields as in the header, received {len(row)}"
-                    )
-                rows.append(row)
-                lines.append(before + reader.line_num)
-        except (csv.Error, UnicodeDecodeError) as error:
-            raise ValueError(
-                f"convert: {path}, near line {before + reader.line_num + 1}: expected a table in "
-                f"UTF-8, received something else ({error})"
-            ) from error
-    columns = {name: [row[i] for row in rows] for i, name in enumerate(header)}
+    lines = itertools.islice(read_lines(path, "convert"), before, None)
+    found = parse_table(path, lines, before, separator, "convert")
+    header = [plain_name(name) for name in next(found, (0, []))[1]]
+    _check_header(path, header)
+    rows = list(found)
+    columns = {name: [row[i] for _, row in rows] for i, name in enumerate(header)}
     shown = "tabs" if separator == _TAB else repr(separator)
-    return _checked(Table(path, columns, lines, f"columns parted by {shown}"))
-
-
-def _after(file: Any, lines: int) -> Any:
-    for _ in range(lines):
-        file.readline()
-    return file
+    return _checked(Table(path, columns, [line for line, _ in rows], f"columns parted by {shown}"))
 
 
 def _find_separator(path: Path, separator: str | None) -> tuple[str, int]:
     """(what parts the columns, lines before the header)."""
-    with open(path, encoding="utf-8-sig", newline="") as file:
-        try:
-            first = file.readline()
-            if found := re.fullmatch(r"sep=(.)\r?\n?", first):  # as spreadsheets write it
-                return separator or found[1], 1
-            if separator is not None:
-                return separator, 0
-            sample = [first, *(line for _, line in zip(range(_LOOKED_AT), file))]
-        except UnicodeDecodeError as error:
-            raise ValueError(
-                f"convert: {path}: expected text in UTF-8, received something else ({error}). "
-                "Save it in UTF-8, for instance with: iconv -f latin1 -t utf-8 FILE"
-            ) from error
+    lines = read_lines(path, "convert")
+    first = next(lines, "")
+    if found := re.fullmatch(r"sep=(.)\r?\n?", first):  # as spreadsheets write it
+        return separator or found[1], 1
+    if separator is not None:
+        return separator, 0
+    sample = [first, *itertools.islice(lines, _LOOKED_AT)]
     fitting = [one for one in _CANDIDATES if _fits(sample, one)]
     if "," in fitting or not fitting:
         return ",", 0
@@ -185,7 +155,7 @@ def _read_parquet(path: Path) -> Table:
     except Exception as error:  # Arrow raises kinds of its own
         raise ValueError(f"convert: {path}: expected a Parquet file, received {error}") from None
     columns = {
-        str(name).strip(): [
+        plain_name(str(name)): [
             "" if missing else str(value)
             for value, missing in zip(frame[name], frame[name].isna(), strict=True)
         ]

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from records.system.table_file import read_lines
+
 SUFFIXES = (".jsonl", ".ndjson")
 
 
@@ -19,21 +21,19 @@ def read_rows(path: Path, part: str) -> Iterator[tuple[int, dict[str, Any]]]:
     Raises:
       ValueError: a line is no JSON object in UTF-8; names it.
     """
-    number = 0
-    with open(path, encoding="utf-8-sig", newline="\n") as file:
+    for number, line in enumerate(read_lines(path, part), 1):
+        if not line.strip():
+            continue
         try:
-            for number, line in enumerate(file, 1):
-                if not line.strip():
-                    continue
-                row = json.loads(line)
-                if not isinstance(row, dict):
-                    raise ValueError(line.strip()[:60])
-                yield number, row
+            row = json.loads(line)
+            if not isinstance(row, dict):
+                raise ValueError(line.strip()[:60])
         except (ValueError, RecursionError) as error:
             raise ValueError(
-                f"{part}: {path}, near line {number}: expected a JSON object in each line, in "
-                f"UTF-8, received something else ({error})"
+                f"{part}: {path}, line {number}: expected a JSON object in each line, received "
+                f"something else ({error})"
             ) from None
+        yield number, row
 
 
 def as_cell(value: Any) -> str:

@@ -61,27 +61,44 @@ def read_rows(
     Raises:
       ValueError: the file is no table, or lacks a column; names the line.
     """
-    # Holds for the whole process: Python has no limit for one reader.
-    csv.field_size_limit(_FIELD_BYTES)
     lines = read_lines(path, place)
     first = next(lines, "")
     separator, before = _separator(path, first, needed)
     rest = lines if before else itertools.chain([first], lines)
-    rows = _parse(path, rest, before, separator, place)
+    rows = parse_table(path, rest, before, separator, place)
     _, header = next(rows, (0, []))
     columns = _find_columns(f"{place}: {path}, line {before + 1}", header, needed, expected)
-    number = 0
-    for line, found in rows:
-        fields = [""] if not found and len(header) == 1 else found
-        if not fields:
+    for number, (line, fields) in enumerate(rows, 1):
+        yield number, line, {name: fields[column] for name, column in columns.items()}
+
+
+def parse_table(
+    path: Path, lines: Iterable[str], before: int, separator: str, place: str
+) -> Iterator[tuple[int, list[str]]]:
+    """Yields (line at which it begins, its fields) of the header and of each row.
+
+    Args:
+      path: of the file, for errors.
+      lines: from the header on.
+      before: how many stand before it.
+
+    Raises:
+      ValueError: a row is not CSV, or has more or fewer fields than the header.
+    """
+    header: list[str] | None = None
+    for line, found in _parse(path, lines, before, separator, place):
+        # An empty line is no row, but where there is one column it is an empty field.
+        fields = [""] if not found and header is not None and len(header) == 1 else found
+        if header is None:
+            header = fields
+        elif not fields:
             continue
-        number += 1
-        if len(fields) != len(header):
+        elif len(fields) != len(header):
             raise ValueError(
                 f"{place}: {path}, line {line}: expected {len(header)} fields as in the header, "
                 f"received {len(fields)}"
             )
-        yield number, line, {name: fields[column] for name, column in columns.items()}
+        yield line, fields
 
 
 def find_separator(path: Path, needed: Iterable[str], place: str) -> tuple[str, int]:
@@ -123,6 +140,8 @@ def _parse(
     path: Path, lines: Iterable[str], before: int, separator: str, place: str
 ) -> Iterator[tuple[int, list[str]]]:
     """(line at which it begins, fields) of each row, the header among them."""
+    # Holds for the whole process: Python has no limit for one reader.
+    csv.field_size_limit(_FIELD_BYTES)
     reader = csv.reader(lines, delimiter=separator, strict=True)
     while True:
         begin = before + reader.line_num + 1
