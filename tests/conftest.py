@@ -50,11 +50,6 @@ def _set_logical_cpus(count: int) -> None:
 _set_logical_cpus(LOGICAL_CPU_DEVICES)
 
 
-def pytest_addoption(parser: pytest.Parser) -> None:
-    """A flag of `make gpu-check`."""
-    parser.addoption("--cpu", action="store_true", help="gpu-check on CPU devices, a part of it")
-
-
 # Files that take longest, in seconds of one processor, at the head of the queue: a long one that a
 # worker began last would let the others wait for it.
 LONGEST_FILES = (

@@ -95,9 +95,14 @@ class Calls:
             self._step.confusion.numpy()
             self._epoch += 1
 
+    def chunks(self) -> list[Chunk]:
+        """The calls of one epoch, on rows that lie on the device."""
+        self._recorded = self._recorded or self._record()
+        return self._recorded
+
     def constant(self, epochs: int) -> None:
-        """The calls of one epoch, again and again, on rows that lie on the device."""
-        recorded = self._recorded = self._recorded or self._record()
+        """Trains `chunks` again and again."""
+        recorded = self.chunks()
         for _ in range(epochs):
             self._step.reset_totals()
             for chunk in recorded:

@@ -37,8 +37,8 @@ def print_header(settings: Settings, schema: Schema, cluster: Cluster, path: Pat
     print(f"{settings.model} on {schema.name} ({counts}; {schema.num_classes} classes)")
     print(f"  input {schema.input_name!r} ({schema.modality}), class {schema.label_name!r}")
     print(
-        f"  {cluster.name}, {cluster.num_replicas} replica{'s' * (cluster.num_replicas > 1)}, "
-        f"{settings.precision}, {compiled}, seed {settings.seed} -> {path}"
+        f"  {cluster.name}, {cluster.num_replicas} replica{'s' * (cluster.num_replicas > 1)} on "
+        f"{'GPU' if cluster.accelerator else 'CPU'}, {settings.precision}, {compiled}, seed {settings.seed} -> {path}"
     )
     first = settings.stages()[0]
     stops = f"ends after {first.early_stopping} without a better validation {first.monitor}"
