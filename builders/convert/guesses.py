@@ -6,6 +6,7 @@ import dataclasses
 import enum
 import re
 import shlex
+from collections import Counter
 from collections.abc import Sequence
 
 from builders.convert.source import Options, listed
@@ -62,54 +63,60 @@ def guess_column(table: Table, name: str, options: Options) -> Guess:
         return Guess(Holds.NUMBERS)
     if name in options.categorical:
         return Guess(Holds.CATEGORIES)
-    cells = [(row, c.strip()) for row, c in enumerate(table.columns[name])]
-    present = [(row, c) for row, c in cells if not is_missing(c, options.missing)]
-    values = [cell for _, cell in present]
+    # Each different value once: most columns hold few.
+    counts = Counter(cell.strip() for cell in table.columns[name])
+    present = {v: n for v, n in counts.items() if not is_missing(v, options.missing)}
+    values = Counter(present)
     if not values:
         return Guess(Holds.NOTHING, "no values")
     if not name:
         return Guess(Holds.NAMES, "no name, as the index of a data frame")
-    numbers = [parse_number(cell) is not None for cell in values]
-    if all(numbers):
+    others = [value for value in values if parse_number(value) is None]
+    if not others:
         return Guess(Holds.NUMBERS, note=_note(name, values))
     # Before the dates: 2.500 is both.
-    if sum(numbers) >= _MOST * len(values):
-        row, cell = present[numbers.index(False)]
-        return Guess(Holds.NUMBERS, refusal=_mixed(table, name, row, cell))
+    total = values.total()
+    if sum(values[value] for value in others) <= (1 - _MOST) * total:
+        return Guess(Holds.NUMBERS, refusal=_mixed(table, name, others[0]))
     for pattern, what, hint in (
         (_DATE, "dates", "make numbers of them in the file (days since the first, the month)"),
         (_FORMATTED, "numbers in a form of their own", "write them plainly, as 1234.5"),
     ):
-        if sum(bool(pattern.fullmatch(cell)) for cell in values) >= _MOST * len(values):
-            row, cell = present[0]
+        if sum(n for v, n in values.items() if pattern.fullmatch(v)) >= _MOST * total:
             refusal = (
-                f"{table.place(row)}, column {name!r}: expected numbers or categories, received "
-                f"{what}, such as {cell!r}. Leave it out (--drop {_quoted(name)}), {hint}, or take "
-                f"each value as a category (--categorical {_quoted(name)})"
+                f"{_place(table, name, next(iter(values)))}: expected numbers or categories, "
+                f"received {what}, such as {next(iter(values))!r}. Leave it out (--drop "
+                f"{_quoted(name)}), {hint}, or take each value as a category (--categorical "
+                f"{_quoted(name)})"
             )
             return Guess(Holds.NAMES, refusal=refusal)
     return _guess_texts(name, values)
 
 
-def _note(name: str, values: Sequence[str]) -> str:
+def _note(name: str, values: Counter[str]) -> str:
     is_whole = all(value.lstrip("+-").isdigit() for value in values)
-    if is_whole and len(values) > _NAMES_FROM and len(set(values)) == len(values):
+    if is_whole and len(values) > _NAMES_FROM and len(values) == values.total():
         return f" (no value twice: if it is an id, --drop {_quoted(name)})"
     return ""
 
 
-def _mixed(table: Table, name: str, row: int, cell: str) -> str:
+def _place(table: Table, name: str, value: str) -> str:
+    row = [cell.strip() for cell in table.columns[name]].index(value)
+    return f"{table.place(row)}, column {name!r}"
+
+
+def _mixed(table: Table, name: str, value: str) -> str:
     return (
-        f"{table.place(row)}, column {name!r}: expected a number as in most rows, received "
-        f"{cell!r}. If it stands for a missing value: --missing {_quoted(cell)}; if the column "
-        f"holds categories: --categorical {_quoted(name)}; else mend it, or --drop {_quoted(name)}"
+        f"{_place(table, name, value)}: expected a number as in most rows, received {value!r}. If "
+        f"it stands for a missing value: --missing {_quoted(value)}; if the column holds "
+        f"categories: --categorical {_quoted(name)}; else mend it, or --drop {_quoted(name)}"
     )
 
 
-def _guess_texts(name: str, values: Sequence[str]) -> Guess:
-    different = len(set(values))
-    if different > max(_NAMES_FROM, len(values) / 2):
-        words = sum(len(value.split()) for value in values) / len(values)
+def _guess_texts(name: str, values: Counter[str]) -> Guess:
+    total = values.total()
+    if len(values) > max(_NAMES_FROM, total / 2):
+        words = sum(len(value.split()) * n for value, n in values.items()) / total
         if words >= _WORDS or name.lower() in _TEXTS:
             return Guess(Holds.TEXTS, f"texts (--text {_quoted(name)} takes them alone)")
         return Guess(Holds.NAMES, "most values are different, as of names")

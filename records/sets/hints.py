@@ -59,7 +59,8 @@ def verify_hint(directory: str | os.PathLike[str]) -> str:
 def has_fingerprint_when_built(directory: str | os.PathLike[str]) -> bool:
     """Whether one of this project's builders made a set: then it had a fingerprint."""
     try:
-        return _is_ours(read_json(Path(directory) / "dataset_info.json")["name"])
+        name = read_json(Path(directory) / "dataset_info.json")["name"]
+        return _is_ours(name) or read_origin(directory) is not None
     except (OSError, ValueError, KeyError, TypeError):
         return False
 
