@@ -37,7 +37,8 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m train.predict",
         description="Predicts with a finished run: a CSV by a table's columns, a folder of "
-        "pictures (or one), a text file of one text per line (or a table with a column of texts).",
+        "pictures (or one), a text file of one text per line, a table with a column of texts, or "
+        "a folder of *.txt files; of a converted set the same files as its build.",
         allow_abbrev=False,
     )
     add = parser.add_argument

@@ -78,5 +78,5 @@ class ConvertedSet(RecordsBuilder, skip_registration=True):  # type: ignore[call
         example = found.examples[number]
         values = found.make(number) | {"label": example.label, found.id_feature: example.name}
         if "group" in self.info.features:
-            values["group"] = example.group or ""
+            values["group"] = example.group or example.name
         return SourcedKey(example.name, example.place), values

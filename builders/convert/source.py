@@ -51,7 +51,7 @@ class Example:
       place: where it stands, for errors.
       label: its class.
       split: train, validation or test.
-      group: what must stay in one split, or None.
+      group: what must stay in one split; None: itself.
     """
 
     name: str

@@ -104,13 +104,19 @@ def read_rows(
             rows.dropped[f"no text in {text!r}"] += 1
             continue
         rows.examples.append((row, _example(table, options, row, name, [text] if text else keys)))
+    if not rows.examples:
+        raise ValueError(
+            f"convert: {table.path}: expected rows with a class in column {label!r}, received "
+            f"{dict(rows.dropped)}. Name another column with --label"
+        )
     check_classes(table, label, [example.label for _, example in rows.examples])
     return rows, {"label": label, "found": found}
 
 
 def _example(table: Table, options: Options, row: int, label: str, keys: Sequence[Any]) -> Example:
     cells = table.columns
-    group = cells[options.group][row].strip() if options.group else None
+    # A row without a group is one of its own.
+    group = (cells[options.group][row].strip() or None) if options.group else None
     if options.split:
         split = named_split(cells[options.split][row])
         if split is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import os
 from collections.abc import Callable, Iterator, Sized
 from pathlib import Path
@@ -26,7 +27,7 @@ from records.system.table_file import listed, number_hint, read_lines, read_rows
 from train.folders.model_input import ModelInput
 
 # A picture's file is at most some 100 MB; a larger one would take the memory of all others.
-_PICTURE_BYTES = 2**30
+_FILE_BYTES = 2**30
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,14 +48,14 @@ def read_raw(path: Path, wanted: ModelInput, column: str | None) -> Items:
       path: tables: a CSV with a header, or JSON lines; of a converted set with the columns that
         were converted. Pictures: one, or a folder, looked through with all that is below it. Texts:
         a file of one per line; a table with a header or JSON lines where its name says so (*.csv,
-        *.tsv, *.jsonl), or where a column is named.
+        *.tsv, *.jsonl), or where a column is named; a folder of *.txt files of one text each.
       wanted: what the model is fed with.
       column: that of the texts in a table; None: that of a converted set, else "text".
 
     Yields:
       (name, float32 or float64 [F], the bytes of a picture, or a text). Names are the numbers of
-      rows and lines, from 1, or the paths of pictures below the folder, links followed. What the
-      system cannot read as a picture's file is `Unusable`: nothing below the folder is passed over.
+      rows and lines, from 1, or the paths of files below the folder, links followed. What the
+      system cannot read as such a file is `Unusable`: nothing below the folder is passed over.
 
     Raises:
       ValueError: the file is of another kind, lacks a column, or holds what is not a number;
@@ -71,12 +72,13 @@ def read_raw(path: Path, wanted: ModelInput, column: str | None) -> Items:
         )
     if wanted.modality == IMAGE:
         return _pictures(path, wanted)
-    if path.is_dir():
-        kind = "a CSV file" if wanted.modality == TABULAR else "a text file or a CSV file"
+    if path.is_dir() and (wanted.modality == TABULAR or column is not None):
         raise ValueError(
-            f"predict: {path} expected {kind}, as the run was trained on "
+            f"predict: {path} expected a CSV file, as the run was trained on "
             f"{wanted.dataset}, received a folder"
         )
+    if path.is_dir():
+        return _text_files(path)
     if wanted.modality == TABULAR:
         return _rows(path, wanted)
     if column is None and path.suffix.lower() not in (".csv", ".tsv", *json_lines.SUFFIXES):
@@ -193,11 +195,30 @@ def _make_text_encoder(wanted: ModelInput) -> Callable[[str], np.ndarray]:
 
 
 def _pictures(path: Path, wanted: ModelInput) -> Items:
+    for name, data in _read_files(path):
+        yield name, data if isinstance(data, Unusable) else _as_stored(data, wanted)
+
+
+def _text_files(path: Path) -> Items:
+    for name, data in _read_files(path):
+        if isinstance(data, Unusable):
+            yield name, data
+        elif not name.lower().endswith(".txt"):
+            yield name, Unusable("not a .txt file")
+        else:
+            try:
+                yield name, io.TextIOWrapper(io.BytesIO(data), "utf-8-sig").read()
+            except UnicodeDecodeError as error:
+                yield name, Unusable(f"no text in UTF-8 ({error})")
+
+
+def _read_files(path: Path) -> Iterator[tuple[str, bytes | Unusable]]:
+    """(path below the folder, bytes) of all files below a folder, or of one file."""
     base = path if path.is_dir() else path.parent
     for file, reason in _files_below(path, ()) if path.is_dir() else [(path, "")]:
         # Linux's names are bytes: what is no UTF-8 in them could be neither printed nor written.
         name = os.fsencode(file.relative_to(base).as_posix()).decode(errors="backslashreplace")
-        yield name, Unusable(reason) if reason else _read_file(file, wanted)
+        yield name, Unusable(reason) if reason else _read_file(file)
 
 
 def _files_below(folder: Path, above: tuple[Path, ...]) -> Iterator[tuple[Path, str]]:
@@ -223,17 +244,21 @@ def _files_below(folder: Path, above: tuple[Path, ...]) -> Iterator[tuple[Path, 
             yield entry, what_stands(entry)
 
 
-def _read_file(file: Path, wanted: ModelInput) -> bytes | Unusable:
+def _read_file(file: Path) -> bytes | Unusable:
     try:
-        if (size := file.stat().st_size) > _PICTURE_BYTES:
-            return Unusable(f"a file of {size:,} bytes, at most {_PICTURE_BYTES:,} are read")
-        data = file.read_bytes()
+        if (size := file.stat().st_size) > _FILE_BYTES:
+            return Unusable(f"a file of {size:,} bytes, at most {_FILE_BYTES:,} are read")
+        return file.read_bytes()
     except OSError as error:
         return Unusable(str(error))
+
+
+def _as_stored(data: bytes, wanted: ModelInput) -> bytes:
+    """A picture's file as the build of a converted set would store it."""
     if wanted.conversion is None:
         return data
-    try:  # as the set's pictures were stored
-        return to_stored_file(data, wanted.conversion["max_side"])
+    try:
+        return to_stored_file(data, wanted.conversion.get("max_side"))
     except ValueError:
         return data  # what is wrong with it is said where it is decoded
 

@@ -12,7 +12,7 @@ import pytest
 from builders.convert import converted_set
 from builders.convert.__main__ import main, parse_arguments
 from records.sets.fingerprint import check_shards
-from records.sets.hints import rebuild_hint
+from records.sets.hints import has_fingerprint_when_built, rebuild_hint
 from records.sets.origin import hash_source, name_from_path, read_origin
 from tests.support.adult_table import make_rows, write_table
 
@@ -79,6 +79,7 @@ def test_a_damaged_set_says_how_it_is_converted_again(table: Path, tmp_path: Pat
     assert parse_arguments(again) == expected and expected.drop == ["age"]
     origin = read_origin(data / "mine/1.0.0")
     assert origin is not None and origin["sha256"] == hash_source(table)
+    assert has_fingerprint_when_built(data / "mine/1.0.0")
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,7 @@ from train.folders.finished_run import open_run
 from train.folders.model_input import ModelInput
 from train.predict import main as predict
 from train.run import main as train
-from train.serving.read_inputs import read_raw
+from train.serving.read_inputs import Unusable, read_raw
 
 
 @pytest.fixture(scope="module")
@@ -139,6 +139,24 @@ def test_texts_are_read_from_the_column_that_was_converted(tmp_path: Path) -> No
     assert dict(read_raw(tmp_path / "texts.csv", wanted, None)) == found
     with pytest.raises(ValueError, match="texts.jsonl: expected objects with 'text'"):
         list(read_raw(path, wanted, "text"))
+
+
+def test_a_folder_of_texts_is_predicted_file_by_file(tmp_path: Path) -> None:
+    for n in range(6):
+        folder = tmp_path / "texts" / "ab"[n % 2]
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"{n}.txt").write_bytes(f"\ufeffsome words\r\nof {n}".encode())
+    (folder / "more.doc").touch()
+    (folder / "latin.txt").write_bytes(b"f\xfcr")
+    data_dir = tmp_path / "data"
+    wanted = ModelInput("a/1.0.0", "text", ("a", "b"), sequence_length=9)
+    found = dict(read_raw(tmp_path / "texts", wanted, None))
+    for name in ("b/more.doc", "b/latin.txt"):
+        assert isinstance(found.pop(name), Unusable)
+        (tmp_path / "texts" / name).unlink()
+    assert convert([str(tmp_path / "texts"), "--data_dir", str(data_dir)]) == 0
+    records = tfds.as_numpy(tfds.load("texts", data_dir=data_dir, split="train+test"))
+    assert found == {one["id"].decode(): one["text"].decode() for one in records}
 
 
 def test_a_conversion_that_no_build_writes_is_refused(adult: Path, tmp_path: Path) -> None:
