@@ -22,8 +22,8 @@ def _check_not_hidden() -> None:
             continue
         message = (
             f"place: {found} hides the package {name!r} of this project. Rename it, start from "
-            "another folder, or start with python -P -m, which does not look into the folder "
-            "that you are in"
+            "another folder, or write records-to-models or python -P -m for python -m: they do "
+            "not look into the folder that you are in"
         )
         # While `python -m` imports the package, no module has the command's name yet.
         if sys.argv[0] == "-m":

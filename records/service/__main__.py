@@ -152,7 +152,8 @@ def run_worker(asked: argparse.Namespace, ended: threading.Event) -> int:
 
 def run_local(asked: argparse.Namespace, ended: threading.Event) -> int:
     """Runs a dispatcher and workers as processes of their own; all end when one does."""
-    program = [sys.executable, "-m", "records.service"]
+    safe = ["-P"] * bool(sys.flags.safe_path)  # as this process was started
+    program = [sys.executable, *safe, "-m", "records.service"]
     data = ["--data-dir", asked.data_dir] if asked.data_dir else []
     commands = [["dispatcher", "--port", str(asked.port), "--expose"]]
     for index in range(asked.workers):

@@ -1,13 +1,16 @@
-"""Where a prepared set lies: from its name to its directory."""
+"""Where a prepared set lies: from its name to its directory; what a place is that is none."""
 
 from __future__ import annotations
 
 import os
+import shlex
 from pathlib import Path
 
-from records.sets.hints import prepare_hint
+from records.sets.hints import convert_command, prepare_hint
 from records.system.json_file import read_json
 from records.system.places import check_local
+
+_MOST_NAMED = 8
 
 
 def find_directory(dataset: str, data_dir: str | None = None) -> str:
@@ -31,10 +34,7 @@ def find_directory(dataset: str, data_dir: str | None = None) -> str:
     root = default_data_dir(data_dir)
     name, *rest = dataset.split("/")
     if not name or len(rest) > 2 or ".." in rest:
-        raise ValueError(
-            "data set: dataset expected as name, name/config, name/config/version or the "
-            f"path of a prepared set, received {dataset!r}"
-        )
+        raise _no_set(dataset, root)
     base = root / name
     if rest:
         candidates = [base / Path(*rest)]
@@ -52,11 +52,62 @@ def find_directory(dataset: str, data_dir: str | None = None) -> str:
         for pattern in ("*/*/dataset_info.json", "*/*/*/dataset_info.json")
         for p in root.glob(pattern)
     }
+    if is_run_folder(Path(dataset)) or sets_below(Path(dataset)):
+        raise _no_set(dataset, root)
+    there = ", ".join(sorted(prepared or others))
+    # A file, or a set itself, or the folder of a set's name.
+    if not there and root.exists() and (not root.is_dir() or sets_below(root)):
+        raise ValueError(
+            f"data set: --data-dir expected the folder that prepared sets lie in, received {root}, "
+            f"which is {describe_place(root)}"
+        )
     raise FileNotFoundError(
         f"data set: no prepared set {dataset!r} in {root}; prepared there: "
-        f"{', '.join(sorted(prepared or others)) or 'nothing'}. Prepare it with: "
-        f"{prepare_hint(dataset, root)}"
+        f"{there or 'nothing'}. Prepare it with: {prepare_hint(dataset, root)}"
     )
+
+
+def _no_set(dataset: str, root: Path) -> ValueError:
+    """The error for what is no set's name: what it is, where it is there, and what to type."""
+    path, said = Path(dataset), repr(dataset)
+    if dataset and path.exists():
+        said = f"{said}, which is {describe_place(path)}"
+        if not is_run_folder(path) and not sets_below(path):
+            command = convert_command([dataset, "--data_dir", str(root)])
+            said = f"{said}. Make a set of it: {command}"
+    return ValueError(
+        "data set: dataset expected as name, name/config, name/config/version or the "
+        f"path of a prepared set, received {said}"
+    )
+
+
+def describe_place(path: Path) -> str:
+    """What a path is that was named in place of a prepared set, and what to name instead."""
+    if not path.exists():
+        return "no such folder"
+    if not path.is_dir():
+        return "a file"
+    if is_run_folder(path):
+        place = read_json(path / "config.json").get("data_directory")
+        return "a run folder" + (f": name its data, {shlex.quote(str(place))}" if place else "")
+    if sets := [shlex.quote(str(one)) for one in sets_below(path)]:
+        more = f", or one of {len(sets) - _MOST_NAMED:,} more" if len(sets) > _MOST_NAMED else ""
+        return f"a folder of prepared sets: name {' or '.join(sets[:_MOST_NAMED])}{more}"
+    return "a folder without dataset_info.json"
+
+
+def is_run_folder(path: Path) -> bool:
+    """Whether `train.run` has written a folder."""
+    try:
+        return "data_fingerprint" in read_json(path / "config.json")
+    except (OSError, ValueError, TypeError):
+        return False
+
+
+def sets_below(folder: Path) -> list[Path]:
+    """The prepared sets that a folder is or holds, three folders below (name, config, version)."""
+    patterns = ("", "*/", "*/*/", "*/*/*/")
+    return sorted(p.parent for one in patterns for p in folder.glob(f"{one}dataset_info.json"))
 
 
 def default_data_dir(data_dir: str | None) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 from records.sets.origin import read_origin
 from records.system.json_file import read_json
 
+_VERSION = re.compile(r"\d+\.\d+\.\d+")
 _REPOSITORY = Path(__file__).resolve().parents[2]
 
 
@@ -30,6 +32,8 @@ def prepare_hint(dataset: str, data_dir: str | os.PathLike[str]) -> str:
     config, builder = config.partition("/")[0], builder_path(name)
     if builder is None and Path(dataset).exists():
         return convert_command([dataset, "--data_dir", os.fspath(data_dir)])
+    if _VERSION.fullmatch(config):  # of a set without configs: NAME/VERSION
+        config = ""
     command = ["tfds", "build", builder or name]
     if config or _is_ours(name):
         command += ["--config", config or "kaggle"]

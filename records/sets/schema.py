@@ -6,6 +6,7 @@ A set is opened by directory (`tfds.builder_from_directory`): no builder is impo
 from __future__ import annotations
 
 import dataclasses
+import shlex
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
@@ -147,6 +148,7 @@ def read_schema(directory: str, input_feature: str | None = None) -> Schema:
     keys = info.supervised_keys if isinstance(info.supervised_keys, tuple) else (None, None)
     keys = tuple(key if isinstance(key, str) else None for key in keys)  # some are nested dicts
     label = _choose_label(features, metadata.get("label_feature") or keys[1], name)
+    _check_names_file(directory, label, name)
     classes = _class_names(features[label], label, name)
     metadata_keys.check_values(name, metadata, classes, info.splits.keys())
     id_name = metadata.get("id_feature") or _existing(features, "id", "filename")
@@ -203,12 +205,24 @@ def _class_names(feature: Any, label: str, name: str) -> tuple[str, ...]:
             f"received {count or 'none'}"
         )
     names = tuple(feature.names)
-    if len(names) != count:  # TFDS keeps a name in each line of a file, and leaves empty lines out
+    # TFDS keeps a name in each line of a file, and leaves empty lines out.
+    if len(names) != count or len(set(names)) != count:
         raise ValueError(
             f"data set: {name}: label feature {label!r} expected {count} class names, received "
-            f"{len(names)}: {', '.join(names[:8])}. No name may be empty or hold a line break"
+            f"{len(names)}: {', '.join(names[:8])}. No name may be empty, stand twice or hold a "
+            f"line break: mend {label}.labels.txt or the builder, and build the set again"
         )
     return names
+
+
+def _check_names_file(directory: str, label: str, name: str) -> None:
+    """Raises ValueError for a file of class names that holds none: TFDS would number them."""
+    file = Path(directory) / f"{label}.labels.txt"
+    if file.is_file() and not file.read_bytes().strip():
+        raise ValueError(
+            f"data set: {name}: {file} expected the names of the classes, received an empty file. "
+            f"{rebuild_hint(directory)}"
+        )
 
 
 def _modality(feature: Any) -> str | None:
@@ -231,6 +245,14 @@ def _modality(feature: Any) -> str | None:
     if info.shape[0] is not None:
         return TABULAR if np.issubdtype(info.np_dtype, np.number) else None
     return TOKENS if info.np_dtype in (np.int32, np.int64) else None
+
+
+def _has_known_encoding(feature: Any, name: str) -> bool:
+    try:
+        _check_encoding(feature, "", name)
+    except ValueError:
+        return False
+    return True
 
 
 def _check_encoding(feature: Any, source: str, name: str) -> None:
@@ -262,11 +284,12 @@ def _choose_input(
 ) -> str:
     """The name of the input feature; one of `others` only where it is `wanted`."""
     modalities = {k: m for k, f in features.items() if (m := _modality(f))}
+    usable = sorted(k for k in modalities if _has_known_encoding(features[k], name))
     if wanted is not None:
         if wanted not in modalities:
             raise ValueError(
                 f"data set: {name}: input feature expected one of "
-                f"{sorted(modalities) or 'none'} (a picture, a fixed-length vector, ids or text), "
+                f"{usable or 'none'} (a picture, a fixed-length vector, ids or text), "
                 f"received {wanted!r}"
             )
         return wanted
@@ -276,10 +299,13 @@ def _choose_input(
     if len(found) == 1:
         return found[0]
     # Several, of whatever kinds: guessing would train on the wrong one.
+    remedy = "Store one in the builder, and build the set again"
+    if named := [one for one in found if one in usable]:
+        flags = " or ".join(f"--feature {shlex.quote(one)}" for one in named)
+        remedy = f"Name it with {flags}, or as input_feature in the builder's metadata"
     raise ValueError(
         f"data set: {name}: one input feature expected (a picture, a fixed-length vector, "
-        f"ids or text), received {found or 'none'} of {sorted(features)}; "
-        "name it with --feature, or as input_feature in the builder's metadata"
+        f"ids or text), received {found or 'none'} of {sorted(features)}. {remedy}"
     )
 
 

@@ -54,7 +54,8 @@ def run_printed(command: str) -> int:
     # Not installed, the project is found from any working directory.
     paths = [str(_ROOT), environment.get("PYTHONPATH", "")]
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
-    words = [sys.executable, *shlex.split(command)[1:]]
+    # -P: a `records` or `builders` of the working directory is not ours.
+    words = [sys.executable, "-P", *shlex.split(command)[1:]]
     return subprocess.run(words, env=environment, stdin=subprocess.DEVNULL).returncode
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from records.decoding.pixels import MAX_PIXELS
+from records.sets.find import describe_place, is_run_folder
 from records.sets.fingerprint import find_shards
 from records.sets.hints import prepare_hint
 from records.system.command import run_as_command, with_home
@@ -52,6 +53,7 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
         metavar="DIR",
         help="write a copy of each damaged set, without the damaged records, to this data folder",
     )
+    add("--feature", help="the input feature, where a set has several and names none")
     add(
         "--max-pixels",
         type=int,
@@ -89,7 +91,12 @@ def _verify_one(directory: str, options: argparse.Namespace) -> bool:
     """Whether a set is sound."""
     from records.verify.check import verify_set
 
-    report = verify_set(directory, content=not options.no_content, max_pixels=options.max_pixels)
+    report = verify_set(
+        directory,
+        content=not options.no_content,
+        max_pixels=options.max_pixels,
+        feature=options.feature,
+    )
     print_report(report)
     _print_more(report, options)
     return report.is_sound
@@ -139,10 +146,10 @@ def find_sets(data_dir: str) -> list[str]:
                 "aside before it was cut short. Give its tfds build command again: it puts the "
                 "set back, or finishes the new one"
             )
-        raise FileNotFoundError(
-            f"{expected}, received {'none' if root.is_dir() else 'no such folder'}. Prepare one "
-            f"with: {prepare_hint('fetal_health/synthetic', root)}"
-        )
+        remedy = ""
+        if not root.exists() or (root.is_dir() and not is_run_folder(root)):
+            remedy = f". Prepare one with: {prepare_hint('fetal_health/synthetic', root)}"
+        raise FileNotFoundError(f"{expected}, received {describe_place(root)}{remedy}")
     return sets
 
 

@@ -70,7 +70,13 @@ class SetReport:
         return not self.problems and not self.damage
 
 
-def verify_set(directory: str, *, content: bool = True, max_pixels: int = MAX_PIXELS) -> SetReport:
+def verify_set(
+    directory: str,
+    *,
+    content: bool = True,
+    max_pixels: int = MAX_PIXELS,
+    feature: str | None = None,
+) -> SetReport:
     """Reads and checks every record of a set, on all cores, with progress on a terminal.
 
     What cannot be read is a problem of the report, and the rest is checked.
@@ -79,9 +85,10 @@ def verify_set(directory: str, *, content: bool = True, max_pixels: int = MAX_PI
       directory: the set's.
       content: also of what CRCs cannot tell, see `records.damage.content`.
       max_pixels: larger pictures are told, and not decoded.
+      feature: the input feature; None lets the schema choose.
     """
     try:
-        schema = read_schema(directory)
+        schema = read_schema(directory, feature)
         schema.vocabulary()
     except (ValueError, OSError) as error:
         return _verify_framing(directory, str(error))

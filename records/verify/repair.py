@@ -66,7 +66,7 @@ def write_repaired(
         _copy_rest(schema, folder)
         lost = {split: _damage(found) for split, found in scans.items()}
         _write_metadata(schema, folder, lengths, lost)
-        _write_index_and_fingerprint(folder)
+        _write_index_and_fingerprint(folder, schema.input_name)
     kept = sum(n for found in lengths.values() for n, _ in found)
     count = sum(map(len, lost.values()))
     return f"repaired copy: {final}, {kept:,} records; {count:,} damaged ones are left out"
@@ -164,15 +164,15 @@ def _write_metadata(
     (folder / "metadata.json").write_text(json.dumps(metadata), encoding="utf-8")
 
 
-def _write_index_and_fingerprint(folder: Path) -> None:
+def _write_index_and_fingerprint(folder: Path, feature: str) -> None:
     """Reads the copy through: its index is built, and its classes are counted, from its records."""
     from records.decoding.indexing import read_index, write_indexes
     from records.sets.fingerprint import write_fingerprint
     from records.sets.schema import read_schema
 
     # Index first: it reads every record of the copy, and fails where one cannot be read.
-    write_indexes(str(folder))
-    schema = read_schema(str(folder))
+    write_indexes(str(folder), feature)
+    schema = read_schema(str(folder), feature)
     if "class_counts" in schema.metadata:
         whole = [split for split in schema.shards if split not in schema.parts]
         labels = np.concatenate([read_index(schema, split).label for split in whole])

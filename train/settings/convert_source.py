@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from records.sets.find import default_data_dir, find_directory
+from records.sets.find import default_data_dir, find_directory, is_run_folder
 from records.sets.hints import builder_path, convert_command
 from records.sets.origin import hash_source, name_from_path, read_origin
 from records.system.places import check_local
@@ -47,9 +47,9 @@ def convert_source(dataset: str, data_dir: str | None) -> str:
 
 def _is_source(dataset: str, data_dir: str | None) -> bool:
     path = Path(dataset)
-    # Nor the folder of a set, of its versions or of its configs.
+    # Nor the folder of a set, of its versions or of its configs, nor of a run.
     sets = (p for up in ("", "*/", "*/*/") for p in path.glob(f"{up}dataset_info.json"))
-    if not path.exists() or any(sets):
+    if not path.exists() or any(sets) or is_run_folder(path):
         return False
     if builder_path(dataset.partition("/")[0]) is not None:
         return False

@@ -33,6 +33,35 @@ def test_pictures_of_floats_are_refused() -> None:
         schema._check_encoding(picture, "picture", "own")
 
 
+def test_only_a_feature_that_can_be_named_is_advised() -> None:
+    """Of pictures of float32 nothing can be read; a scalar is no input."""
+    spec: dict[str, Any] = {
+        "x": features.Image(shape=(8, 8, 1), dtype=np.float32),
+        "y": features.Tensor(shape=(2,), dtype=np.float32),
+        "a text": features.Text(),
+    }
+    said = (
+        r"received \['a text', 'x', 'y'\] of .*Name it with --feature 'a text' or --feature y, or"
+    )
+    with pytest.raises(ValueError, match=said):
+        schema._choose_input(spec, None, "own")
+    none: dict[str, Any] = {"age": features.Scalar(np.float32), "id": features.Text()}
+    with pytest.raises(ValueError, match="received none of .*Store one in the builder, and build"):
+        schema._choose_input(none, None, "own")
+
+
+@pytest.mark.parametrize("content", ["a\nb\n", "a\nb\nc\nd\n", "a\nb\nb\n", " \n"])
+def test_another_number_of_class_names_is_an_error_at_opening(content: str, tmp_path: Path) -> None:
+    spec = {"x": features.Tensor(shape=(1,), dtype=np.float32)}
+    spec["label"] = features.ClassLabel(names=["a", "b", "c"])
+    rows = [{"x": [0.0], "label": i} for i in range(3)]
+    directory = build_tiny(tmp_path, spec, {"train": rows})
+    assert schema.read_schema(directory).class_names == ("a", "b", "c")
+    (Path(directory) / "label.labels.txt").write_text(content)
+    with pytest.raises(ValueError, match="expected (3 class names|the names of the classes)"):
+        schema.read_schema(directory)
+
+
 @pytest.mark.parametrize("names", [["a\nb", "c"], ["", "yes"]])
 def test_names_that_a_file_of_names_cannot_hold(names: list[str], tmp_path: Path) -> None:
     """TFDS reads back 3 classes of the first, and 1 of the second."""

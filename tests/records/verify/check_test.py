@@ -253,3 +253,16 @@ def test_a_set_that_a_killed_overwrite_set_aside_is_named(tmp_path: Path) -> Non
     (tmp_path / "a_set" / "1.0.0").mkdir()
     (tmp_path / "a_set" / "1.0.0" / "dataset_info.json").touch()
     assert find_sets(str(tmp_path)) == [str(tmp_path / "a_set" / "1.0.0")]
+
+
+def test_a_set_of_several_inputs_is_checked_by_the_one_that_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    vector = tfds.features.Tensor(shape=(1,), dtype=np.float32)
+    spec = {"x": vector, "y": vector, "label": tfds.features.ClassLabel(num_classes=2)}
+    rows = [{"x": [0.0], "y": [1.0], "label": i} for i in range(2)]
+    directory = build_tiny(tmp_path, spec, {"train": rows})
+    assert main([directory]) == 1
+    assert "Name it with --feature x or --feature y" in capsys.readouterr().out
+    assert main([directory, "--feature", "x"]) == 0
+    assert "2 records in 1 shards" in capsys.readouterr().out
