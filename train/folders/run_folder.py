@@ -124,7 +124,7 @@ class RunFolder:
         write_atomically(self.path / name, data)
 
     def write_model(self, model: keras.Model) -> None:
-        """Writes `model.keras` atomically; `model.weights.h5` of classes that Keras cannot write."""
+        """Writes `model.keras` atomically; `model.weights.h5` where Keras cannot write a class."""
         try:
             self._write_with(model.save, MODEL)
         except (NotImplementedError, TypeError, ValueError):  # a subclass without `get_config`

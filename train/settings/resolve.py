@@ -15,8 +15,16 @@ from train.settings.resolved import OF_KIND, Settings
 
 IMAGE_SIZE = 224  # of models that name none
 # What a function of the user's own is not told.
-OF_OUR_MODELS = ("weights", "preprocess", "hidden", "embedding_dim", "units", "dropout")
-OF_OUR_MODELS = (*OF_OUR_MODELS, "recurrent_dropout", "unfreeze_from")
+OF_OUR_MODELS = (
+    "weights",
+    "preprocess",
+    "unfreeze_from",
+    "hidden",
+    "embedding_dim",
+    "units",
+    "dropout",
+    "recurrent_dropout",
+)
 _KINDS = {TABULAR: "a table", IMAGE: "pictures", TOKENS: "texts", TEXT: "texts"}
 
 
