@@ -26,7 +26,17 @@ _DATE = re.compile(
     rf"(?:(?:{_DAY})(?:[ T]+{_CLOCK} ?(?:[ap]m|z|[+-]\d{{2}}:?\d{{2}})?)?|{_CLOCK})", re.IGNORECASE
 )
 _FORMATTED = re.compile(r"[-+(]?[$€£]?\s?\d{1,3}(?:[., '  ]?\d{3})*(?:[.,]\d+)?\s?[%€$£)]?")
-_LABELS = ("label", "class", "target", "category", "y", "outcome", "diagnosis", "species", "genre")
+_LABELS = (
+    "label",
+    "class",
+    "target",
+    "category",
+    "y",
+    "outcome",
+    "diagnosis",
+    "species",
+    "sentiment",
+)
 _TEXTS = ("text", "review", "sentence", "content", "message", "comment", "lyrics", "tweet", "body")
 _MOST_CLASSES = 100  # more different values are no classes, unless --label says so
 
@@ -139,8 +149,12 @@ def guess_label(table: Table, options: Options, others: Sequence[str]) -> tuple[
         for name in free:
             if name.lower() == usual:
                 return name, "guessed from its name"
-    if free and 2 <= len(set(table.columns[free[-1]])) <= min(_MOST_CLASSES, len(table.lines) / 2):
-        return free[-1], "guessed: the last column"
+    most = min(_MOST_CLASSES, len(table.lines) / 2)
+    few = [name for name in free if 2 <= len(set(table.columns[name])) <= most]
+    if few and few[-1] == free[-1]:
+        return few[-1], "guessed: the last column"
+    if len(few) == 1:
+        return few[0], "guessed: the only one of few values"
     raise ValueError(
         f"convert: {table.path}: expected to know which column holds the classes. Name it with "
         f"--label, one of {listed(free)}"

@@ -125,8 +125,8 @@ def test_groups_stay_together(tmp_path: Path) -> None:
     # Rows without a group are groups of their own, not one.
     rows = [[*row[:-1], "p" if n % 5 else ""] for n, row in enumerate(rows)]
     found = _read(write_table(path, rows, [*HEADER, "patient"]), group="patient", label="income")
-    split = {example.split for example in found.examples if example.group}
-    assert len(split) == 1 and found.split_counts().keys() == {"train", "test"}
+    in_p = {example.split for example in found.examples if example.group}
+    assert len(in_p) == 1 and found.split_counts().keys() == {"train", "test"}
 
 
 @pytest.mark.parametrize(

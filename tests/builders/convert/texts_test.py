@@ -13,6 +13,7 @@ from builders.convert.__main__ import main
 from builders.convert.kinds import read_source
 from builders.convert.source import Conversion, Options
 from records.sets.schema import TEXT, read_schema
+from tests.support.adult_table import write_table
 
 _WORDS = ["no good, sorry", "Très bien!\nMerci", 'so "so"', "the best of all these", "rubbish"]
 
@@ -59,6 +60,12 @@ def test_a_file_of_texts_and_classes_is_known_by_its_cells(tmp_path: Path) -> No
     path.write_text(path.read_text() + "\n,yes\n")
     assert _read(path).dropped == {"no text in 'said'": 1}
     assert _read(path, kind="table", categorical=("said",)).kind == "table"
+
+
+def test_the_class_is_the_only_column_of_few_values(tmp_path: Path) -> None:
+    rows = [[f"text {n} of a few words", "yes" if n % 3 else "no", f"{n}.5"] for n in range(50)]
+    path = write_table(tmp_path / "a.csv", rows, ["said", "agrees", "when"])
+    assert "label: agrees (guessed: the only one of few values)" in _read(path).findings
 
 
 def test_a_folder_of_texts(tmp_path: Path) -> None:
