@@ -126,6 +126,7 @@ def cross_validate(plan: CrossValidation) -> dict[str, Any]:
       FileNotFoundError: the set is not there.
     """
     from train.devices.strategy import make_cluster, set_up_devices
+    from train.engine.console import print_data
     from train.engine.whole_run import prepare_and_open
     from train.settings.resolve import resolve
 
@@ -137,6 +138,9 @@ def cross_validate(plan: CrossValidation) -> dict[str, Any]:
     opened = prepare_and_open(asked, cluster)
     # Opened and resolved once; a seed changes the order, the weights and the folds, not the data.
     settings, schema = resolve(asked, opened.schema, cluster), opened.schema
+    print_data(settings.model, schema)
+    seeds = f"seed{'s' * (len(plan.seeds) > 1)} {', '.join(map(str, plan.seeds))}"
+    print(f"  {settings.folds} folds, {seeds} -> {output}", flush=True)
     rows: dict[str, list[dict[str, Any]]] = {}
     for seed in plan.seeds:
         seeded = dataclasses.replace(settings, seed=seed)

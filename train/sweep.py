@@ -130,6 +130,7 @@ def sweep(config: SweepConfig) -> None:
     """
     import optuna
 
+    from train.engine.console import print_data
     from train.folders.lock import FolderLock
     from train.search.leaderboard import write_leaderboard
     from train.search.trial import TrialRunner
@@ -156,10 +157,10 @@ def sweep(config: SweepConfig) -> None:
     for killed in config.folder.glob("runs/*/fold-*"):
         shutil.rmtree(killed)
     done = _clean(study)
+    print_data(runner.fixed.model, runner.opened.schema)
     print(
-        f"{runner.opened.schema.name}, {runner.fixed.model}: {config.trials} trials of "
-        f"{runner.fixed.folds} folds, {done} done before; sampler {config.sampler}, "
-        f"{config.metric}, folder {config.folder}",
+        f"  {config.trials} trials of {runner.fixed.folds} folds, {done} done before; sampler "
+        f"{config.sampler}, {config.metric} -> {config.folder}",
         flush=True,
     )
     began = time.perf_counter()

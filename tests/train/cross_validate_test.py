@@ -55,6 +55,12 @@ def test_table_and_file(
     assert re.search(r"\r  seed 5: gradient boosting: 50%, [\d.,]+ folds/s, 0:\d\d left", lines)
     assert lines.endswith("\r\033[K"), "the line is cleared"
     printed = capsys.readouterr().out
+    header = (
+        "mlp_small on fetal_health/synthetic/1.0.0 (train 1,701, test 425; 3 classes)\n"
+        "  input 'features' (tabular), class 'label'\n"
+        f"  2 folds, seeds 0, 5 -> {output}\n"
+    )
+    assert header in printed
     for name, entries in systems.items():
         mean = np.mean([r["weighted_f1"] for r in entries if r["seed"] == 5])
         assert f"  seed 5: {name}: weighted F1 {mean:.4f}\n" in printed

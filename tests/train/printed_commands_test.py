@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import csv
 import re
 import shlex
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from builders.fetal_health.synthetic import write_csv
+from records.service.__main__ import parse_arguments as parse_service
 from records.sets.hints import prepare_hint, rebuild_hint, verify_hint
 from records.verify.__main__ import find_sets
 from records.verify.__main__ import main as verify
 from tests.support.settings import make_settings
-from train import baseline, cross_validate, evaluate, predict, run
+from train import baseline, cross_validate, evaluate, predict, results, run
 from train.engine.console import print_summary
+from train.folders.stored_config import read_metrics
 from train.measures.evaluation_summary import print_summary as print_evaluation
 from train.settings.command_line import RUN, format_command
 
@@ -46,6 +51,43 @@ def test_a_runs_hints(capsys: Any) -> None:
     assert _arguments(line.strip(), "tensorboard --logdir") == [f"{ODD}/tensorboard"]
     print_summary(_metrics(damaged={}), Path("runs/x"), None)
     assert "python -m train.evaluate runs/x   " in capsys.readouterr().out
+
+
+def test_hints_lead_from_a_run_to_its_evaluation_predictions_and_page(
+    finished_runs: dict[str, Path], synthetic_data_dir: Path, tmp_path: Path, capsys: Any
+) -> None:
+    """Each is run as it was printed."""
+    folder = Path(shutil.copytree(finished_runs["fetal_health"], tmp_path / "it's a run"))
+    print_summary(read_metrics(folder), folder, str(synthetic_data_dir))
+    (line,) = [x for x in capsys.readouterr().out.splitlines() if "train.evaluate" in x]
+    words = _arguments(line.split("   ")[-2].strip(), "python -m train.evaluate")
+    assert evaluate.main([*words, "--resamples=2", "--least-recall=pathological=0.9"]) == 0
+    flags = _arguments(capsys.readouterr().out.partition("train.predict as ")[2].split("\n")[0], "")
+    write_csv(tmp_path)
+    output = tmp_path / "out.csv"
+    source = str(tmp_path / "fetal_health.csv")
+    assert predict.main([str(folder), source, f"--output={output}", *flags]) == 0
+    limit = float(flags[1].partition("=")[2])
+    with open(output, newline="") as file:
+        rows = list(csv.DictReader(file))
+    chosen = [row["predicted"] == "pathological" for row in rows]
+    above = [float(row["probability_pathological"]) >= limit for row in rows]
+    assert any(chosen) and sum(a != b for a, b in zip(chosen, above, strict=True)) <= 1  # rounded
+    evaluation = folder / "evaluation-validation" / "evaluation.json"
+    whole = evaluation.read_bytes()
+    evaluation.write_text("{}")
+    page = [f"--runs={folder}", f"--output={tmp_path / 'RESULTS.md'}"]
+    assert results.main(page) == 1
+    command = capsys.readouterr().err.partition("Write it anew: ")[2]
+    words = _arguments(command, "python -m train.evaluate")
+    assert evaluate.main([*words, "--resamples=2", "--least-recall=pathological=0.9"]) == 0
+    assert evaluation.read_bytes() == whole and results.main(page) == 0
+
+
+def test_the_data_services_commands() -> None:
+    """What an error of the trainer or of a worker says to start."""
+    for printed in ("dispatcher --port 5050 --expose", "worker --dispatcher a:1 --index 0 --of 2"):
+        assert parse_service(printed.split()).command == printed.split()[0]
 
 
 def test_the_best_settings_of_a_sweep() -> None:

@@ -61,6 +61,7 @@ def test_a_leaderboard_comes_out(
         assert (tmp_path / "s" / name).read_bytes().startswith(b"\x89PNG")
     assert len(list((tmp_path / "s" / "tensorboard").iterdir())) == 4
     printed = capsys.readouterr().out
+    assert "classes)\n  input 'features' (tabular), class 'label'\n  4 trials of " in printed
     command = next(line for line in printed.splitlines() if "python -m train.run" in line)
     again = parse_config(command.split("train.run ")[1].split())
     assert again.hidden == (8,) and again.learning_rate == pytest.approx(best["learning_rate"])

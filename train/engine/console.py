@@ -30,12 +30,20 @@ def print_dataset_note(schema: Schema) -> None:
         )
 
 
+def print_data(model: str, schema: Schema) -> None:
+    """What is trained on what: the set, its splits, the input and the class."""
+    counts = ", ".join(f"{k} {v:,}" for k, v in schema.split_counts.items())
+    print(f"{model} on {schema.name} ({counts}; {schema.num_classes} classes)")
+    print(
+        f"  input {schema.input_name!r} ({schema.modality}), class {schema.label_name!r}",
+        flush=True,
+    )
+
+
 def print_header(settings: Settings, schema: Schema, cluster: Cluster, path: Path) -> None:
     """One paragraph: what is trained, on what, where it is written."""
     compiled = "XLA" if settings.xla else "no XLA"
-    counts = ", ".join(f"{k} {v:,}" for k, v in schema.split_counts.items())
-    print(f"{settings.model} on {schema.name} ({counts}; {schema.num_classes} classes)")
-    print(f"  input {schema.input_name!r} ({schema.modality}), class {schema.label_name!r}")
+    print_data(settings.model, schema)
     print(
         f"  {cluster.name}, {cluster.num_replicas} replica{'s' * (cluster.num_replicas > 1)} on "
         f"{'GPU' if cluster.accelerator else 'CPU'}, {settings.precision}, {compiled}, seed {settings.seed} -> {path}"
