@@ -17,12 +17,18 @@ def write_source_hash(directory: str | os.PathLike[str], builder: Path) -> None:
 
 
 def source_change(directory: str | os.PathLike[str], builder: Path) -> str:
-    """What to do where the set was built by another source than there is; "" without a hash."""
+    """What to do where the set was built by another source than there is, else "".
+
+    `tfds build` alone keeps no hash of a builder of TFDS's own class: then times of files tell.
+    """
+    file = Path(directory) / FILE_NAME
     try:
-        stored = (Path(directory) / FILE_NAME).read_text(encoding="utf-8").strip()
+        differs = file.read_text(encoding="utf-8").strip() != _hash(builder)
     except (OSError, UnicodeDecodeError):
-        return ""
-    if stored == _hash(builder):
+        built = Path(directory) / "dataset_info.json"
+        edited = max((path.stat().st_mtime for path in _modules(builder)), default=0.0)
+        differs = built.exists() and edited > built.stat().st_mtime
+    if not differs:
         return ""
     return (
         f"the builder in {os.path.relpath(builder)} was edited after {directory} was built, which "
@@ -33,7 +39,10 @@ def source_change(directory: str | os.PathLike[str], builder: Path) -> str:
 def _hash(builder: Path) -> str:
     """Of the modules in a builder's folder, tests left out."""
     found = hashlib.sha256()
-    for path in sorted(builder.glob("*.py")):
-        if not path.name.endswith("_test.py"):
-            found.update(f"{path.name}\n{hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode())
+    for path in _modules(builder):
+        found.update(f"{path.name}\n{hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode())
     return found.hexdigest()
+
+
+def _modules(builder: Path) -> list[Path]:
+    return sorted(path for path in builder.glob("*.py") if not path.name.endswith("_test.py"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -69,4 +70,17 @@ def test_an_edited_builder_is_told(asked: list[list[str]], capsys: Any) -> None:
     assert "--overwrite" in said and "new VERSION" in said
     write_source_hash("data/my_own/1.0.0", builder)
     assert source_change("data/my_own/1.0.0", builder) == ""
-    assert source_change("data", builder) == "", "a set that notes no source"
+    assert source_change("data", builder) == "", "no set"
+
+
+def test_an_edited_builder_is_told_by_its_time_where_tfds_alone_built_the_set(
+    asked: list[list[str]],
+) -> None:
+    folder, builder = Path("data/my_own/1.0.0"), Path("my_own")
+    folder.mkdir(parents=True)
+    (folder / "dataset_info.json").touch()
+    built = (folder / "dataset_info.json").stat().st_mtime
+    for age, said in ((10, ""), (-10, "the builder in my_own was edited after data/my_own/1.0.0")):
+        os.utime(builder / "my_own_dataset_builder.py", (built - age, built - age))
+        assert source_change(folder, builder).startswith(said)
+        assert bool(source_change(folder, builder)) == bool(said)
