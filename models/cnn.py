@@ -103,13 +103,18 @@ def build_cnn(
         Floats are accepted because augmentation and mixup give them.
 
     Raises:
-        ValueError: an unusable shape or weights file.
+        ValueError: an unusable shape or weights file, or a scaling that the model does not have.
         FileNotFoundError: the weights file does not exist.
         ConnectionError: the ImageNet weights cannot be downloaded.
     """
     shape = _check_shape(config, spec, design.min_size)
     check_weights(config)
-    if config.preprocess == "report" and design.report_scale:
+    if config.preprocess == "report" and not design.report_scale:
+        raise ValueError(
+            "model: --preprocess report expected with --model resnet50 or inception_v3, which the "
+            f"report scaled in its own way, received --model {config.name}"
+        )
+    if config.preprocess == "report":
         thirds = (1 / 255,) * 3
         design = dataclasses.replace(design, scale=thirds, offset=(0.0,) * 3, bgr=False)
     backbone = design.build((shape[0], shape[1], 3), config.weights)

@@ -167,7 +167,7 @@ def print_report(report: SetReport) -> None:
     shards = sum(map(len, report.scans.values()))
     size, seconds = report.num_bytes / 1e6, report.seconds
     print(
-        f"{report.name}: {counts:,} records in {shards} shards, {size:,.1f} MB in "
+        f"{report.name}: {counts:,} records in {shards} shard{'s' * (shards != 1)}, {size:,.1f} MB in "
         f"{seconds:.2f} s ({size / max(seconds, 1e-9):,.0f} MB/s)"
     )
     if report.schema is None:

@@ -119,8 +119,8 @@ class TrainConfig:
     weights: str = _model("imagenet", "imagenet, random, or a weights file (pictures)")
     preprocess: str = _model(
         "imagenet",
-        "scaling of pictures: imagenet, as the backbone was trained, or report, as the report did "
-        "it (resnet50 and inception_v3: divided by 255)",
+        "scaling of pictures: imagenet, as the backbone was trained, or report (resnet50 and "
+        "inception_v3 alone: divided by 255)",
         PREPROCESS,
     )
     freeze: bool | None = _model(

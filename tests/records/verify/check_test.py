@@ -265,4 +265,4 @@ def test_a_set_of_several_inputs_is_checked_by_the_one_that_is_named(
     assert main([directory]) == 1
     assert "Name it with --feature x or --feature y" in capsys.readouterr().out
     assert main([directory, "--feature", "x"]) == 0
-    assert "2 records in 1 shards" in capsys.readouterr().out
+    assert "2 records in 1 shard," in capsys.readouterr().out
