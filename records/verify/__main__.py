@@ -165,9 +165,10 @@ def print_report(report: SetReport) -> None:
     """What was checked, and everything that is wrong."""
     counts = sum(len(s.layout.offset) for scans in report.scans.values() for s in scans)
     shards = sum(map(len, report.scans.values()))
+    shard = "shard" if shards == 1 else "shards"
     size, seconds = report.num_bytes / 1e6, report.seconds
     print(
-        f"{report.name}: {counts:,} records in {shards} shard{'s' * (shards != 1)}, {size:,.1f} MB in "
+        f"{report.name}: {counts:,} records in {shards} {shard}, {size:,.1f} MB in "
         f"{seconds:.2f} s ({size / max(seconds, 1e-9):,.0f} MB/s)"
     )
     if report.schema is None:

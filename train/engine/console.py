@@ -46,7 +46,8 @@ def print_header(settings: Settings, schema: Schema, cluster: Cluster, path: Pat
     print_data(settings.model, schema)
     print(
         f"  {cluster.name}, {cluster.num_replicas} replica{'s' * (cluster.num_replicas > 1)} on "
-        f"{'GPU' if cluster.accelerator else 'CPU'}, {settings.precision}, {compiled}, seed {settings.seed} -> {path}"
+        f"{'GPU' if cluster.accelerator else 'CPU'}, {settings.precision}, {compiled}, "
+        f"seed {settings.seed} -> {path}"
     )
     first = settings.stages()[0]
     stops = f"ends after {first.early_stopping} without a better validation {first.monitor}"
