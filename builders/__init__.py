@@ -5,8 +5,9 @@ find a builder through the provider below. It imports a builder only when it is 
 importing this package stays cheap and registers no set twice.
 
 Builders import `records.decoding`, `records.sets` and `records.system`. Begin with
-`fetal_health/fetal_health_dataset_builder.py`, the smallest, then `base` and `writing`. A builder's
-tests stand in its folder, the others in tests/builders.
+`fetal_health/fetal_health_dataset_builder.py`, the smallest, then `base` and `writing`. `convert`
+makes sets of files that have no builder. A builder's tests stand in its folder, the others in
+tests/builders.
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from builders.base import RecordsBuilder
 from builders.convert.source import Conversion
 from builders.writing import NumberedExamples, SourcedKey
 
+_KeyExample = tuple[str, dict[str, Any]]
 _SHARDS = {"table": 4, "pictures": 16, "texts": 8}
 
 
@@ -62,18 +64,21 @@ class ConvertedSet(RecordsBuilder, skip_registration=True):  # type: ignore[call
             metadata=tfds.core.MetadataDict(values),
         )
 
-    def _split_generators(self, dl_manager: Any) -> dict[str, NumberedExamples]:
+    def _split_generators(self, dl_manager: Any) -> dict[str, Iterable[_KeyExample]]:
         found = self._conversion
         counts = Counter(example.label for example in found.examples)
         self.set_counts({name: counts[name] for name in found.class_names}, found.dropped)
         return {split: self._generate_examples(split) for split in found.split_counts()}
 
-    def _generate_examples(self, split: str) -> Any:
+    def _generate_examples(self, split: str) -> Iterable[_KeyExample]:
         examples = self._conversion.examples
         numbers = [n for n, example in enumerate(examples) if example.split == split]
+        # Pictures were decoded by TensorFlow and on threads here: forking could hang.
+        if self._conversion.kind == "pictures":
+            return map(self._example, numbers)
         return NumberedExamples(numbers, self._example)
 
-    def _example(self, number: int) -> tuple[str, dict[str, Any]]:
+    def _example(self, number: int) -> _KeyExample:
         found = self._conversion
         example = found.examples[number]
         values = found.make(number) | {"label": example.label, found.id_feature: example.name}

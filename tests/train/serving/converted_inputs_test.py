@@ -34,11 +34,12 @@ from train.serving.read_inputs import Unusable, read_raw
 def adult(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder: `adult.csv`, the set made of it in `data`, and a run on that in `run`."""
     folder = tmp_path_factory.mktemp("adult")
-    write_table(folder / "adult.csv", make_rows(1500), separator=";")
-    data = ["--data_dir", str(folder / "data")]
+    write_table(folder / "adult.csv", make_rows(820), separator=";")
+    # Few enough to be written in this process: TensorFlow has run in it, and it is not forked.
+    data = ["--data_dir", str(folder / "data"), "--test_share=0.4"]
     assert convert([str(folder / "adult.csv"), *data]) == 0
     flags = ["--dataset=adult", f"--data-dir={folder / 'data'}", f"--run-dir={folder / 'run'}"]
-    flags += ["--model=mlp_small", "--epochs=10", "--strategy=one_device", "--evaluate-test"]
+    flags += ["--model=mlp", "--epochs=12", "--no-xla", "--strategy=one_device", "--evaluate-test"]
     assert train(flags) == 0
     return folder
 
@@ -103,10 +104,10 @@ def test_predictions_of_the_raw_file_are_as_good_as_scikit_learns(adult: Path) -
     model.fit(train_rows, train_rows["income"])
     theirs = model.score(table.loc[test], table.loc[test, "income"])
     print(f"test accuracy: ours {ours:.3f}, logistic regression {theirs:.3f}")
-    assert ours > theirs - 0.05
+    assert ours > theirs - 0.04
     export.export(open_run(run), adult / "saved")
     checked = export.check(open_run(run), adult / "saved", adult / "adult.csv", None)
-    assert checked["items"] == 1500 and checked["same_label"] == 1
+    assert checked["items"] == 820 and checked["same_label"] == 1
 
 
 def test_pictures_are_scaled_as_the_stored_ones(tmp_path: Path) -> None:
