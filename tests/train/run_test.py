@@ -144,7 +144,7 @@ def test_finished_run_is_shown_and_other_settings_are_refused(
         (["--dataset", "nothing"], "no prepared set 'nothing'"),
         (["--model", "gru"], "mlp"),
         (["--freeze"], "--freeze expected with pictures"),
-        (["--fine-tune-epochs", "9"], "--fine-tune-epochs expected with --unfreeze-from"),
+        (["--fine-tune-epochs", "9"], "--fine-tune-epochs expected with pictures"),
         (["--warmup-epochs", "3"], "--warmup-epochs expected fewer than the 3 epochs"),
         (["--folds", "3"], "--evaluate-test expected with a split test and without --folds"),
         (["--mixup", "0.2"], "--mixup expected with pictures"),

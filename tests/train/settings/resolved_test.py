@@ -11,7 +11,7 @@ from tests.support.settings import make_settings
 from train.run import parse_config
 from train.settings.command_line import format_command
 from train.settings.config import TrainConfig
-from train.settings.resolve import _nearest_multiple, check_kind, fill, resolve
+from train.settings.resolve import _check_ignored, _nearest_multiple, check_kind, fill, resolve
 from train.settings.resolved import Settings
 
 
@@ -116,3 +116,16 @@ def test_what_is_stored_of_a_run_is_of_its_kind() -> None:
         found = parse_config(shlex.split(format_command("", stored)))
         given = {f.name: getattr(found, f.name) for f in dataclasses.fields(found)}
         check_kind({k: v for k, v in given.items() if v != getattr(TrainConfig, k)}, schema)
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ({"fine_tune_epochs": 9}, "--fine-tune-epochs expected with --unfreeze-from"),
+        ({"mixup": 0.2}, "--mixup expected with a picture model whose backbone is trained"),
+        ({"freeze": False, "unfreeze_from": "all"}, "--unfreeze-from expected with a frozen"),
+    ],
+)
+def test_a_setting_of_pictures_that_would_do_nothing(fields: dict[str, Any], expected: str) -> None:
+    with pytest.raises(ValueError, match=f"^settings: {expected}"):
+        _check_ignored(make_settings("image", **fields))
