@@ -20,8 +20,8 @@ from typing import Any
 
 from builders.convert.source import KINDS, Conversion, Options
 from records.decoding.picture_files import MAX_SIDE
-from records.sets.find import default_data_dir
-from records.sets.origin import make_origin, name_from_path
+from records.sets.find import default_data_dir, name_from_path
+from records.sets.origin import make_origin
 from records.system.command import run_as_command, with_home
 from records.system.places import check_local
 

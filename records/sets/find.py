@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
+import unicodedata
 from pathlib import Path
 
-from records.sets.hints import convert_command, prepare_hint
+from records.sets.hints import builder_path, convert_command, prepare_hint
 from records.system.json_file import read_json
 from records.system.places import check_local
 
@@ -108,6 +110,19 @@ def sets_below(folder: Path) -> list[Path]:
     """The prepared sets that a folder is or holds, three folders below (name, config, version)."""
     patterns = ("", "*/", "*/*/", "*/*/*/")
     return sorted(p.parent for one in patterns for p in folder.glob(f"{one}dataset_info.json"))
+
+
+def name_from_path(source: Path) -> str:
+    """The name of the set that files become: lower case, ASCII letters, digits and "_".
+
+    Never that of a builder, ours or one that lies here.
+    """
+    path = source.absolute()
+    plain = unicodedata.normalize("NFKD", path.name if path.is_dir() else path.stem)
+    plain = plain.encode("ascii", "ignore").decode()
+    name = re.sub(r"[^a-z0-9]+", "_", plain.lower()).strip("_")
+    name = name if name[:1].isalpha() else f"set_{name}".rstrip("_")
+    return name if builder_path(name) is None else f"{name}_files"
 
 
 def default_data_dir(data_dir: str | None) -> Path:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
-import unicodedata
 from pathlib import Path
 from typing import Any
 
@@ -45,12 +43,3 @@ def hash_source(source: Path) -> str:
             place = os.fsencode(path.relative_to(source))
             found.update(place + f"\0{sizes}\n".encode())
     return found.hexdigest()
-
-
-def name_from_path(source: Path) -> str:
-    """A set's name made of a path: lower case, ASCII letters, digits and "_"."""
-    path = source.absolute()
-    plain = unicodedata.normalize("NFKD", path.name if path.is_dir() else path.stem)
-    plain = plain.encode("ascii", "ignore").decode()
-    name = re.sub(r"[^a-z0-9]+", "_", plain.lower()).strip("_")
-    return name if name[:1].isalpha() else f"set_{name}".rstrip("_")

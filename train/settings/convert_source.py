@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from records.sets.find import default_data_dir, find_directory, is_run_folder
+from records.sets.find import default_data_dir, find_directory, is_run_folder, name_from_path
 from records.sets.hints import builder_path, convert_command
-from records.sets.origin import hash_source, name_from_path, read_origin
+from records.sets.origin import hash_source, read_origin
 from records.system.places import check_local
 from records.system.tfds_command import run_printed
 

@@ -11,9 +11,10 @@ import pytest
 
 from builders.convert import converted_set
 from builders.convert.__main__ import main, parse_arguments
+from records.sets.find import name_from_path
 from records.sets.fingerprint import check_shards
 from records.sets.hints import has_fingerprint_when_built, rebuild_hint
-from records.sets.origin import hash_source, name_from_path, read_origin
+from records.sets.origin import hash_source, read_origin
 from tests.support.adult_table import make_rows, write_table
 
 
@@ -89,6 +90,7 @@ def test_a_damaged_set_says_how_it_is_converted_again(table: Path, tmp_path: Pat
         ("2024 photos", "set_2024_photos"),
         ("日本.csv", "set"),
         ("a.b.CSV", "a_b"),
+        ("fetal_health.csv", "fetal_health_files"),
     ],
 )
 def test_names_of_sets_are_made_of_paths(tmp_path: Path, path: str, name: str) -> None:
