@@ -41,15 +41,15 @@ Ask = Callable[[dict[str, Any]], Iterator[dict[str, Any]]]
 class Report:
     """What was found so far on these devices; the file and the page hold it."""
 
-    def __init__(self, folder: Path, devices: dict[str, Any]):
-        """Takes up what an earlier call found on the same devices."""
+    def __init__(self, folder: Path, devices: dict[str, Any], names: Sequence[str]):
+        """Takes up what an earlier call found on the same devices of the cases of these names."""
         self._folder, self._devices = folder, devices
         self.results: dict[str, dict[str, Any]] = {}
         file = folder / "gpu_check.json"
         if file.exists():
             stored = json.loads(file.read_text(encoding="utf-8"))
             if stored["devices"] == devices:
-                self.results = stored["cases"]
+                self.results = {n: r for n, r in stored["cases"].items() if n in names}
 
     def passed(self, name: str) -> bool:
         """It was asked before, and no promise was broken."""
@@ -160,7 +160,7 @@ def ask_child(request: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """
     with start_child("benchmarks.gpu_cases", request) as child:
         for _ in range(len(request["cases"]) + 1):
-            yield child.answer(_CASE_SECONDS)
+            yield child.answer(_CASE_SECONDS * (3 if request["cpu"] else 1))
 
 
 def check(
@@ -243,8 +243,9 @@ def main(arguments: Sequence[str] | None = None, ask: Ask = ask_child) -> int:
     except (ValueError, ChildError, CommandError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    cases = [case for case in devices.pop("cases") if asked.only in case["name"]]
-    report = Report(asked.folder, devices)
+    known = devices.pop("cases")
+    cases = [case for case in known if asked.only in case["name"]]
+    report = Report(asked.folder, devices, [case["name"] for case in known])
     request = {"data_dir": str(data_dir), "cpu": asked.cpu}
     left = check(report, cases, request, ask, time.monotonic() + 60 * asked.minutes)
     print("\n".join(["", *report.problems(), f"page: {asked.folder / 'gpu_check.md'}"]))

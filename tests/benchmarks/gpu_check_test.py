@@ -32,7 +32,7 @@ def test_on_a_cpu_at_its_smallest(
     """One case of each cheap kind, in this process; called again nothing is asked."""
     monkeypatch.setattr(gpu_cases, "_ROUNDS", 1)
     monkeypatch.setattr(gpu_cases, "_ROUND_SECONDS", 0.0)
-    monkeypatch.setattr(gpu_cases, "MOST_SLOWDOWN", 50.0)
+    monkeypatch.setattr(gpu_cases, "MOST_ON_CPU", 50.0)
     monkeypatch.setitem(gpu_cases._SHORT, "mlp", {"epochs": 2})
     asked = []
 
@@ -54,6 +54,12 @@ def test_on_a_cpu_at_its_smallest(
     assert "says nothing about GPUs" in page and "## Placement" in page and "## Input" in page
     assert "| mlp, float32, no XLA | 0 | 0 | 8 | 0 | 0 | 142 |" in page, "of the audit"
     assert "passed" in capsys.readouterr().out
+    # Planted: on this device nothing is where it was promised.
+    monkeypatch.setattr(gpu_cases, "find_misplaced", lambda o, _: find_misplaced(o, "GPU:0"))
+    (tmp_path / "gpu_check.json").unlink()
+    assert _main(tmp_path, synthetic_data_dir, "placement, mlp, float32", ask=ask) == 1
+    said = capsys.readouterr().out
+    assert "FAILED: computed on the host: " in said and "MatMul float32 while/body/" in said
 
 
 def test_a_broken_promise_ends_it_and_is_asked_again(
@@ -102,7 +108,7 @@ def test_what_is_left_ends_it_with_two(tmp_path: Path, synthetic_data_dir: Path)
 
 def test_every_question_is_asked_the_most_important_first() -> None:
     cases, reduced = list_cases(cpu=False), list_cases(cpu=True)
-    assert len({case.name for case in cases}) == len(cases) == 3 * 2 * 3 + 3 * 2 + 3 + 2 * 2
+    assert len({case.name for case in cases}) == len(cases) == 3 * 2 * 3 + 4 + 3 + 2 * 2
     sections = list(dict.fromkeys(case.section for case in cases))
     assert sections == ["runs", "placement", "input", "speed"]
     assert set(gpu_cases.PRECISIONS) == set(PRECISIONS) - {"auto"}
@@ -139,8 +145,8 @@ def test_copies_and_waits_are_judged() -> None:
     assert problem == "copies to the host in 8 steps expected 2 at most, received 10"
     (problem,) = judge_placement(plain, [], none | {"to_device_bytes": 10**6}, 8)["problems"]
     assert "524288 at most, received 1000000" in problem
-    assert judge_input({"slowdown": 1.05})["problems"] == []
-    assert "received 1.300" in judge_input({"slowdown": 1.3})["problems"][0]
+    assert judge_input({"slowdown": 1.05}, 1.1)["problems"] == []
+    assert "received 1.300" in judge_input({"slowdown": 1.3}, 1.1)["problems"][0]
 
 
 def test_what_leaves_the_device_is_found() -> None:

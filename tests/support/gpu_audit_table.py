@@ -147,19 +147,11 @@ def _audit_step(model: str, what: str, xla: bool, precision: str, data_dir: str)
     modality = models.MODELS[model].modality
     config = InputConfig(sequence_length=16, vocab_size=300, image_size=96)
     data = open_data(f"{_SETS[modality]}/synthetic", data_dir, config, seed=0)
-    weights = "random" if modality == "image" else "imagenet"
-    asked = TrainConfig(
-        model=model,
-        precision=precision,
-        xla=xla,
-        global_batch_size=32,
-        image_size=96,
-        epochs=2,
-        length_buckets=1,
-        augment=True,
-        weights=weights,
-        freeze=what == "head" if modality == "image" else None,
-    )
+    own: dict[str, Any] = {"length_buckets": 1} if modality == "text" else {}
+    if modality == "image":
+        own = {"image_size": 96, "weights": "random", "freeze": what == "head"}
+    fields = {"model": model, "precision": precision, "xla": xla, "epochs": 2}
+    asked = TrainConfig(**fields, global_batch_size=32, **own)  # type: ignore[arg-type]
     settings = resolve(asked, data.schema, cluster)
     # Only now: what `auto` chooses asks for the GPU's name.
     cluster = dataclasses.replace(cluster, accelerator=True)

@@ -25,6 +25,38 @@ def leave_out_reduction(optimizer: keras.optimizers.Optimizer) -> None:
     optimizer._all_reduce_sum_gradients = lambda pairs: list(pairs)
 
 
+def join_updates(optimizer: keras.optimizers.Optimizer) -> None:
+    """Compiles what an update does on a replica, weight decay included, to one part.
+
+    For several replicas: Keras asks tf.distribute to update each variable by itself, in some 30
+    operations. The part is made where tf.distribute has chosen the replica, so it holds the copies
+    of that replica.
+    """
+
+    def update(distribution: Any, pairs: list[tuple[Any, Any]], learning_rate: Any) -> None:
+        variables = [variable for _, variable in pairs]
+
+        def on_replica(_: Any, gradients: list[Any], learning_rate: Any) -> None:
+            def run(gradients: list[Any], learning_rate: tf.Tensor) -> None:
+                for variable in variables:
+                    if optimizer.weight_decay is not None and optimizer._use_weight_decay(variable):
+                        rate = tf.cast(learning_rate, variable.dtype)
+                        variable.assign_sub(variable * optimizer.weight_decay * rate)
+                for gradient, variable in zip(gradients, variables, strict=True):
+                    optimizer.update_step(gradient, variable, learning_rate)
+
+            rate = tf.convert_to_tensor(learning_rate)  # a variable, or what a schedule gives
+            tf.function(run, jit_compile=True, autograph=False)(gradients, rate)
+
+        gradients = [gradient for gradient, _ in pairs]
+        distribution.extended.update(
+            variables[0], on_replica, args=(gradients, learning_rate), group=False
+        )
+
+    optimizer._distributed_tf_update_step = update
+    optimizer._apply_weight_decay = lambda variables: None
+
+
 def all_layers(model: keras.Model) -> list[keras.layers.Layer]:
     """The layers of a model, those inside models and wrappers too; `model.layers` has no inner."""
     return list(model._flatten_layers())

@@ -28,7 +28,7 @@ from train.devices.strategy import Cluster
 from train.step.batch_norm import batch_norms, count_rows, row_weights
 from train.step.feed import Chunk
 from train.step.flops import count_flops
-from train.step.keras_private import host_loops, leave_out_reduction
+from train.step.keras_private import host_loops, join_updates, leave_out_reduction
 from train.step.non_finite import NonFiniteSteps
 from train.step.objective import Objective
 from train.step.precision import LossScale
@@ -118,9 +118,11 @@ class TrainStep:
         """
         settle = tf.function(self._settle, jit_compile=True, autograph=False)
         self._settle = settle  # type: ignore[method-assign]
-        if self._cluster.num_replicas == 1:  # with several, Keras leaves the replica in `apply`
-            apply = tf.function(self._apply, jit_compile=True, autograph=False)
-            self._apply = apply  # type: ignore[method-assign]
+        if self._cluster.num_replicas > 1:  # Keras leaves the replica in `apply`
+            join_updates(self.optimizer)
+            return
+        apply = tf.function(self._apply, jit_compile=True, autograph=False)
+        self._apply = apply  # type: ignore[method-assign]
 
     def run(self, chunk: Chunk, first_step: int) -> None:
         """Trains the chunk's steps; `first_step` counts from the start of the run."""

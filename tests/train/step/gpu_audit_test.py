@@ -13,7 +13,8 @@ import tensorflow as tf
 
 from models.augment import augment_images, mix_pairs
 from tests.support.gpu_audit import Kind, audit
-from train.devices.strategy import make_cluster
+from train.devices.strategy import Cluster, make_cluster
+from train.devices.tensorflow_private import copies_of
 from train.folders.finished_run import open_run
 from train.step.feed import Chunk
 from train.step.objective import Objective
@@ -111,29 +112,48 @@ def test_launches_and_what_is_folded_are_counted() -> None:
     assert report.findings == [] and len(operations) <= report.launches < 12
 
 
-def test_on_accelerators_the_update_is_one_compiled_part() -> None:
+@pytest.mark.parametrize("strategy", ["one_device", "mirrored"])
+def test_on_accelerators_the_update_is_one_compiled_part(strategy: str) -> None:
     """Fewer than half of the launches, and the same weights but for rounding."""
     rng, found, launches = np.random.default_rng(0), [], []
     x, y = rng.normal(size=(64, 5)).astype(np.float32), rng.integers(0, 3, 64)
     rows, weights = np.arange(64).reshape(4, 16), np.ones((4, 16), np.float32)
-    chunk = Chunk((x, y, rows, weights, rows), weights.sum(1), np.zeros(4, np.int32), 4)
+    counts, lengths = weights.sum(1), np.zeros(4, np.int32)
     objective = Objective(np.ones(3, np.float32))
     for accelerator in (False, True):
-        cluster = dataclasses.replace(make_cluster("one_device"), accelerator=accelerator)
-        keras.utils.set_random_seed(1)
-        layers = [keras.layers.Dense(8, "relu") for _ in range(4)]
-        model = keras.Sequential([keras.Input((5,)), *layers, keras.layers.Dense(3)])
-        optimizer = keras.optimizers.Adam(1e-2)
-        optimizer.build(model.trainable_variables)
-        options = StepOptions(objective, clip_norm=0.1, clip_value=None, xla=False, seed=0)
-        step = TrainStep(model, optimizer, cluster, tf.TensorSpec([5]), options, None)
+        cluster = dataclasses.replace(make_cluster(strategy), accelerator=accelerator)
+        chunk = Chunk(_split((x, y, rows, weights, rows), cluster), counts, lengths, 4)
+        with cluster.strategy.scope():
+            keras.utils.set_random_seed(1)
+            layers = [keras.layers.Dense(8, "relu") for _ in range(4)]
+            model = keras.Sequential([keras.Input((5,)), *layers, keras.layers.Dense(3)])
+            optimizer = keras.optimizers.AdamW(1e-2, weight_decay=0.5)
+            optimizer.exclude_from_weight_decay(var_names=["bias"])
+            optimizer.build(model.trainable_variables)
+            options = StepOptions(objective, clip_norm=0.1, clip_value=None, xla=False, seed=0)
+            step = TrainStep(model, optimizer, cluster, tf.TensorSpec([5]), options, None)
         step.run(chunk, 0)
         found.append(np.concatenate([w.ravel() for w in model.get_weights()]))
+        for variable in (*model.variables, *optimizer.variables):
+            first, *others = (copy.numpy() for copy in copies_of(variable))
+            assert all(np.array_equal(first, other) for other in others), variable.path
         report = audit(step._call.get_concrete_function(*step.arguments(chunk, 0)))
         assert report.findings == []
         launches.append(report.launches)
     np.testing.assert_allclose(found[0], found[1], rtol=1e-4, atol=1e-6)
     assert launches[1] < 0.5 * launches[0]
+
+
+def _split(arrays: tuple[np.ndarray, ...], cluster: Cluster) -> tuple[Any, ...]:
+    """`Chunk.arrays`: every replica has its columns of rows, weights and keys."""
+    inputs, labels, *steps = arrays
+    size = cluster.num_replicas
+    parts = [(inputs, labels, *(np.split(a, size, 1)[i] for a in steps)) for i in range(size)]
+    placed = [tuple(map(tf.constant, part)) for part in parts]
+    if size == 1:
+        return placed[0]
+    distribute = cluster.strategy.experimental_distribute_values_from_function
+    return tuple(distribute(lambda context: placed[context.replica_id_in_sync_group]))
 
 
 @pytest.mark.parametrize("name", ["fetal_health", "brain_tumor_mri", "song_lyrics"])

@@ -14,6 +14,7 @@ import tensorflow as tf
 from train.step.keras_private import (
     all_layers,
     host_loops,
+    join_updates,
     leave_out_reduction,
     replace_moments,
     replace_seeds,
@@ -38,6 +39,29 @@ def test_the_optimizer_asks_for_the_reduction() -> None:
         optimizer.apply([tf.constant([0.5, 0.5])], [variable])
     assert asked == [1], "once by Keras, never where it is left out"
     np.testing.assert_array_equal(variable.numpy(), [0.0, 1.0])
+
+
+def test_an_update_is_one_compiled_part() -> None:
+    """Of all variables, weight decay included; Keras does nothing of it besides."""
+    parts = []
+
+    class Counted(keras.optimizers.SGD):
+        def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
+            parts.append(tf.compat.v1.get_default_graph())
+            super().update_step(gradient, variable, learning_rate)
+
+    weight, bias = keras.Variable([1.0, 2.0], name="weight"), keras.Variable([1.0], name="bias")
+    optimizer = Counted(0.5, weight_decay=0.25)
+    optimizer.exclude_from_weight_decay(var_names=["bias"])
+    optimizer.build([weight, bias])
+    join_updates(optimizer)
+    gradients = [tf.constant([1.0, 1.0]), tf.constant([1.0])]
+    tf.function(lambda: optimizer.apply(gradients, [weight, bias]), autograph=False)()
+    # w - w * decay * rate - gradient * rate
+    np.testing.assert_array_equal(weight.numpy(), [0.375, 1.25])
+    np.testing.assert_array_equal(bias.numpy(), [0.5])
+    assert len(parts) == 2 and parts[0] is parts[1], "one graph for both"
+    assert int(optimizer.iterations.numpy()) == 1
 
 
 def test_inner_layers_and_seeds_are_found() -> None:
