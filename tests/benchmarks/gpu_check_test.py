@@ -13,6 +13,7 @@ import tensorflow as tf
 
 from benchmarks import gpu_cases, gpu_check
 from benchmarks.gpu_cases import Case, judge_input, judge_placement, judge_training, list_cases
+from benchmarks.gpu_check import audited_launches
 from benchmarks.gpu_trace import count_copies, find_misplaced, operations_of_loops, partitions_of
 from benchmarks.measuring.child import ChildError
 from train.settings.config import PRECISIONS
@@ -29,37 +30,46 @@ def test_on_a_cpu_at_its_smallest(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """One case of each cheap kind, in this process; called again nothing is asked."""
-    monkeypatch.setattr(gpu_cases, "_ROUNDS", 1)
-    monkeypatch.setattr(gpu_cases, "_ROUND_SECONDS", 0.0)
-    monkeypatch.setattr(gpu_cases, "MOST_ON_CPU", 50.0)
-    monkeypatch.setitem(gpu_cases._SHORT, "mlp", {"epochs": 2})
-    asked = []
+    """One case, in this process: first where nothing is where it was promised, then as it is."""
+    case, only, asked = "placement, mlp, float32, no XLA", "placement, mlp, float32", []
 
     def ask(request: dict[str, Any]) -> Iterator[dict[str, Any]]:
         asked.extend(request["cases"])
         return gpu_cases.answers(request)
 
-    for only in ("placement, mlp, float32", "input, mlp", "runs, mlp, float32"):
-        assert _main(tmp_path, synthetic_data_dir, only, ask=ask) == 0
-        assert _main(tmp_path, synthetic_data_dir, only, ask=ask) == 0
-    assert [case["section"] for case in asked] == ["placement", "input", "runs"]
-    stored = json.loads((tmp_path / "gpu_check.json").read_text())["cases"]
-    placement = stored["placement, mlp, float32, no XLA"]
-    assert placement["operations"] > 100 and placement["misplaced"] == []
-    assert stored["input, mlp, float32, no XLA"]["real_steps_per_s"] > 0
-    losses = stored["runs, mlp, float32, no XLA"]["losses"]
-    assert len(losses) == 2 and losses[-1] < losses[0]
-    page = (tmp_path / "gpu_check.md").read_text()
-    assert "says nothing about GPUs" in page and "## Placement" in page and "## Input" in page
-    assert "| mlp, float32, no XLA | 0 | 0 | 8 | 0 | 0 | 142 |" in page, "of the audit"
-    assert "passed" in capsys.readouterr().out
-    # Planted: on this device nothing is where it was promised.
-    monkeypatch.setattr(gpu_cases, "find_misplaced", lambda o, _: find_misplaced(o, "GPU:0"))
-    (tmp_path / "gpu_check.json").unlink()
-    assert _main(tmp_path, synthetic_data_dir, "placement, mlp, float32", ask=ask) == 1
+    with monkeypatch.context() as planted:
+        planted.setattr(gpu_cases, "find_misplaced", lambda o, _: find_misplaced(o, "GPU:0"))
+        assert _main(tmp_path, synthetic_data_dir, only, ask=ask) == 1
     said = capsys.readouterr().out
     assert "FAILED: computed on the host: " in said and "MatMul float32 while/body/" in said
+    for _ in range(2):
+        assert _main(tmp_path, synthetic_data_dir, only, ask=ask) == 0
+    assert f"{case}: passed" in capsys.readouterr().out
+    assert len(asked) == 2, "what has passed is not asked again"
+    found = json.loads((tmp_path / "gpu_check.json").read_text())["cases"][case]
+    assert found["operations"] > 100 and found["misplaced"] == []
+    page = (tmp_path / "gpu_check.md").read_text()
+    assert "says nothing about GPUs" in page and "## Placement" in page
+    launches = audited_launches(gpu_check._AUDIT.read_text(), "mlp", "float32")
+    assert f"| mlp, float32, no XLA | 0 | 0 | 8 | 0 | 0 | {launches} |" in page and launches
+
+
+@pytest.mark.slow
+def test_trainings_input_and_speed_on_a_cpu(
+    tmp_path: Path, synthetic_data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gpu_cases, "_ROUNDS", 1)
+    monkeypatch.setattr(gpu_cases, "_ROUND_SECONDS", 0.0)
+    monkeypatch.setattr(gpu_cases, "MOST_ON_CPU", 50.0)
+    for only in ("runs, mlp, float32", "input, mlp", "speed, resnet50"):
+        assert _main(tmp_path, synthetic_data_dir, only, ask=gpu_cases.answers) == 0
+    stored = json.loads((tmp_path / "gpu_check.json").read_text())["cases"]
+    run, measured, speed = stored.values()
+    assert len(run["losses"]) == 5 and run["losses"][-1] < run["losses"][0]
+    assert measured["real_steps_per_s"] > 0 and measured["constant_steps_per_s"] > 0
+    assert speed["flops_per_s"] == speed["flops_per_example"] * speed["examples_per_s"] > 0
+    page = (tmp_path / "gpu_check.md").read_text()
+    assert all(f"## {title}" in page for title in ("Runs", "Input", "Speed"))
 
 
 def test_a_broken_promise_ends_it_and_is_asked_again(
