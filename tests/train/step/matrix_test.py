@@ -33,11 +33,12 @@ found = {}
 for family in settings["families"]:
     data = open_data(family["dataset"], settings["data_dir"],
                      InputConfig(sequence_length=16, vocab_size=300, image_size=32), seed=3)
+    own = {"image": {"image_size": 32}, "tokens": {"length_buckets": 1}}
     asked = TrainConfig(model=family["model"], dropout=0.0, seed=3,
                         learning_rate=family.get("rate", 1e-3),
                         global_batch_size=family["batch"], clip_norm=1.0, epochs=50,
-                        freeze=family.get("freeze"), augment=True, image_size=32,
-                        length_buckets=1, weights=family.get("weights", "imagenet"))
+                        freeze=family.get("freeze"), weights=family.get("weights", "imagenet"),
+                        **own.get(data.schema.modality, {}))
     for precision, xla in family["cells"]:
         examples = {"train": data.examples("train")}
         cell = dataclasses.replace(asked, precision=precision, xla=xla)

@@ -33,7 +33,8 @@ data = open_data(settings["dataset"], settings["data_dir"],
                  InputConfig(sequence_length=24, vocab_size=300, image_size=64), seed=3)
 config = TrainConfig(model=settings["model"], dropout=0.0, seed=3, learning_rate=0.01,
                      global_batch_size=settings["batch"], clip_norm=settings.get("clip"),
-                     class_weights=settings.get("class_weights", "none"), freeze=False,
+                     class_weights=settings.get("class_weights", "none"),
+                     freeze=False if data.schema.modality == "image" else None,
                      optimizer=settings.get("optimizer", "adamw"), epochs=5,
                      precision=settings.get("precision", "float32"),
                      xla=settings.get("xla", False))
