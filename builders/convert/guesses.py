@@ -36,6 +36,9 @@ _LABELS = (
     "diagnosis",
     "species",
     "sentiment",
+    "survived",
+    "churn",
+    "fraud",
 )
 _TEXTS = ("text", "review", "sentence", "content", "message", "comment", "lyrics", "tweet", "body")
 _MOST_CLASSES = 100  # more different values are no classes, unless --label says so
@@ -148,13 +151,13 @@ def guess_label(table: Table, options: Options, others: Sequence[str]) -> tuple[
     for usual in _LABELS:
         for name in free:
             if name.lower() == usual:
-                return name, "guessed from its name"
+                return name, "guessed from its name; another: --label COLUMN"
     most = min(_MOST_CLASSES, len(table.lines) / 2)
     few = [name for name in free if 2 <= len(set(table.columns[name])) <= most]
     if few and few[-1] == free[-1]:
-        return few[-1], "guessed: the last column"
+        return few[-1], "guessed: the last column; another: --label COLUMN"
     if len(few) == 1:
-        return few[0], "guessed: the only one of few values"
+        return few[0], "guessed: the only one of few values; another: --label COLUMN"
     raise ValueError(
         f"convert: {table.path}: expected to know which column holds the classes. Name it with "
         f"--label, one of {listed(free)}"

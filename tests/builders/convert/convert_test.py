@@ -30,7 +30,7 @@ def test_it_prints_what_it_found_and_a_dry_run_writes_nothing(
     said = capsys.readouterr().out
     for line in (
         "a table of 60 rows, columns parted by ','",
-        "label: income (guessed: the last column)",
+        "label: income (guessed: the last column; another: --label COLUMN)",
         "  education       category of 4",
         "2 classes",
         "splits: train 4",

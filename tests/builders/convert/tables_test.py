@@ -175,6 +175,13 @@ def test_every_guess_can_be_overruled(tmp_path: Path) -> None:
         _read(path, drop=("agee",))
 
 
+def test_a_name_tells_the_class_before_the_last_column_does(tmp_path: Path) -> None:
+    rows = [[str(n % 2), *row] for n, row in enumerate(make_rows(60))]
+    found = _read(write_table(tmp_path / "a.csv", rows, ["Survived", *HEADER]))
+    assert found.class_names == ["0", "1"] and "income" in _columns(found)
+    assert found.findings[1] == "label: Survived (guessed from its name; another: --label COLUMN)"
+
+
 def test_rows_without_a_class_are_counted(tmp_path: Path) -> None:
     rows = make_rows(60)
     rows[1][-1], rows[2][-1] = "", "?"
