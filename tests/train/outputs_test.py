@@ -1,12 +1,13 @@
-"""Whether an output can be written is asked before the work: here before there are any data."""
+"""Outputs and numbers are checked before the work: here before there are any data."""
 
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from records.service import __main__ as service
 from records.verify import __main__ as verify
-from train import baseline, cross_validate, export, predict, results, sweep
+from train import baseline, cross_validate, evaluate, export, predict, results, sweep
 
 FOLDER, FILE = "a folder: name a file in it", "which is a file"
 
@@ -40,3 +41,22 @@ def test_the_runs_of_folds_have_a_folder_of_their_own() -> None:
     names = {"a.json": "a", "a": "a-folds", "b/c.d.json": "b/c.d"}
     for output, folder in names.items():
         assert cross_validate._folds_folder(Path(output)) == Path(folder)
+
+
+@pytest.mark.parametrize(
+    ("command", "arguments", "said"),
+    [
+        (evaluate, ["run", "--seed=-1"], "--seed expected 0 or more, received -1"),
+        (evaluate, ["run", "--percent=100"], "--percent expected a number between 0 and 100, rec"),
+        (baseline, ["--dataset=x", "--seed=-1"], "--seed expected 0 to 2^32 - 1, received -1"),
+        (cross_validate, ["--seeds", "0", "0"], "--seeds expected different numbers from 0 to"),
+        (verify, ["x", "--max-pixels=0"], "--max-pixels expected 1 or more, received 0"),
+        (service, ["dispatcher", "--port=70000"], "--port expected 0 to 65535, received 70000"),
+    ],
+)
+def test_a_number_is_checked_first(
+    command: Any, arguments: list[str], said: str, capsys: Any
+) -> None:
+    with pytest.raises(SystemExit):
+        command.parse_arguments(arguments)
+    assert said in capsys.readouterr().err

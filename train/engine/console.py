@@ -51,7 +51,8 @@ def print_header(settings: Settings, schema: Schema, cluster: Cluster, path: Pat
     )
     first = settings.stages()[0]
     stops = f"ends after {first.early_stopping} without a better validation {first.monitor}"
-    print(f"  at most {first.epochs} epochs" + f"; {stops}" * bool(first.early_stopping))
+    epochs = "1 epoch" if first.epochs == 1 else f"{first.epochs} epochs"
+    print(f"  at most {epochs}" + f"; {stops}" * bool(first.early_stopping))
     if cluster.note:
         print(f"  {cluster.note}")
     if settings.freeze:
