@@ -2,19 +2,39 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
-from collections.abc import Collection, Hashable, Iterator, Sequence
-from typing import Any
+from collections import Counter
+from collections.abc import Collection, Container, Hashable, Iterator, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
+import tensorflow as tf
 from google.protobuf import message
 
 from records.decoding.indexing import hash64, read_groups
-from records.decoding.modality import modality_of
-from records.decoding.parsing import Parse, make_parser, parse_what_fits, read_feature
+from records.decoding.modality import modality_of, not_utf8
+from records.decoding.modality_base import Finding, FindingKind
+from records.decoding.parsing import (
+    Parse,
+    make_parser,
+    parse_what_fits,
+    read_feature,
+    read_text,
+)
 from records.decoding.pixels import MAX_PIXELS
 from records.sets.schema import Schema
 from records.shards.index import RecordIndex
+from records.system.quiet import NativeNotes
+
+_NAMED = 8  # records of a kind in a line of a report
+
+
+class Told(NamedTuple):
+    """Why a record is told, and what it is called (" (id 'x')"; "" where that is not known)."""
+
+    reason: str
+    name: str
 
 
 class ContentChecker:
@@ -30,21 +50,24 @@ class ContentChecker:
         index: RecordIndex | None = None,
         swapped: Collection[int] = (),
         max_pixels: int = MAX_PIXELS,
+        notes: NativeNotes | None = None,
     ):
         """Opens nothing.
 
         Args:
           index: labels and groups are compared with its own, where there is one.
           swapped: shards that hold other records than those of the index.
-          max_pixels: larger pictures are `unsupported`, and not looked at.
+          max_pixels: larger pictures are not supported, and not looked at.
+          notes: hear what libraries in C say of a picture.
         """
         self._schema, self._index, self._swapped = schema, index, set(swapped)
         self._modality, self._max_pixels = modality_of(schema), max_pixels
+        self._notes = notes
         # By shard, in pieces: (numbers int64 [n] in the split, hashes uint64 [n]), and numbers.
         shards = range(len(schema.shard_lengths[split]))
         self._ids: dict[int, list[tuple[np.ndarray, np.ndarray]]] = {i: [] for i in shards}
         self._unlabelled: dict[int, list[int]] = {i: [] for i in shards}
-        self._unsupported: dict[int, dict[int, str]] = {i: {} for i in shards}
+        self._others: dict[int, dict[FindingKind, dict[int, Told]]] = {i: {} for i in shards}
         # The number in the split of each shard's first record.
         self._firsts = np.cumsum([0, *schema.shard_lengths[split]])
 
@@ -58,15 +81,16 @@ class ContentChecker:
         """The numbers of the records of class -1."""
         return sorted(number for numbers in self._unlabelled.values() for number in numbers)
 
-    @property
-    def unsupported(self) -> dict[int, str]:
-        """By number, what is said of records that may be whole, and cannot be trained on."""
-        return {n: reason for found in self._unsupported.values() for n, reason in found.items()}
+    def others(self, kind: FindingKind) -> dict[int, Told]:
+        """By number, what is said of records that are not damaged."""
+        return {
+            n: said for found in self._others.values() for n, said in found.get(kind, {}).items()
+        }
 
     def begin_again(self, shard: int) -> None:
         """Forgets what was seen of a shard; it is no longer compared with the index."""
         self._swapped.add(shard)
-        self._ids[shard], self._unlabelled[shard], self._unsupported[shard] = [], [], {}
+        self._ids[shard], self._unlabelled[shard], self._others[shard] = [], [], {}
 
     def indexed_keys(self, shard: int) -> list[Hashable]:
         """What the index knows of each record of a shard: its class and group."""
@@ -88,48 +112,93 @@ class ContentChecker:
         numbers = numbers + self._firsts[shard]
         features, unparsable = parse_what_fits(self._parse, payloads)
         found = {row: f"expected {expected}" for row, expected in unparsable.items()}
+        found = {row: reason + self._name(payloads[row]) for row, reason in found.items()}
         if not features:
             return found
         rows = np.setdiff1d(np.arange(len(payloads)), list(unparsable))
         # The index tells of the records that were built, not of those that stand there now.
         index = None if shard in self._swapped else self._index
-        damaged: dict[int, str] = {}
-        for row, reason in self._look(shard, numbers[rows], features, index):
-            # A record is told once, by the first thing that is wrong.
-            damaged.setdefault(row, reason)
+        damaged: dict[int, Told] = {}
         kept = [payloads[row] for row in rows]
-        damaged |= self._keep_ids(shard, numbers[rows], kept, damaged)
-        return found | {int(rows[row]): reason for row, reason in damaged.items()}
+        named: Counter[FindingKind] = Counter()
+        for one in self._look_and_listen(shard, numbers[rows], features, index):
+            told, key = damaged, one.row
+            if one.kind is not FindingKind.DAMAGE:
+                told = self._others[shard].setdefault(one.kind, {})
+                key = int(numbers[rows[one.row]])
+                named[one.kind] += 1
+            # Reading a name takes longer than the check of a table's row.
+            name = self._name(kept[one.row]) if named[one.kind] <= _NAMED else ""
+            # A record is told once, by the first thing that is wrong.
+            told.setdefault(key, Told(one.reason, name))
+        found |= {int(rows[row]): one.reason + one.name for row, one in damaged.items()}
+        no_example = self._keep_ids(shard, numbers[rows], kept, damaged)
+        return found | {int(rows[row]): reason for row, reason in no_example.items()}
 
     @functools.cached_property
     def _parse(self) -> Parse:
         """string [n] -> features of the records."""
-        return make_parser(self._modality.parse_spec(index_features=True))
+        text = tf.io.FixedLenFeature([], tf.string, default_value="")
+        texts = dict.fromkeys(self._schema.text_names, text)
+        return make_parser(texts | self._modality.parse_spec(index_features=True))
+
+    def _look_and_listen(
+        self, shard: int, numbers: np.ndarray, row: dict[str, Any], index: RecordIndex | None
+    ) -> list[Finding]:
+        """What is wrong with parsed records, and what libraries in C say of single ones."""
+        notes = self._notes
+        if notes is None:
+            return list(self._look(shard, numbers, row, index))
+        before = notes.num_bytes
+        with notes.shared():
+            found = list(self._look(shard, numbers, row, index))
+        if notes.num_bytes == before:
+            return found
+        damaged = {one.row for one in found if one.kind is FindingKind.DAMAGE}
+        for i in (i for i in range(len(numbers)) if i not in damaged):
+            one = {name: feature[i : i + 1] for name, feature in row.items()}
+            with notes.alone() as lines:
+                list(self._modality.check_content(one, self._max_pixels))
+            if lines:
+                said = "; ".join(dict.fromkeys(lines))
+                reason = f"its picture is read, and the decoder says: {said}"
+                found.append(Finding(i, reason, FindingKind.NOTE))
+        return found
 
     def _look(
         self, shard: int, numbers: np.ndarray, row: dict[str, Any], index: RecordIndex | None
-    ) -> Iterator[tuple[int, str]]:
-        """(row, damage) of parsed records."""
+    ) -> Iterator[Finding]:
+        """What is wrong with parsed records."""
         schema = self._schema
         labels = row[schema.label_name].numpy()
         last = schema.num_classes - 1
         for i in np.flatnonzero((labels < -1) | (labels > last)):
-            yield int(i), f"its class is expected in 0 to {last}, and is {labels[i]}"
+            yield Finding(int(i), f"its class is expected in 0 to {last}, and is {labels[i]}")
         self._unlabelled[shard] += numbers[labels == -1].tolist()
         # CRCs cannot tell a record that was swapped for another whole one: its class or group can.
         if index is not None:
             for i in np.flatnonzero(labels != index.label[numbers]):
-                yield int(i), f"its class is {labels[i]}, in the index {index.label[numbers[i]]}"
+                stored = index.label[numbers[i]]
+                yield Finding(int(i), f"its class is {labels[i]}, in the index {stored}")
             for i in np.flatnonzero(read_groups(schema, row) != index.group[numbers]):
-                yield int(i), "its group is not the one in the index"
-        for found in self._modality.check_content(row[schema.input_name], self._max_pixels):
-            if found.is_damage:
-                yield found.row, found.reason
-            else:
-                self._unsupported[shard][int(numbers[found.row])] = found.reason
+                yield Finding(int(i), "its group is not the one in the index")
+        yield from self._modality.check_content(row, self._max_pixels)
+        # Texts that --feature may name as the input.
+        for name in schema.text_names:
+            for number in not_utf8(row[name].numpy()) if name != schema.input_name else ():
+                yield Finding(number, f"its text {name!r} is not UTF-8", FindingKind.MISREAD)
+
+    def _name(self, payload: bytes) -> str:
+        """The id and the file of a record, as far as they can be read, to be put behind a text."""
+        found = {}
+        for feature in (self._schema.id_name, "filename"):
+            with contextlib.suppress(message.DecodeError):
+                found[feature] = read_text(payload, feature)
+        said = ", ".join(f"{feature} {text!r}" for feature, text in found.items() if text)
+        return f" ({said})" if said else ""
 
     def _keep_ids(
-        self, shard: int, numbers: np.ndarray, payloads: Sequence[bytes], damaged: dict[int, str]
+        self, shard: int, numbers: np.ndarray, payloads: Sequence[bytes], damaged: Container[int]
     ) -> dict[int, str]:
         """Remembers the ids of undamaged records; damage, by row, that only this reading finds."""
         if self._schema.id_name is None:

@@ -23,13 +23,26 @@ import tensorflow as tf
 
 from records.decoding import decode
 from records.decoding.input_config import InputConfig
-from records.decoding.modality_base import Decoder, Finding, Modality
+from records.decoding.modality_base import Decoder, Finding, FindingKind, Modality
+from records.decoding.pixels import is_grey_picture
 from records.sets.schema import IMAGE, TABULAR, TEXT, TOKENS, Schema
 from records.shards.index import RecordIndex, record_damage
 
 # Ids of a set that stores no vocabulary lie below. Counts are kept of all up to the largest one, at
 # 8 bytes each.
 MOST_IDS = 2**24
+
+
+_EXACT = 2**24  # float32 holds every whole number below it
+
+
+def not_utf8(texts: Iterable[bytes]) -> Iterator[int]:
+    """The numbers of the texts that are not UTF-8."""
+    for number, text in enumerate(texts):
+        try:
+            text.decode()
+        except UnicodeDecodeError:
+            yield number
 
 
 class Pictures(Modality):
@@ -76,20 +89,23 @@ class Pictures(Modality):
         """The files."""
         return feature.numpy()
 
-    def check_content(self, feature: Any, max_pixels: int) -> Iterator[Finding]:
-        """Pictures that cannot be decoded whole."""
-        pictures, first = feature.numpy().tolist(), 0
-        while first < len(pictures):
+    def check_content(self, row: dict[str, Any], max_pixels: int) -> Iterator[Finding]:
+        """Pictures that cannot be decoded whole, or are no grey ones where the set says so."""
+        pictures, grey = row[self.schema.input_name].numpy().tolist(), self.schema.grey_name
+        flags = row[grey].numpy().tolist() if grey else [0] * len(pictures)
+        for number, (picture, is_grey) in enumerate(zip(pictures, flags, strict=True)):
             try:
-                # To one pixel: decoding is what is checked, and the result is thrown away.
-                decode.decode_pictures(pictures[first:], 1, 1, max_pixels=max_pixels)
-                return
+                found = decode.decode_whole(number, picture, 3 if is_grey else 1, max_pixels)
             except decode.PictureError as error:
-                reason = f"its picture cannot be decoded ({error})"
                 if error.remedy:
                     reason = f"its picture is not supported: {error}. {error.remedy}"
-                yield Finding(first + error.row, reason, is_damage=not error.remedy)
-                first += error.row + 1
+                    yield Finding(number, reason, FindingKind.UNSUPPORTED)
+                else:
+                    yield Finding(number, f"its picture cannot be decoded ({error})")
+                continue
+            if is_grey and not is_grey_picture(found):
+                reason = f"{grey} is set, and its picture has colours, which training drops"
+                yield Finding(number, reason, FindingKind.MISREAD)
 
     def fill_index(
         self, index: RecordIndex, numbers: np.ndarray, payloads: np.ndarray, row: dict[str, Any]
@@ -157,13 +173,22 @@ class Vectors(Modality):
         rows = feature.numpy()
         return rows if self.schema.input_in_bytes else (row.tobytes() for row in rows)
 
-    def check_content(self, feature: Any, max_pixels: int) -> Iterator[Finding]:
-        """Rows with NaN or infinity, and bytes that are no row."""
+    def check_content(self, row: dict[str, Any], max_pixels: int) -> Iterator[Finding]:
+        """Rows with NaN or infinity, bytes that are no row, and float64 without its digits."""
+        feature = row[self.schema.input_name]
         if wrong := dict(self._wrong_bytes(feature)):
             yield from itertools.starmap(Finding, wrong.items())
             return
-        for row in np.flatnonzero(~np.isfinite(self.unpack(feature)).all(1)):
-            yield Finding(int(row), "a number is not finite")
+        numbers = self.unpack(feature)
+        for number in np.flatnonzero(~np.isfinite(numbers).all(1)):
+            yield Finding(int(number), "a number is not finite")
+        if self.schema.input_dtype == "float64" and self._dtype == np.float32:
+            reason = (
+                f"a number of {_EXACT:,} or more is stored as float32, which keeps seven of its "
+                "digits; Tensor(..., dtype=np.float64, encoding='bytes') keeps all"
+            )
+            for number in np.flatnonzero((np.abs(numbers) >= _EXACT).any(1)):
+                yield Finding(int(number), reason, FindingKind.NOTE)
 
     def _wrong_bytes(self, feature: Any) -> Iterator[tuple[int, str]]:
         """(row, what is wrong) of rows in bytes that are not F numbers long."""
@@ -227,11 +252,12 @@ class Ids(Modality):
         ids = feature.flat_values.numpy()
         return (ids < 0) | (ids >= self._num_ids)
 
-    def check_content(self, feature: Any, max_pixels: int) -> Iterator[Finding]:
+    def check_content(self, row: dict[str, Any], max_pixels: int) -> Iterator[Finding]:
         """Ids beyond the vocabulary."""
+        feature = row[self.schema.input_name]
         of_row = feature.value_rowids().numpy()
-        for row in np.unique(of_row[self._wrong_ids(feature)]):
-            yield Finding(int(row), f"an id lies outside 0 to {self._num_ids - 1}")
+        for number in np.unique(of_row[self._wrong_ids(feature)]):
+            yield Finding(int(number), f"an id lies outside 0 to {self._num_ids - 1}")
 
     def check_parsed(self, feature: Any, index: RecordIndex, numbers: np.ndarray) -> None:
         """Ids are subscripts of tables: a negative one would take another id's entry."""
@@ -271,13 +297,10 @@ class Texts(Ids):
         """Any bytes are split into words."""
         return
 
-    def check_content(self, feature: Any, max_pixels: int) -> Iterator[Finding]:
+    def check_content(self, row: dict[str, Any], max_pixels: int) -> Iterator[Finding]:
         """Texts that are not UTF-8."""
-        for row, text in enumerate(feature.numpy()):
-            try:
-                text.decode()
-            except UnicodeDecodeError:
-                yield Finding(row, "its text is not UTF-8")
+        for number in not_utf8(row[self.schema.input_name].numpy()):
+            yield Finding(number, "its text is not UTF-8")
 
     def fill_index(
         self, index: RecordIndex, numbers: np.ndarray, payloads: np.ndarray, row: dict[str, Any]

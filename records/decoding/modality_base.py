@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import abc
 import dataclasses
+import enum
 import functools
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, ClassVar
@@ -20,6 +21,15 @@ from records.shards.index import RecordIndex
 Decoder = Callable[..., Any]
 
 
+class FindingKind(enum.Enum):
+    """What follows for a record; the value is said of those that are not damaged."""
+
+    DAMAGE = "damaged"
+    UNSUPPORTED = "not damaged, and cannot be trained on"
+    MISREAD = "whole, and read as something else than they are"
+    NOTE = "sound, and worth a look"
+
+
 @dataclasses.dataclass(frozen=True)
 class Finding:
     """What is wrong with an input that parses.
@@ -27,12 +37,12 @@ class Finding:
     Attributes:
       row: which one of the batch.
       reason: for people.
-      is_damage: it breaks the schema; else it may be whole, and is not supported.
+      kind: what follows.
     """
 
     row: int
     reason: str
-    is_damage: bool = True
+    kind: FindingKind = FindingKind.DAMAGE
 
 
 class Modality(abc.ABC):
@@ -83,8 +93,11 @@ class Modality(abc.ABC):
         """Per record, bytes that are equal where the inputs are equal."""
 
     @abc.abstractmethod
-    def check_content(self, feature: Any, max_pixels: int) -> Iterator[Finding]:
-        """What is wrong with inputs that parse; pictures of more than `max_pixels` are told."""
+    def check_content(self, row: dict[str, Any], max_pixels: int) -> Iterator[Finding]:
+        """What is wrong with the inputs of parsed features.
+
+        Pictures of more than `max_pixels` are told, and not decoded.
+        """
 
     def parse_spec(self, index_features: bool = False) -> dict[str, Any]:
         """The `tf.io.parse_example` spec of the input and the label.

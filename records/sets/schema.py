@@ -41,6 +41,7 @@ class Schema:
       shard_lengths: records of each of them by the metadata.
       metadata: the builder's own metadata.
       input_in_bytes: a vector is stored as the bytes of its numbers, `Tensor(encoding="bytes")`.
+      text_names: the features that are texts, whatever the model reads.
     """
 
     name: str
@@ -60,6 +61,7 @@ class Schema:
     shard_lengths: dict[str, tuple[int, ...]]
     metadata: dict[str, Any]
     input_in_bytes: bool = False
+    text_names: tuple[str, ...] = ()
 
     @property
     def num_classes(self) -> int:
@@ -182,6 +184,7 @@ def read_schema(directory: str, input_feature: str | None = None) -> Schema:
         shard_lengths={k: tuple(map(int, v.shard_lengths)) for k, v in info.splits.items()},
         metadata=metadata,
         input_in_bytes=modality == TABULAR and _is_in_bytes(features[source]),
+        text_names=tuple(k for k, f in features.items() if _modality(f) == TEXT),
     )
 
 

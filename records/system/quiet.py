@@ -6,7 +6,9 @@ import contextlib
 import os
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator
+from typing import IO
 
 
 @contextlib.contextmanager
@@ -28,6 +30,69 @@ def native_lines() -> Iterator[list[str]]:
             os.close(kept)
             notes.seek(0)
             lines += notes.read().decode(errors="replace").splitlines()
+
+
+class NativeNotes:
+    """What libraries in C write to the error stream while threads work, told apart by the work.
+
+    A library names no file, and all threads share the stream: work after which something stands
+    there is done again, `alone`.
+    """
+
+    def __init__(self) -> None:
+        """Hears nothing yet."""
+        self._file: IO[bytes] | None = None
+        self._change = threading.Condition()
+        self._sharing = self._waiting = 0
+
+    @property
+    def num_bytes(self) -> int:
+        """Written so far."""
+        return os.fstat(self._file.fileno()).st_size if self._file else 0
+
+    @contextlib.contextmanager
+    def listen(self) -> Iterator[None]:
+        """Keeps what is written meanwhile; Python's own lines go where they went."""
+        sys.stderr.flush()
+        kept = os.dup(2)
+        with tempfile.TemporaryFile() as self._file, open(kept, "w", errors="replace") as python:
+            os.dup2(self._file.fileno(), 2)
+            try:
+                with contextlib.redirect_stderr(python):
+                    yield
+            finally:
+                os.dup2(kept, 2)
+                self._file = None
+
+    @contextlib.contextmanager
+    def shared(self) -> Iterator[None]:
+        """Work beside that of others."""
+        with self._change:
+            self._change.wait_for(lambda: not self._waiting)
+            self._sharing += 1
+        try:
+            yield
+        finally:
+            with self._change:
+                self._sharing -= 1
+                self._change.notify_all()
+
+    @contextlib.contextmanager
+    def alone(self) -> Iterator[list[str]]:
+        """Work beside no other: its lines, after the block."""
+        lines: list[str] = []
+        with self._change:
+            self._waiting += 1
+            self._change.wait_for(lambda: not self._sharing)
+            before = self.num_bytes
+            try:
+                yield lines
+            finally:
+                self._waiting -= 1
+                self._change.notify_all()
+                if self._file is not None:
+                    written = os.pread(self._file.fileno(), self.num_bytes - before, before)
+                    lines += written.decode(errors="replace").splitlines()
 
 
 def import_tensorflow_quietly() -> None:

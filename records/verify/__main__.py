@@ -177,6 +177,8 @@ def print_report(report: SetReport) -> None:
         print(f"  wrong: {line}")
     for line in report.damage:
         print(f"  damaged: {line}")
+    for line in report.notes:
+        print(f"  note: {line}")
     if report.is_sound:
         print("  sound: nothing is wrong")
     else:

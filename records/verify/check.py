@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import time
 from collections.abc import Sequence
@@ -15,6 +16,7 @@ from records.damage.scan import scan_shards
 from records.damage.shard_scan import Damage, DamageKind, Layout, ShardScan
 from records.damage.skipping import split_layouts
 from records.damage.walk import file_size
+from records.decoding.modality_base import FindingKind
 from records.decoding.pixels import MAX_PIXELS
 from records.sets.fingerprint import (
     FILE_NAME,
@@ -24,9 +26,12 @@ from records.sets.fingerprint import (
     find_shards,
 )
 from records.sets.hints import has_fingerprint_when_built, rebuild_hint
-from records.sets.schema import Schema, read_schema
+from records.sets.schema import IMAGE, Schema, read_schema
 from records.shards.index import index_problems, read_stored_index
 from records.system.progress import Progress
+from records.system.quiet import NativeNotes
+
+_LISTED = 8  # records in a line
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,6 +45,7 @@ class SetReport:
       problems: what is wrong besides damaged records, one line each.
       differing: by name, the files that are not as they were built.
       seconds: it took.
+      notes: what is not wrong, and worth a look.
     """
 
     name: str
@@ -48,6 +54,7 @@ class SetReport:
     problems: list[str]
     differing: dict[str, Difference]
     seconds: float
+    notes: Sequence[str] = ()
 
     @property
     def damage(self) -> list[str]:
@@ -101,6 +108,9 @@ def verify_set(
     total = sum(file_size(p) for paths in schema.shards.values() for p in paths)
     progress = Progress(total, schema.name, "MB", 1e6)
     scans: dict[str, list[ShardScan]] = {}
+    notes: list[str] = []
+    # Decoders of pictures write to the error stream, and name no file.
+    heard, listens = NativeNotes(), content and schema.modality == IMAGE
     checkers: dict[str, ContentChecker] = {}
     for split in schema.shards:
         index = read_stored_index(schema, split)
@@ -109,13 +119,19 @@ def verify_set(
         layouts = split_layouts(index, len(paths))
         for i in swapped:
             layouts[i] = None
-        checker = checkers[split] = ContentChecker(schema, split, index, swapped, max_pixels)
+        checker = ContentChecker(schema, split, index, swapped, max_pixels, heard)
+        checkers[split] = checker
         # Nor is such a shard expected to hold as many records as the one that was built.
         counts = [0 if i in swapped else n for i, n in enumerate(schema.shard_lengths[split])]
-        found = scan_shards(paths, counts, layouts, checker if content else None, progress.add)
+        with heard.listen() if listens else contextlib.nullcontext():
+            found = scan_shards(paths, counts, layouts, checker if content else None, progress.add)
         _add_unlabelled(checker, schema, split, found)
         problems += _compare_counts(schema, split, found)
-        problems += _moved_records(found, layouts) + _unsupported(checker, schema, split)
+        problems += _moved_records(found, layouts)
+        total = schema.split_counts[split]
+        said = _others(checker, split, total, FindingKind.UNSUPPORTED, FindingKind.MISREAD)
+        problems += [f"{schema.directory}: {line}" for line in said]
+        notes += _others(checker, split, total, FindingKind.NOTE)
         if index is None:
             problems += index_problems(schema, split)
         scans[split] = found
@@ -126,7 +142,7 @@ def verify_set(
     # A part repeats the ids of its split on purpose.
     problems += _repeated_ids({s: c for s, c in checkers.items() if s not in schema.parts})
     seconds = time.perf_counter() - start
-    return SetReport(schema.name, schema, scans, problems, differing, seconds)
+    return SetReport(schema.name, schema, scans, problems, differing, seconds, notes)
 
 
 def _verify_framing(directory: str, problem: str) -> SetReport:
@@ -211,16 +227,22 @@ def _moved_records(scans: list[ShardScan], layouts: Sequence[Layout | None]) -> 
     ]
 
 
-def _unsupported(checker: ContentChecker, schema: Schema, split: str) -> list[str]:
-    """Records that may be whole, and cannot be trained on: how many, and why the first one."""
-    found = checker.unsupported
-    if not found:
-        return []
-    first = min(found)
-    return [
-        f"{schema.directory}: {len(found):,} of {schema.split_counts[split]:,} {split} records are "
-        f"not damaged, and cannot be trained on. Of the first, number {first}, {found[first]}"
-    ]
+def _others(checker: ContentChecker, split: str, total: int, *kinds: FindingKind) -> list[str]:
+    """Records that are not damaged: a line for each reason, with how many and the first ones."""
+    lines = []
+    for kind in kinds:
+        by_reason: dict[str, list[str]] = {}
+        for number, told in sorted(checker.others(kind).items()):
+            by_reason.setdefault(told.reason, []).append(f"number {number}{told.name}")
+        for reason, named in list(by_reason.items())[:_LISTED]:
+            more = f" and {len(named) - _LISTED:,} more" if len(named) > _LISTED else ""
+            lines.append(
+                f"{len(named):,} of {total:,} {split} records are {kind.value}: {reason}: "
+                f"{', '.join(named[:_LISTED])}{more}"
+            )
+        if rest := list(by_reason.values())[_LISTED:]:
+            lines.append(f"{sum(map(len, rest)):,} more {split} records are {kind.value}")
+    return lines
 
 
 def _is_swapped(difference: Difference | None) -> bool:

@@ -93,7 +93,7 @@ def test_it_predicts_the_same_without_our_code(
     source, raw, as_bytes = _inputs(name, tmp_path)
     assert export.main([str(run), f"--output={saved}", f"--check={source}"]) == 0
     printed = capsys.readouterr().out
-    assert f"{len(raw)} items compared" in printed and "the same label for 100.000 %" in printed
+    assert f"{len(raw):,} items compared" in printed and "the same label for 100.000 %" in printed
     assert predict.main([str(run), str(source), f"--output={output}"]) == 0
     with open(output, newline="") as file:
         _, *rows = csv.reader(file)

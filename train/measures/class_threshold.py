@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from records.system.table_file import plain_name
+
 
 @dataclasses.dataclass(frozen=True)
 class Threshold:
@@ -64,6 +66,8 @@ def parse_threshold(text: str, names: tuple[str, ...], flag: str) -> tuple[int, 
         share = float(value)
     except ValueError:
         share = 0.0
+    if name not in names:  # a terminal may write the same name in another way
+        name = next((known for known in names if plain_name(known) == plain_name(name)), name)
     if name not in names or not 0 < share <= 1:
         raise ValueError(
             f"evaluate: {flag} expected CLASS=X with one of the classes {', '.join(names)} "

@@ -266,3 +266,15 @@ def test_a_set_of_several_inputs_is_checked_by_the_one_that_is_named(
     assert "Name it with --feature x or --feature y" in capsys.readouterr().out
     assert main([directory, "--feature", "x"]) == 0
     assert "2 records in 1 shard," in capsys.readouterr().out
+
+
+def test_float64_without_its_digits_is_a_note(tmp_path: Path, capsys: Any) -> None:
+    """TFDS stores it as float32: 2^24 + 1 becomes 2^24, and 2^24 - 1 stays."""
+    spec = SPEC | {"values": tfds.features.Tensor(shape=(2,), dtype=np.float64)}
+    rows = [{"values": [2.0**24 - 1 + i, 1], "who": i, "label": i % 2} for i in range(3)]
+    named = {"input_feature": "values", "id_feature": "who"}
+    directory = build_tiny(tmp_path, spec, {"train": rows}, **named)
+    assert main([directory]) == 0
+    printed = capsys.readouterr().out
+    assert "note: 2 of 3 train records are sound, and worth a look: a number of 16,777,216 or more is" in printed
+    assert "keeps all: number 1 (who '1'), number 2 (who '2')\n" in printed

@@ -31,6 +31,42 @@ def _noise(seed: int, channels: int = 3) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 256, shape, np.uint8)
 
 
+def test_what_is_read_as_something_else_is_named(tmp_path: Path, capsys: Any) -> None:
+    """A flag of grey on colours, a text that is no UTF-8; and what libjpeg says, with its file."""
+    grey = np.dstack([_noise(1, 1)] * 3)
+    whole = _encode(_noise(3), "JPEG")
+    guessed = whole[:-200] + whole[-2:]  # libjpeg fills the end with grey, and warns
+    files = [_encode(grey, "JPEG"), _encode(_noise(2), "JPEG"), guessed, _encode(grey, "PNG")]
+    spec = {
+        "image": tfds.features.Image(shape=(None, None, 3)),
+        "is_grey": np.bool_,
+        "filename": tfds.features.Text(),
+        "note": tfds.features.Text(),
+        "label": tfds.features.ClassLabel(names="ab"),
+    }
+    rows = [
+        {"image": io.BytesIO(one), "is_grey": i != 2, "filename": f"{i}.jpg", "label": i % 2}
+        for i, one in enumerate(files)
+    ]
+    notes = [b"caf\xe9" if i == 3 else b"caf\xc3\xa9" for i in range(4)]
+    rows = [row | {"note": note} for row, note in zip(rows, notes, strict=True)]
+    directory = build_tiny(tmp_path, spec, {"train": rows}, input_feature="image")
+    capsys.readouterr()
+    assert main([directory]) == 1
+    printed = capsys.readouterr().out.splitlines()[1:]
+    printed = [line.partition("tiny/1.0.0: ")[2] or line for line in printed]
+    otherwise = "1 of 4 train records are whole, and read as something else than they are: "
+    assert printed == [
+        otherwise + "is_grey is set, and its picture has colours, which training drops: "
+        "number 1 (filename '1.jpg')",
+        otherwise + "its text 'note' is not UTF-8: number 3 (filename '3.jpg')",
+        "  note: 1 of 4 train records are sound, and worth a look: its picture is read, and the "
+        "decoder says: Corrupt JPEG data: premature end of data segment: "
+        "number 2 (filename '2.jpg')",
+        "  0 damaged records, 2 other problems",
+    ]
+
+
 def _build(folder: Path, **splits: list[bytes]) -> str:
     spec = {
         "image": tfds.features.Image(shape=(None, None, 3)),
@@ -81,10 +117,10 @@ def unsupported(tmp_path_factory: pytest.TempPathFactory) -> str:
 def test_pictures_that_are_not_supported_are_no_damage(unsupported: str, tmp_path: Path) -> None:
     report = verify_set(unsupported)
     assert not report.damage
-    (problem,) = report.problems
-    assert "2 of 12 train records are not damaged, and cannot be trained on" in problem
-    assert "the first, number 10, its picture is not supported" in problem
-    assert "expected JPEG or PNG, received WebP. Store it as JPEG or PNG" in problem
+    webp, large = report.problems
+    assert "1 of 12 train records are not damaged, and cannot be trained on: its picture" in webp
+    assert "expected JPEG or PNG, received WebP. Store it as JPEG or PNG: number 10" in webp
+    assert "--max-pixels 20000000" in large and large.endswith(": number 11")
     (problem,) = verify_set(unsupported, max_pixels=20_000_000).problems
     assert "1 of 12 train records" in problem
     # Nothing whole is thrown away: a copy would hold all of them.

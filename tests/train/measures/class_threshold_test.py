@@ -102,3 +102,8 @@ def test_chosen_on_validation_and_given_to_predict(
     np.testing.assert_array_equal(decided[clear], over[clear])
     assert predict([*arguments, "--threshold=tumour=0.5"]) == 1
     assert "--threshold expected CLASS=X" in capsys.readouterr().err
+
+
+def test_a_class_is_known_however_its_name_is_written() -> None:
+    names = ("cafe\u0301", "tea")  # e and an accent, as some systems write it
+    assert parse_threshold("caf\u00e9=0.25", names, "--threshold") == (0, 0.25)
