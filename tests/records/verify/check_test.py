@@ -276,5 +276,8 @@ def test_float64_without_its_digits_is_a_note(tmp_path: Path, capsys: Any) -> No
     directory = build_tiny(tmp_path, spec, {"train": rows}, **named)
     assert main([directory]) == 0
     printed = capsys.readouterr().out
-    assert "note: 2 of 3 train records are sound, and worth a look: a number of 16,777,216 or more is" in printed
+    assert (
+        "note: 2 of 3 train records are sound, and worth a look: a number of 16,777,216 or more is"
+        in printed
+    )
     assert "keeps all: number 1 (who '1'), number 2 (who '2')\n" in printed
