@@ -51,8 +51,11 @@ class NativeNotes:
         return os.fstat(self._file.fileno()).st_size if self._file else 0
 
     @contextlib.contextmanager
-    def listen(self) -> Iterator[None]:
-        """Keeps what is written meanwhile; Python's own lines go where they went."""
+    def listen(self, wanted: bool) -> Iterator[None]:
+        """Keeps what is written meanwhile, if wanted; Python's own lines go where they went."""
+        if not wanted:
+            yield
+            return
         sys.stderr.flush()
         kept = os.dup(2)
         with tempfile.TemporaryFile() as self._file, open(kept, "w", errors="replace") as python:

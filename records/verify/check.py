@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import time
 from collections.abc import Sequence
@@ -108,30 +107,23 @@ def verify_set(
     total = sum(file_size(p) for paths in schema.shards.values() for p in paths)
     progress = Progress(total, schema.name, "MB", 1e6)
     scans: dict[str, list[ShardScan]] = {}
-    notes: list[str] = []
-    # Decoders of pictures write to the error stream, and name no file.
-    heard, listens = NativeNotes(), content and schema.modality == IMAGE
+    heard = NativeNotes()  # decoders of pictures write to the error stream, and name no file
     checkers: dict[str, ContentChecker] = {}
     for split in schema.shards:
         index = read_stored_index(schema, split)
         paths = schema.shards[split]
         swapped = [i for i, p in enumerate(paths) if _is_swapped(differing.get(Path(p).name))]
         layouts = split_layouts(index, len(paths))
-        for i in swapped:
-            layouts[i] = None
+        layouts = [None if i in swapped else one for i, one in enumerate(layouts)]
         checker = ContentChecker(schema, split, index, swapped, max_pixels, heard)
         checkers[split] = checker
         # Nor is such a shard expected to hold as many records as the one that was built.
         counts = [0 if i in swapped else n for i, n in enumerate(schema.shard_lengths[split])]
-        with heard.listen() if listens else contextlib.nullcontext():
+        with heard.listen(content and schema.modality == IMAGE):
             found = scan_shards(paths, counts, layouts, checker if content else None, progress.add)
         _add_unlabelled(checker, schema, split, found)
-        problems += _compare_counts(schema, split, found)
-        problems += _moved_records(found, layouts)
-        total = schema.split_counts[split]
-        said = _others(checker, split, total, FindingKind.UNSUPPORTED, FindingKind.MISREAD)
-        problems += [f"{schema.directory}: {line}" for line in said]
-        notes += _others(checker, split, total, FindingKind.NOTE)
+        problems += _compare_counts(schema, split, found) + _moved_records(found, layouts)
+        problems += _others(checker, schema, split, FindingKind.UNSUPPORTED, FindingKind.MISREAD)
         if index is None:
             problems += index_problems(schema, split)
         scans[split] = found
@@ -141,6 +133,7 @@ def verify_set(
     problems += _compare_fingerprint(directory, differing, scans)
     # A part repeats the ids of its split on purpose.
     problems += _repeated_ids({s: c for s, c in checkers.items() if s not in schema.parts})
+    notes = [n for s, c in checkers.items() for n in _others(c, schema, s, FindingKind.NOTE)]
     seconds = time.perf_counter() - start
     return SetReport(schema.name, schema, scans, problems, differing, seconds, notes)
 
@@ -227,9 +220,9 @@ def _moved_records(scans: list[ShardScan], layouts: Sequence[Layout | None]) -> 
     ]
 
 
-def _others(checker: ContentChecker, split: str, total: int, *kinds: FindingKind) -> list[str]:
+def _others(checker: ContentChecker, schema: Schema, split: str, *kinds: FindingKind) -> list[str]:
     """Records that are not damaged: a line for each reason, with how many and the first ones."""
-    lines = []
+    lines, total = [], schema.split_counts[split]
     for kind in kinds:
         by_reason: dict[str, list[str]] = {}
         for number, told in sorted(checker.others(kind).items()):
@@ -242,7 +235,7 @@ def _others(checker: ContentChecker, split: str, total: int, *kinds: FindingKind
             )
         if rest := list(by_reason.values())[_LISTED:]:
             lines.append(f"{sum(map(len, rest)):,} more {split} records are {kind.value}")
-    return lines
+    return [f"{schema.directory}: {line}" for line in lines]
 
 
 def _is_swapped(difference: Difference | None) -> bool:

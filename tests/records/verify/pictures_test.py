@@ -60,7 +60,7 @@ def test_what_is_read_as_something_else_is_named(tmp_path: Path, capsys: Any) ->
         otherwise + "is_grey is set, and its picture has colours, which training drops: "
         "number 1 (filename '1.jpg')",
         otherwise + "its text 'note' is not UTF-8: number 3 (filename '3.jpg')",
-        "  note: 1 of 4 train records are sound, and worth a look: its picture is read, and the "
+        "1 of 4 train records are sound, and worth a look: its picture is read, and the "
         "decoder says: Corrupt JPEG data: premature end of data segment: "
         "number 2 (filename '2.jpg')",
         "  0 damaged records, 2 other problems",
