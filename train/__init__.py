@@ -7,6 +7,7 @@ with `run`; its test is tests/train/run_test.py, and each command's test has its
 import importlib.util
 import sys
 from pathlib import Path
+from typing import Any
 
 
 def _check_not_hidden() -> None:
@@ -32,3 +33,12 @@ def _check_not_hidden() -> None:
 
 
 _check_not_hidden()
+
+
+def __getattr__(name: str) -> Any:
+    """`train.fit`; not before it is asked for, because it imports TensorFlow."""
+    if name == "fit":
+        from train.keras_fit import fit
+
+        return fit
+    raise AttributeError(f"module 'train' has no attribute {name!r}")

@@ -1,4 +1,4 @@
-"""A model of the user's own: what its function must give, and the way to its predictions."""
+"""A model of the user's own: what its function must give, training, predictions."""
 
 from __future__ import annotations
 

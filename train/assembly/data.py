@@ -98,12 +98,13 @@ def resolve_shuffle_block(context: RunContext) -> int | None:
     return None if least == index.num_records else int(least)
 
 
-def make_training_order(settings: Settings, train: Examples) -> AnyOrder:
-    """The order of the training examples."""
+def make_training_order(settings: Settings, train: Examples, *, shuffle: bool = True) -> AnyOrder:
+    """The order of the training examples; that of the set where they are not shuffled."""
     return make_order(
         train.num_examples,
         settings.global_batch_size,
         settings.seed,
+        shuffle=shuffle,
         shuffle_block=settings.shuffle_block,
         lengths=train.subset_lengths,
         length_buckets=settings.length_buckets,

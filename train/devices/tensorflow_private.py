@@ -6,10 +6,14 @@ Nothing else in `train` touches such a part. For each a test in
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 import keras
+import tensorflow as tf
 from tensorflow.python.distribute.cluster_resolver import slurm_cluster_resolver
+from tensorflow.python.framework import config as framework_config
 
 
 def set_heartbeat(num_workers: int, seconds: int) -> None:
@@ -52,6 +56,23 @@ def copies_of(variable: Any) -> list[Any]:
     if isinstance(variable, keras.Variable):
         variable = variable.value
     return list(getattr(variable, "values", None) or [variable])
+
+
+@contextlib.contextmanager
+def determinism(wanted: bool) -> Iterator[None]:
+    """Deterministic kernels inside, where `wanted`; after it as before.
+
+    The public API turns them on for good: a caller's own random operations without a seed would
+    fail from then on.
+    """
+    before = framework_config.is_op_determinism_enabled()
+    if wanted:
+        tf.config.experimental.enable_op_determinism()
+    try:
+        yield
+    finally:
+        if wanted and not before:
+            framework_config.disable_op_determinism()
 
 
 def parse_trace(data: bytes) -> Any:

@@ -17,6 +17,9 @@ from train.settings.resolved import Settings
 
 _MOST_CLASSES = 10  # named one by one
 _SHOWN_CLASSES = 30  # of which each one's recall is printed
+# Columns of the history that say how it went, not how good it is.
+_NO_FIGURES = {"epoch", "learning_rate", "examples_per_s", "seconds", "damaged", "skipped_steps"}
+_NO_FIGURES |= {"tokens_per_s"}
 _LEAST_FALL = 0.005  # nats: a loss that falls by less is as good as it gets
 
 
@@ -78,15 +81,24 @@ def print_epoch(row: dict[str, Any], epochs: int, history: list[dict[str, Any]])
     mean = sum(r["seconds"] for r in steady) / len(steady)
     # Early stopping may end the run before.
     left = mean * (epochs - row["epoch"])
+    said = {name: value for name, value in row.items() if name not in _NO_FIGURES}
+    train = {name: value for name, value in said.items() if not name.startswith("val_")}
+    train.pop("weighted_f1", None)  # of our own models: of validation alone
+    validation = {k.removeprefix("val_"): v for k, v in said.items() if k.startswith("val_")}
     print(
-        f"epoch {row['epoch']:3d}/{epochs}  loss {row['loss']:.4f}  accuracy "
-        f"{row['accuracy']:.4f}  validation: loss {row['val_loss']:.4f}  accuracy "
-        f"{row['val_accuracy']:.4f}  F1 {row['val_weighted_f1']:.4f}  "
-        f"{row['examples_per_s']:>9,.0f} examples/s  at most {clock(left)} left"
+        f"epoch {row['epoch']:3d}/{epochs}  {_name_figures(train)}"
+        + f"validation: {_name_figures(validation)}" * bool(validation)
+        + f"{row['examples_per_s']:>9,.0f} examples/s  at most {clock(left)} left"
         + (f"  {row['damaged']:,} damaged left out" if row.get("damaged") else "")
         + (f"  {row['skipped_steps']:,} steps skipped" if row.get("skipped_steps") else ""),
         flush=True,
     )
+
+
+def _name_figures(figures: Mapping[str, Any]) -> str:
+    """One after the other; a metric may have several numbers."""
+    named = {"F1" if k == "weighted_f1" else k: np.ravel(v) for k, v in figures.items()}
+    return "".join(f"{k} {' '.join(f'{x:.4f}' for x in v)}  " for k, v in named.items())
 
 
 def describe_course(history: list[dict[str, Any]], settings: Settings) -> str:

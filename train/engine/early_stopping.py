@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 
 import numpy as np
-
-from train.measures.metrics import Metrics
 
 
 @dataclasses.dataclass
@@ -21,9 +20,9 @@ class BestSoFar:
     best: float | None = None
     waited: int = 0
 
-    def judge(self, metrics: Metrics, monitor: str) -> bool:
-        """Takes an epoch's validation metrics; whether `monitor` is better than ever before."""
-        value = getattr(metrics, monitor)
+    def judge(self, figures: Mapping[str, float], monitor: str) -> bool:
+        """Takes an epoch's validation figures; whether `monitor` is better than ever before."""
+        value = figures[monitor]
         signed = -value if monitor == "loss" else value
         signed = signed if np.isfinite(signed) else -np.inf  # worse than any number
         # Strictly better: of equal epochs the first one's weights are kept, however often they

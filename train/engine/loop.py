@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -14,12 +16,14 @@ from train.assembly.context import RunContext
 from train.assembly.training import Training
 from train.engine import console, tensorboard_files
 from train.engine.arithmetic import Arithmetic
+from train.engine.callbacks import Callbacks
 from train.engine.profile import Profile
 from train.engine.signals import Signals
 from train.engine.state import State
 from train.folders.run_folder import RunFolder
-from train.measures.metrics import FIGURES, Metrics, metrics_from_confusion
+from train.step.evaluate_step import Evaluator
 from train.step.feed import Chunk, make_feed
+from train.step.keras_objective import KerasObjective
 from train.step.non_finite import describe_batch
 from train.step.objective import Diverged
 from train.step.pace import Pace
@@ -39,10 +43,13 @@ class Loop:
         training: Training,
         folder: RunFolder,
         before: State | None = None,
+        callbacks: Callbacks | None = None,
+        pace: Pace | None = None,
     ):
         """Takes up the newest checkpoint of the run folder, if there is one.
 
-        `before` is the state of the stage before this one.
+        `before` is the state of the stage before this one; `callbacks` are Keras's, and
+        `pace` how many steps a call runs, of `train.fit`.
         """
         settings, cluster = context.settings, context.cluster
         self.settings, self.training, self.folder = settings, training, folder
@@ -58,15 +65,15 @@ class Loop:
             one_length=settings.xla,
             source=context.source,
         )
-        self._validation = make_predictor(context, training, "validation")
-        self._signals = Signals()
+        self._signals, self._callbacks = Signals(), callbacks
         # Validation of a large set takes minutes; a signal is not to wait for its end.
-        self._validation.stop = self._signals.came
+        self._measure = make_validation(context, training, self._signals.came)
         self._profile = Profile(settings.profile, folder.path, is_chief=cluster.is_chief)
         self._arithmetic = Arithmetic(cluster, settings.precision, settings.peak_tflops)
-        self._pace = Pace()
+        self._pace = pace or Pace()
         self._steps = self._pace.steps  # of the next call: the chief's, which all workers take
         self.state = State(training, cluster, folder, settings.keep_checkpoints, before)
+        self.state.callbacks = callbacks
         # The step counts from 0 in each process; the progress counts over all starts of a run.
         self._skipped = 0
         # Rows of an earlier stage stay in the history; epochs of this one are counted from 1.
@@ -82,7 +89,7 @@ class Loop:
           Interrupted: a signal came; a checkpoint was written.
         """
         self._saved = time.monotonic()  # not time.time(): a clock may be set while a run trains
-        with self._signals, self._profile:
+        with self._signals, self._profile, self._around():
             if self._first_row and not self.state.number:
                 self._validate()  # what an earlier stage reached is the one to beat
             while not self.state.progress.finished:
@@ -95,8 +102,16 @@ class Loop:
         else:
             self.state.take_average()
 
+    def _around(self) -> contextlib.AbstractContextManager[None]:
+        """Around the training: the callbacks' first and last calls."""
+        if self._callbacks is None:
+            return contextlib.nullcontext()
+        return self._callbacks.training(self.state.progress.history, self.state.of_callbacks)
+
     def _run_epoch(self) -> None:
         progress, step = self.state.progress, self.training.step
+        if self._callbacks and not progress.step:
+            self._callbacks.begin_epoch(progress.epoch)
         start, before = time.perf_counter(), dict(progress.seconds)
         first = progress.step
         if first == 0:  # else the sums of the part before are in the checkpoint
@@ -110,12 +125,10 @@ class Loop:
             self._run_steps(line)
         middle = time.perf_counter()
         # Read once per epoch: it waits for the device, and is a copy from it.
-        confusion = step.confusion.numpy()
-        count = confusion.sum()
-        self._check_finite(step.loss_sum.numpy() / count if count else np.nan)
         # Training figures are those of the weights as they changed over the epoch, dropout
         # included: no second pass over the training examples.
-        train = metrics_from_confusion(confusion, step.loss_sum.numpy() / count)
+        train = step.figures()
+        self._check_finite(train["loss"])
         validation = self._validate()
         examples = sum(self.order.counts(progress.epoch, first, self.order.steps_per_epoch - first))
         share = float(examples) / self.order.num_examples  # a resumed epoch trains a part
@@ -124,6 +137,9 @@ class Loop:
         # epoch, and validates again.
         progress.epoch, progress.step = progress.epoch + 1, 0
         progress.finished |= progress.epoch >= self.settings.epochs
+        if self._callbacks:
+            self._callbacks.end_epoch(progress.history[-1])
+            progress.finished |= self._callbacks.stopped
         # "rest" is what is left of the epoch: the four kinds add up to the run's time.
         spent = sum(progress.seconds[k] - before[k] for k in ("input", "step"))
         progress.seconds["rest"] += time.perf_counter() - start - spent
@@ -160,6 +176,8 @@ class Loop:
         while chunk is not None:
             number = self.state.number
             profile.begin_step(number, chunk.steps)
+            if self._callbacks:
+                self._callbacks.begin_call(progress.step)
             t1 = time.perf_counter()
             with self._pace.timed(chunk.steps):
                 self.training.step.run(chunk, number)
@@ -181,6 +199,10 @@ class Loop:
             progress.step += chunk.steps
             if self._cluster.is_chief:
                 line.add(chunk.steps)
+            if self._callbacks and self._callbacks.want_batches:
+                self._callbacks.end_call(progress.step - 1, self.training.step.figures())
+                if self._callbacks.stopped:
+                    break
             chunk = following
             # After the last chunk of an epoch the checkpoint waits for the validation, see
             # `_run_epoch`.
@@ -229,21 +251,27 @@ class Loop:
             print(f"no checkpoint: {said}; training goes on", file=sys.stderr, flush=True)
         self._saved = time.monotonic()
 
-    def _validate(self) -> Metrics:
-        """Metrics of the validation examples; keeps the weights if they are the best so far.
+    def _validate(self) -> dict[str, Any]:
+        """Figures of the validation examples; keeps the weights if they are the best so far.
 
         A signal ends it, and a resume begins it anew.
         """
         try:
             with self.state.averaged():
-                validation = self._validation.metrics()
+                validation = self._measured()
                 self._judge(validation)
         except Stopped:
             self._save()
             raise Interrupted from None
         return validation
 
-    def _judge(self, validation: Metrics) -> None:
+    def _measured(self) -> dict[str, Any]:
+        if self._measure is None:
+            return {}
+        with self._callbacks.validation() if self._callbacks else contextlib.nullcontext():
+            return self._measure()
+
+    def _judge(self, validation: dict[str, Any]) -> None:
         """Keeps the best weights and counts the epochs without a better metric."""
         progress = self.state.progress
         if not self.settings.early_stopping:
@@ -254,8 +282,8 @@ class Loop:
 
     def _record(
         self,
-        train: Metrics,
-        validation: Metrics,
+        train: dict[str, Any],
+        validation: dict[str, Any],
         share: float,
         step_seconds: float,
         seconds: float,
@@ -263,9 +291,7 @@ class Loop:
         """Adds a row to the history; `share` of the epoch was trained in `step_seconds`."""
         progress = self.state.progress
         row: dict[str, Any] = {"epoch": len(progress.history) + 1}
-        for prefix, metrics in (("", train), ("val_", validation)):
-            for name in FIGURES:
-                row[prefix + name] = getattr(metrics, name)
+        row |= train | {f"val_{name}": value for name, value in validation.items()}
         row["learning_rate"] = float(self.training.optimizer.learning_rate.numpy())
         rate = share / step_seconds
         row |= {"examples_per_s": rate * self.order.num_examples, "seconds": seconds}
@@ -303,6 +329,26 @@ class Loop:
                 file=sys.stderr,
                 flush=True,
             )
+
+
+def make_validation(
+    context: RunContext, training: Training, stop: Callable[[], bool]
+) -> Callable[[], dict[str, Any]] | None:
+    """What gives the figures of the validation examples; None where there are none.
+
+    `stop` is asked after every call whether to raise `Stopped`.
+    """
+    if "validation" not in training.examples:
+        return None
+    if isinstance(training.step.options.objective, KerasObjective):
+        settings, examples = context.settings, training.examples["validation"]
+        sizes = settings.global_batch_size, settings.length_buckets
+        evaluator = Evaluator(training.step, examples, context.cluster, training.level, *sizes)
+        evaluator.stop = stop
+        return evaluator.figures
+    predictor = make_predictor(context, training, "validation")
+    predictor.stop = stop
+    return lambda: predictor.metrics().figures
 
 
 def make_predictor(context: RunContext, training: Training, role: str) -> Predictor:

@@ -16,6 +16,7 @@ import numpy as np
 from train.assembly.training import Training
 from train.devices.strategy import Cluster
 from train.devices.tensorflow_private import copies_of
+from train.engine.callbacks import Callbacks, unpack_state
 from train.engine.checkpoint import CheckpointError, read_checkpoint, write_checkpoint
 from train.engine.early_stopping import BestSoFar
 from train.folders.run_folder import RunFolder
@@ -50,6 +51,7 @@ class State:
     Attributes:
       progress: where it stands.
       best: the best weights so far; empty without early stopping.
+      callbacks, of_callbacks: Keras's, and their attributes in the checkpoint that was taken up.
     """
 
     def __init__(
@@ -74,6 +76,8 @@ class State:
             skipped = before.progress.skipped_steps
             self.progress = Progress(history=history, seconds=seconds, skipped_steps=skipped)
         self.best: list[np.ndarray] = []
+        self.callbacks: Callbacks | None = None
+        self.of_callbacks: list[dict[str, Any]] = []
 
     @property
     def number(self) -> int:
@@ -136,6 +140,8 @@ class State:
         arrays |= {"totals": totals, "best": self.best}
         state = dataclasses.asdict(self.progress)
         state |= {"order": self._training.order.state, "replicas": self._cluster.num_replicas}
+        if self.callbacks is not None:
+            state["callbacks"], arrays["callbacks"] = self.callbacks.state()
         write_checkpoint(self._checkpoints, self.number, arrays, state, self._keep)
 
     def restore(self) -> None:
@@ -152,6 +158,7 @@ class State:
         self._cluster.check_same(where, "none" if found is None else str(self.number))
 
     def _take_up(self, arrays: dict[str, list[np.ndarray]], state: dict[str, Any]) -> None:
+        self.of_callbacks = unpack_state(state.pop("callbacks", []), arrays.get("callbacks", []))
         # What is left of the state then are the fields of `Progress`.
         order, replicas = state.pop("order", None), state.pop("replicas", None)
         if order != self._training.order.state:
@@ -193,12 +200,12 @@ class State:
         }
 
     def _totals(self) -> list[Any]:
-        return [self._training.step.loss_sum, self._training.step.confusion]
+        return self._training.step.totals
 
     def _all_totals(self) -> list[np.ndarray]:
         """The epoch's sums of the replicas of all workers: float64 [R, ...] each."""
         local = [np.stack([p.numpy() for p in copies_of(v)]) for v in self._totals()]
-        # Exact: float64 on both sides, and only zeros are added to a worker's numbers.
+        # Exact: float64 holds every sum, and only zeros are added to a worker's numbers.
         flat = self._cluster.exchange(*np.concatenate([a.ravel() for a in local]))
         cuts = np.cumsum([a.size for a in local])[:-1]
         parts = zip(np.split(flat, cuts, axis=1), local, strict=True)
@@ -214,7 +221,7 @@ class State:
                 sums = np.zeros((self._cluster.num_replicas, *sums.shape[1:]))
                 sums[0] = all_of_it
             for i, part in enumerate(copies_of(variable)):
-                part.assign(sums[first + i])
+                part.assign(sums[first + i].astype(part.dtype.as_numpy_dtype))
 
 
 def read_values(variables: list[Any]) -> list[np.ndarray]:

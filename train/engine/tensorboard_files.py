@@ -45,7 +45,9 @@ def write_scalars(run_dir: Path, row: dict[str, Any]) -> None:
     """
     figures: dict[str, dict[str, float]] = {"train": {}, "validation": {}}
     for name, value in row.items():
-        if name in (*FIGURES, "learning_rate"):
+        if not isinstance(value, int | float):
+            continue  # a metric of several numbers
+        if f"val_{name}" in row or name in (*FIGURES, "learning_rate"):
             figures["train"][f"epoch_{name}"] = value
         elif name.startswith("val_"):
             figures["validation"][f"epoch_{name.removeprefix('val_')}"] = value

@@ -31,6 +31,11 @@ class Metrics:
     recall: tuple[float, ...]
     confusion: np.ndarray
 
+    @property
+    def figures(self) -> dict[str, float]:
+        """The figures that are one number each, by name."""
+        return {name: getattr(self, name) for name in FIGURES}
+
     def to_dict(self, class_names: tuple[str, ...]) -> dict[str, Any]:
         """JSON-ready figures; absent classes have recall None."""
         recall = [None if np.isnan(r) else r for r in self.recall]

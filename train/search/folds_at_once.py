@@ -153,7 +153,9 @@ class _Folds:
 
         A fold that has waited long enough takes no more epochs, though the others train on.
         """
-        if not patience or (best.waited < patience and best.judge(found, self._settings.monitor)):
+        if not patience or (
+            best.waited < patience and best.judge(found.figures, self._settings.monitor)
+        ):
             best.logits = logits
 
     def _chunk(self, epoch: int) -> Chunk:

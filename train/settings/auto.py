@@ -8,13 +8,19 @@ machine it runs on); rows of GPUs were not, and follow the sources named there.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterable
 from typing import Any
 
+import keras
 import tensorflow as tf
 
 import models
 
 _FLOAT32, _BFLOAT16, _FLOAT16 = "float32", "mixed_bfloat16", "mixed_float16"
+_CONVOLUTIONS = (
+    *(keras.layers.Conv1D, keras.layers.Conv2D, keras.layers.Conv3D),
+    *(keras.layers.DepthwiseConv2D, keras.layers.SeparableConv2D, keras.layers.Conv2DTranspose),
+)
 # Hidden layers of 1024 units: their matrix products, not what surrounds them, take the time.
 _WIDE = ("mlp_report", "mlp_report_best")
 
@@ -133,3 +139,19 @@ def choose_hardware(
         "precision": choice.precision if precision == "auto" else precision,
         "xla": compiled if xla is None else xla,
     }
+
+
+def choose_xla(
+    layers: Iterable[keras.layers.Layer], *, accelerator: bool, num_replicas: int
+) -> bool:
+    """Whether to compile a Keras model that is none of ours: as the table, by its layers."""
+    layers = list(layers)
+    kind = "small mlp"
+    if any(isinstance(layer, _CONVOLUTIONS) for layer in layers):
+        kind = "convolutional"
+    if any(isinstance(layer, keras.layers.RNN) for layer in layers):
+        kind = "recurrent"
+    choice = CHOICES[device_kind(accelerator)][kind]
+    # Several replicas with BatchNorm cannot be, see `train.step.train_step.check_compilable`.
+    norms = any(isinstance(layer, keras.layers.BatchNormalization) for layer in layers)
+    return choice.xla if num_replicas == 1 else choice.xla_several and not norms

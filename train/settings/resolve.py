@@ -15,6 +15,7 @@ from train.settings.resolved import OF_KIND, Settings
 
 IMAGE_SIZE = 224  # of models that name none
 # What a function of the user's own is not told.
+<<<<<<< HEAD
 OF_OUR_MODELS = (
     "weights",
     "preprocess",
@@ -24,6 +25,11 @@ OF_OUR_MODELS = (
     "units",
     "dropout",
     "recurrent_dropout",
+=======
+_OF_OUR_MODELS = (
+    *("weights", "preprocess", "unfreeze_from"),
+    *("hidden", "embedding_dim", "units", "dropout", "recurrent_dropout"),
+>>>>>>> 9fcf0c5 (train.fit: a compiled Keras model in the engine of train.run)
 )
 _KINDS = {TABULAR: "a table", IMAGE: "pictures", TOKENS: "texts", TEXT: "texts"}
 
@@ -137,7 +143,7 @@ def _check_ignored(settings: Settings) -> None:
             f"--schedule {settings.schedule}"
         )
     if models.is_own(settings.model):
-        for name in OF_OUR_MODELS:
+        for name in _OF_OUR_MODELS:
             if getattr(settings.asked, name) != getattr(TrainConfig, name):
                 raise ValueError(
                     f"settings: --{name.replace('_', '-')} expected with a model of this project, "

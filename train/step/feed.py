@@ -144,7 +144,7 @@ class DeviceFeed(Feed):
         inputs = examples.inputs
         assert inputs is not None, "examples without a cache are read, not gathered"
         # Shared once: on a CPU device the cache is this memory, not a copy of it.
-        cache = share(pack_rows(inputs)), share(examples.split_labels.astype(np.int64))
+        cache = share(pack_rows(inputs)), share(examples.split_labels.astype(np.int64, copy=False))
         self._caches = [_copy_to(device, *cache) for device in cluster.devices]
         # Plans of steps: (rows, weights, keys [steps, B], lengths [steps]), and what is left of
         # the newest one.
@@ -230,7 +230,7 @@ class HostFeed(Feed):
         """What the host gathered for K steps; the examples lie on the replica's device."""
         inputs, labels, weights, keys, *_ = next(self._iterators[local])
         device = self._cluster.devices[local]
-        labels = labels.astype(np.int64)
+        labels = labels.astype(np.int64, copy=False)
         return _place(pack_rows(inputs), device), _place(labels, device), self._rows, weights, keys
 
     def _counts(self, epoch: int, step: int, steps: int) -> np.ndarray:

@@ -7,13 +7,17 @@ Nothing else in `train` touches such a part. Keras is pinned; for each part a te
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import importlib
+import json
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
 import tensorflow as tf
+
+from train.devices.tensorflow_private import copies_of
 
 
 def leave_out_reduction(optimizer: keras.optimizers.Optimizer) -> None:
@@ -131,3 +135,94 @@ class _TensorFlow:
 # By name: the package's attribute `rnn` is the function of that module.
 _rnn: Any = importlib.import_module("keras.src.backend.tensorflow.rnn")
 _rnn.tf = _TensorFlow()
+
+
+def compiled_metrics(
+    model: keras.Model,
+) -> tuple[list[keras.metrics.Metric], list[keras.metrics.Metric]]:
+    """The built metrics of `compile`: of `metrics=`, and of `weighted_metrics=`.
+
+    `model.metrics` does not say which are which, and those of the first kind get no weights.
+    """
+    compiled = getattr(model, "_compile_metrics", None)
+    if compiled is None:
+        return [], []
+    groups = (compiled._flat_metrics, compiled._flat_weighted_metrics)
+    plain, weighted = ([m for one in g if one is not None for m in one.metrics] for g in groups)
+    return plain, weighted
+
+
+def build_compiled(model: keras.Model, y: Any, outputs: Any) -> None:
+    """Makes the metrics' variables, which Keras would else make inside the traced step."""
+    compiled = getattr(model, "_compile_metrics", None)
+    if compiled is not None and not compiled.built:
+        compiled.build(y, outputs)
+    model.compute_loss(y=y, y_pred=outputs)
+
+
+def metric_variables(model: keras.Model) -> list[keras.Variable]:
+    """The variables of all metrics of `compile`, built or not."""
+    compiled = getattr(model, "_compile_metrics", None)
+    if compiled is None:
+        return []
+    given = tf.nest.flatten([compiled._user_metrics, compiled._user_weighted_metrics])
+    metrics = [m for m in given if isinstance(m, keras.metrics.Metric)]
+    return [v for m in [*metrics, *compiled.metrics] for v in m.variables]
+
+
+def compiled_digest(model: keras.Model, *further: Any) -> str:
+    """Names what `compile` was given and the shapes of the model's weights, not their values."""
+    optimizer = keras.saving.serialize_keras_object(model.optimizer)
+    loss = getattr(model.loss, "name", getattr(model.loss, "__name__", model.loss))
+    weights = [(tuple(v.shape), v.dtype) for v in model.variables]
+    text = json.dumps([optimizer, str(loss), weights, further], default=str, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
+@contextlib.contextmanager
+def placed(strategy: Any, model: keras.Model) -> Iterator[None]:
+    """Makes a compiled model's variables anew in the strategy's scope, on every replica; after it
+    they are as before, with the values that they got.
+
+    A variable lives where it was made, and a user makes a model before there is a strategy. With
+    one replica nothing is to be done.
+    """
+    if strategy.num_replicas_in_sync == 1:
+        yield
+        return
+
+    def variables() -> list[keras.Variable]:  # some are made in between
+        found = [*model.variables, *model.optimizer.variables, *metric_variables(model)]
+        return list({id(v): v for v in found}.values())
+
+    outer = model.optimizer
+    optimizers = [outer, getattr(outer, "inner_optimizer", outer)]
+    own = [optimizer._distribution_strategy for optimizer in optimizers]
+    before = {id(v): v._value for v in variables()}
+    with strategy.scope():
+        for v in variables():
+            v._initialize(copies_of(v)[0].numpy())
+    for optimizer in optimizers:
+        optimizer._distribution_strategy = strategy
+    try:
+        yield
+    finally:
+        for optimizer, strategy in zip(optimizers, own, strict=True):
+            optimizer._distribution_strategy = strategy
+        for v in variables():
+            value = copies_of(v)[0].numpy()
+            if id(v) in before:
+                v._value = before[id(v)]
+                v._value.assign(value)
+            else:
+                v._initialize(value)
+
+
+def restore_reduction(optimizer: keras.optimizers.Optimizer) -> None:
+    """Undoes `leave_out_reduction`."""
+    optimizer.__dict__.pop("_all_reduce_sum_gradients", None)
+
+
+def restore_moments(layer: keras.layers.BatchNormalization) -> None:
+    """Undoes `replace_moments`."""
+    layer.__dict__.pop("_moments", None)

@@ -84,9 +84,10 @@ def describe_batch(examples: Examples, order: AnyOrder, epoch: int, step: int) -
 
 def _identify(examples: Examples, number: int) -> str:
     """An example's id, or its record number where the set has none."""
-    name = examples.schema.id_name
-    (payload,) = examples.loader.read(np.array([number]))
-    values: list[Any] = read_feature(payload, name) if name else []
+    name, values = examples.schema.id_name, list[Any]()
+    if name:
+        (payload,) = examples.loader.read(np.array([number]))
+        values = read_feature(payload, name)
     if not values:
         return f"record {number}"
     return str(values[0], "utf-8", "replace") if isinstance(values[0], bytes) else str(values[0])

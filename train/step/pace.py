@@ -17,9 +17,12 @@ class Pace:
     A feed gives fewer where an epoch ends, or where a chunk has room for no more.
     """
 
-    def __init__(self) -> None:
-        """Begins with single steps: the first call compiles, the second is measured."""
-        self.steps = 1
+    def __init__(self, fixed: int | None = None) -> None:
+        """Begins with single steps: the first call compiles, the second is measured.
+
+        `fixed`: so many steps, whatever they take.
+        """
+        self.steps, self._fixed = fixed or 1, fixed
         self._calls = 0
 
     @contextlib.contextmanager
@@ -28,7 +31,7 @@ class Pace:
         start = time.perf_counter()
         yield
         self._calls += 1
-        if self._calls > 1:
+        if self._calls > 1 and not self._fixed:
             per_step = max((time.perf_counter() - start) / steps, 1e-9)
             fitting = int(_CALL_SECONDS / per_step)
             # At most eight times as many: a first time that is much too short must not make a call

@@ -8,6 +8,7 @@ the rows of a batch are gathered. `tests/train/step/gpu_audit_test.py` reads the
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import numpy as np
@@ -62,3 +63,50 @@ def take_rows(packed: tf.Tensor, rows: tf.Tensor, spec: tf.TensorSpec, length: A
     if spec.dtype == tf.int32:
         return taken[:, :length]
     return tf.reshape(taken[:, : spec.shape.num_elements()], [-1, *spec.shape])
+
+
+@dataclasses.dataclass(frozen=True)
+class RowFormat:
+    """How the arrays of an example lie side by side in one row of int64 words.
+
+    A step gathers one array; a model may take several, and targets come with weights.
+
+    Attributes:
+      structure: of the arrays: one, or tuples and dicts of them; here their `tf.TensorSpec`s,
+        without the batch.
+    """
+
+    structure: Any
+
+    @classmethod
+    def of(cls, arrays: Any) -> RowFormat:
+        """Of arrays [N, ...] in any structure."""
+        specs = tf.nest.map_structure(lambda a: tf.TensorSpec(a.shape[1:], a.dtype), arrays)
+        return cls(specs)
+
+    def join(self, arrays: Any) -> np.ndarray:
+        """The rows int64 [N, W] of arrays [N, ...] in the structure."""
+        packed = [_to_words(a) for a in tf.nest.flatten(arrays)]
+        return np.ascontiguousarray(np.concatenate(packed, 1))
+
+    def part(self, rows: tf.Tensor) -> Any:
+        """The arrays [b, ...] in the structure, of rows int64 [b, W]."""
+        found, begin = [], 0
+        for spec in tf.nest.flatten(self.structure):
+            values = spec.shape.num_elements()
+            width = -(-values * spec.dtype.size // 8)
+            cut = rows[:, begin : begin + width]
+            begin += width
+            # A number of 8 bytes is a word; of smaller ones several are.
+            cut = tf.reshape(tf.bitcast(cut, spec.dtype), [-1, width * 8 // spec.dtype.size])
+            found.append(tf.reshape(cut[:, :values], [-1, *spec.shape]))
+        return tf.nest.pack_sequence_as(self.structure, found)
+
+
+def _to_words(array: np.ndarray) -> np.ndarray:
+    """[N, ...] of any type as int64 [N, W], rows filled up with zeros."""
+    flat = np.ascontiguousarray(array).reshape(len(array), -1)
+    row_bytes = flat.shape[1] * flat.itemsize
+    words = np.zeros((len(flat), -(-row_bytes // 8)), np.int64)
+    words.view(np.uint8).reshape(len(flat), -1)[:, :row_bytes] = flat.view(np.uint8)
+    return words

@@ -30,7 +30,7 @@ from train.step.feed import Chunk
 from train.step.flops import count_flops
 from train.step.keras_private import host_loops, join_updates, leave_out_reduction
 from train.step.non_finite import NonFiniteSteps
-from train.step.objective import Objective
+from train.step.objective import AnyObjective
 from train.step.precision import LossScale
 from train.step.replicas import all_reduce, replica_sum
 from train.step.rows import take_rows
@@ -53,7 +53,7 @@ class StepOptions:
       skip_non_finite: a step whose loss or gradients are not finite changes nothing.
     """
 
-    objective: Objective
+    objective: AnyObjective
     clip_norm: float | None
     clip_value: float | None
     xla: bool
@@ -65,11 +65,12 @@ class StepOptions:
 
 
 class TrainStep:
-    """Trains a model chunk by chunk and sums loss and confusion matrix of the epoch.
+    """Trains a model chunk by chunk and sums loss and what else the objective counts.
 
     Attributes:
       model, optimizer, scale, options: as given.
-      loss_sum, confusion: float64 [] and [C, C], of the epoch so far, over all replicas.
+      loss_sum: float64 [], of the epoch so far, over all replicas.
+      totals: all sums of the epoch, `loss_sum` first.
       non_finite: the steps whose loss or gradients were not finite.
     """
 
@@ -87,12 +88,11 @@ class TrainStep:
         self._cluster, self._spec, self.options = cluster, spec, options
         self._variables = [v.value for v in model.trainable_variables]
         self._seeds = Seeds(model, options.seed)
-        num_classes = len(options.objective.class_weights)
         self.loss_sum = replica_sum(())
-        self.confusion = replica_sum((num_classes, num_classes))
+        self.totals = [self.loss_sum, *options.objective.make_totals()]
         several_pieces = self._variables if options.pieces > 1 else []
         self._sums = [replica_sum(v.shape, v.dtype) for v in several_pieces]
-        self.non_finite = NonFiniteSteps(model, [self.loss_sum, self.confusion])
+        self.non_finite = NonFiniteSteps(model, self.totals)
         count_rows(model, cluster.num_replicas)
         several = cluster.num_replicas > 1
         # The gradients come reduced. On one replica, too: TensorFlow's reduction notes its gradient
@@ -162,8 +162,22 @@ class TrainStep:
 
     def reset_totals(self) -> None:
         """Begins an epoch's sums anew."""
-        for total in (self.loss_sum, self.confusion):
+        for total in self.totals:
             total.assign(tf.zeros_like(total.read_value()))
+
+    @property
+    def confusion(self) -> tf.Variable:
+        """float64 [C, C] (true class, predicted class) of the epoch so far, over all replicas."""
+        return self.totals[1]
+
+    def figures(self) -> dict[str, Any]:
+        """The figures of the epoch so far by name, `loss` first; reading them waits for the device.
+
+        NaN where every step was skipped.
+        """
+        count = self.options.objective.count(self.totals[1:])
+        loss = float(self.loss_sum.numpy()) / count if count else float("nan")
+        return self.options.objective.figures(self.totals[1:], loss)
 
     def _run(
         self,
@@ -298,13 +312,13 @@ class TrainStep:
             self._seeds.given(seeds),
             host_loops(not options.xla),
         ):
-            logits = tf.cast(self.model(x, training=True), tf.float32)
-            loss = tf.reduce_sum(options.objective.losses(logits, y, share) * weight)
-            mean = loss / count  # before the scale: a sum over many rows would leave float16
+            outputs = self.model(options.objective.form_inputs(x), training=True)
+            # The mean before the scale: a sum over many rows would leave float16.
+            loss, mean = options.objective.measure(outputs, y, weight, count, share)
             scaled = mean if self.scale is None else mean * self.scale.scale
         self.non_finite.note(loss, step)
         self.loss_sum.assign_add(tf.cast(loss, tf.float64))
-        self.confusion.assign_add(_confusion(y, logits, weight))
+        options.objective.note(self.totals[1:], outputs, y, weight)
         # Dense also for embeddings: Adam's moments of words that a batch lacks decay as in the
         # published algorithm, and every replica count and compiler takes the same path.
         return [tf.convert_to_tensor(g) for g in tape.gradient(scaled, self._variables)]
@@ -323,13 +337,3 @@ def check_compilable(model: keras.Model, cluster: Cluster) -> None:
             "over the replicas in the middle of the forward pass, where tf.distribute leaves the "
             "compiled part. Choose --no-xla, or --freeze"
         )
-
-
-def _confusion(labels: tf.Tensor, logits: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
-    """Counts float64 [C, C] (true class, predicted class) of the rows of weight 1."""
-    if logits.shape.rank == 3:  # of several networks
-        logits = tf.reduce_logsumexp(tf.nn.log_softmax(logits), 1)
-    num_classes = logits.shape[-1]
-    true = tf.one_hot(labels, num_classes, dtype=tf.float64)
-    predicted = tf.one_hot(tf.argmax(logits, -1), num_classes, dtype=tf.float64)
-    return tf.matmul(true * tf.cast(weights, tf.float64)[:, None], predicted, transpose_a=True)

@@ -1,0 +1,123 @@
+"""Keras callbacks in the training loop: their calls, and what a checkpoint keeps of them."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import keras
+import numpy as np
+
+_PLAIN = (bool, int, float, str, type(None))
+
+
+class Callbacks:
+    """The callbacks of a run, in the strategy's scope, so that they may set variables.
+
+    Attributes:
+      history: Keras's record of the epochs.
+    """
+
+    def __init__(
+        self,
+        callbacks: list[keras.callbacks.Callback],
+        model: keras.Model,
+        strategy: Any,
+        params: dict[str, Any],
+    ):
+        """Takes the callbacks of `fit`; `params` are Keras's: epochs, steps, verbose."""
+        self.history = keras.callbacks.History()
+        self._own, self._model, self._strategy = callbacks, model, strategy
+        self._list = keras.callbacks.CallbackList(
+            [*callbacks, self.history], add_history=False, add_progbar=False, model=model, **params
+        )
+        # Figures in mid-epoch are read from the device: only where somebody looks at them.
+        hook = keras.callbacks.Callback.on_train_batch_end
+        self.want_batches = any(type(c).on_train_batch_end is not hook for c in callbacks)
+
+    @property
+    def stopped(self) -> bool:
+        """A callback asked to end the training."""
+        return bool(self._model.stop_training)
+
+    @contextlib.contextmanager
+    def training(self, history: list[dict[str, Any]], state: Any) -> Iterator[None]:
+        """Around the training; `history` has the epochs before a resume, `state` is `state()`."""
+        with self._strategy.scope():
+            self._model.stop_training = False
+            self._list.on_train_begin()
+            for row in history:
+                self.history.on_epoch_end(row["epoch"] - 1, _logs(row))
+            for callback, kept in zip(self._own, state or [], strict=False):
+                vars(callback).update(kept)
+        yield
+        with self._strategy.scope():
+            self._list.on_train_end(_logs(history[-1]) if history else None)
+
+    def begin_epoch(self, epoch: int) -> None:
+        """Before the first step of an epoch, counted from 0."""
+        with self._strategy.scope():
+            self._list.on_epoch_begin(epoch)
+
+    def begin_call(self, step: int) -> None:
+        """Before a call of many steps, the first of which is `step` of the epoch."""
+        if self.want_batches:
+            with self._strategy.scope():
+                self._list.on_train_batch_begin(step)
+
+    def end_call(self, step: int, figures: Mapping[str, Any]) -> None:
+        """After a call, whose last step was `step` of the epoch; the epoch's figures so far."""
+        with self._strategy.scope():
+            self._list.on_train_batch_end(step, dict(figures))
+
+    @contextlib.contextmanager
+    def validation(self) -> Iterator[None]:
+        """Around a validation."""
+        with self._strategy.scope():
+            self._list.on_test_begin()
+        yield
+        with self._strategy.scope():
+            self._list.on_test_end()
+
+    def end_epoch(self, row: dict[str, Any]) -> None:
+        """After an epoch's validation, with its row of the history."""
+        with self._strategy.scope():
+            self._list.on_epoch_end(row["epoch"] - 1, _logs(row))
+
+    def state(self) -> tuple[list[dict[str, Any]], list[np.ndarray]]:
+        """(plain attributes of each callback, JSON-ready; arrays of their lists, one after the
+        other). Enough for Keras's own: what EarlyStopping has waited, and its best weights.
+        """
+        arrays: list[np.ndarray] = []
+        plain: list[dict[str, Any]] = []
+        for callback in self._own:
+            found: dict[str, Any] = {}
+            for name, value in vars(callback).items():
+                if isinstance(value, np.generic):
+                    value = value.item()
+                if isinstance(value, _PLAIN):
+                    found[name] = value
+                elif _are_arrays(value):
+                    found[name] = {"arrays": [len(arrays), len(arrays) + len(value)]}
+                    arrays += value
+            plain.append(found)
+        return plain, arrays
+
+
+def unpack_state(plain: list[dict[str, Any]], arrays: list[np.ndarray]) -> list[dict[str, Any]]:
+    """The attributes of each callback, of what `Callbacks.state` gave."""
+    return [
+        {k: arrays[slice(*v["arrays"])] if isinstance(v, dict) else v for k, v in one.items()}
+        for one in plain
+    ]
+
+
+def _are_arrays(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(type(v) is np.ndarray for v in value)
+
+
+def _logs(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A row as Keras's logs: the figures, the rate of learning, and none of our counters."""
+    left_out = ("epoch", "examples_per_s", "seconds", "damaged", "skipped_steps", "tokens_per_s")
+    return {name: value for name, value in row.items() if name not in left_out}

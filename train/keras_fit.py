@@ -1,0 +1,280 @@
+"""`train.fit`: a compiled Keras model in the engine of `train.run`."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import tempfile
+from collections.abc import Callable
+from typing import Any, cast
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from records.roles import Data, open_data
+from train.assembly.arrays import open_arrays
+from train.assembly.context import RunContext
+from train.assembly.data import make_training_order, open_context
+from train.assembly.training import Training
+from train.devices.strategy import Cluster, make_cluster, set_up_devices
+from train.devices.tensorflow_private import determinism
+from train.engine.callbacks import Callbacks
+from train.engine.loop import Loop
+from train.folders.run_folder import RunFolder
+from train.settings.auto import choose_xla
+from train.settings.config import PRECISIONS, TrainConfig
+from train.settings.resolved import Settings
+from train.step.batch_norm import batch_norms
+from train.step.keras_objective import KerasObjective, Rows, check_row_by_row
+from train.step.keras_private import (
+    all_layers,
+    build_compiled,
+    compiled_digest,
+    placed,
+    restore_moments,
+    restore_reduction,
+)
+from train.step.pace import Pace
+from train.step.precision import LossScale
+from train.step.train_step import StepOptions, TrainStep
+
+# Keras's reductions: the loss is a mean over the rows of a batch, or their sum.
+_MEANS, _SUMS = ("sum_over_batch_size", "mean"), ("sum",)
+
+
+def fit(
+    model: keras.Model | Callable[[], keras.Model],
+    data: Any,
+    *,
+    validation_data: Any = None,
+    batch_size: int = 32,
+    epochs: int = 1,
+    callbacks: list[keras.callbacks.Callback] | None = None,
+    shuffle: bool = True,
+    seed: int = 0,
+    run_dir: str | None = None,
+    strategy: str = "auto",
+    cpu_devices: int | None = None,
+    xla: bool | None = None,
+    steps_per_call: int | None = None,
+    **flags: Any,
+) -> keras.callbacks.History:
+    """Trains a compiled Keras model as `model.fit` does, on the feed, step and resume of ours.
+
+    Args:
+      model: compiled; or a function that makes it, called in the strategy's scope.
+      data: `(x, y)` or `(x, y, sample_weight)` of arrays, x also a tuple or dict of arrays for a
+        model of several inputs; or a prepared set: its name, its folder, or what
+        `records.open_data` gives. Of a set the role `train` trains, and `validation` validates.
+      validation_data: arrays as `data`; with arrays only.
+      batch_size: examples of a step, over all replicas.
+      epochs: as Keras's.
+      callbacks: Keras's. The hooks of batches come once a call, which runs many steps.
+      shuffle: a new order for each epoch; False keeps that of the arrays.
+      seed: of order, dropout and validation cut; of an opened set its own.
+      run_dir: keeps checkpoints, history and model: the same call goes on from there, to the bit.
+        None keeps nothing.
+      strategy, cpu_devices: as the flags of `python -m train.run`.
+      xla: compile the step; None: where model and device gain by it.
+      steps_per_call: steps of one call; None: as many as take half a second.
+      flags: others of `train.run`: deterministic, clip_norm, clip_value, accumulate_steps, on_nan,
+        cache, memory_budget, length_buckets, shuffle_block, checkpoint_minutes, checkpoint_steps,
+        keep_checkpoints, profile, histograms.
+
+    Returns:
+      Keras's History: a value per epoch for each figure, under Keras's names.
+
+    Raises:
+      ValueError: what cannot be trained right on every replica; says what and why.
+      Interrupted: a signal came; with `run_dir` the same call goes on.
+    """
+    deterministic = flags.get("deterministic", True)
+    if unknown := sorted(flags.keys() - _FLAGS):
+        raise ValueError(
+            f"fit: expected flags among {', '.join(sorted(_FLAGS))}, received {', '.join(unknown)}"
+        )
+    if isinstance(data, str):
+        data = open_data(data, seed=seed)
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(determinism(deterministic))
+        set_up_devices(cpu_devices, deterministic)
+        cluster = make_cluster(strategy, cpu_devices)
+        if not isinstance(model, keras.Model):
+            with cluster.strategy.scope():
+                model = model()
+        _check(model, cluster)
+        if run_dir is None:
+            run_dir = stack.enter_context(tempfile.TemporaryDirectory())
+        asked = TrainConfig(
+            dataset=data.schema.directory if isinstance(data, Data) else "arrays",
+            epochs=epochs,
+            global_batch_size=batch_size,
+            seed=data.seed if isinstance(data, Data) else seed,
+            strategy=strategy,
+            cpu_devices=cpu_devices,
+            xla=xla,
+            run_dir=run_dir,
+            early_stopping=0,
+            **flags,
+        )
+        stack.enter_context(placed(cluster.strategy, model))
+        use = _Use(model, cluster, shuffle, Pace(steps_per_call), callbacks or [])
+        return use.train(asked, data, validation_data)
+
+
+_FLAGS = {
+    *("deterministic", "clip_norm", "clip_value", "accumulate_steps", "on_nan", "cache"),
+    *("memory_budget", "length_buckets", "shuffle_block", "checkpoint_minutes"),
+    *("checkpoint_steps", "keep_checkpoints", "profile", "histograms"),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class _Use:
+    """A compiled model on its replicas, and how it is fed."""
+
+    model: keras.Model
+    cluster: Cluster
+    shuffle: bool
+    pace: Pace
+    callbacks: list[keras.callbacks.Callback]
+
+    @property
+    def optimizer(self) -> keras.optimizers.Optimizer:
+        """The one that applies gradients: a loss scale is the engine's own."""
+        return getattr(self.model.optimizer, "inner_optimizer", self.model.optimizer)
+
+    def train(self, asked: TrainConfig, data: Any, validation: Any) -> keras.callbacks.History:
+        """Opens the data and the run folder, trains, and writes the model."""
+        cluster, is_chief = self.cluster, self.cluster.is_chief
+        if isinstance(data, Data):
+            config = dataclasses.asdict(data.config)
+            del config["cache"]  # the flag of that name says more
+            asked = dataclasses.replace(asked, **config)
+        settings = self._resolve(asked)
+        rows = Rows()
+        if isinstance(data, Data):
+            context, digest = open_context(settings, data.opened, cluster), data.opened.fingerprint
+        else:
+            examples, rows, digest = open_arrays(data, validation)
+            # Nothing in the loop asks for a set.
+            context = RunContext(settings, cluster, cast(Data, None), "device", examples)
+        self._build(context, rows)
+        with RunFolder(settings.folder, settings.to_dict(), digest, is_chief=is_chief) as folder:
+            here = {"precision": settings.precision, "xla": settings.xla, "shuffle_block": None}
+            settings = dataclasses.replace(settings, xla=folder.keep_resolved(here)["xla"])
+            return self._run(context.with_settings(settings), rows, folder)
+
+    def _resolve(self, asked: TrainConfig) -> Settings:
+        policy, optimizer = self.model.dtype_policy.name, self.optimizer
+        xla = self._choose_xla() if asked.xla is None else asked.xla
+        digest = compiled_digest(self.model, self.shuffle)
+        return Settings.of(
+            asked,
+            {
+                # What `train.evaluate` and others know a run of `fit` by.
+                "model": f"{type(self.model).__name__}@{digest}",
+                "freeze": False,
+                "image_size": asked.image_size or 1,
+                "learning_rate": float(np.asarray(optimizer.learning_rate)),
+                "weight_decay": float(optimizer.weight_decay or 0.0),
+                "monitor": "loss",
+                "precision": policy if policy in PRECISIONS else "float32",
+                "xla": xla,
+            },
+        )
+
+    def _choose_xla(self) -> bool:
+        """Not where Keras knows that it cannot be, or `compile(jit_compile=False)` says so."""
+        replicas = self.cluster.num_replicas
+        found = choose_xla(
+            all_layers(self.model), accelerator=self.cluster.accelerator, num_replicas=replicas
+        )
+        return found and bool(self.model.jit_compile)
+
+    def _build(self, context: RunContext, rows: Rows) -> None:
+        """Calls the model once, so that all variables are made in the strategy's scope."""
+        size = context.settings.global_batch_size
+        padded = any(e.num_examples % size for e in context.examples.values())
+        with self.cluster.strategy.scope():
+            x, y = rows.first(context.examples["train"])
+            outputs = self.model(x, training=False)
+            if len(tf.nest.flatten(outputs)) != 1:
+                raise ValueError(
+                    f"fit: {self.model.name} expected one output, received "
+                    f"{len(tf.nest.flatten(outputs))}: take Keras's own fit, or train them apart"
+                )
+            build_compiled(self.model, y, outputs)
+            check_row_by_row(self.model, y, outputs, padded)
+
+    def _run(self, context: RunContext, rows: Rows, folder: RunFolder) -> keras.callbacks.History:
+        training = self._assemble(context, rows)
+        epochs, steps = context.settings.epochs, training.order.steps_per_epoch
+        params = {"epochs": epochs, "steps": steps, "verbose": 0}
+        strategy = self.cluster.strategy
+        callbacks = Callbacks(self.callbacks, self.model, strategy, params)
+        try:
+            loop = Loop(context, training, folder, callbacks=callbacks, pace=self.pace)
+            folder.claim()
+            loop.run()
+            with folder.last_files():
+                folder.write_model(self.model) if self.cluster.is_chief else None
+        finally:
+            for layer in batch_norms(self.model):
+                restore_moments(layer)
+            restore_reduction(self.optimizer)
+        return callbacks.history
+
+    def _assemble(self, context: RunContext, rows: Rows) -> Training:
+        settings, train = context.settings, context.examples["train"]
+        model, optimizer, cluster = self.model, self.optimizer, self.cluster
+        with cluster.strategy.scope():
+            if not optimizer.built:
+                optimizer.build(model.trainable_variables)
+            scale = LossScale() if optimizer is not model.optimizer else None
+            divides = _reduction(model) in _MEANS
+            options = StepOptions(
+                objective=KerasObjective(model, rows, cluster.num_replicas, divides),
+                clip_norm=settings.clip_norm,
+                clip_value=settings.clip_value,
+                xla=settings.xla,
+                seed=settings.seed,
+                pieces=settings.accumulate_steps,
+                skip_non_finite=settings.on_nan == "skip",
+            )
+            step = TrainStep(model, optimizer, cluster, train.spec, options, scale)
+        order = make_training_order(settings, train, shuffle=self.shuffle)
+        return Training(
+            model, model, step, optimizer, scale, context.examples, context.level, order
+        )
+
+
+def _reduction(model: keras.Model) -> str | None:
+    return getattr(keras.losses.get(model.loss), "reduction", "sum_over_batch_size")
+
+
+def _check(model: keras.Model, cluster: Cluster) -> None:
+    """Raises ValueError for a model that a step of ours would train otherwise than Keras."""
+    if not getattr(model, "compiled", False) or model.optimizer is None:
+        raise ValueError(
+            f"fit: {model.name} expected a compiled model, received one without: call "
+            "model.compile(optimizer, loss, metrics)"
+        )
+    if isinstance(model.loss, list | tuple | dict) or model.loss is None:
+        raise ValueError(
+            f"fit: {model.name} expected one loss, received {model.loss!r}: models of several "
+            "outputs are not trained here. Keras's own fit does"
+        )
+    for name in ("train_step", "compute_loss"):
+        if getattr(type(model), name) is not getattr(keras.Model, name):
+            raise ValueError(
+                f"fit: {model.name} expected Keras's own {name}, received one of its class: the "
+                "step here would not call it as it expects. Give the loss to compile, or layers "
+                "that call add_loss; or take Keras's own fit"
+            )
+    if _reduction(model) not in (*_MEANS, *_SUMS):
+        raise ValueError(
+            f"fit: loss expected a reduction among {', '.join((*_MEANS, *_SUMS))}, received "
+            f"{_reduction(model)!r}, whose sum over replicas and padding is another"
+        )
