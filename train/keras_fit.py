@@ -242,6 +242,10 @@ class _Use:
                 seed=settings.seed,
                 pieces=settings.accumulate_steps,
                 skip_non_finite=settings.on_nan == "skip",
+                # What follows the gradients takes them whole.
+                sparse=scale is None
+                and settings.clip_value is None
+                and settings.accumulate_steps == 1,
             )
             step = TrainStep(model, optimizer, cluster, train.spec, options, scale)
         order = make_training_order(settings, train, shuffle=self.shuffle)

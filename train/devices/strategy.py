@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 from collections.abc import Callable
 from typing import Any
@@ -137,7 +138,7 @@ def make_cluster(name: str, cpu_devices: int | None = None) -> Cluster:
         several = len(gpus) > 1 or (not gpus and (cpu_devices or 1) > 1)
         name = "mirrored" if several else "one_device"
     if name == "mirrored" and len(devices) > 1:
-        strategy = tf.distribute.MirroredStrategy(devices)
+        strategy = _mirrored(tuple(devices))
         return Cluster(strategy, name, tuple(devices), 0, len(devices), bool(gpus))
     note = ""
     if name == "mirrored":
@@ -147,6 +148,14 @@ def make_cluster(name: str, cpu_devices: int | None = None) -> Cluster:
     # compiled as a whole.
     default = tf.distribute.get_strategy()
     return Cluster(default, name, (devices[0],), 0, 1, bool(gpus), note)
+
+
+@functools.cache
+def _mirrored(devices: tuple[str, ...]) -> Any:
+    """One strategy for the same devices: each numbers its reductions from the start, and TensorFlow
+    takes one that has the number of an earlier strategy's for the same, of another shape.
+    """
+    return tf.distribute.MirroredStrategy(list(devices))
 
 
 def _multi_worker() -> Cluster:

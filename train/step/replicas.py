@@ -17,15 +17,22 @@ def replica_sum(shape: Any, dtype: Any = tf.float64) -> tf.Variable:
     )
 
 
-def all_reduce(tensors: list[tf.Tensor]) -> list[tf.Tensor]:
-    """The sums over the replicas, in one reduction for each dtype.
+def all_reduce(tensors: list[Any]) -> list[Any]:
+    """The sums over the replicas, in one reduction for each dtype; of slices all rows together.
 
     One large message is what NCCL likes; and TensorFlow, joining them itself, would compute their
     sizes on the device, where the host waits for them.
     """
-    context, summed = tf.distribute.get_replica_context(), dict[int, tf.Tensor]()
-    for dtype in dict.fromkeys(t.dtype for t in tensors):
-        own = [n for n, t in enumerate(tensors) if t.dtype == dtype]
+    context, summed = tf.distribute.get_replica_context(), dict[int, Any]()
+    dense = []
+    for n, tensor in enumerate(tensors):
+        if isinstance(tensor, tf.IndexedSlices):
+            values, indices = (context.all_gather(x, 0) for x in (tensor.values, tensor.indices))
+            summed[n] = tf.IndexedSlices(values, indices, tensor.dense_shape)
+        else:
+            dense.append(n)
+    for dtype in dict.fromkeys(tensors[n].dtype for n in dense):
+        own = [n for n in dense if tensors[n].dtype == dtype]
         flat = tf.concat([tf.reshape(tensors[n], [-1]) for n in own], 0)
         flat = context.all_reduce(tf.distribute.ReduceOp.SUM, flat)
         sizes = [tensors[n].shape.num_elements() for n in own]

@@ -51,6 +51,8 @@ class StepOptions:
       mixup: alpha of `mix_pairs`, pictures only; 0: none.
       pieces: a replica's rows go through the model in so many parts, one after the other.
       skip_non_finite: a step whose loss or gradients are not finite changes nothing.
+      sparse: the gradient of an embedding has the rows of the batch alone, and the optimizer leaves
+        the others as they are, moments included. So does Keras's `fit`.
     """
 
     objective: AnyObjective
@@ -62,6 +64,7 @@ class StepOptions:
     mixup: float = 0.0
     pieces: int = 1
     skip_non_finite: bool = False
+    sparse: bool = False
 
 
 class TrainStep:
@@ -267,7 +270,8 @@ class TrainStep:
         if self.scale is not None:
             gradients = [g / self.scale.scale for g in gradients]
         checked = [*gradients, *loss]
-        finite = tf.reduce_all([tf.reduce_all(tf.math.is_finite(g)) for g in checked])
+        values = [g.values if isinstance(g, tf.IndexedSlices) else g for g in checked]
+        finite = tf.reduce_all([tf.reduce_all(tf.math.is_finite(x)) for x in values])
         if self.options.clip_norm is not None:
             gradients, _ = tf.clip_by_global_norm(gradients, self.options.clip_norm)
         if self.options.clip_value is not None:
@@ -319,9 +323,13 @@ class TrainStep:
         self.non_finite.note(loss, step)
         self.loss_sum.assign_add(tf.cast(loss, tf.float64))
         options.objective.note(self.totals[1:], outputs, y, weight)
+        zero = tf.UnconnectedGradients.ZERO  # of a variable that the loss does not reach
+        gradients = tape.gradient(scaled, self._variables, unconnected_gradients=zero)
+        if options.sparse:
+            return list(gradients)
         # Dense also for embeddings: Adam's moments of words that a batch lacks decay as in the
         # published algorithm, and every replica count and compiler takes the same path.
-        return [tf.convert_to_tensor(g) for g in tape.gradient(scaled, self._variables)]
+        return [tf.convert_to_tensor(g) for g in gradients]
 
     def _apply(self, gradients: list[tf.Tensor]) -> None:
         """Phase 2, in a replica: one optimizer step with the reduced gradients."""
