@@ -80,7 +80,7 @@ def fit(
       steps_per_call: steps of one call; None: as many as take half a second.
       flags: others of `train.run`: deterministic, clip_norm, clip_value, accumulate_steps, on_nan,
         cache, memory_budget, length_buckets, shuffle_block, checkpoint_minutes, checkpoint_steps,
-        keep_checkpoints, profile, histograms.
+        keep_checkpoints, profile, histograms, peak_tflops.
 
     Returns:
       Keras's History: a value per epoch for each figure, under Keras's names.
@@ -126,7 +126,7 @@ def fit(
 _FLAGS = {
     *("deterministic", "clip_norm", "clip_value", "accumulate_steps", "on_nan", "cache"),
     *("memory_budget", "length_buckets", "shuffle_block", "checkpoint_minutes"),
-    *("checkpoint_steps", "keep_checkpoints", "profile", "histograms"),
+    *("checkpoint_steps", "keep_checkpoints", "profile", "histograms", "peak_tflops"),
 }
 
 

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
+import inspect
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import keras
 import numpy as np
 
+from train.engine.arithmetic import FIGURES as ARITHMETIC
+
+# Columns of the history that say how it went, not how good it is.
+NO_FIGURES = {"epoch", "examples_per_s", "tokens_per_s", "seconds", "damaged", "skipped_steps"}
+NO_FIGURES |= set(ARITHMETIC)
 _PLAIN = (bool, int, float, str, type(None))
 
 
@@ -87,7 +94,8 @@ class Callbacks:
 
     def state(self) -> tuple[list[dict[str, Any]], list[np.ndarray]]:
         """(plain attributes of each callback, JSON-ready; arrays of their lists, one after the
-        other). Enough for Keras's own: what EarlyStopping has waited, and its best weights.
+        other). Enough for Keras's own: what EarlyStopping has waited, its best weights, and the
+        function by which it compares, without which it would begin anew.
         """
         arrays: list[np.ndarray] = []
         plain: list[dict[str, Any]] = []
@@ -101,16 +109,26 @@ class Callbacks:
                 elif _are_arrays(value):
                     found[name] = {"arrays": [len(arrays), len(arrays) + len(value)]}
                     arrays += value
+                elif inspect.isfunction(value) and value.__module__.startswith("keras."):
+                    found[name] = {"function": [value.__module__, value.__name__]}
             plain.append(found)
         return plain, arrays
 
 
 def unpack_state(plain: list[dict[str, Any]], arrays: list[np.ndarray]) -> list[dict[str, Any]]:
     """The attributes of each callback, of what `Callbacks.state` gave."""
-    return [
-        {k: arrays[slice(*v["arrays"])] if isinstance(v, dict) else v for k, v in one.items()}
-        for one in plain
-    ]
+
+    def unpack(value: Any) -> Any:
+        if not isinstance(value, dict):
+            return value
+        if "arrays" in value:
+            return arrays[slice(*value["arrays"])]
+        module, name = value["function"]
+        if not module.startswith("keras."):
+            raise ValueError(f"callbacks: a function of Keras expected, received {module}.{name}")
+        return getattr(importlib.import_module(module), name)
+
+    return [{name: unpack(value) for name, value in one.items()} for one in plain]
 
 
 def _are_arrays(value: Any) -> bool:
@@ -119,5 +137,4 @@ def _are_arrays(value: Any) -> bool:
 
 def _logs(row: Mapping[str, Any]) -> dict[str, Any]:
     """A row as Keras's logs: the figures, the rate of learning, and none of our counters."""
-    left_out = ("epoch", "examples_per_s", "seconds", "damaged", "skipped_steps", "tokens_per_s")
-    return {name: value for name, value in row.items() if name not in left_out}
+    return {name: value for name, value in row.items() if name not in NO_FIGURES}

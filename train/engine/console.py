@@ -13,13 +13,11 @@ from records.examples import Examples
 from records.sets.schema import Schema
 from records.system.progress import clock
 from train.devices.strategy import Cluster
+from train.engine.callbacks import NO_FIGURES
 from train.settings.resolved import Settings
 
 _MOST_CLASSES = 10  # named one by one
 _SHOWN_CLASSES = 30  # of which each one's recall is printed
-# Columns of the history that say how it went, not how good it is.
-_NO_FIGURES = {"epoch", "learning_rate", "examples_per_s", "seconds", "damaged", "skipped_steps"}
-_NO_FIGURES |= {"tokens_per_s"}
 _LEAST_FALL = 0.005  # nats: a loss that falls by less is as good as it gets
 
 
@@ -81,8 +79,9 @@ def print_epoch(row: dict[str, Any], epochs: int, history: list[dict[str, Any]])
     mean = sum(r["seconds"] for r in steady) / len(steady)
     # Early stopping may end the run before.
     left = mean * (epochs - row["epoch"])
-    said = {name: value for name, value in row.items() if name not in _NO_FIGURES}
+    said = {name: value for name, value in row.items() if name not in NO_FIGURES}
     train = {name: value for name, value in said.items() if not name.startswith("val_")}
+    train.pop("learning_rate")
     train.pop("weighted_f1", None)  # of our own models: of validation alone
     validation = {k.removeprefix("val_"): v for k, v in said.items() if k.startswith("val_")}
     print(

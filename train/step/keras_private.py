@@ -173,6 +173,7 @@ def metric_variables(model: keras.Model) -> list[keras.Variable]:
 def compiled_digest(model: keras.Model, *further: Any) -> str:
     """Names what `compile` was given and the shapes of the model's weights, not their values."""
     optimizer = keras.saving.serialize_keras_object(model.optimizer)
+    optimizer["config"].pop("name")  # counted up in a process: adam_1
     loss = getattr(model.loss, "name", getattr(model.loss, "__name__", model.loss))
     weights = [(tuple(v.shape), v.dtype) for v in model.variables]
     text = json.dumps([optimizer, str(loss), weights, further], default=str, sort_keys=True)

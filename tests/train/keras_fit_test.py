@@ -1,0 +1,391 @@
+"""`train.fit` against Keras's own `fit`: weights, figures, callbacks, replicas, resume."""
+
+from __future__ import annotations
+
+import csv
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import records
+import train
+from train.engine.loop import Interrupted
+
+L = keras.layers
+N, VALIDATION, BATCH = 150, 37, 32  # the last batches are filled up: 150 = 4 * 32 + 22
+RNG = np.random.default_rng(0)
+CLASS = RNG.integers(0, 3, N)
+PICTURES = RNG.integers(0, 256, (N, 8, 8, 3)).astype(np.uint8)
+TABLE, OTHER = RNG.normal(size=(N, 5)), RNG.normal(size=(N, 4))
+NUMBER = TABLE[:, :1] * 2 + OTHER[:, :1]
+IDS = RNG.integers(0, 50, (N, 12))
+WEIGHT = RNG.random(N)
+
+
+def residual_cnn() -> keras.Model:
+    inputs = L.Input((8, 8, 3))
+    x = L.Rescaling(1 / 255)(inputs)
+    y = L.ReLU()(L.BatchNormalization()(L.Conv2D(8, 3, padding="same")(x)))
+    y = L.BatchNormalization()(L.Conv2D(8, 3, padding="same")(y))
+    x = L.ReLU()(L.Add()([L.Conv2D(8, 1)(x), y]))
+    model = keras.Model(inputs, L.Dense(3)(L.GlobalAveragePooling2D()(x)))
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(keras.optimizers.SGD(0.05, momentum=0.9), loss, metrics=["accuracy"])
+    return model
+
+
+def two_branches() -> keras.Model:
+    a, b = L.Input((5,), name="a"), L.Input((4,), name="b")
+    decay = keras.regularizers.L2(1e-2)
+    both = L.Concatenate()([L.Dense(8, "relu", kernel_regularizer=decay)(a), L.Dense(8)(b)])
+    model = keras.Model({"a": a, "b": b}, L.Dense(1)(both))
+    metrics = ["mae", keras.metrics.RootMeanSquaredError(name="rmse")]
+    model.compile("adam", "mse", metrics=metrics)
+    return model
+
+
+class Gated(keras.Model):
+    """A subclass with a `call` of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.gate, self.last = L.Dense(16, "relu"), L.Dense(16, "sigmoid"), L.Dense(3)
+
+    def call(self, x: Any, training: bool = False) -> Any:
+        hidden = self.first(x)
+        return self.last(hidden * self.gate(hidden))
+
+
+def gated() -> keras.Model:
+    model = Gated()
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(keras.optimizers.AdamW(1e-2), loss, metrics=["accuracy"])
+    return model
+
+
+def transformer() -> keras.Model:
+    ids = L.Input((12,), dtype="int32")
+    x = L.Embedding(50, 16)(ids)
+    x = L.LayerNormalization()(x + L.MultiHeadAttention(2, 8)(x, x))
+    x = L.LayerNormalization()(x + L.Dense(16)(L.Dense(32, "gelu")(x)))
+    outputs = L.Dense(3, activation="softmax")(L.GlobalAveragePooling1D()(x))
+    model = keras.Model(ids, outputs)
+    # Weighted, and an embedding whose untouched rows Keras leaves as they are.
+    model.compile("adam", "sparse_categorical_crossentropy", weighted_metrics=["accuracy"])
+    return model
+
+
+def power_loss(y: Any, predicted: Any) -> Any:
+    return keras.ops.mean(keras.ops.abs(y - predicted) ** 1.5, -1)
+
+
+class ShareFarOff(keras.metrics.Metric):
+    """A metric with a state of its own."""
+
+    def __init__(self, name: str = "far_off") -> None:
+        super().__init__(name=name)
+        self.far = self.add_weight(name="far", initializer="zeros")
+        self.all = self.add_weight(name="all", initializer="zeros")
+
+    def update_state(self, y: Any, predicted: Any, sample_weight: Any = None) -> None:
+        far = keras.ops.cast(keras.ops.abs(y - predicted)[:, 0] > 0.5, "float32")
+        weight = keras.ops.ones_like(far) if sample_weight is None else sample_weight
+        self.far.assign_add(keras.ops.sum(far * weight))
+        self.all.assign_add(keras.ops.sum(weight))
+
+    def result(self) -> Any:
+        return self.far / self.all
+
+
+def own_loss_and_metric() -> keras.Model:
+    inputs = L.Input((5,))
+    model = keras.Model(inputs, L.Dense(1)(L.Dense(8, "relu")(inputs)))
+    binary = keras.metrics.AUC(name="auc")
+    model.compile(
+        keras.optimizers.Nadam(1e-2, clipnorm=1.0), power_loss, metrics=[ShareFarOff(), binary]
+    )
+    return model
+
+
+# (model, inputs, targets, sample weights)
+CASES: dict[str, tuple[Callable[[], keras.Model], Any, Any, Any]] = {
+    "residual cnn": (residual_cnn, PICTURES, CLASS, None),
+    "two branches": (two_branches, {"a": TABLE, "b": OTHER}, NUMBER, None),
+    "gated": (gated, TABLE, CLASS, None),
+    "transformer": (transformer, IDS, CLASS, WEIGHT),
+    "own loss and metric": (own_loss_and_metric, TABLE, (NUMBER > 0) * 1.0, None),
+}
+
+
+def make(case: str) -> keras.Model:
+    keras.utils.set_random_seed(1)
+    return CASES[case][0]()
+
+
+def fit_theirs(case: str, epochs: int) -> tuple[list[np.ndarray], dict[str, Any]]:
+    _, x, y, weight = CASES[case]
+    model = make(case)
+    validation = (tf.nest.map_structure(lambda a: a[:VALIDATION], x), y[:VALIDATION])
+    options: dict[str, Any] = {"batch_size": BATCH, "epochs": epochs, "shuffle": False}
+    found = model.fit(x, y, sample_weight=weight, validation_data=validation, verbose=0, **options)
+    return model.get_weights(), found.history
+
+
+def fit_ours(case: str, epochs: int, **options: Any) -> tuple[list[np.ndarray], dict[str, Any]]:
+    _, x, y, weight = CASES[case]
+    model = make(case)
+    validation = (tf.nest.map_structure(lambda a: a[:VALIDATION], x), y[:VALIDATION])
+    data = (x, y) if weight is None else (x, y, weight)
+    found = train.fit(
+        model,
+        data,
+        validation_data=validation,
+        batch_size=BATCH,
+        epochs=epochs,
+        shuffle=False,
+        **{"strategy": "one_device", "xla": False} | options,
+    )
+    return model.get_weights(), found.history
+
+
+def difference(found: Any, wanted: Any) -> float:
+    """The largest difference of weights, and of every figure that Keras has."""
+    (weights, history), (theirs, figures) = found, wanted
+    assert set(figures) <= set(history)
+    apart = [np.abs(a - b).max() for a, b in zip(weights, theirs, strict=True)]
+    apart += [np.abs(np.subtract(history[name], figures[name])).max() for name in figures]
+    return float(max(apart))
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_one_and_two_replicas_are_keras_fit(case: str) -> None:
+    theirs = fit_theirs(case, 2)
+    assert difference(fit_ours(case, 2), theirs) < 1e-6
+    assert difference(fit_ours(case, 2, strategy="mirrored"), theirs) < 1e-5
+
+
+def test_fifty_steps_compiled() -> None:
+    assert difference(fit_ours("gated", 10, xla=True), fit_theirs("gated", 10)) < 1e-6
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16"])
+def test_compiled_and_in_bfloat16(case: str, policy: str) -> None:
+    keras.config.set_dtype_policy(policy)
+    bound = 1e-5 if policy == "float32" else 1e-2  # bfloat16 has 8 bits
+    theirs = fit_theirs(case, 2)
+    assert difference(fit_ours(case, 2, xla=True), theirs) < bound
+    if case != "residual cnn":  # BatchNorm at several replicas is refused with XLA
+        assert difference(fit_ours(case, 2, xla=True, strategy="mirrored"), theirs) < bound
+
+
+class Recorder(keras.callbacks.Callback):
+    """Notes the calls; halves the rate in mid-epoch 1, ends the training in epoch 3."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls: list[str] = []
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        self.calls.append(f"batch {batch}")
+        if len(self.calls) == 6:
+            self.model.optimizer.learning_rate = 0.005
+        assert logs is not None and "accuracy" in logs
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        self.calls.append(f"epoch {epoch}")
+        self.model.stop_training = epoch == 3
+
+
+@pytest.mark.parametrize("strategy", ["one_device", "mirrored"])
+def test_callbacks_are_keras_own(strategy: str, tmp_path: Path) -> None:
+    k = keras.callbacks
+    recorder = Recorder()
+    callbacks = [
+        recorder,
+        k.ModelCheckpoint(tmp_path / "{epoch}.weights.h5", save_weights_only=True),
+        k.ReduceLROnPlateau(monitor="val_loss", factor=0.5, patience=1, min_delta=10.0),
+        k.CSVLogger(str(tmp_path / "log.csv")),
+        k.TensorBoard(str(tmp_path / "board")),
+        k.TerminateOnNaN(),
+    ]
+    weights, history = fit_ours(
+        "gated", 9, callbacks=callbacks, steps_per_call=2, strategy=strategy
+    )
+    assert recorder.calls[:4] == ["batch 1", "batch 3", "batch 4", "epoch 0"]
+    assert recorder.calls[-1] == "epoch 3" and len(history["loss"]) == 4
+    # Halved by hand in epoch 1, then by ReduceLROnPlateau after epochs 1, 2 and 3.
+    assert np.allclose(history["learning_rate"], [0.01, 0.005, 0.0025, 0.00125])
+    rows = list(csv.DictReader((tmp_path / "log.csv").read_text().splitlines()))
+    assert [float(row["val_loss"]) for row in rows] == history["val_loss"]
+    assert len(list((tmp_path / "board").rglob("events*"))) == 2
+    again = make("gated")
+    again(TABLE[:1])
+    again.load_weights(tmp_path / "4.weights.h5")
+    for a, b in zip(again.get_weights(), weights, strict=True):
+        assert np.array_equal(a, b)
+
+
+def test_early_stopping_and_schedule_as_in_keras() -> None:
+    def callbacks() -> list[keras.callbacks.Callback]:
+        stop = keras.callbacks.EarlyStopping(
+            monitor="accuracy", patience=1, min_delta=1.0, restore_best_weights=True
+        )
+        return [stop, keras.callbacks.LearningRateScheduler(lambda epoch, rate: rate * 0.5)]
+
+    model, (_, x, y, _) = make("gated"), CASES["gated"]
+    options: dict[str, Any] = {"batch_size": BATCH, "epochs": 6, "shuffle": False, "verbose": 0}
+    figures = model.fit(x, y, callbacks=callbacks(), **options).history
+    again = make("gated")
+    found = train.fit(
+        again,
+        (x, y),
+        batch_size=BATCH,
+        epochs=6,
+        shuffle=False,
+        callbacks=callbacks(),
+        strategy="one_device",
+    ).history
+    assert len(found["loss"]) == len(figures["loss"]) == 2
+    assert np.allclose(found["learning_rate"], figures["learning_rate"])
+    for a, b in zip(again.get_weights(), model.get_weights(), strict=True):
+        assert np.abs(a - b).max() < 1e-6
+
+
+class Kill(keras.callbacks.Callback):
+    """Sends this process a signal in mid-epoch, once."""
+
+    def __init__(self, call: int):
+        super().__init__()
+        self.left = call
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        self.left -= 1
+        if self.left == 0:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
+def with_dropout() -> keras.Model:
+    keras.utils.set_random_seed(1)
+    model = keras.Sequential(
+        [L.Input((5,)), L.Dense(16, "relu"), L.Dropout(0.5), L.BatchNormalization(), L.Dense(3)]
+    )
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(keras.optimizers.Adam(1e-2), loss, metrics=["accuracy"])
+    return model
+
+
+def test_a_killed_fit_goes_on_to_the_bit(tmp_path: Path) -> None:
+    def fit(folder: str, *further: keras.callbacks.Callback) -> Any:
+        model = with_dropout()
+        stop = keras.callbacks.EarlyStopping(
+            monitor="loss", patience=2, min_delta=1.0, restore_best_weights=True
+        )
+        found = train.fit(
+            model,
+            (TABLE, CLASS),
+            batch_size=BATCH,
+            epochs=8,
+            callbacks=[stop, *further],
+            steps_per_call=2,
+            run_dir=str(tmp_path / folder),
+            strategy="one_device",
+        )
+        return model.get_weights(), found.history, stop
+
+    weights, history, stop = fit("whole")
+    with pytest.raises(Interrupted):
+        fit("killed", Kill(5))  # in the second epoch
+    # The kill is no callback of the run that goes on; what EarlyStopping waited for is.
+    again, figures, stopped = fit("killed")
+    assert len(history["loss"]) == 3 and stop.stopped_epoch == stopped.stopped_epoch == 2
+    assert figures == history
+    for a, b in zip(again, weights, strict=True):
+        assert np.array_equal(a, b)
+    # Called once more it trains nothing, and gives the same.
+    finished, figures, _ = fit("killed")
+    assert figures == history and all(map(np.array_equal, finished, weights))
+    assert (tmp_path / "killed" / "model.keras").exists()
+
+
+def test_a_prepared_set_trains_as_its_dataset_does_in_keras(synthetic_data_dir: Path) -> None:
+    data = records.open_data("fetal_health/synthetic", str(synthetic_data_dir), seed=3)
+
+    def model() -> keras.Model:
+        keras.utils.set_random_seed(1)
+        found = keras.Sequential([L.Input((21,)), L.Rescaling(0.01), L.Dense(3)])
+        loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+        found.compile("sgd", loss, metrics=["accuracy"])
+        return found
+
+    theirs, ours = model(), model()
+    train_set = records.make_dataset(data, "train", global_batch_size=64, seed=3)
+    validation = records.make_dataset(data, "validation", global_batch_size=64)
+    wanted = theirs.fit(
+        train_set, epochs=2, validation_data=validation, shuffle=False, verbose=0
+    ).history
+    found = train.fit(ours, data, batch_size=64, epochs=2, strategy="mirrored").history
+    assert difference((ours.get_weights(), found), (theirs.get_weights(), wanted)) < 1e-5
+
+
+def _compiled(**options: Any) -> keras.Model:
+    model = keras.Sequential([L.Input((5,)), L.Dense(1)])
+    model.compile("sgd", **{"loss": "mse"} | options)
+    return model
+
+
+class Unweighted(ShareFarOff):
+    def update_state(self, y: Any, predicted: Any) -> None:  # type: ignore[override]
+        super().update_state(y, predicted)
+
+
+class OwnStep(keras.Sequential):
+    def train_step(self, data: Any) -> Any:
+        return super().train_step(data)
+
+
+def _own_step() -> keras.Model:
+    model = OwnStep([L.Input((5,)), L.Dense(1)])
+    model.compile("sgd", "mse")
+    return model
+
+
+@pytest.mark.parametrize(
+    ("model", "data", "message"),
+    [
+        (lambda: keras.Sequential([L.Input((5,)), L.Dense(1)]), None, "expected a compiled model"),
+        (lambda: _compiled(loss=lambda y, p: keras.ops.mean(y - p)), None, "one value for each"),
+        (lambda: _compiled(metrics=[Unweighted()]), None, "received one without sample_weight"),
+        (_own_step, None, "expected Keras's own train_step"),
+        (_compiled, (TABLE, NUMBER[:-1]), "expected arrays of one length.* received 149, 150"),
+        (_compiled, TABLE, r"expected \(x, y\).* received ndarray"),
+        (_compiled, (np.array(["a"] * N), NUMBER), "expected numbers, received <U1"),
+        (_compiled, (TABLE, (NUMBER, NUMBER)), "models of several outputs"),
+    ],
+)
+def test_what_cannot_be_right_is_refused(model: Any, data: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        train.fit(
+            model(),
+            (TABLE, NUMBER) if data is None else data,
+            batch_size=BATCH,
+            strategy="one_device",
+        )
+
+
+def test_an_unknown_flag_names_the_known() -> None:
+    with pytest.raises(ValueError, match="fit: expected flags among .*clip_norm.* clip_nrm"):
+        train.fit(_compiled(), (TABLE, NUMBER), clip_nrm=1.0)
+
+
+def test_the_caller_keeps_its_random_operations() -> None:
+    train.fit(_compiled(), (TABLE, NUMBER), batch_size=50, strategy="one_device")
+    assert tf.random.uniform([2]).shape == (2,), "without a seed: determinism is off again"
