@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 import keras
@@ -50,13 +50,10 @@ def fit(
     validation_data: Any = None,
     batch_size: int = 32,
     epochs: int = 1,
-    callbacks: list[keras.callbacks.Callback] | None = None,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
     shuffle: bool = True,
     seed: int = 0,
     run_dir: str | None = None,
-    strategy: str = "auto",
-    cpu_devices: int | None = None,
-    xla: bool | None = None,
     steps_per_call: int | None = None,
     **flags: Any,
 ) -> keras.callbacks.History:
@@ -75,12 +72,9 @@ def fit(
       seed: of order, dropout and validation cut; of an opened set its own.
       run_dir: keeps checkpoints, history and model: the same call goes on from there, to the bit.
         None keeps nothing.
-      strategy, cpu_devices: as the flags of `python -m train.run`.
-      xla: compile the step; None: where model and device gain by it.
       steps_per_call: steps of one call; None: as many as take half a second.
-      flags: others of `train.run`: deterministic, clip_norm, clip_value, accumulate_steps, on_nan,
-        cache, memory_budget, length_buckets, shuffle_block, checkpoint_minutes, checkpoint_steps,
-        keep_checkpoints, profile, histograms, peak_tflops.
+      flags: others of `python -m train.run`, those of `FLAGS`. `xla` None compiles where model and
+        device gain by it.
 
     Returns:
       Keras's History: a value per epoch for each figure, under Keras's names.
@@ -89,45 +83,53 @@ def fit(
       ValueError: what cannot be trained right on every replica; says what and why.
       Interrupted: a signal came; with `run_dir` the same call goes on.
     """
-    deterministic = flags.get("deterministic", True)
-    if unknown := sorted(flags.keys() - _FLAGS):
+    data = open_data(data, seed=seed) if isinstance(data, str) else data
+    own = {"epochs": epochs, "global_batch_size": batch_size, "seed": seed, "run_dir": run_dir}
+    asked = _ask(data, own, flags)
+    how = (shuffle, Pace(steps_per_call), list(callbacks))
+    return _fit(model, data, validation_data, asked, how)
+
+
+# Settings of `train.run` that say nothing of a model of ours.
+FLAGS = (
+    *("strategy", "cpu_devices", "xla", "deterministic", "peak_tflops"),
+    *("clip_norm", "clip_value", "accumulate_steps", "on_nan"),
+    *("cache", "memory_budget", "length_buckets", "shuffle_block"),
+    *("checkpoint_minutes", "checkpoint_steps", "keep_checkpoints", "profile", "histograms"),
+)
+
+
+def _ask(data: Any, own: dict[str, Any], flags: dict[str, Any]) -> TrainConfig:
+    """What was asked for, as `train.run` knows it."""
+    if unknown := sorted(flags.keys() - set(FLAGS)):
         raise ValueError(
-            f"fit: expected flags among {', '.join(sorted(_FLAGS))}, received {', '.join(unknown)}"
+            f"fit: expected flags among {', '.join(FLAGS)}, received {', '.join(unknown)}"
         )
-    if isinstance(data, str):
-        data = open_data(data, seed=seed)
+    if isinstance(data, Data):
+        config = dataclasses.asdict(data.config)
+        del config["cache"]  # the flag of that name says more
+        own |= config | {"dataset": data.schema.directory, "seed": data.seed}
+    asked: dict[str, Any] = {"dataset": "arrays", "early_stopping": 0} | own | flags
+    return TrainConfig(**asked)
+
+
+def _fit(
+    model: Any, data: Any, validation: Any, asked: TrainConfig, how: tuple[Any, ...]
+) -> keras.callbacks.History:
+    """Puts the model on the replicas and trains it; after that it is the caller's, but trained."""
     with contextlib.ExitStack() as stack:
-        stack.enter_context(determinism(deterministic))
-        set_up_devices(cpu_devices, deterministic)
-        cluster = make_cluster(strategy, cpu_devices)
+        stack.enter_context(determinism(asked.deterministic))
+        set_up_devices(asked.cpu_devices, asked.deterministic)
+        cluster = make_cluster(asked.strategy, asked.cpu_devices)
         if not isinstance(model, keras.Model):
             with cluster.strategy.scope():
                 model = model()
-        _check(model, cluster)
-        if run_dir is None:
-            run_dir = stack.enter_context(tempfile.TemporaryDirectory())
-        asked = TrainConfig(
-            dataset=data.schema.directory if isinstance(data, Data) else "arrays",
-            epochs=epochs,
-            global_batch_size=batch_size,
-            seed=data.seed if isinstance(data, Data) else seed,
-            strategy=strategy,
-            cpu_devices=cpu_devices,
-            xla=xla,
-            run_dir=run_dir,
-            early_stopping=0,
-            **flags,
-        )
+        _check(model)
+        if asked.run_dir is None:
+            folder = stack.enter_context(tempfile.TemporaryDirectory())
+            asked = dataclasses.replace(asked, run_dir=folder)
         stack.enter_context(placed(cluster.strategy, model))
-        use = _Use(model, cluster, shuffle, Pace(steps_per_call), callbacks or [])
-        return use.train(asked, data, validation_data)
-
-
-_FLAGS = {
-    *("deterministic", "clip_norm", "clip_value", "accumulate_steps", "on_nan", "cache"),
-    *("memory_budget", "length_buckets", "shuffle_block", "checkpoint_minutes"),
-    *("checkpoint_steps", "keep_checkpoints", "profile", "histograms", "peak_tflops"),
-}
+        return _Use(model, cluster, *how).train(asked, data, validation)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -148,10 +150,6 @@ class _Use:
     def train(self, asked: TrainConfig, data: Any, validation: Any) -> keras.callbacks.History:
         """Opens the data and the run folder, trains, and writes the model."""
         cluster, is_chief = self.cluster, self.cluster.is_chief
-        if isinstance(data, Data):
-            config = dataclasses.asdict(data.config)
-            del config["cache"]  # the flag of that name says more
-            asked = dataclasses.replace(asked, **config)
         settings = self._resolve(asked)
         rows = Rows()
         if isinstance(data, Data):
@@ -258,7 +256,7 @@ def _reduction(model: keras.Model) -> str | None:
     return getattr(keras.losses.get(model.loss), "reduction", "sum_over_batch_size")
 
 
-def _check(model: keras.Model, cluster: Cluster) -> None:
+def _check(model: keras.Model) -> None:
     """Raises ValueError for a model that a step of ours would train otherwise than Keras."""
     if not getattr(model, "compiled", False) or model.optimizer is None:
         raise ValueError(

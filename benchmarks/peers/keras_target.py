@@ -19,8 +19,7 @@ import models
 from records.opened import open_set
 from records.sets.schema import IMAGE
 from train.assembly.data import open_context
-from train.assembly.optimizer import make_optimizer
-from train.assembly.training import build_training
+from train.assembly.training import build_training, make_optimizer
 from train.devices.strategy import make_cluster
 from train.settings.config import TrainConfig
 from train.settings.resolve import resolve

@@ -62,3 +62,19 @@ def test_padding_comes_with_weights_and_only_where_it_is_asked_for(
     labels = data.examples("test").subset_labels
     assert model.evaluate(test, verbose=0)[1] == pytest.approx(np.mean(labels == 0))
     assert len(model.predict(test, verbose=0)) == 14 * 32 > len(labels) == 425
+
+
+def test_the_page_of_own_models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    page = PAGE.with_name("own_model.md").read_text("utf-8")
+    (source,) = re.findall(r"<!-- python: own model -->\n```python\n(.*?)```", page, re.S)
+    names: dict[str, Any] = {}
+    exec(compile(source, "own model", "exec"), names)
+    assert len(names["history"].history["val_accuracy"]) == 5
+    x, y, model = names["x"][800:], names["y"][800:], names["model"]
+    right = float(((model.predict(x, verbose=0)[:, 0] > 0) == y).mean())
+    assert names["history"].history["val_accuracy"][-1] == pytest.approx(right)
+    (module,) = re.findall(r"```python\n# my_net.py\n(.*?)```", page, re.S)
+    exec(compile(module, "my_net", "exec"), names)
+    spec = keras.KerasTensor((21,), "float32")
+    assert names["build"](spec, 3).output_shape == (None, 3)

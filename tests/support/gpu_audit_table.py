@@ -139,7 +139,7 @@ def _audit_step(model: str, what: str, xla: bool, precision: str, data_dir: str)
     from train.settings.config import TrainConfig
     from train.settings.resolve import resolve
     from train.step.feed import make_feed
-    from train.step.predict_step import PredictStep
+    from train.step.predictor import PredictStep
 
     keras.utils.clear_session()
     several = len(tf.config.list_logical_devices("CPU")) > 1

@@ -125,7 +125,7 @@ def unpack_state(plain: list[dict[str, Any]], arrays: list[np.ndarray]) -> list[
             return arrays[slice(*value["arrays"])]
         module, name = value["function"]
         if not module.startswith("keras."):
-            raise ValueError(f"callbacks: a function of Keras expected, received {module}.{name}")
+            raise ValueError(f"checkpoint: expected a function of Keras, received {module}.{name}")
         return getattr(importlib.import_module(module), name)
 
     return [{name: unpack(value) for name, value in one.items()} for one in plain]

@@ -109,6 +109,12 @@ def open_run(path: str | Path) -> FinishedRun:
         received = f"a folder without {FILE_NAME}" if path.is_dir() else "no folder"
         raise ValueError(f"run folder: {path} expected a run folder, received {received}. {_HINT}")
     stored = read_config(path, _HINT)
+    if "@" in (stored.asked.model or ""):
+        raise ValueError(
+            f"run folder: {path} expected a run of python -m train.run, received one of train.fit, "
+            f"whose model is Keras's: keras.models.load_model({str(path / MODEL)!r}), or the "
+            "model's own load_weights"
+        )
     again = _format_again(path, stored)
     if missing := missing_files(path):
         raise ValueError(

@@ -22,8 +22,7 @@ from records.ordering.order import Order
 from records.roles import Data
 from records.sets.schema import TABULAR, Schema
 from train.assembly.data import open_fold
-from train.assembly.optimizer import make_optimizer
-from train.assembly.training import build_model, class_weights
+from train.assembly.training import build_model, class_weights, make_optimizer
 from train.devices.strategy import Cluster
 from train.engine.early_stopping import BestSoFar
 from train.measures.metrics import Metrics, metrics_from_logits

@@ -12,8 +12,7 @@ import models
 from records.decoding.input_config import InputConfig
 from records.roles import Data, open_data
 from train.assembly.context import RunContext
-from train.assembly.optimizer import make_optimizer
-from train.assembly.training import build_training
+from train.assembly.training import build_training, make_optimizer
 from train.devices.strategy import make_cluster
 from train.settings.config import TrainConfig
 from train.settings.resolve import resolve

@@ -18,7 +18,7 @@ from train.devices.tensorflow_private import copies_of
 from train.folders.finished_run import open_run
 from train.step.feed import Chunk
 from train.step.objective import Objective
-from train.step.predict_step import PredictStep
+from train.step.predictor import PredictStep
 from train.step.rows import pack_rows, take_rows
 from train.step.train_step import StepOptions, TrainStep
 

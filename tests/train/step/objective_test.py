@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from models.augment import mix_pairs
 from tests.support.settings import make_settings
-from train.assembly.optimizer import make_optimizer
+from train.assembly.training import make_optimizer
 from train.step.objective import Objective, swap_pairs
 
 RNG = np.random.default_rng(0)
