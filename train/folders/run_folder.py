@@ -124,11 +124,7 @@ class RunFolder:
         write_atomically(self.path / name, data)
 
     def write_model(self, model: keras.Model) -> None:
-<<<<<<< HEAD
         """Writes `model.keras` atomically; `model.weights.h5` where Keras cannot write a class."""
-=======
-        """Writes `model.keras` atomically; of classes that Keras cannot write the weights alone."""
->>>>>>> 9fcf0c5 (train.fit: a compiled Keras model in the engine of train.run)
         try:
             self._write_with(model.save, MODEL)
         except (NotImplementedError, TypeError, ValueError):  # a subclass without `get_config`

@@ -15,8 +15,7 @@ from train.settings.resolved import OF_KIND, Settings
 
 IMAGE_SIZE = 224  # of models that name none
 # What a function of the user's own is not told.
-<<<<<<< HEAD
-OF_OUR_MODELS = (
+_OF_OUR_MODELS = (
     "weights",
     "preprocess",
     "unfreeze_from",
@@ -25,11 +24,6 @@ OF_OUR_MODELS = (
     "units",
     "dropout",
     "recurrent_dropout",
-=======
-_OF_OUR_MODELS = (
-    *("weights", "preprocess", "unfreeze_from"),
-    *("hidden", "embedding_dim", "units", "dropout", "recurrent_dropout"),
->>>>>>> 9fcf0c5 (train.fit: a compiled Keras model in the engine of train.run)
 )
 _KINDS = {TABULAR: "a table", IMAGE: "pictures", TOKENS: "texts", TEXT: "texts"}
 
