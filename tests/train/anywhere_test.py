@@ -13,7 +13,7 @@ from train import anywhere
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 # Of the repository alone.
-_OWN = {"train.demo", "benchmarks.demo"}
+_OWN = {"train.demo", "benchmarks.demo", "benchmarks.gpu_cases", "benchmarks.gpu_check"}
 
 
 def test_every_command_is_named() -> None:

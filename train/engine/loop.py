@@ -15,6 +15,7 @@ from records.system.progress import Progress as Line
 from train.assembly.context import RunContext
 from train.assembly.training import Training
 from train.engine import console, tensorboard_files
+from train.engine.arithmetic import FIGURES as ARITHMETIC
 from train.engine.arithmetic import Arithmetic
 from train.engine.callbacks import Callbacks
 from train.engine.profile import Profile
@@ -81,6 +82,9 @@ class Loop:
         # Last: it fills the variables that everything above has made, and counts the steps by the
         # order.
         self.state.restore()
+        # An epoch that was stopped in its validation has no step in this process to count.
+        for row in self.state.progress.history[self._first_row :]:
+            self._arithmetic.per_example = row.get(ARITHMETIC[0])
 
     def run(self) -> None:
         """Trains; leaves the best weights in the model, the last ones without early stopping.
