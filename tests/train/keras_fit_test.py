@@ -106,7 +106,8 @@ class ShareFarOff(keras.metrics.Metric):
 
 def own_loss_and_metric() -> keras.Model:
     inputs = L.Input((5,))
-    model = keras.Model(inputs, L.Dense(1)(L.Dense(8, "relu")(inputs)))
+    # float32 under every policy: the metric takes differences of it.
+    model = keras.Model(inputs, L.Dense(1, dtype="float32")(L.Dense(8, "relu")(inputs)))
     binary = keras.metrics.AUC(name="auc")
     model.compile(
         keras.optimizers.Nadam(1e-2, clipnorm=1.0), power_loss, metrics=[ShareFarOff(), binary]
