@@ -22,13 +22,12 @@ from train.engine.profile import Profile
 from train.engine.signals import Signals
 from train.engine.state import State
 from train.folders.run_folder import RunFolder
-from train.step.evaluate_step import Evaluator
 from train.step.feed import Chunk, make_feed
 from train.step.keras_objective import KerasObjective
 from train.step.non_finite import describe_batch
 from train.step.objective import Diverged
 from train.step.pace import Pace
-from train.step.predictor import Predictor, Stopped
+from train.step.predictor import Evaluator, Predictor, Stopped
 
 
 class Interrupted(KeyboardInterrupt):

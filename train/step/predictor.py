@@ -1,4 +1,4 @@
-"""Outputs of a model for every example of a subset, each exactly once."""
+"""A subset in its order, each example exactly once: the outputs of a model, or figures of them."""
 
 from __future__ import annotations
 
@@ -13,19 +13,22 @@ from records.examples import Examples
 from records.ordering.buckets import make_order
 from records.system.progress import show_progress
 from train.devices.strategy import Cluster
+from train.devices.tensorflow_private import copies_of
 from train.measures.metrics import Metrics, metrics_from_logits
+from train.step.batch_norm import row_weights
 from train.step.feed import Chunk, make_feed
 from train.step.keras_private import host_loops
 from train.step.pace import Pace
 from train.step.rows import take_rows
+from train.step.train_step import TrainStep
 
 
 class Stopped(KeyboardInterrupt):
     """A worker asked predictions to stop (`Predictor.stop`); all workers raise it together."""
 
 
-class Predictor:
-    """Outputs of a model for every example of a subset, each exactly once, in its order.
+class InOrder:
+    """Walks over the examples of a subset in their order, on all replicas.
 
     Attributes:
       stop: is asked after every call whether to raise `Stopped`.
@@ -33,7 +36,6 @@ class Predictor:
 
     def __init__(
         self,
-        model: Any,
         examples: Examples,
         cluster: Cluster,
         level: str,
@@ -50,13 +52,34 @@ class Predictor:
             length_buckets=length_buckets,
         )
         self._feed = make_feed(examples, order, cluster, level)
+        self._examples, self._order, self._cluster = examples, order, cluster
+        self._pace, self._epoch = Pace(), 0
+        self.stop: Callable[[], bool] = bool
+
+    def _agreed_steps(self) -> int:
+        """Steps of the next call, by the chief's clock."""
+        said = self._cluster.exchange(self._pace.steps, self.stop())
+        if said[:, 1].any():
+            raise Stopped
+        return int(said[0, 0])
+
+
+class Predictor(InOrder):
+    """Outputs of a model for every example of a subset, each exactly once, in its order."""
+
+    def __init__(
+        self,
+        model: Any,
+        examples: Examples,
+        cluster: Cluster,
+        level: str,
+        global_batch_size: int,
+        length_buckets: int = 1,
+    ):
+        """Of `model`; the others as `InOrder`."""
+        super().__init__(examples, cluster, level, global_batch_size, length_buckets)
         with cluster.strategy.scope():
             self._step = PredictStep(model, cluster, examples.spec)
-        self._examples, self._order = examples, order
-        self._pace = Pace()
-        self._cluster = cluster
-        self._epoch = 0
-        self.stop: Callable[[], bool] = bool
 
     def batches(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """(numbers int64 [rows] in the subset, outputs float32 [rows, ...]), each example once."""
@@ -72,13 +95,6 @@ class Predictor:
             real = weights > 0
             yield numbers[real], outputs[real]
         self._epoch += 1  # the same order again; the feed goes on without a new start
-
-    def _agreed_steps(self) -> int:
-        """Steps of the next call, by the chief's clock."""
-        said = self._cluster.exchange(self._pace.steps, self.stop())
-        if said[:, 1].any():
-            raise Stopped
-        return int(said[0, 0])
 
     def outputs(self, label: str = "predicting") -> np.ndarray:
         """The outputs float32 [n, ...] in the subset's order; `label` names the progress line."""
@@ -143,3 +159,50 @@ class PredictStep:
         if self._cluster.workers is None:
             return own
         return tf.distribute.get_replica_context().all_gather(own, axis=1)
+
+
+class Evaluator(InOrder):
+    """The figures of a subset by the model and the sums of a training step."""
+
+    def __init__(self, step: TrainStep, examples: Examples, *walk: Any):
+        """By `step`; the others as `InOrder`."""
+        super().__init__(examples, *walk)
+        self._step, self._spec = step, examples.spec
+        self._call = tf.function(self._run, autograph=False)
+
+    def figures(self) -> dict[str, Any]:
+        """The figures by name; the sums of the training epoch are put back afterwards."""
+        totals = [copies_of(v) for v in self._step.totals]
+        kept = [[part.numpy() for part in parts] for parts in totals]
+        try:
+            self._step.reset_totals()
+            self._feed.start(self._epoch)
+            while (chunk := self._feed.take(self._agreed_steps())) is not None:
+                counts, steps = tf.constant(chunk.counts), tf.constant(chunk.steps, tf.int32)
+                with self._pace.timed(chunk.steps):
+                    self._call(chunk.arrays, counts, tf.constant(chunk.lengths), steps)
+                    self._step.loss_sum.numpy()  # waits for the device
+            self._epoch += 1
+            return self._step.figures()
+        finally:
+            for parts, values in zip(totals, kept, strict=True):
+                for part, value in zip(parts, values, strict=True):
+                    part.assign(value)
+
+    def _run(self, arrays: Any, counts: tf.Tensor, lengths: tf.Tensor, steps: tf.Tensor) -> None:
+        def body(i: tf.Tensor) -> tuple[tf.Tensor]:
+            self._cluster.strategy.run(self._measure, (arrays, counts[i], lengths[i], i))
+            return (i + 1,)
+
+        tf.while_loop(lambda i: i < steps, body, [tf.constant(0, tf.int32)])
+
+    def _measure(self, arrays: Any, count: tf.Tensor, length: tf.Tensor, i: tf.Tensor) -> None:
+        inputs, labels, rows, weights, _ = arrays
+        objective, step = self._step.options.objective, self._step
+        x = take_rows(inputs, rows[i], self._spec, length)
+        targets, weight = tf.gather(labels, rows[i]), weights[i]
+        with row_weights(weight), host_loops(True):
+            outputs = step.model(objective.form_inputs(x), training=False)
+            loss, _ = objective.measure(outputs, targets, weight, count, None)
+        step.loss_sum.assign_add(tf.cast(loss, tf.float64))
+        objective.note(step.totals[1:], outputs, targets, weight)
