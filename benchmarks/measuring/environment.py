@@ -31,7 +31,7 @@ def describe_environment() -> dict[str, Any]:
     import psutil
     import tensorflow as tf  # not at module top: the arithmetic above needs none of it
 
-    from records.system.versions import versions
+    from train.engine.versions import versions
 
     # Physical ones: logical devices would start TensorFlow's runtime, which a part may want to set
     # up.

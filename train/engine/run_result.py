@@ -10,10 +10,10 @@ from typing import Any
 
 import keras
 
-from records.system.versions import versions
 from train.assembly.context import RunContext
 from train.engine import console, tensorboard_files
 from train.engine.profile import read_input_share
+from train.engine.versions import versions
 from train.folders.model_input import ModelInput
 from train.folders.run_folder import RunFolder
 from train.folders.stored_config import METRICS
