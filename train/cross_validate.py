@@ -27,7 +27,7 @@ from records.system.progress import Progress
 from records.system.writing import check_output, escape_cell, write_atomically
 from train.measures.metrics import FIGURES
 from train.settings.config import TrainConfig
-from train.settings.flags import add_flags, normalise_flags
+from train.settings.flags import add_flags, parse_settings
 
 if TYPE_CHECKING:
     from records.opened import OpenedSet
@@ -82,26 +82,25 @@ def parse_arguments(arguments: list[str]) -> CrossValidation:
         "them, and train.results makes one table of both",
     )
     add_flags(parser)
-    found = vars(parser.parse_args(normalise_flags(arguments)))
-    seeds, output = tuple(found.pop("seeds")), found.pop("output")
+    given, found = parse_settings(parser, arguments, own=("fold", "seed"))
+    seeds, output = tuple(found["seeds"]), found["output"]
     if len(set(seeds)) < len(seeds) or not all(0 <= seed < 2**32 for seed in seeds):
         parser.error(
             f"--seeds expected different numbers from 0 to 2^32 - 1, received "
             f"{' '.join(map(str, seeds))}"
         )
-    baselines = found.pop("baselines")
-    if found["fold"] or found["seed"]:
+    if given.keys() & {"fold", "seed"}:
         parser.error(
             "all folds are trained, with every one of --seeds: --fold and --seed do not belong here"
         )
     try:
         # Five folds, as train.sweep has: settings found there are judged on parts of the same size.
-        config = TrainConfig(**(found | {"folds": found["folds"] or 5}))
+        config = TrainConfig(**({"folds": 5} | given), given=frozenset(given))
     except ValueError as error:
         parser.error(str(error))
     name = f"{config.dataset.strip('/').replace('/', '-')}-{config.model or 'default'}"
     return CrossValidation(
-        config, seeds, output or Path("cross_validation", f"{name}.json"), baselines
+        config, seeds, output or Path("cross_validation", f"{name}.json"), found["baselines"]
     )
 
 

@@ -12,7 +12,7 @@ import sys
 
 from records.system.command import run_as_command
 from train.settings.config import TrainConfig
-from train.settings.flags import add_flags, normalise_flags
+from train.settings.flags import add_flags, parse_settings
 
 
 def parse_config(arguments: list[str]) -> TrainConfig:
@@ -24,8 +24,9 @@ def parse_config(arguments: list[str]) -> TrainConfig:
         allow_abbrev=False,
     )
     add_flags(parser)
+    given, _ = parse_settings(parser, arguments)
     try:
-        return TrainConfig(**vars(parser.parse_args(normalise_flags(arguments))))
+        return TrainConfig(**given, given=frozenset(given))
     except ValueError as error:
         parser.error(str(error))
 

@@ -24,7 +24,7 @@ from records.system.json_file import read_json
 from records.system.writing import check_output, write_atomically
 from train.measures.metrics import FIGURES
 from train.settings.config import RESULT_FIELDS, TrainConfig
-from train.settings.flags import add_flags, normalise_flags
+from train.settings.flags import add_flags, parse_settings
 
 if TYPE_CHECKING:
     import optuna
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from train.search.trial import TrialRunner
 
 SAMPLERS = ("tpe", "random")
-_OWN = ("trials", "sampler", "metric", "sweep_dir", "prune")
 _FOLDS = 5
 _NEVER_STOPPED_BEFORE = 4  # of the points of train.search.trial
 _STARTUP_TRIALS = 10  # drawn at random before the guided ones, and never stopped early
@@ -87,21 +86,17 @@ def parse_config(arguments: list[str]) -> SweepConfig:
     )
     add("--sweep-dir", metavar="FOLDER", help="default: sweeps/<set>-<model>-<sampler>")
     add_flags(parser)
-    absent = dict.fromkeys(f.name for f in dataclasses.fields(TrainConfig))
-    found = vars(parser.parse_args(normalise_flags(arguments)))
-    # With every setting there already, argparse fills in no default.
-    given = vars(parser.parse_args(normalise_flags(arguments), argparse.Namespace(**absent)))
-    named = tuple(name for name in RESULT_FIELDS if given[name] is not None)
-    own = {name: found.pop(name) for name in _OWN}
+    given, own = parse_settings(parser, arguments, own=("fold", "pool_splits"))
+    named = tuple(name for name in RESULT_FIELDS if given.get(name) is not None)
     if own["trials"] < 1:
         parser.error(f"--trials expected 1 or more, received {own['trials']}")
-    if found["fold"] or found["pool_splits"]:
+    if "fold" in given or given.get("pool_splits"):
         parser.error(
             "--fold and --pool-splits expected without train.sweep, which trains all folds "
             "of the split train"
         )
     try:
-        fixed = TrainConfig(**(found | {"folds": found["folds"] or _FOLDS}))
+        fixed = TrainConfig(**({"folds": _FOLDS} | given), given=frozenset(given))
     except ValueError as error:
         parser.error(str(error))
     name = fixed.dataset.strip("/").replace("/", "-")

@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import types
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import Any, get_type_hints
 
 from records.system.json_file import read_json
 from train.measures.metrics import FIGURES
 from train.settings.config import PRECISIONS, RESULT_FIELDS, TrainConfig
 from train.settings.resolved import KEPT_FROM_FIRST_START
+from train.settings.settings_file import describe_type, is_of
 
 FILE_NAME, METRICS = "config.json", "metrics.json"
 # The second where Keras cannot write the classes of a user's own model.
@@ -137,16 +137,6 @@ def read_settings(stored: Mapping[str, Any]) -> TrainConfig:
     # A wrong type would be met much later, and not by its name.
     hints = get_type_hints(TrainConfig)
     for name, value in stored.items():
-        if not _is_of(hints[name], value):
-            raise ValueError(f"{name} expected of type {hints[name]}, received {value!r}")
+        if not is_of(hints[name], value):
+            raise ValueError(f"{name} expected {describe_type(hints[name])}, received {value!r}")
     return TrainConfig(**stored)
-
-
-def _is_of(hint: Any, value: Any) -> bool:
-    """Whether a value out of JSON is of the type of a setting."""
-    if isinstance(hint, types.UnionType):
-        return any(_is_of(one, value) for one in get_args(hint))
-    if get_origin(hint) is tuple:
-        return isinstance(value, list) and all(type(one) is get_args(hint)[0] for one in value)
-    # The exact type: for isinstance True is an int, and would pass as a number of epochs.
-    return type(value) is hint or (hint is float and type(value) is int)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 import shlex
 from collections.abc import Iterable
 from typing import Any
 
 import models
-from train.settings.config import TrainConfig, json_ready
+from train.settings.config import TrainConfig, json_ready, setting_fields
 from train.settings.defaults import BY_SIZE, MODALITY_DEFAULTS
 from train.settings.resolve import IMAGE_SIZE, fill
 
@@ -35,12 +34,9 @@ def format_flags(settings: dict[str, Any], omit: Iterable[str] = ()) -> list[str
         where things lie is another matter on another machine.
       omit: settings that the module does not take, or that are of no interest.
     """
-    usual = _usual(settings)
     flags = []
-    for field in dataclasses.fields(TrainConfig):
-        name, value = field.name, settings.get(field.name)
-        unasked = field.metadata["is_place"] or value is None or value == usual[name]
-        if unasked or name in omit:
+    for name, value in unusual(settings).items():
+        if name in omit:
             continue
         flag = name.replace("_", "-")
         if isinstance(value, bool):
@@ -52,15 +48,24 @@ def format_flags(settings: dict[str, Any], omit: Iterable[str] = ()) -> list[str
     return flags
 
 
+def unusual(settings: dict[str, Any]) -> dict[str, Any]:
+    """Those of stored settings that differ from the defaults, by name, without places."""
+    usual = _usual(settings)
+    found = {f.name: settings.get(f.name) for f in setting_fields() if not f.metadata["is_place"]}
+    return {n: value for n, value in found.items() if value is not None and value != usual[n]}
+
+
 def _usual(settings: dict[str, Any]) -> dict[str, Any]:
     """What a run has without flags, given the set, the model and its weights alone."""
-    asked = TrainConfig(model=settings["model"], weights=settings["weights"])
+    asked = TrainConfig(
+        model=settings["model"], weights=settings.get("weights", TrainConfig.weights)
+    )
     own = models.is_own(settings["model"])
     # One of the user's own takes data of any kind, on which its other defaults depend.
     found = {"image_size": IMAGE_SIZE, "freeze": False}
     if not own:
         found = fill(asked, models.check_model(settings["model"]).modality)
-    plain = {field.name: field.default for field in dataclasses.fields(TrainConfig)}
+    plain = {field.name: field.default for field in setting_fields()}
     # Always named: what depends on the set, and its size.
     named = dict.fromkeys(("dataset", "model", *BY_SIZE))
     if own:

@@ -258,23 +258,16 @@ class TrainConfig:
         2, "how many of the newest checkpoints are kept", within=POSITIVE, changes_result=False
     )
 
+    # Names of those that were given, at their default too. No setting.
+    given: frozenset[str] = dataclasses.field(default=frozenset(), compare=False, repr=False)
+
     def __post_init__(self) -> None:
-        for field in dataclasses.fields(self):
-            choices, within = field.metadata["choices"], field.metadata["within"]
-            value, expected = getattr(self, field.name), None
-            if choices and value is not None and value not in choices:
-                expected = f"one of {', '.join(choices)}"
-            if within and value is not None and not within.holds(value):
-                expected = within.expected
-            # Whatever counts something is an int64 somewhere, and an int32 in places.
-            most = 2**63 if field.name == "seed" else 2**31
-            for number in value if isinstance(value, tuple | list) else (value,):
-                if isinstance(number, int) and abs(number) >= most:
-                    expected = f"whole numbers below {most:,}"
-            if expected:
+        for field in setting_fields():
+            value = getattr(self, field.name)
+            if expected := find_fault(field.name, value):
                 flag = f"--{field.name.replace('_', '-')}"
                 raise ValueError(f"settings: {flag} expected {expected}, received {value!r}")
-        for field in dataclasses.fields(self):
+        for field in setting_fields():
             if field.metadata["is_place"] and getattr(self, field.name) is not None:
                 place = os.path.expanduser(getattr(self, field.name))
                 object.__setattr__(self, field.name, place)
@@ -287,7 +280,7 @@ class TrainConfig:
     def _check_folds(self) -> None:
         """Raises ValueError for a fold that is not there."""
         if self.folds is None:
-            if self.fold or self.pool_splits or not self.group_folds:
+            if any(map(self.is_given, ("fold", "pool_splits", "group_folds"))):
                 raise ValueError(
                     "settings: --fold, --pool-splits and --no-group-folds expected with --folds, "
                     "received without it"
@@ -298,6 +291,10 @@ class TrainConfig:
                 "settings: --folds expected 2 or more and --fold one of 0 to N - 1, received "
                 f"--folds {self.folds} --fold {self.fold}"
             )
+
+    def is_given(self, name: str) -> bool:
+        """Whether a setting was asked for: it was named, or differs from its default."""
+        return name in self.given or getattr(self, name) != getattr(TrainConfig, name)
 
     def profile_steps(self) -> tuple[int, int] | None:
         """`--profile` as (first step, last step), or None."""
@@ -319,6 +316,27 @@ class TrainConfig:
         return json_ready({name: getattr(self, name) for name in RESULT_FIELDS})
 
 
+def setting_fields() -> tuple[dataclasses.Field[Any], ...]:
+    """The fields that are settings."""
+    return tuple(field for field in dataclasses.fields(TrainConfig) if field.metadata)
+
+
+def find_fault(name: str, value: Any) -> str | None:
+    """What a setting expects, where the value, of its type, is not that; else None."""
+    metadata = TrainConfig.__dataclass_fields__[name].metadata
+    choices, within, expected = metadata["choices"], metadata["within"], None
+    if choices and value is not None and value not in choices:
+        expected = f"one of {', '.join(choices)}"
+    if within and value is not None and not within.holds(value):
+        expected = within.expected
+    # Whatever counts something is an int64 somewhere, and an int32 in places.
+    most = 2**63 if name == "seed" else 2**31
+    for number in value if isinstance(value, tuple | list) else (value,):
+        if isinstance(number, int) and abs(number) >= most:
+            expected = f"whole numbers below {most:,}"
+    return expected
+
+
 def json_ready(values: dict[str, Any]) -> dict[str, Any]:
     """The values as they come back out of a JSON file: tuples are lists there."""
     return dict(json.loads(json.dumps(values)))
@@ -326,6 +344,4 @@ def json_ready(values: dict[str, Any]) -> dict[str, Any]:
 
 # The data are known by their fingerprint, wherever they lie, and give the same batches from every
 # cache: where they are and where they are kept names no run.
-RESULT_FIELDS = tuple(
-    field.name for field in dataclasses.fields(TrainConfig) if field.metadata["changes_result"]
-)
+RESULT_FIELDS = tuple(field.name for field in setting_fields() if field.metadata["changes_result"])

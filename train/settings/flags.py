@@ -1,22 +1,33 @@
-"""Command-line flags, generated from the fields of `TrainConfig`."""
+"""Command-line flags, generated from the fields of `TrainConfig`, and the file they overrule."""
 
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import types
+from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
 
 from records.system.command import with_home
-from train.settings.config import TrainConfig
+from records.system.quiet import import_tensorflow_quietly
+from train.settings.config import TrainConfig, find_fault, setting_fields
 from train.settings.defaults import MODALITY_DEFAULTS
+from train.settings.settings_file import FromFile, read_settings_file
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
-    """Adds one flag per field of `TrainConfig`; `--global_batch_size` is accepted as well."""
+    """Adds one flag per field of `TrainConfig`; `--global_batch_size` is accepted as well.
+
+    Parse with `parse_settings`.
+    """
+    parser.add_argument(
+        "--config",
+        metavar="FILE",
+        help="settings from a file, YAML or JSON, or the config.json of a run folder; flags "
+        "overrule it",
+    )
     hints = get_type_hints(TrainConfig)
     groups: dict[str, Any] = {}
-    for field in dataclasses.fields(TrainConfig):
+    for field in setting_fields():
         group = field.metadata["group"]
         if group not in groups:
             groups[group] = parser.add_argument_group(group)
@@ -29,7 +40,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
             text += f" (default, tables / pictures / texts: {' / '.join(by_kind)})"
         elif field.default is not None and kind is not bool:
             text += f" (default: {field.default})"
-        options: dict[str, Any] = {"dest": field.name, "default": field.default, "help": text}
+        options: dict[str, Any] = {"dest": field.name, "default": argparse.SUPPRESS, "help": text}
         if kind is bool:
             options["action"] = argparse.BooleanOptionalAction
         else:
@@ -39,6 +50,51 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
             if several:  # such as --hidden 64 32
                 options |= {"nargs": "+"}
         groups[group].add_argument(*names, **options)
+
+
+def parse_settings(
+    parser: argparse.ArgumentParser, arguments: list[str], own: tuple[str, ...] = ()
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Parses the flags; prints usage and exits with 2 where they, or their file, are wrong.
+
+    `own`: settings of single runs, which are not taken from a run's `config.json`.
+
+    Returns:
+      The settings that were given, on the command line or in the file of --config, and the other
+      flags of the parser.
+    """
+    found = vars(parser.parse_args(normalise_flags(arguments)))
+    names, hints = {field.name for field in setting_fields()}, get_type_hints(TrainConfig)
+    given = {name: found.pop(name) for name in names & found.keys()}
+    file = found.pop("config")
+    if file is None:
+        return given, found
+    try:
+        read = read_settings_file(file, {name: hints[name] for name in names}, find_fault)
+        values = _of_run(read, own) if read.is_run else read.values
+    except (ValueError, OSError) as error:
+        parser.error(str(error))
+    if "dataset" in given and read.is_run:
+        values.pop("data_dir", None)  # another set may lie elsewhere
+    return values | given, found
+
+
+def _of_run(read: FromFile, own: tuple[str, ...]) -> dict[str, Any]:
+    """What a run's `config.json` asks for: the settings that differ from what it had without.
+
+    A run of that set without flags has the others anyway. One of another kind of data may have no
+    such flag.
+    """
+    import_tensorflow_quietly()
+    from train.settings.command_line import unusual  # it imports TensorFlow
+
+    values = {name: value for name, value in unusual(read.values).items() if name not in own}
+    dataset = Path(values.get("dataset", TrainConfig.dataset))
+    if read.directory is not None and not dataset.is_absolute():
+        place = Path(read.directory)
+        root = next((p for p in place.parents if place.is_relative_to(p / dataset)), None)
+        values |= {} if root is None else {"data_dir": str(root)}
+    return values
 
 
 def normalise_flags(arguments: list[str]) -> list[str]:

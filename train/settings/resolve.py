@@ -39,9 +39,8 @@ def resolve(asked: TrainConfig, schema: Schema, cluster: Cluster) -> Settings:
         or that do not fit the set or the replicas.
     """
     # A setting that would silently do nothing is an error: its user believes in an effect.
-    usual = {name: getattr(TrainConfig, name) for name in set().union(*OF_KIND.values())}
-    given = {name: getattr(asked, name) for name in usual}
-    check_kind({k: v for k, v in given.items() if v != usual[k]}, schema)
+    of_kinds = sorted(set().union(*OF_KIND.values()))
+    check_kind({name: getattr(asked, name) for name in of_kinds if asked.is_given(name)}, schema)
     found = fill(asked, schema.modality, schema)
     if asked.global_batch_size is None:
         found["global_batch_size"] = _nearest_multiple(found["global_batch_size"], cluster)
@@ -138,13 +137,13 @@ def _check_ignored(settings: Settings) -> None:
         )
     if models.is_own(settings.model):
         for name in _OF_OUR_MODELS:
-            if getattr(settings.asked, name) != getattr(TrainConfig, name):
+            if settings.asked.is_given(name):
                 raise ValueError(
                     f"settings: --{name.replace('_', '-')} expected with a model of this project, "
                     f"received --model {settings.model}, whose function decides that"
                 )
     for name in ("fine_tune_epochs", "fine_tune_learning_rate"):
-        if not settings.unfreeze_from and getattr(settings, name) != getattr(TrainConfig, name):
+        if not settings.unfreeze_from and settings.asked.is_given(name):
             raise ValueError(
                 f"settings: --{name.replace('_', '-')} expected with --unfreeze-from, "
                 "received without it"

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any, get_args, get_type_hints
 
 from records.sets.schema import IMAGE, TABULAR, TEXT, TOKENS
-from train.settings.config import RESULT_FIELDS, TrainConfig, json_ready
+from train.settings.config import RESULT_FIELDS, TrainConfig, json_ready, setting_fields
 
 # What hardware and free memory decide. A run is known by what was asked of these, and goes on
 # with what they became at its first start: `resolved` in config.json.
@@ -122,7 +122,7 @@ class Settings:
         Raises:
           ValueError: a setting that a run needs has no value.
         """
-        values = {field.name: getattr(asked, field.name) for field in dataclasses.fields(asked)}
+        values = {field.name: getattr(asked, field.name) for field in setting_fields()}
         # The right side wins: what was found takes the place of what was asked.
         values |= {"profile": asked.profile_steps()} | dict(found)
         for name, hint in get_type_hints(cls).items():

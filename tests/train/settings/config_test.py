@@ -8,7 +8,7 @@ import pytest
 import models
 from tests.support.settings import make_settings
 from train.run import parse_config
-from train.settings.config import TrainConfig
+from train.settings.config import setting_fields
 
 
 def test_issue_flags_are_there_with_dashes_and_underscores() -> None:
@@ -65,13 +65,13 @@ def test_help_groups_and_explains_every_flag(capsys: Any) -> None:
     text = capsys.readouterr().out
     for group in ("data:", "model:", "training:", "hardware:", "output:"):
         assert group in text
-    for field in dataclasses.fields(TrainConfig):
+    for field in setting_fields():
         assert f"--{field.name.replace('_', '-')}" in text
         assert field.metadata["help"]
 
 
 def test_help_names_every_model() -> None:
-    (field,) = (f for f in dataclasses.fields(TrainConfig) if f.name == "model")
+    (field,) = (f for f in setting_fields() if f.name == "model")
     ours = field.metadata["help"].partition("(")[2].partition(")")[0]
     listed = dict(part.split(": ") for part in ours.split("; "))
     found = {kind: set(names.split(", ")) for kind, names in listed.items()}
