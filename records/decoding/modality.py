@@ -25,6 +25,7 @@ from records.decoding import decode
 from records.decoding.input_config import InputConfig
 from records.decoding.modality_base import Decoder, Finding, FindingKind, Modality
 from records.decoding.pixels import is_grey_picture
+from records.decoding.row_layout import RowLayout
 from records.sets.schema import IMAGE, TABULAR, TEXT, TOKENS, Schema
 from records.shards.index import RecordIndex, record_damage
 
@@ -133,6 +134,18 @@ class Vectors(Modality):
         if tf.as_dtype(declared).is_floating:
             return np.dtype(np.float32)
         return np.dtype(np.uint64 if declared == np.uint64 else np.int64)
+
+    @functools.cached_property
+    def _layout(self) -> RowLayout:
+        row_bytes = int(self.schema.input_shape[0] or 0) * self._dtype.itemsize
+        return RowLayout(self.schema.input_name, row_bytes)
+
+    def rows(self, index: RecordIndex, numbers: np.ndarray, payloads: np.ndarray) -> Any:
+        """Cuts the numbers out where the records' layout is known; the same as parsed ones."""
+        if (found := self._layout.cut(payloads)) is None:
+            found = super().rows(index, numbers, payloads)
+            self._layout.learn(payloads, found)
+        return found.view(self._dtype)
 
     @property
     def feature(self) -> Any:

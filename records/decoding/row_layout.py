@@ -1,0 +1,94 @@
+"""Rows of numbers as a view of their records, where the records' layout was seen before.
+
+`tf.io.parse_example` takes 1.3 us for a row of 21 numbers. Where a record differs from one that
+TensorFlow has parsed only in its numbers, its strings or the values of its integers, the parse ends
+in the same way: the numbers are the bytes in the same place. That takes 0.3 us.
+"""
+
+from __future__ import annotations
+
+import threading
+
+import numpy as np
+import tensorflow as tf
+
+from records.decoding.parsing import Payloads
+
+# Of a record's bytes: all bits shape the parse; the bit that says whether an integer goes on in the
+# next byte; none.
+_FIXED, _INTEGER, _FREE = 0xFF, 0x80, 0x00
+# Records that are looked at in vain before the set counts as one without a layout.
+_MOST_TRIES = 64
+
+
+class RowLayout:
+    """Where the numbers of a feature stand in the records of a set; any thread may use it.
+
+    One layout is known, that of the first record that has one. Records of another one are parsed.
+    """
+
+    def __init__(self, feature: str, row_bytes: int):
+        """Knows nothing yet.
+
+        Args:
+          feature: name of the feature that holds the numbers, as float32 or as one string.
+          row_bytes: bytes of the numbers of one row.
+        """
+        self._feature, self._row_bytes = feature, row_bytes
+        self._tries = 0
+        # (record uint8 [L], bits that must be equal uint8 [L], where the numbers begin). Threads
+        # that learn at the same time find the same, or another one that is as right.
+        self._known: tuple[np.ndarray, np.ndarray, int] | None = None
+        self._lock = threading.Lock()
+
+    def cut(self, payloads: Payloads) -> np.ndarray | None:
+        """The numbers' bytes, uint8 [n, row_bytes], of records; None where one must be parsed."""
+        if self._known is None:
+            return None
+        record, bits, start = self._known
+        if set(map(len, payloads)) != {len(record)}:
+            return None
+        records = np.frombuffer(b"".join(payloads), np.uint8).reshape(-1, len(record))
+        if ((records ^ record) & bits).any():
+            return None
+        return np.ascontiguousarray(records[:, start : start + self._row_bytes])
+
+    def learn(self, payloads: Payloads, rows: np.ndarray) -> None:
+        """Takes the layout from records that TensorFlow has parsed into `rows` [n, F]."""
+        with self._lock:
+            for payload, row in zip(payloads, rows, strict=True):
+                if self._known is not None or self._tries == _MOST_TRIES:
+                    return
+                self._tries += 1
+                self._known = self._find(payload, row.tobytes())
+
+    def _find(self, payload: bytes, numbers: bytes) -> tuple[np.ndarray, np.ndarray, int] | None:
+        """A record's layout; None where it is not certain that TensorFlow read `numbers` there.
+
+        Python's protobuf writes a feature in one way. Where the record holds it once, written so,
+        the place of its values is known. Where it does not, all its bytes must be equal.
+        """
+        bits, start = np.full(len(payload), _FIXED, np.uint8), -1
+        for name, feature in tf.train.Example.FromString(payload).features.feature.items():
+            entry = tf.train.Features(feature={name: feature}).SerializeToString()
+            size, of_values = _values(feature)
+            if payload.count(entry) != 1 or size == 0:
+                continue
+            end = payload.index(entry) + len(entry)
+            bits[end - size : end] = of_values
+            if name == self._feature and payload[end - size : end] == numbers:
+                start = end - size
+        return None if start < 0 else (np.frombuffer(payload, np.uint8), bits, start)
+
+
+def _values(feature: tf.train.Feature) -> tuple[int, int]:
+    """(bytes at the end of a feature that hold nothing but its values, what shapes the parse)."""
+    kind = feature.WhichOneof("kind")
+    if kind == "float_list":
+        return 4 * len(feature.float_list.value), _FREE
+    if kind == "int64_list":
+        packed = (max(1, -(-(v % 2**64).bit_length() // 7)) for v in feature.int64_list.value)
+        return sum(packed), _INTEGER
+    if kind == "bytes_list" and len(feature.bytes_list.value) == 1:
+        return len(feature.bytes_list.value[0]), _FREE
+    return 0, _FIXED
