@@ -3,12 +3,14 @@
     python -m train.sweep --dataset fetal_health/kaggle --model mlp_report --trials 88
 
 The split test is never read. Every setting that is named stays as it is; the others of
-`train.search.spaces` are searched. The same command goes on where an interrupted one was.
+`train.search.spaces` are searched. The same command goes on where an interrupted one was. With
+`--storage` it may be started many times, on one machine or several: all draw from one study.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import json
 import shutil
@@ -31,10 +33,8 @@ if TYPE_CHECKING:
 
     from train.search.trial import TrialRunner
 
-SAMPLERS = ("tpe", "random")
+_POLL_S = 1.0  # between looks at the other workers' last trials
 _FOLDS = 5
-_NEVER_STOPPED_BEFORE = 4  # of the points of train.search.trial
-_STARTUP_TRIALS = 10  # drawn at random before the guided ones, and never stopped early
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,6 +49,7 @@ class SweepConfig:
       metric: of the validation examples, mean over the folds; the loss is made small, others large.
       prune: stop trials that are worse than the median of the others at the same epoch.
       folder: where everything goes.
+      storage: where the study lies, for workers of several machines; None: in the folder.
     """
 
     fixed: TrainConfig
@@ -58,6 +59,7 @@ class SweepConfig:
     metric: str
     prune: bool
     folder: Path
+    storage: str | None = dataclasses.field(default=None, repr=False)  # may hold a password
 
 
 def parse_config(arguments: list[str]) -> SweepConfig:
@@ -71,7 +73,12 @@ def parse_config(arguments: list[str]) -> SweepConfig:
     group = parser.add_argument_group("sweep")
     add = group.add_argument
     add("--trials", type=int, default=88, metavar="N", help="how many (default: 88)")
-    add("--sampler", choices=SAMPLERS, default="tpe", help="guided or random (default: tpe)")
+    add(
+        "--sampler",
+        choices=("tpe", "random"),
+        default="tpe",
+        help="guided or random (default: tpe)",
+    )
     add(
         "--metric",
         choices=FIGURES,
@@ -85,6 +92,12 @@ def parse_config(arguments: list[str]) -> SweepConfig:
         help="stop trials that are worse than the median of the others (default: on)",
     )
     add("--sweep-dir", metavar="FOLDER", help="default: sweeps/<set>-<model>-<sampler>")
+    add(
+        "--storage",
+        metavar="URL",
+        help="a database (postgresql://USER@HOST/NAME, sqlite:////FOLDER/FILE) or journal:FILE, in "
+        "which several workers, started with the same command, share the trials",
+    )
     add_flags(parser)
     given, own = parse_settings(parser, arguments, own=("fold", "pool_splits"))
     named = tuple(name for name in RESULT_FIELDS if given.get(name) is not None)
@@ -102,8 +115,9 @@ def parse_config(arguments: list[str]) -> SweepConfig:
     name = fixed.dataset.strip("/").replace("/", "-")
     folder = own["sweep_dir"] or f"sweeps/{name}-{fixed.model or 'default'}-{own['sampler']}"
     return SweepConfig(
-        fixed, named, own["trials"], own["sampler"], own["metric"], own["prune"], Path(folder)
-    )
+        fixed, named, own["trials"], own["sampler"], own["metric"], own["prune"], Path(folder),
+        own["storage"],
+    )  # fmt: skip
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -119,108 +133,141 @@ def sweep(config: SweepConfig) -> None:
     """Runs the trials that are left and writes the folder.
 
     Raises:
-      ValueError: settings that do not fit the data, or a folder of another sweep, or one in which
-        another process works.
+      ValueError: settings that do not fit the data, or a folder or a study of another sweep, or a
+        folder in which another process works, or a storage that does not answer.
       FileNotFoundError: the set is not there.
     """
     import optuna
 
     from train.engine.console import print_data
     from train.folders.lock import FolderLock
-    from train.search.leaderboard import write_leaderboard
+    from train.search.study import failures_named
     from train.search.trial import TrialRunner
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
     check_output(config.folder, "sweep", "--sweep-dir", is_folder=True)
     runner = TrialRunner(config.fixed, config.named, config.folder, config.metric)
-    config.folder.mkdir(parents=True, exist_ok=True)
+    (config.folder / "runs").mkdir(parents=True, exist_ok=True)
     # Before anything in it is touched: the folds of a sweep that is at work lie there.
-    lock = FolderLock(config.folder, "--sweep-dir")
-    _claim(config, runner)
-    # A database in the folder: every trial is kept as soon as it is told, however the sweep ends.
-    study = optuna.create_study(
-        storage=f"sqlite:///{config.folder / 'study.db'}",
-        study_name="sweep",
-        direction="minimize" if config.metric == "loss" else "maximize",
-        load_if_exists=True,
-        pruner=optuna.pruners.MedianPruner(_STARTUP_TRIALS, n_warmup_steps=_NEVER_STOPPED_BEFORE)
-        if config.prune
-        else optuna.pruners.NopPruner(),
-    )
-    # A trial removes its folds' folders at their end: what is here was left by a killed sweep.
-    for killed in config.folder.glob("runs/*/fold-*"):
-        shutil.rmtree(killed)
-    done = _clean(study)
-    print_data(runner.fixed.model, runner.opened.schema)
-    print(
-        f"  {config.trials} trials of {runner.fixed.folds} folds, {done} done before; sampler "
-        f"{config.sampler}, {config.metric} -> {config.folder}",
-        flush=True,
-    )
-    began = time.perf_counter()
-    for number in range(done, config.trials):
-        study.sampler = _make_sampler(config, number)
-        run_trial(study, runner)
-        spent = time.perf_counter() - began
-        # By the trials of this start alone: those before may have run on another machine.
-        left = spent / (number + 1 - done) * (config.trials - number - 1)
-        _print_trial(study, number + 1, config, left)
-        write_leaderboard(study, config.folder, config.metric, plots=False)
-    write_leaderboard(study, config.folder, config.metric, plots=True)
-    lock.release()
+    with (
+        FolderLock(config.folder, "--sweep-dir", shared=config.storage is not None),
+        failures_named(config.storage),
+    ):
+        study = _make_study(config, _claim(config, runner))
+        _remove_leftovers(config.folder)
+        print_data(runner.fixed.model, runner.opened.schema)
+        began = time.perf_counter()
+        _run_trials(study, runner, config)
+        _write(study, config, plots=True)
     print(f"{time.perf_counter() - began:.0f} s. Leaderboard, plots: {config.folder}")
 
 
-def run_trial(study: optuna.Study, runner: TrialRunner) -> None:
-    """Asks for settings, trains them and tells what they are worth."""
+def _make_study(config: SweepConfig, asked: dict[str, Any]) -> optuna.Study:
+    """The study, or the one that is there already."""
+    from train.search.places import fail_running
+    from train.search.study import make_study
+
+    # A database in the folder: every trial is kept as soon as it is told, however the sweep ends.
+    study = make_study(
+        config.storage or f"sqlite:///{config.folder / 'study.db'}",
+        config.folder.resolve().name if config.storage else "sweep",
+        metric=config.metric,
+        sampler=config.sampler,
+        prune=config.prune,
+        seed=config.fixed.seed,
+    )
+    if not config.storage:
+        fail_running(study)  # nobody else works in the folder: what runs was cut short
+    elif stored := study.user_attrs.get("asked"):
+        _check_same(f"the study {study.study_name!r} of --storage", asked, stored)
+    else:
+        study.set_user_attr("asked", asked)
+    return study
+
+
+def _run_trials(study: optuna.Study, runner: TrialRunner, config: SweepConfig) -> None:
+    """Trains until no trial is left, of this worker or another."""
+    from train.search.places import SilentTrials, count_done, take
+
+    before = done = count_done(study, config.trials)
+    where = ", shared with other workers" if config.storage else ""
+    print(
+        f"  {config.trials} trials of {runner.fixed.folds} folds, {done} done before; sampler "
+        f"{config.sampler}, {config.metric} -> {config.folder}{where}",
+        flush=True,
+    )
+    began, silent = time.perf_counter(), SilentTrials()
+    while done < config.trials:
+        for number in silent.fail(study) if config.storage else ():
+            print(f"  trial {number}: its worker is silent; it begins anew", flush=True)
+        trial = take(study, config.trials)
+        if trial is None:
+            time.sleep(_POLL_S)
+        elif run_trial(study, trial, runner):
+            done = count_done(study, config.trials)
+            spent = time.perf_counter() - began
+            # By the trials of this start alone: those before may have run on another machine.
+            left = spent / max(1, done - before) * (config.trials - done)
+            _print_trial(study, trial.number, done, config, left)
+            _write(study, config, plots=False)
+        done = count_done(study, config.trials)
+
+
+def run_trial(study: optuna.Study, trial: optuna.Trial, runner: TrialRunner) -> bool:
+    """Draws settings, trains them and tells what they are worth.
+
+    Returns:
+      False where another worker took this one for dead meanwhile and began the trial anew.
+    """
     import optuna
 
+    from train.search.places import beating
     from train.step.objective import Diverged
 
-    trial = study.ask()
-    began = time.perf_counter()
-    try:
-        found = runner.run(trial)
-    except (optuna.TrialPruned, Diverged) as end:
-        trial.set_user_attr("seconds", time.perf_counter() - began)
-        trial.set_user_attr("diverged", isinstance(end, Diverged))
-        study.tell(trial, state=optuna.trial.TrialState.PRUNED)
-        return
-    trial.set_user_attr("seconds", time.perf_counter() - began)
-    for name, values in found.items():
-        trial.set_user_attr(name, values)
-    values = found[runner.metric]
-    study.tell(trial, sum(values) / len(values))
-
-
-def _make_sampler(config: SweepConfig, number: int) -> Any:
-    """A sampler whose draws depend on seed and number alone: a resumed sweep draws the same."""
-    import optuna
-
-    from records.ordering.order import mix64
-
-    seed = mix64(config.fixed.seed, number) % 2**32
-    if config.sampler == "random":
-        return optuna.samplers.RandomSampler(seed=seed)
-    return optuna.samplers.TPESampler(
-        seed=seed, n_startup_trials=_STARTUP_TRIALS, multivariate=True, group=True
-    )
-
-
-def _clean(study: optuna.Study) -> int:
-    """Takes trials that an end cut short for failed; the number of the others."""
-    import optuna
-
-    # Failed ones do not count: the trial that was cut short is drawn anew, with the same seed.
     states = optuna.trial.TrialState
-    for trial in study.get_trials(deepcopy=False, states=(states.RUNNING,)):
-        study.tell(trial.number, state=states.FAIL)
-    return len(study.get_trials(deepcopy=False, states=(states.COMPLETE, states.PRUNED)))
+    began, value = time.perf_counter(), None
+    try:
+        with beating(trial):
+            try:
+                found = runner.run(trial)
+            except (optuna.TrialPruned, Diverged) as end:
+                trial.set_user_attr("diverged", isinstance(end, Diverged))
+            else:
+                for name, values in found.items():
+                    trial.set_user_attr(name, values)
+                value = sum(found[runner.metric]) / len(found[runner.metric])
+            trial.set_user_attr("seconds", time.perf_counter() - began)
+        study.tell(trial, value, state=states.PRUNED if value is None else states.COMPLETE)
+    except KeyboardInterrupt:
+        study.tell(trial, state=states.FAIL, skip_if_finished=True)  # others need not wait for it
+        raise
+    except optuna.exceptions.UpdateFinishedTrialError:
+        print(f"  trial {trial.number} was given to another worker, as this one seemed dead")
+        return False
+    return True
 
 
-def _claim(config: SweepConfig, runner: TrialRunner) -> None:
-    """Writes `sweep.json`, or checks that the folder belongs to this sweep.
+def _write(study: optuna.Study, config: SweepConfig, plots: bool) -> None:
+    """Writes the leaderboard; workers that share a folder do so one after the other."""
+    from train.folders.lock import FolderLock
+    from train.search.leaderboard import write_leaderboard
+
+    with FolderLock(config.folder / "runs", "--sweep-dir", wait=True):
+        write_leaderboard(study, config.folder, config.metric, plots=plots)
+
+
+def _remove_leftovers(folder: Path) -> None:
+    """Removes the folds of killed workers; a trial removes its own at their end."""
+    from train.folders.lock import FolderLock
+
+    for fold in folder.glob("runs/*/fold-*"):
+        with contextlib.suppress(ValueError), FolderLock(fold.parent, "--sweep-dir"):
+            shutil.rmtree(fold)
+
+
+def _claim(config: SweepConfig, runner: TrialRunner) -> dict[str, Any]:
+    """Writes `sweep.json`, or checks that the folder belongs to this sweep; what it holds.
 
     Raises:
       ValueError: it belongs to another; names what differs.
@@ -242,26 +289,33 @@ def _claim(config: SweepConfig, runner: TrialRunner) -> None:
                 f"sweep: {file} expected the settings of a sweep, received something else "
                 f"({error}). Choose another --sweep-dir"
             ) from error
-        differing = [key for key in asked if stored.get(key) != asked[key]]
-        if differing:
-            raise ValueError(
-                f"sweep: {config.folder} expected a sweep with the same "
-                f"{', '.join(differing)}, received another one's folder. Choose another --sweep-dir"
-            )
-        return
-    write_atomically(file, (json.dumps(asked, indent=2) + "\n").encode())
+        _check_same(str(config.folder), asked, stored)
+    else:
+        write_atomically(file, (json.dumps(asked, indent=2) + "\n").encode())
+    return asked
 
 
-def _print_trial(study: optuna.Study, done: int, config: SweepConfig, left: float) -> None:
+def _check_same(where: str, asked: dict[str, Any], stored: dict[str, Any]) -> None:
+    differing = [key for key in asked if stored.get(key) != asked[key]]
+    if differing:
+        raise ValueError(
+            f"sweep: {where} expected a sweep with the same {', '.join(differing)}, received "
+            "another one's. Choose another --sweep-dir"
+        )
+
+
+def _print_trial(
+    study: optuna.Study, number: int, done: int, config: SweepConfig, left: float
+) -> None:
     import optuna
 
     trials = study.get_trials(deepcopy=False)
-    ended = optuna.trial.TrialState.COMPLETE
-    value = f"{trials[-1].value:.4f}" if trials[-1].state == ended else "stopped"
+    ended, this = optuna.trial.TrialState.COMPLETE, trials[number]
+    value = f"{this.value:.4f}" if this.state == ended else "stopped"
     best = f"{study.best_value:.4f}" if any(t.state == ended for t in trials) else "-"
     print(
         f"  {done}/{config.trials}  {config.metric} {value}  best {best}  "
-        f"{trials[-1].user_attrs['seconds']:.1f} s, {left / 60:.1f} min left",
+        f"{this.user_attrs['seconds']:.1f} s, {left / 60:.1f} min left",
         flush=True,
     )
 

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from records.roles import Data
+from tests.support.forks import fork
 from tests.support.runs import finish, start
 from train import sweep
 from train.folders.lock import FolderLock
@@ -91,13 +92,12 @@ def test_an_interrupted_sweep_goes_on_to_the_same_end(
     _sweep(synthetic_data_dir, tmp_path / "whole", *flags)
     run_trial, calls = sweep.run_trial, 0
 
-    def interrupted(study: Any, runner: Any) -> None:
+    def interrupted(study: Any, trial: Any, runner: Any) -> bool:
         nonlocal calls
         calls += 1
-        if calls == 2:
-            study.ask()  # it is at work when the end comes
+        if calls == 2:  # the trial is at work when the end comes
             raise KeyboardInterrupt
-        run_trial(study, runner)
+        return run_trial(study, trial, runner)
 
     monkeypatch.setattr(sweep, "run_trial", interrupted)
     _sweep(synthetic_data_dir, tmp_path / "cut", *flags, code=130)
@@ -200,3 +200,42 @@ def test_wrong_flags(flags: list[str], expected: str, capsys: Any) -> None:
         sweep.parse_config(flags)
     assert exit_.value.code == 2
     assert expected in capsys.readouterr().err
+
+
+# A worker that is killed in the middle of its second trial (`dies`), or looks after such ones.
+WORKER = """
+import os, signal, sys
+from train import sweep
+from train.search import places
+from train.search.trial import TrialRunner
+
+places.SILENT_S, places.BEAT_S, report, begun = 3.0, 0.2, TrialRunner._report, set()
+
+def dying(self, trial, *others):
+    begun.add(trial.number)
+    if len(begun) == 2:
+        os.kill(os.getpid(), signal.SIGKILL)
+    report(self, trial, *others)
+
+if sys.argv[1] == "dies":
+    TrialRunner._report = dying
+raise SystemExit(sweep.main(sys.argv[2:]))
+"""
+
+
+def test_workers_share_a_sweep_and_one_is_killed(synthetic_data_dir: Path, tmp_path: Path) -> None:
+    """The end has every trial once, each with the result that a lone sweep finds."""
+    flags = ["--dataset=fetal_health/synthetic", f"--data-dir={synthetic_data_dir}", *FLAGS]
+    flags += ["--trials=5", "--sampler=random", "--no-prune"]
+    _sweep(synthetic_data_dir, tmp_path / "alone", *flags[-3:])
+    folder = tmp_path / "s"
+    storage = [f"--storage=journal:{tmp_path / 'secret.log'}", f"--sweep-dir={folder}"]
+    dying, other = (fork("-c", WORKER, kind, *flags, *storage) for kind in ("dies", "lives"))
+    (printed,) = finish(other)
+    dying.communicate()
+    assert dying.returncode == -signal.SIGKILL
+    assert "its worker is silent; it begins anew" in printed and "shared with other" in printed
+    assert _without_ids(folder) == _without_ids(tmp_path / "alone") and "secret" not in printed
+    assert all(b"secret" not in f.read_bytes() for f in folder.rglob("*") if f.is_file())
+    done = sweep.main([*flags, *storage]), sweep.main([*flags, *storage, "--metric=loss"])
+    assert done == (0, 1)

@@ -15,6 +15,7 @@ import optuna
 
 from records.system.writing import write_atomically
 from train.measures.plots import draw_safely
+from train.search.places import DRAWN
 from train.search.trial import FIGURES
 
 _SHOWN = 10
@@ -70,7 +71,7 @@ def _row(trial: optuna.trial.FrozenTrial) -> dict[str, Any]:
         values = trial.user_attrs.get(name)
         row[name] = "" if values is None else f"{np.mean(values):.4f}"
         row[f"{name}_deviation"] = "" if values is None else f"{np.std(values):.4f}"
-    return row | trial.user_attrs["drawn"]
+    return row | trial.user_attrs[DRAWN]
 
 
 def _text(value: Any) -> str:
@@ -141,7 +142,7 @@ def _write_hparams(trials: list[optuna.trial.FrozenTrial], folder: Path) -> None
         if trial.user_attrs.get("weighted_f1") is None:
             continue
         with tf.summary.create_file_writer(str(pages / str(trial.number))).as_default(step=0):
-            drawn = trial.user_attrs["drawn"].items()
+            drawn = trial.user_attrs[DRAWN].items()
             shown = {k: v if isinstance(v, int | float) else _text(v) for k, v in drawn}
             write_hparams(shown, str(trial.number))
             for name in FIGURES:

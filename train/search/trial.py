@@ -15,8 +15,10 @@ import numpy as np
 
 from train.devices.strategy import make_cluster, set_up_devices
 from train.engine.whole_run import prepare_and_open, train_settings
+from train.folders.lock import FolderLock
 from train.measures.metrics import FIGURES, Metrics, metrics_from_logits
 from train.search.folds_at_once import can_train_together, train_folds
+from train.search.places import DRAWN
 from train.search.spaces import SPACES, Draws
 from train.settings.command_line import RUN, format_command
 from train.settings.config import TrainConfig
@@ -61,7 +63,7 @@ class TrialRunner:
         named = {name: getattr(self.fixed, name) for name in self._named}
         drawn = SPACES[self.fixed.model](Draws(trial, named))
         free = {name: value for name, value in drawn.items() if name not in named}
-        trial.set_user_attr("drawn", free)
+        trial.set_user_attr(DRAWN, free)
         # Resolved like any run's: what was drawn is checked, too.
         asked = dataclasses.replace(self.fixed.asked, model=self.fixed.model, **drawn)
         return resolve(asked, self.opened.schema, self._cluster)
@@ -102,7 +104,8 @@ class TrialRunner:
         found: list[Metrics] = []
         folder = self._folder / "runs" / str(trial.number)
         folder.mkdir(parents=True, exist_ok=True)
-        with open(folder / "log.txt", "a", encoding="utf-8") as log:
+        lock = FolderLock(folder, "--sweep-dir")  # its folds are nobody else's to remove
+        with open(folder / "log.txt", "a", encoding="utf-8") as log, lock:
             for i in range(settings.folds):
                 run_dir = str(folder / f"fold-{i}")
                 one = dataclasses.replace(settings, fold=i, run_dir=run_dir)
