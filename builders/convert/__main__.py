@@ -15,11 +15,13 @@ import re
 import shlex
 import sys
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from builders.convert.source import KINDS, Conversion, Options
 from records.decoding.picture_files import MAX_SIDE
+from records.decoding.table_columns import parse_number
 from records.sets.find import default_data_dir, name_from_path
 from records.sets.origin import make_origin
 from records.system.command import run_as_command, with_home
@@ -141,6 +143,15 @@ def _write(asked: argparse.Namespace, found: Conversion, source: Path, root: Pat
     print(f"{builder.data_dir} is prepared. Train: python -m train.run {again}")
 
 
+def _alike(names: Iterable[str]) -> str:
+    """Classes that differ in capitals only, or in how a number is written."""
+    found: dict[object, list[str]] = {}
+    for name in names:
+        number = parse_number(name)
+        found.setdefault(name.casefold() if number is None else number, []).append(name)
+    return ", ".join(repr(name) for same in found.values() if len(same) > 1 for name in same)
+
+
 def _flags(asked: argparse.Namespace) -> list[str]:
     """The flags that make the same set again, for `--overwrite`; the source comes first."""
     out = [asked.source]
@@ -160,9 +171,14 @@ def _summary(found: Conversion) -> list[str]:
     lines += [f"  {name:<{width}}  {counts[name]:,}" for name in shown]
     if len(counts) > len(shown):
         lines.append(f"  ... and {len(counts) - len(shown):,} more")
-    groups = {example.group for example in found.examples} - {None}
-    if groups:
-        lines.append(f"{len(groups):,} groups, each in one split")
+    if alike := _alike(counts):
+        lines.append(f"warning: written differently, taken for different classes: {alike}")
+    groups = {(e.group, e.split) for e in found.examples if e.group is not None}
+    whole = len({group for group, _ in groups})
+    if groups and whole == len(groups):
+        lines.append(f"{whole:,} groups, each in one split")
+    elif groups:
+        lines.append(f"warning: {len(groups) - whole:,} of {whole:,} groups are in several splits")
     splits = found.split_counts()
     lines.append("splits: " + ", ".join(f"{name} {n:,}" for name, n in splits.items()))
     train = {example.label for example in found.examples if example.split == "train"}

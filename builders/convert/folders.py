@@ -7,6 +7,13 @@ import os
 from pathlib import Path
 
 from builders.convert.source import listed, named_split
+from records.system.places import what_stands
+from records.system.table_file import plain_name
+
+# What Windows and macOS leave in folders and archives, beside files that begin with a point.
+_LITTER = frozenset(("thumbs.db", "desktop.ini", "__macosx"))
+# A larger file would take the memory of all others.
+_FILE_BYTES = 2**30
 
 
 @dataclasses.dataclass(frozen=True)
@@ -16,7 +23,7 @@ class FoundFile:
     Attributes:
       path: of the file.
       name: its path below the source, with "/".
-      label: the folder of its class.
+      label: the folder of its class, without white space around.
       split: that of the folder around, or None.
       group: what must stay in one split, or None.
     """
@@ -32,7 +39,8 @@ def list_folder(source: Path) -> tuple[list[FoundFile], dict[str, int]]:
     """(files of all classes, sorted by name, {reason: files left out}); hidden files are none.
 
     Raises:
-      ValueError: there is no class folder, or folders of splits and of classes are side by side.
+      ValueError: there are no two class folders, folders of splits and of classes are side by
+        side, or a link leads to a folder around it.
     """
     folders = [path for path in _visible(source) if path.is_dir()]
     splits = {path.name: named_split(path.name) for path in folders}
@@ -49,30 +57,66 @@ def list_folder(source: Path) -> tuple[list[FoundFile], dict[str, int]]:
             f"convert: {source}: expected folders of splits or of classes, received both: "
             f"{listed(named)} and {listed(others)}. Move one kind away"
         )
+    if len(folders) == 1 and not named:
+        raise ValueError(
+            f"convert: {source}: expected folders of two classes or more, received one: "
+            f"{folders[0].name!r}. If the classes lie in it, name it: {folders[0]}"
+        )
     found: list[FoundFile] = []
-    outside = 0
+    outside = [path for path in _visible(source) if not path.is_dir()] if named else []
+    empty = 0
     for base in folders if named else [source]:
         for entry in _visible(base):
             if not entry.is_dir():
-                outside += 1
+                outside.append(entry)
                 continue
-            found += [
-                FoundFile(path, _name(path, source), entry.name, splits.get(base.name))
-                for path in _files_below(entry)
+            files = [
+                FoundFile(path, _name(path, source), plain_name(entry.name), splits.get(base.name))
+                for path in _files_below(entry, (source.resolve(), base.resolve()))
             ]
-    outside += sum(not path.is_dir() for path in _visible(source)) if named else 0
-    return found, {"in no class folder": outside} if outside else {}
+            found, empty = found + files, empty + (not files)
+    if not found:
+        raise ValueError(
+            f"convert: {source}: expected files in class folders, received none there; in no "
+            f"class folder: {listed(path.relative_to(source).as_posix() for path in outside)}"
+        )
+    left_out = {"in no class folder": len(outside), "class folders without files": empty}
+    return found, {reason: count for reason, count in left_out.items() if count}
+
+
+def read_file(path: Path) -> bytes:
+    """The bytes of a file.
+
+    Raises:
+      OSError: it is not there, is no regular file (a pipe would never end), or is too large.
+    """
+    if path.exists() and not path.is_file():
+        raise OSError(f"expected a file, received {what_stands(path)}")
+    if (size := path.stat().st_size) > _FILE_BYTES:
+        raise OSError(f"a file of {size:,} bytes, at most {_FILE_BYTES:,} are read")
+    return path.read_bytes()
 
 
 def _visible(folder: Path) -> list[Path]:
     # Hidden files, such as macOS's .DS_Store, are no part of a set.
-    return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+    return sorted(
+        path
+        for path in folder.iterdir()
+        if not path.name.startswith(".") and path.name.lower() not in _LITTER
+    )
 
 
-def _files_below(folder: Path) -> list[Path]:
+def _files_below(folder: Path, above: tuple[Path, ...]) -> list[Path]:
+    """All files below a folder, links followed; `above` are the real paths around it."""
+    real = folder.resolve()
+    if real in above:
+        raise ValueError(
+            f"convert: {folder}: expected a folder of files, received a link to a folder around "
+            "it, which would never end. Remove the link"
+        )
     found: list[Path] = []
     for path in _visible(folder):
-        found += _files_below(path) if path.is_dir() else [path]
+        found += _files_below(path, (*above, real)) if path.is_dir() else [path]
     return found
 
 

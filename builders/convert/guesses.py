@@ -25,7 +25,7 @@ _DAY = (
 _DATE = re.compile(
     rf"(?:(?:{_DAY})(?:[ T]+{_CLOCK} ?(?:[ap]m|z|[+-]\d{{2}}:?\d{{2}})?)?|{_CLOCK})", re.IGNORECASE
 )
-_FORMATTED = re.compile(r"[-+(]?[$€£]?\s?\d{1,3}(?:[., '  ]?\d{3})*(?:[.,]\d+)?\s?[%€$£)]?")
+_FORMATTED = re.compile(r"[-−+(]?[$€£]?\s?\d{1,3}(?:[., '  ]?\d{3})*(?:[.,]\d+)?\s?[%€$£)]?")
 _LABELS = (
     "label",
     "class",
@@ -41,6 +41,7 @@ _LABELS = (
     "fraud",
 )
 _TEXTS = ("text", "review", "sentence", "content", "message", "comment", "lyrics", "tweet", "body")
+_SHOWN = 60  # characters of a cell in an error
 _MOST_CLASSES = 100  # more different values are no classes, unless --label says so
 
 
@@ -85,6 +86,8 @@ def guess_column(table: Table, name: str, options: Options) -> Guess:
     if not name:
         return Guess(Holds.NAMES, "no name, as the index of a data frame")
     others = [value for value in values if parse_number(value) is None]
+    if not others and _are_too_long(values):
+        return Guess(Holds.NAMES, "whole numbers too long to tell apart (float64), as of ids")
     if not others:
         return Guess(Holds.NUMBERS, note=_note(name, values))
     # Before the dates: 2.500 is both.
@@ -98,16 +101,30 @@ def guess_column(table: Table, name: str, options: Options) -> Guess:
         if sum(n for v, n in values.items() if pattern.fullmatch(v)) >= _MOST * total:
             refusal = (
                 f"{_place(table, name, next(iter(values)))}: expected numbers or categories, "
-                f"received {what}, such as {next(iter(values))!r}. Leave it out (--drop "
+                f"received {what}, such as {_shown(next(iter(values)))}. Leave it out (--drop "
                 f"{_quoted(name)}), {hint}, or take each value as a category (--categorical "
                 f"{_quoted(name)})"
             )
             return Guess(Holds.NAMES, refusal=refusal)
-    return _guess_texts(name, values)
+    guess = _guess_texts(name, values)
+    share = 1 - sum(values[value] for value in others) / total
+    if guess.reason and share >= 0.5:
+        said = f"{share:.0%} are numbers, others not, such as {_shown(others[0])}: mend them, or "
+        return dataclasses.replace(guess, reason=f"{said}--missing {_quoted(others[0])[:60]}")
+    return guess
+
+
+def _are_too_long(values: Counter[str]) -> bool:
+    """Whether different whole numbers would become one."""
+    whole = {int(value) for value in values if value.lstrip("+-").isdecimal() and len(value) < 99}
+    return len(set(map(float, whole))) < len(whole)
 
 
 def _note(name: str, values: Counter[str]) -> str:
     is_whole = all(value.lstrip("+-").isdigit() for value in values)
+    of_one_length = len(set(map(len, values))) == 1 < len(next(iter(values)))
+    if is_whole and of_one_length and any(value.startswith("0") for value in values):
+        return f" (leading zeros: if it is a code, --categorical {_quoted(name)})"
     if is_whole and len(values) > _NAMES_FROM and len(values) == values.total():
         return f" (no value twice: if it is an id, --drop {_quoted(name)})"
     return ""
@@ -120,7 +137,8 @@ def _place(table: Table, name: str, value: str) -> str:
 
 def _mixed(table: Table, name: str, value: str) -> str:
     return (
-        f"{_place(table, name, value)}: expected a number as in most rows, received {value!r}. If "
+        f"{_place(table, name, value)}: expected a number as in most rows, received "
+        f"{_shown(value)}. If "
         f"it stands for a missing value: --missing {_quoted(value)}; if the column holds "
         f"categories: --categorical {_quoted(name)}; else mend it, or --drop {_quoted(name)}"
     )
@@ -158,9 +176,12 @@ def guess_label(table: Table, options: Options, others: Sequence[str]) -> tuple[
         return few[-1], "guessed: the last column; another: --label COLUMN"
     if len(few) == 1:
         return few[0], "guessed: the only one of few values; another: --label COLUMN"
+    alone = len(table.columns) == 1
     raise ValueError(
-        f"convert: {table.path}: expected to know which column holds the classes. Name it with "
-        f"--label, one of {listed(free)}"
+        f"convert: {table.path}: expected to know which column holds the classes. "
+        + (f"It has one column only, {listed(free)}: " if alone else "")
+        + ("say what parts its columns, such as --separator ,. Or name" if alone else "Name")
+        + f" it with --label, one of {listed(free)}"
     )
 
 
@@ -175,6 +196,10 @@ def check_classes(table: Table, label: str, classes: Sequence[str]) -> None:
             f"different {'numbers' if numbers else 'values'} in {len(classes):,} rows. Name "
             f"another column with --label{hint}"
         )
+
+
+def _shown(value: str) -> str:
+    return repr(value if len(value) <= _SHOWN else value[:_SHOWN] + "...")
 
 
 def _quoted(text: str) -> str:

@@ -54,7 +54,8 @@ def _read_folder(source: Path, options: Options) -> Conversion:
 
 
 def _read_file(source: Path, options: Options) -> Conversion:
-    table = read_table(source, options.separator)
+    _check_flags(source, options)
+    table = read_table(source, options.separator, options.drop)
     table.check_columns("--path_column", (options.path_column,))
     table.check_columns("--text", (options.text,))
     kind = options.kind or _kind(table, options)
@@ -78,6 +79,20 @@ def _read_file(source: Path, options: Options) -> Conversion:
     return convert_table(table, options)
 
 
+def _check_flags(source: Path, options: Options) -> None:
+    """Raises ValueError for a column that two flags name."""
+    names = ("label", "group", "split", "text", "path_column", "drop", "numeric", "categorical")
+    seen: dict[str, str] = {}
+    for flag in names:
+        value = getattr(options, flag)
+        for name in value if isinstance(value, tuple) else (value,):
+            if name is not None and seen.setdefault(name, flag) != flag:
+                raise ValueError(
+                    f"convert: {source}: expected each column in one flag, received {name!r} in "
+                    f"--{seen[name]} and --{flag}"
+                )
+
+
 def _kind(table: Table, options: Options) -> str:
     if options.path_column or (_path_column(table) and not options.text):
         return "pictures"
@@ -89,7 +104,7 @@ def _kind(table: Table, options: Options) -> str:
 def _path_column(table: Table) -> str | None:
     """The first column whose cells name pictures that are there."""
     for name, cells in table.columns.items():
-        paths = [cell.strip() for cell in cells[:_LOOKED_AT]]
+        paths = [cell.strip() for cell in cells if cell.strip()][:_LOOKED_AT]
         if all(Path(path).suffix.lower() in pictures.SUFFIXES for path in paths) and any(
             (table.path.parent / path).is_file() for path in paths
         ):

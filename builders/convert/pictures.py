@@ -12,8 +12,15 @@ from typing import Any
 
 import numpy as np
 
-from builders.convert.folders import FoundFile
-from builders.convert.source import LISTED, Conversion, Example, Options, choose_split
+from builders.convert.folders import FoundFile, read_file
+from builders.convert.source import (
+    LISTED,
+    Conversion,
+    Example,
+    Options,
+    choose_split,
+    find_copies,
+)
 from builders.convert.table_file import Table
 from builders.convert.tables import read_rows
 from records.decoding.picture_files import TooLargeError, to_stored_file
@@ -79,12 +86,13 @@ def list_pictures(table: Table, options: Options, column: str) -> tuple[list[Fou
     """(the files that a table names, {reason: rows left out}); as `convert_pictures` takes them.
 
     Raises:
-      ValueError: a file is not there; names its row.
+      ValueError: a file is not there, or named twice; names its row.
     """
     table.check_columns("--path_column", (column,))
     drop = dataclasses.replace(options, drop=(*options.drop, column))
     rows, _ = read_rows(table, drop)
     found = []
+    seen: dict[Path, int] = {}
     for row, example in rows.examples:
         name = table.columns[column][row].strip()
         path = table.path.parent / name
@@ -92,6 +100,11 @@ def list_pictures(table: Table, options: Options, column: str) -> tuple[list[Fou
             raise ValueError(
                 f"convert: {table.place(row)}, column {column!r}: expected a file below "
                 f"{table.path.parent}, received {name!r}, which is none"
+            )
+        if (first := seen.setdefault(path, row)) != row:
+            raise ValueError(
+                f"convert: {table.place(row)}, column {column!r}: expected each file once, "
+                f"received {name!r}, which line {table.lines[first]} names. Keep one of the rows"
             )
         split = example.split if options.split else None
         found.append(FoundFile(path, name, example.label, split, example.group))
@@ -102,7 +115,7 @@ def _read(path: Path, max_side: int | None) -> _Facts:
     from records.decoding.decode import PictureError, decode_whole
 
     try:
-        data = path.read_bytes()
+        data = read_file(path)
         stored = to_stored_file(data, max_side)
         pixels = decode_whole(0, stored, 3)
     except TooLargeError as error:
@@ -154,11 +167,13 @@ def _conversion(
         # TFDS passes file objects through: the bytes are stored as they are.
         return {"image": io.BytesIO(stored), "is_grey": one.is_grey}
 
+    copies = find_copies(examples, (one.digest for _, one in usable), "pictures")
     grey, turned = (sum(getattr(one, n) for _, one in usable) for n in ("is_grey", "is_turned"))
     changed = sum(one.is_changed for _, one in usable)
     findings = [f"{source}: {len(usable):,} pictures, {grey:,} of them grey"]
     if changed:
         findings.append(f"{changed:,} are stored anew: scaled down, or of a kind that is not read")
+    findings += copies
     if turned:
         findings.append(f"{turned:,} have an EXIF orientation other than 1: they are not turned")
     return Conversion(

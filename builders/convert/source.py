@@ -100,10 +100,11 @@ class Conversion:
                 f"{listed(names) or 'none'}. Name the column of the classes with --label, or put "
                 "the files in a folder for each class"
             )
-        bad = [name for name in names if "\n" in name or "\r" in name]
+        bad = [name for name in names if "\n" in name or "\r" in name or not name]
         if bad:
             raise ValueError(
-                f"convert: class names expected without line breaks, received {listed(bad)}"
+                f"convert: class names expected to be not empty and without line breaks, received "
+                f"{listed(bad)}"
             )
         if not counts.get("train"):
             raise ValueError(
@@ -115,6 +116,28 @@ class Conversion:
         """{split: examples}, train first."""
         counts = Counter(example.split for example in self.examples)
         return {name: counts[name] for name in ("train", "validation", "test") if counts[name]}
+
+
+def find_copies(examples: Sequence[Example], keys: Iterable[object], what: str) -> list[str]:
+    """Warnings of equal examples that stand in two classes, or in two splits.
+
+    Args:
+      keys: equal where examples are.
+      what: the examples, for people.
+    """
+    seen: dict[tuple[str, object], Example] = {}
+    counts: Counter[str] = Counter()
+    first: dict[str, str] = {}
+    for example, key in zip(examples, keys, strict=True):
+        for kind, value in (("class", example.label), ("split", example.split)):
+            other = seen.setdefault((kind, key), example)
+            if (other.label if kind == "class" else other.split) != value:
+                counts[kind] += 1
+                first.setdefault(kind, listed((other.name, example.name)))
+    return [
+        f"warning: {count:,} {what} also stand in another {kind}, such as {first[kind]}"
+        for kind, count in counts.items()
+    ]
 
 
 def choose_split(key: str | bytes, test_share: float) -> str:

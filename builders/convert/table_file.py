@@ -6,6 +6,8 @@ import csv
 import dataclasses
 import itertools
 import re
+import shlex
+from collections.abc import Sequence
 from pathlib import Path
 
 from builders.convert.source import listed
@@ -15,7 +17,7 @@ from records.system.table_file import parse_table, plain_name, read_lines
 
 _TAB, _CANDIDATES = "\t", ",;\t|"
 _DELIMITED = (".csv", ".tsv", ".tab", ".txt", ".data")
-SUFFIXES = (*_DELIMITED, *json_lines.SUFFIXES, ".parquet")
+SUFFIXES = (*_DELIMITED, *json_lines.SUFFIXES)
 _LOOKED_AT = 50  # rows that say what parts the columns
 
 
@@ -49,11 +51,12 @@ class Table:
                 )
 
 
-def read_table(path: Path, separator: str | None = None) -> Table:
+def read_table(path: Path, separator: str | None = None, drop: Sequence[str] = ()) -> Table:
     """Reads CSV, TSV and the like in UTF-8, JSON lines, or Parquet.
 
     Args:
       separator: what parts the columns; default: the one that gives every row as many.
+      drop: columns of which nothing is read: in JSON lines they may hold lists and objects.
 
     Raises:
       ValueError: the file is none of these, or its rows do not fit its header; names the line.
@@ -61,14 +64,12 @@ def read_table(path: Path, separator: str | None = None) -> Table:
     """
     suffix = path.suffix.lower()
     if suffix in json_lines.SUFFIXES:
-        return _read_json_lines(path)
-    if suffix == ".parquet":
-        return _read_parquet(path)
+        return _read_objects(path, drop)
     if suffix not in _DELIMITED and separator is None:
         raise ValueError(
             f"convert: {path}: expected one of {', '.join(SUFFIXES)}, received "
-            f"{suffix or 'no ending'}. Save a spreadsheet as CSV; of another text file say what "
-            "parts its columns: --separator ';'"
+            f"{suffix or 'no ending'}. Save a spreadsheet as CSV; unpack a packed file; of another "
+            "text file say what parts its columns: --separator ';'"
         )
     return _read_delimited(path, separator or (_TAB if suffix in (".tsv", ".tab") else None))
 
@@ -78,9 +79,11 @@ def _read_delimited(path: Path, separator: str | None) -> Table:
     lines = itertools.islice(read_lines(path, "convert"), before, None)
     found = parse_table(path, lines, before, separator, "convert")
     header = [plain_name(name) for name in next(found, (0, []))[1]]
-    _check_header(path, header)
+    _check_header(path, before + 1, header)
     rows = list(found)
-    columns = {name: [row[i] for _, row in rows] for i, name in enumerate(header)}
+    named = _without_nameless(path, before + 1, header, rows)
+    used = {name: i for i, name in enumerate(named) if name is not None}
+    columns = {name: [row[i] for _, row in rows] for name, i in used.items()}
     shown = "tabs" if separator == _TAB else repr(separator)
     return _checked(Table(path, columns, [line for line, _ in rows], f"columns parted by {shown}"))
 
@@ -116,52 +119,57 @@ def _fits(sample: list[str], separator: str) -> bool:
     return len(counts) == 1 and counts.pop() > 1
 
 
-def _check_header(path: Path, header: list[str]) -> None:
+def _without_nameless(
+    path: Path, line: int, header: list[str], rows: list[tuple[int, list[str]]]
+) -> list[str | None]:
+    """The header, None in place of nameless columns without a value: spreadsheets add such.
+
+    Raises:
+      ValueError: several columns with values have no name.
+    """
+    nameless = [i for i, name in enumerate(header) if not name]
+    if len(nameless) < 2:
+        return list(header)
+    filled = [i for i in nameless if any(row[i].strip() for _, row in rows)]
+    if len(filled) > 1:
+        raise ValueError(
+            f"convert: {path}, line {line}: expected a name for each column, received none for "
+            f"the columns {', '.join(str(i + 1) for i in filled)}. Name them, and take lines such "
+            "as a title away above the header"
+        )
+    return [name if name or i in filled else None for i, name in enumerate(header)]
+
+
+def _check_header(path: Path, line: int, header: list[str]) -> None:
     numbers = [name for name in header if parse_number(name) is not None]
     if (len(numbers) > len(header) / 4 and len(header) > 1) or not any(header):
         raise ValueError(
-            f"convert: {path}, line 1: expected a header, a name for each column, received "
-            f"{listed(header) or 'an empty file'}. Write a line of names above the rows"
+            f"convert: {path}, line {line}: expected a header, a name for each column, received "
+            f"{listed(header) or 'an empty line'}. Write a line of names above the rows; where it "
+            "is the header, give it names that are no numbers, such as y2019"
         )
-    twice = sorted({name for name in header if header.count(name) > 1})
+    twice = sorted({name for name in header if name and header.count(name) > 1})
     if twice:
         raise ValueError(
-            f"convert: {path}, line 1: expected different names, received {listed(twice)} more "
-            "than once"
+            f"convert: {path}, line {line}: expected different names, received "
+            f"{listed(twice)} more than once"
         )
 
 
-def _read_json_lines(path: Path) -> Table:
+def _read_objects(path: Path, drop: Sequence[str]) -> Table:
     rows = list(json_lines.read_rows(path, "convert"))
     columns: dict[str, list[str]] = {name: [] for _, row in rows for name in row}
     for line, row in rows:
         for name, cells in columns.items():
             try:
-                cells.append(json_lines.as_cell(row.get(name)))
+                cells.append("" if name in drop else json_lines.as_cell(row.get(name)))
             except ValueError as error:
-                raise ValueError(f"convert: {path}, line {line}, {name!r}: {error}") from None
-    return _checked(Table(path, columns, [line for line, _ in rows], "JSON lines"))
-
-
-def _read_parquet(path: Path) -> Table:
-    import pandas as pd
-
-    try:
-        frame = pd.read_parquet(path).convert_dtypes()
-    except ImportError as error:
-        raise ValueError(
-            f"convert: {path}: Parquet needs the package pyarrow: pip install pyarrow"
-        ) from error
-    except Exception as error:  # Arrow raises kinds of its own
-        raise ValueError(f"convert: {path}: expected a Parquet file, received {error}") from None
-    columns = {
-        plain_name(str(name)): [
-            "" if missing else str(value)
-            for value, missing in zip(frame[name], frame[name].isna(), strict=True)
-        ]
-        for name in frame.columns
-    }
-    return _checked(Table(path, columns, list(range(1, len(frame) + 1)), "Parquet"))
+                raise ValueError(
+                    f"convert: {path}, line {line}, {name!r}: {error}, or leave the column out: "
+                    f"--drop {shlex.quote(name)}"
+                ) from None
+    written_as = "Parquet" if path.suffix.lower() == json_lines.PARQUET else "JSON lines"
+    return _checked(Table(path, columns, [line for line, _ in rows], written_as))
 
 
 def _checked(table: Table) -> Table:

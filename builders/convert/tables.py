@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -90,6 +91,7 @@ def read_rows(
         ("--categorical", options.categorical),
     ):
         table.check_columns(flag, names)
+    _check_splits(table, options)
     others = [n for n in (options.group, options.split, text, *options.drop) if n is not None]
     label, found = guess_label(table, options, others)
     rows = Rows()
@@ -97,7 +99,8 @@ def read_rows(
     keys = [n for n in sorted(table.columns) if n not in (label, options.split, *options.drop)]
     for row in range(len(table.lines)):
         name = table.columns[label][row].strip()
-        if name in ("", "?", *options.missing):
+        # "None" may well be a class.
+        if is_missing(name, options.missing) and name.lower() != "none":
             rows.dropped[f"no class in {label!r}"] += 1
             continue
         if text is not None and not table.columns[text][row].strip():
@@ -111,6 +114,20 @@ def read_rows(
         )
     check_classes(table, label, [example.label for _, example in rows.examples])
     return rows, {"label": label, "found": found}
+
+
+def _check_splits(table: Table, options: Options) -> None:
+    """Raises ValueError where a column names splits, and no flag says what it is for."""
+    used = (options.label, options.split, *options.drop, *options.categorical)
+    for name, cells in table.columns.items():
+        found = {named_split(cell) for cell in {*cells}} if name not in used else set()
+        if "train" in found and len(found) > 1 and None not in found:
+            flag = shlex.quote(name)
+            raise ValueError(
+                f"convert: {table.path}, column {name!r}: expected an input, received names of "
+                f"splits. Take them (--split {flag}), leave the column out (--drop {flag}), or "
+                f"train on it (--categorical {flag})"
+            )
 
 
 def _example(table: Table, options: Options, row: int, label: str, keys: Sequence[Any]) -> Example:
@@ -148,12 +165,13 @@ def _fit(
         # By count, then by name: the same from the same rows in any order.
         ranked = sorted(counts, key=lambda value: (-counts[value], value))
         kept = [value for value in ranked if counts[value] >= fewest][:_MOST_VALUES]
-        columns.append(Category(name, tuple(sorted(kept)), len(kept) < len(counts), lacks))
+        if kept or lacks or name in options.categorical:
+            columns.append(Category(name, tuple(sorted(kept)), len(kept) < len(counts), lacks))
     if not columns:
         raise ValueError(
             f"convert: {table.path}: expected columns of numbers or categories, received none of "
-            f"{listed(table.columns)}. Name one with --numeric or --categorical; a column of texts "
-            "with --text"
+            f"{listed(table.columns)} (of a category, a value in {_RARE} training rows). Name one "
+            "with --numeric or --categorical; a column of texts with --text"
         )
     return TableColumns(tuple(columns), options.missing)
 
@@ -222,7 +240,7 @@ def _describe(guesses: dict[str, Guess], columns: TableColumns) -> list[str]:
     for name, guess in guesses.items():
         column = fitted.get(name)
         if column is None:
-            said = f"left out: {guess.reason}"
+            said = f"left out: {guess.reason or f'no value is in {_RARE} training rows'}"
         elif isinstance(column, Number):
             missing = ", some missing" if column.flagged else ""
             said = f"number, median {column.median:g}{missing}{guess.note}"

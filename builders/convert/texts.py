@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from builders.convert.folders import FoundFile
-from builders.convert.source import Conversion, Example, Options, choose_split, listed
+from builders.convert.folders import FoundFile, read_file
+from builders.convert.source import Conversion, Example, Options, choose_split, find_copies, listed
 from builders.convert.table_file import Table
 from builders.convert.tables import read_rows
 
@@ -25,13 +27,15 @@ def convert_text_column(table: Table, options: Options, column: str) -> Conversi
     rows, how = read_rows(table, options, text=column)
     texts = table.columns[column]
     numbers = [number for number, _ in rows.examples]
+    examples = [example for _, example in rows.examples]
     return _conversion(
-        [example for _, example in rows.examples],
+        examples,
         lambda number: texts[numbers[number]],
         dict(rows.dropped),
         [
             f"{table.path}: {len(table.lines):,} texts in column {column!r}, {table.written_as}",
             f"label: {how['label']} ({how['found']})",
+            *find_copies(examples, (texts[number].strip() for number in numbers), "texts"),
         ],
         column,
     )
@@ -43,7 +47,7 @@ def convert_text_files(
     """A folder of text files; empty ones are left out.
 
     Raises:
-      ValueError: a file is no text in UTF-8, or has another ending than .txt.
+      ValueError: a file cannot be read, is no text in UTF-8, or has another ending than .txt.
     """
     others = [file.name for file in files if file.path.suffix.lower() != SUFFIX]
     if others and options.on_corrupt != "skip":
@@ -54,29 +58,34 @@ def convert_text_files(
     dropped = Counter(left_out)
     if others:
         dropped[f"not *{SUFFIX}"] = len(others)
-    examples, paths = [], []
+    examples, paths, keys = [], [], []
     for file in files:
         if file.path.suffix.lower() != SUFFIX:
             continue
-        text = _read(file.path)
+        try:
+            text = _read(file.path)
+        except (ValueError, OSError) as error:
+            if options.on_corrupt != "skip":
+                raise ValueError(
+                    f"convert: {file.path}: expected text in UTF-8, received something else "
+                    f"({error}). Save it in UTF-8, for instance with: iconv -f latin1 -t utf-8 "
+                    "FILE; or leave such files out: --on_corrupt skip"
+                ) from None
+            dropped["no text in UTF-8"] += 1
+            continue
         if not text.strip():
             dropped["empty"] += 1
             continue
         split = file.split or choose_split(text.strip(), options.test_share)
         examples.append(Example(file.name, str(file.path), file.label, split))
         paths.append(file.path)
-    said = [f"{source}: {len(examples):,} files of text"]
+        keys.append(hashlib.sha256(text.strip().encode()).digest())
+    said = [f"{source}: {len(examples):,} files of text", *find_copies(examples, keys, "texts")]
     return _conversion(examples, lambda number: _read(paths[number]), dict(dropped), said, None)
 
 
 def _read(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise ValueError(
-            f"convert: {path}: expected text in UTF-8, received something else ({error}). Save it "
-            "in UTF-8, for instance with: iconv -f latin1 -t utf-8 FILE"
-        ) from None
+    return io.TextIOWrapper(io.BytesIO(read_file(path)), "utf-8-sig").read()
 
 
 def _conversion(

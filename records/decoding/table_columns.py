@@ -127,6 +127,19 @@ class TableColumns:
                 found += _one_hot(column, text, missing)
         return np.array(found, np.float64)
 
+    def find_unseen(self, row: Mapping[str, str]) -> list[str]:
+        """Columns whose cell no training row held, or too few: another value, or none."""
+        found = []
+        for column in self.columns:
+            text = row[column.name].strip()
+            if self.is_missing(text):
+                seen = column.flagged if isinstance(column, Number) else column.missing
+            else:
+                seen = isinstance(column, Number) or text in column.values
+            if not seen:
+                found.append(column.name)
+        return found
+
     def to_json(self) -> dict[str, Any]:
         """As JSON; `from_json` reads it back."""
         return {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import io
 import os
+from collections import Counter
 from collections.abc import Callable, Iterator, Sized
 from pathlib import Path
 from typing import Any
@@ -45,10 +46,11 @@ def read_raw(path: Path, wanted: ModelInput, column: str | None) -> Items:
     """Yields the items of a file, a pipe or a folder as they are.
 
     Args:
-      path: tables: a CSV with a header, or JSON lines; of a converted set with the columns that
-        were converted. Pictures: one, or a folder, looked through with all that is below it. Texts:
-        a file of one per line; a table with a header or JSON lines where its name says so (*.csv,
-        *.tsv, *.jsonl), or where a column is named; a folder of *.txt files of one text each.
+      path: tables: a CSV with a header, JSON lines or Parquet; of a converted set with the columns
+        that were converted. Pictures: one, or a folder, looked through with all that is below it.
+        Texts: a file of one per line; a table with a header or JSON lines where its name says so
+        (*.csv, *.tsv, *.jsonl), or where a column is named; a folder of *.txt files of one text
+        each.
       wanted: what the model is fed with.
       column: that of the texts in a table; None: that of a converted set, else "text".
 
@@ -117,11 +119,21 @@ def _rows(path: Path, wanted: ModelInput) -> Items:
 
 
 def _converted_rows(path: Path, wanted: ModelInput, columns: TableColumns) -> Items:
+    total, unseen, first = 0, Counter[str](), dict[str, str]()
     for number, line, row in _records(path, columns.names, _each(columns.names)):
+        total += 1
+        for name in columns.find_unseen(row):
+            unseen[name] += 1
+            first.setdefault(name, row[name].strip())
         try:
             yield str(number), columns.encode(row).astype(wanted.dtype)
         except CellError as error:
             raise _no_number(path, line, error.column, error.text) from None
+    for name, count in unseen.items():
+        print(
+            f"{path}, column {name!r}: {count:,} of {total:,} rows hold a value that too few "
+            f"training rows held, or none, such as {first[name]!r:.60}"
+        )
 
 
 def _number(path: Path, line: int, name: str, text: str) -> float:

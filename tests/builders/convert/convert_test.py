@@ -126,7 +126,8 @@ def test_wrong_flags_end_the_command(
         ({}, "expected a folder for each class, received nothing"),
         ({"train.csv": "a,b"}, "expected a folder for each class, received 'train.csv'"),
         ({"a/x.pdf": "", "b/y.pdf": ""}, "expected pictures .* or texts .* received 2 other files"),
-        ({"a/x.txt": "some words"}, "expected examples of two classes or more, received 1: 'a'"),
+        ({"a/x.txt": "some words"}, "two classes or more, received one: 'a'. .*source/a"),
+        ({"train/x.txt": "words", "test/y.txt": ""}, "received none there; .* 'test/y.txt'"),
     ],
 )
 def test_folders_that_cannot_be_understood(

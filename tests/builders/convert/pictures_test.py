@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -187,3 +188,50 @@ def test_a_table_names_pictures_and_their_groups(tmp_path: Path) -> None:
         ValueError, match="line 26, column 'file': .* 'files/gone.png', which is none"
     ):
         _read(path, path_column="file", label="is_sick")
+
+
+def test_what_systems_leave_in_folders_is_no_example(tmp_path: Path) -> None:
+    _write_mixed(tmp_path / "train", 2)
+    (tmp_path / "train" / "Hündin").rename(tmp_path / "train" / " Hündin ")
+    for name in ("train/cat, big/Thumbs.db", "train/ Hündin /desktop.ini", "__MACOSX/._a.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"no picture")
+    (tmp_path / "train" / "bird").mkdir()
+    found = _read(tmp_path)
+    assert len(found.examples) == 4 and found.dropped == {"class folders without files": 1}
+    # TFDS would read " Hündin " back without its white space.
+    assert found.class_names == ["Hündin", "cat, big"]
+
+
+def test_links_that_never_end_and_pipes_are_named(tmp_path: Path) -> None:
+    _write_mixed(tmp_path, 2)
+    up = tmp_path / "Hündin" / "up"
+    up.symlink_to("..")
+    with pytest.raises(ValueError, match="Hündin/up: .* a link to a folder around it"):
+        _read(tmp_path, on_corrupt="skip")
+    up.unlink()
+    os.mkfifo(tmp_path / "Hündin" / "pipe.png")
+    with pytest.raises(ValueError, match="pipe.png: expected a file, received a pipe or a device"):
+        _read(tmp_path)
+
+
+def test_copies_in_another_class_or_split_are_told(tmp_path: Path) -> None:
+    for split in ("train", "test"):
+        _write_mixed(tmp_path / split, 2)
+    for split in ("train", "test"):
+        _picture(99).save(tmp_path / split / "cat, big" / "same.png")
+    _picture(99).save(tmp_path / "train" / "Hündin" / "same.png")
+    said = [line for line in _read(tmp_path).findings if "another" in line]
+    assert any("pictures also stand in another class" in line for line in said)
+    assert any("pictures also stand in another split" in line for line in said)
+
+
+def test_a_table_names_each_file_once_and_none_is_taken_for_a_value(tmp_path: Path) -> None:
+    _write_mixed(tmp_path, 2)
+    name = next((tmp_path / "Hündin").glob("*.png")).relative_to(tmp_path).as_posix()
+    path = write_table(tmp_path / "a.csv", [[name, "0"], ["", "1"], [name, "1"]], ["file", "label"])
+    with pytest.raises(ValueError, match="line 3, column 'file': expected a file .* received ''"):
+        _read(path)
+    write_table(path, [[name, "0"], [name, "1"]], ["file", "label"])
+    with pytest.raises(ValueError, match="line 3, .* each file once, .* which line 2 names"):
+        _read(path)

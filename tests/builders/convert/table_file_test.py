@@ -76,3 +76,35 @@ def test_what_is_no_table_is_named(tmp_path: Path, name: str, text: str, said: s
     (tmp_path / name).write_text(text, encoding="latin1")
     with pytest.raises(ValueError, match=f"convert: .*{name}.*{said}"):
         read_table(tmp_path / name)
+
+
+def test_objects_that_a_table_cannot_hold_are_named(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    path.write_text('{"x": 1, "m": {"a": 1}, "class": "a"}\n')
+    with pytest.raises(ValueError, match="line 1, 'm': .* leave the column out: --drop m"):
+        read_table(path)
+    assert read_table(path, drop=("m",)).columns == {"x": ["1"], "m": [""], "class": ["a"]}
+    for text, said in (
+        ('{"x": 1, " x": 2}', "the name 'x' more than once"),
+        ('{"\\ud800": 1}', "expected a JSON object in each line"),
+        ('[{"x": 1}]', "A list of objects becomes lines by: jq"),
+    ):
+        path.write_text(text)
+        with pytest.raises(ValueError, match=said):
+            read_table(path)
+    for frame, said in (
+        (pd.DataFrame({"x": [1], "x ": [2]}), r"different names, received \['x'\]"),
+        (pd.DataFrame({"x": [[1, 2]]}), "line 1, 'x': expected a text or a number"),
+    ):
+        frame.to_parquet(tmp_path / "a.parquet")
+        with pytest.raises(ValueError, match=said):
+            read_table(tmp_path / "a.parquet")
+
+
+def test_nameless_columns_of_a_spreadsheet_are_none(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("x,class,,\n1,a,,\n2,b,,\n")
+    assert read_table(path).columns == {"x": ["1", "2"], "class": ["a", "b"]}
+    path.write_text("My report,,\nx,k,class\n1,2,a\n")
+    with pytest.raises(ValueError, match="line 1: .* none for the columns 2, 3. .* a title"):
+        read_table(path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -108,7 +109,7 @@ def test_a_new_row_moves_no_other(tmp_path: Path) -> None:
     before = list(_splits(_read(write_table(tmp_path / "a.csv", rows, header))).values())
     new = [["30", "Private", "HS", "40", "same", "<=50K"]] * 200
     found = _read(write_table(tmp_path / "b.csv", [*new, *rows], header))
-    assert "name" in _columns(found)
+    assert "most values are different" not in " ".join(found.findings)
     splits = list(_splits(found).values())
     assert splits[200:] == before and {"train", "test"} == set(before)
     assert len(set(splits[:200])) == 1, "equal rows are in one split"
@@ -217,3 +218,74 @@ def test_the_same_rows_make_the_same_set_wherever_they_lie(adult: Path, tmp_path
         for base in (adult, tmp_path)
     ]
     assert content[0] == content[1]
+
+
+def _rows(values: list[Any]) -> list[list[str]]:
+    return [[str(n % 7), str(values[n % len(values)]), "ab"[n % 2]] for n in range(60)]
+
+
+def _findings(tmp_path: Path, values: list[Any], **options: Any) -> str:
+    path = write_table(tmp_path / "a.csv", _rows(values), ["x", "v", "class"])
+    return "\n".join(_read(path, **options).findings)
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        # 2 ** 60 + n is 2 ** 60 in float64.
+        ([2**60 + n for n in range(60)], "v *left out: whole numbers too long to tell apart"),
+        ([f"0{1000 + n * 7}" for n in range(60)], "v *number.*leading zeros.*--categorical v"),
+        ([f"err{n}" if n % 5 == 0 else n / 3 for n in range(60)], "80% are numbers, .*'err0'"),
+        ([f"only {n}" for n in range(20)], "v *left out: no value is in 5 training rows"),
+    ],
+)
+def test_what_teaches_nothing_is_left_out_and_said(
+    tmp_path: Path, values: list[Any], said: str
+) -> None:
+    assert re.search(said, _findings(tmp_path, values))
+
+
+def test_whole_numbers_that_float64_tells_apart_stay(tmp_path: Path) -> None:
+    assert "v  number" in _findings(tmp_path, [10**15 + n for n in range(60)])
+
+
+def test_numbers_with_the_sign_of_a_typesetter_are_no_names(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="numbers in a form of their own, such as '\u22120'"):
+        _findings(tmp_path, [f"\u2212{n}" for n in range(60)])
+
+
+def test_a_column_of_splits_is_no_input_unless_asked(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="'v': .* names of splits. Take them .--split v."):
+        _findings(tmp_path, ["train", "train", "Test"])
+    assert "v  category of 2" in _findings(tmp_path, ["train", "Test"], categorical=("v",))
+    assert "category" not in _findings(tmp_path, ["train", "Test"], split="v")
+    assert "category of 2" in _findings(tmp_path, ["dev", "test"])
+
+
+def test_a_missing_class_is_none_however_it_is_spelled(tmp_path: Path) -> None:
+    classes = ["a", "b", "nan", "NULL", "NA", "None"]
+    rows = [[str(n), classes[n % 6]] for n in range(60)]
+    found = _read(write_table(tmp_path / "a.csv", rows, ["x", "class"]))
+    assert found.class_names == ["None", "a", "b"]
+    assert found.dropped == {"no class in 'class'": 30}
+
+
+def test_a_column_has_one_use(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="received 'class' in --label and --group"):
+        _findings(tmp_path, [1, 2], label="class", group="class")
+    with pytest.raises(ValueError, match="received 'v' in --numeric and --categorical"):
+        _findings(tmp_path, [1, 2], numeric=("v",), categorical=("v",))
+
+
+def test_groups_that_straddle_and_classes_written_twice_are_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [
+        [str(n), f"p{n % 10}", "train" if n % 3 else "test", ("Yes", "yes", "0", "0.0")[n % 4]]
+        for n in range(60)
+    ]
+    path = write_table(tmp_path / "a.csv", rows, ["x", "g", "s", "class"])
+    assert main([str(path), "--split", "s", "--group", "g", "--dry_run"]) == 0
+    said = capsys.readouterr().out
+    assert "warning: 10 of 10 groups are in several splits" in said
+    assert "taken for different classes: 'Yes', 'yes', '0', '0.0'" in said

@@ -88,6 +88,11 @@ def test_a_folder_of_texts(tmp_path: Path) -> None:
     (tmp_path / "bad" / "latin.txt").write_bytes("für".encode("latin1"))
     with pytest.raises(ValueError, match="bad/latin.txt: expected text in UTF-8"):
         _read(tmp_path)
+    (tmp_path / "good, really" / "copy.txt").write_text("a new one")
+    found = _read(tmp_path, on_corrupt="skip")
+    assert found.dropped == {"empty": 1, "no text in UTF-8": 1}
+    (said,) = found.findings[1:]
+    assert said.startswith("warning: 1 texts also stand in another class, such as 'bad/00.txt', ")
     (tmp_path / "bad" / "latin.txt").rename(tmp_path / "bad" / "latin.doc")
     with pytest.raises(ValueError, match=r"expected files \*.txt, received 'bad/latin.doc'"):
         _read(tmp_path)

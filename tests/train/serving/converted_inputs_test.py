@@ -63,7 +63,7 @@ def test_rows_become_the_vectors_that_were_stored(adult: Path) -> None:
 
 
 def test_values_that_train_has_not_seen_are_other_and_other_columns_do_not_count(
-    adult: Path, tmp_path: Path
+    adult: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     wanted = open_run(adult / "run").input
     path = write_table(tmp_path / "new.csv", [["x", "Pirate", "50", "MA", "n/a"]], [
@@ -75,6 +75,13 @@ def test_values_that_train_has_not_seen_are_other_and_other_columns_do_not_count
     on = {name for name, value in vector.items() if value == 1}
     assert on == {"workclass: other", "education=MA", "hours per week is missing"}
     assert vector["age"] == 50
+    said = capsys.readouterr().out
+    assert "column 'workclass': 1 of 1 rows hold a value that too few training rows held" in said
+    assert "such as 'Pirate'" in said and "education" not in said
+    frame = pd.DataFrame({"age": [50], "hours per week": [None], "education": ["MA"]})
+    frame.assign(workclass="Pirate").to_parquet(tmp_path / "new.parquet")
+    ((_, same),) = read_raw(tmp_path / "new.parquet", wanted, None)
+    np.testing.assert_array_equal(same, row)
     write_table(path, [["old", "Private", "MA", "1", ""]])
     with pytest.raises(ValueError, match="predict: .*line 2, column 'age': .*'old'"):
         list(read_raw(path, wanted, None))
