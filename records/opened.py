@@ -96,7 +96,7 @@ def open_set(
 
 def _first_damage(error: FingerprintMismatch) -> str:
     """The first damaged record of a shard that is not as it was built, "" where none is."""
-    if not error.difference.is_readable:
+    if not error.difference.is_readable or not error.path.exists():  # in its store, still
         return ""
     scan = walk_shard(str(error.path), None)
     first = min(scan.damaged, default=None)

@@ -33,6 +33,7 @@ from tensorflow.python.framework.config import disable_op_determinism  # noqa: E
 from records.system import progress  # noqa: E402
 from tests.support.forks import fork  # noqa: E402
 from tests.support.runs import fork_run, start  # noqa: E402
+from tests.support.stores import s3_server, store  # noqa: E402, F401 - fixtures
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 BUILDERS = ("fetal_health", "brain_tumor_mri", "song_lyrics")

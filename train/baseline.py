@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from records.stores.flags import add_cache_flags
 from records.system.command import run_as_command
 from records.system.writing import check_output, write_atomically
 from train.settings.config import ON_CORRUPT
@@ -81,6 +82,7 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
     add = parser.add_argument
     add("--dataset", required=True, help="name[/config] of a prepared set, or its directory")
     add("--data-dir", help="where prepared sets lie (default: as tfds)")
+    add_cache_flags(parser)
     add("--feature", help="the input feature, where the set has several")
     add(
         "--on-corrupt",

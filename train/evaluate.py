@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from records.stores.flags import add_cache_flags
 from records.system.command import run_as_command, with_home
 from records.system.writing import check_output, write_atomically
 from train.measures.evaluation_summary import print_summary
@@ -46,6 +47,7 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
         "by validation, and test is read once, when they are",
     )
     add("--data-dir", help="where prepared sets lie (default: as train.run)")
+    add_cache_flags(parser)
     add(
         "--on-corrupt",
         choices=ON_CORRUPT,

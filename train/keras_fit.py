@@ -13,6 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from records.roles import Data, open_data
+from records.stores.mirror import place_of
 from train.assembly.arrays import open_arrays
 from train.assembly.context import RunContext
 from train.assembly.data import make_training_order, open_context
@@ -108,7 +109,7 @@ def _ask(data: Any, own: dict[str, Any], flags: dict[str, Any]) -> TrainConfig:
     if isinstance(data, Data):
         config = dataclasses.asdict(data.config)
         del config["cache"]  # the flag of that name says more
-        own |= config | {"dataset": data.schema.directory, "seed": data.seed}
+        own |= config | {"dataset": place_of(data.schema.directory), "seed": data.seed}
     asked: dict[str, Any] = {"dataset": "arrays", "early_stopping": 0} | own | flags
     return TrainConfig(**asked)
 

@@ -21,6 +21,7 @@ from records.sets.fingerprint import Change, Difference, FingerprintMismatch
 from records.sets.hints import rebuild_hint, verify_hint
 from records.sets.schema import Schema
 from records.shards.index import RecordIndex, check_group_is_kept, frame, read_stored_index
+from records.stores.mirror import fetch_all
 
 
 def read_marked_index(
@@ -34,6 +35,7 @@ def read_marked_index(
     Raises:
       ValueError: a shard holds other records than those that were built, or none is usable.
     """
+    fetch_all(schema.shards[split])
     stored = read_stored_index(schema, split)
     checker = ContentChecker(schema, split, stored)
     paths, lengths = schema.shards[split], schema.shard_lengths[split]

@@ -20,6 +20,7 @@ from records.shards.index import (
     shard_bytes,
     write_index,
 )
+from records.stores.mirror import fetch_all
 
 _PARSE_BATCH = 1024  # rows in one call: 155k to 215k rows/s from 128 to 1024 rows
 
@@ -56,6 +57,7 @@ def read_index(schema: Schema, split: str) -> RecordIndex:
 
 def build_index(schema: Schema, split: str) -> RecordIndex:
     """Builds a split's index from its shards; errors as `read_index`."""
+    fetch_all(schema.shards[split])
     index = frame(schema, split, [scan_shard(p) for p in schema.shards[split]])
     fill_index(schema, index, np.arange(index.num_records))
     return index

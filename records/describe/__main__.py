@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from records.stores.flags import add_cache_flags
+from records.stores.mirror import place_of
 from records.system.command import run_as_command, with_home
 from records.system.writing import check_output, write_atomically
 
@@ -94,7 +96,7 @@ def _head_lines(schema: Schema) -> list[str]:
     lines = [
         f"{schema.name}: {schema.modality}, {schema.input_name} {schema.input_dtype} [{shape}] -> "
         f"{schema.label_name} ({schema.num_classes} classes)",
-        f"  {schema.directory}",
+        f"  {place_of(schema.directory)}",
     ]
     if schema.metadata.get("generated"):
         lines.append("  GENERATED data: its figures say nothing about the real task")
@@ -208,6 +210,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("dataset", help="name[/config[/version]], or a prepared set's directory")
     place = "where prepared sets lie (default: $TFDS_DATA_DIR or ~/tensorflow_datasets)"
     parser.add_argument("--data-dir", "--data_dir", help=place)
+    add_cache_flags(parser)
     parser.add_argument("--output", help="folder for the figures (default: describe/<name>)")
     parser.add_argument("--feature", help="the input feature, where a set has several")
     flags = parser.parse_args(with_home(arguments))

@@ -25,6 +25,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from records.decoding.input_config import HOST_LEVELS
+from records.stores.flags import add_cache_flags
 from records.system.command import run_as_command, with_home
 
 if TYPE_CHECKING:
@@ -110,6 +111,7 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
     add = parser.add_argument
     add("--dataset", required=True, help="name[/config] of a prepared set, or its directory")
     add("--data-dir", help="where prepared sets lie (default: as tfds)")
+    add_cache_flags(parser)
     # No `device`: a batch is then gathered in the compiled step, which does not run here.
     add("--cache", choices=HOST_LEVELS, default="none", help="what to look at (default: none)")
     add("--global-batch-size", type=int, default=64, metavar="N", help="(default: 64)")

@@ -22,6 +22,7 @@ from records.examples import AnyOrder, Examples
 from records.loading.load import Loader, StageTime
 from records.ordering.buckets import make_order
 from records.roles import Data
+from records.stores.mirror import fetch_all
 from records.system.threads import num_threads
 
 _LIMIT_REPEATS = 5
@@ -161,6 +162,7 @@ def loading_limits(examples: Examples, rows: int) -> dict[str, float]:
     path = index.paths[int(index.shard[0])]
     # 16 bytes of framing per record: length, its CRC, the payload's CRC.
     length = int(index.length[numbers].sum()) + 16 * len(numbers)
+    fetch_all([path])  # of a store: here alone can it be compared
     size = min(length, os.path.getsize(path))
     with open(path, "rb", buffering=0) as file:
         read = _least_seconds(lambda: os.pread(file.fileno(), size, 0))

@@ -25,6 +25,8 @@ from collections.abc import Callable
 from typing import Any, NoReturn
 
 from records.decoding.input_config import HOST_LEVELS
+from records.stores.address import is_address
+from records.stores.flags import add_cache_flags
 from records.system.command import run_as_command, with_home
 from records.system.places import check_local
 
@@ -67,6 +69,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     local.add_argument("--workers", type=int, default=2, metavar="N", help="(default: 2)")
     for command in (worker, local):
         command.add_argument("--data-dir", help="where its copy of the prepared sets lies")
+        add_cache_flags(command)
         command.add_argument(
             "--cache",
             choices=HOST_LEVELS,
@@ -230,7 +233,8 @@ def main(arguments: list[str] | None = None) -> int:
     run = {"dispatcher": run_dispatcher, "worker": run_worker, "local": run_local}[asked.command]
 
     def work() -> int:
-        check_local(getattr(asked, "data_dir", None), "--data-dir")
+        if not is_address(place := getattr(asked, "data_dir", None)):
+            check_local(place, "--data-dir")
         return run(asked, ended)
 
     # `local` only starts other processes.

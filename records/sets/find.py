@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
 import unicodedata
+from collections.abc import Callable
 from pathlib import Path
 
 from records.sets.hints import builder_path, convert_command, prepare_hint
+from records.stores.address import Address, is_address, parse_address
+from records.stores.client import read
+from records.stores.mirror import list_sets, mirror
 from records.system.json_file import read_json
 from records.system.places import check_local
 
 _MOST_NAMED = 8
+_DEFAULT_CONFIG = ".config/metadata.json"  # of TFDS, beside the configs
+_VERSION = re.compile(r"\d+(\.\d+)*")
 
 
 def find_directory(dataset: str, data_dir: str | None = None) -> str:
@@ -22,31 +29,34 @@ def find_directory(dataset: str, data_dir: str | None = None) -> str:
       dataset: `name`, `name/config`, `name/config/version`, or a path to the directory itself.
       data_dir: where TFDS keeps its sets; default `$TFDS_DATA_DIR` or `~/tensorflow_datasets`.
 
+    Both may be addresses of an object store: the directory is then the set's mirror in the local
+    cache, see `records.stores`.
+
     Raises:
       FileNotFoundError: no prepared set lies there; the message gives the command that
         prepares one.
+      StoreError: the store refuses, or does not answer.
     """
+    if is_address(dataset):
+        return _find_stored("", parse_address(dataset, "dataset"))
     check_local(dataset, "dataset")
-    check_local(data_dir, "--data-dir")
-    if not data_dir:
-        # TFDS itself would take gs://; our readers cannot.
-        check_local(os.environ.get("TFDS_DATA_DIR"), "$TFDS_DATA_DIR")
+    root_flag = "--data-dir" if data_dir else "$TFDS_DATA_DIR"
+    place = default_place(data_dir)
+    if not is_address(place):
+        check_local(place, root_flag)
     if (Path(dataset) / "dataset_info.json").exists():
         return str(Path(dataset))
     root = default_data_dir(data_dir)
     name, *rest = dataset.split("/")
     if not name or len(rest) > 2 or ".." in rest:
         raise _no_set(dataset, root)
+    if is_address(place):
+        return _find_stored(dataset, parse_address(place, root_flag))
     base = root / name
-    if rest:
-        candidates = [base / Path(*rest)]
-    else:
-        default = _default_config(base)
-        candidates = [base / default, base] if default else [base]
-    for folder in candidates:
-        found = folder if (folder / "dataset_info.json").exists() else _newest_version(folder)
-        if found is not None:
-            return str(found)
+    below = {p.relative_to(base).as_posix() for p in sets_below(base)}
+    found = _choose(rest, below, lambda: (base / _DEFAULT_CONFIG).read_bytes())
+    if found is not None:
+        return str(base / found)
     prepared = {_config_name(p, base) for p in base.glob("**/dataset_info.json")}
     # Not of that name: all there is, two folders below (name, config, version) at most.
     others = {
@@ -66,6 +76,69 @@ def find_directory(dataset: str, data_dir: str | None = None) -> str:
     raise FileNotFoundError(
         f"data set: no prepared set {dataset!r} in {root}; prepared there: "
         f"{there or 'nothing'}. Prepare it with: {prepare_hint(dataset, root)}"
+    )
+
+
+def _choose(rest: list[str], below: set[str], read_default: Callable[[], bytes]) -> str | None:
+    """Which set a name means: its path below the folder of the name; None where it is not there.
+
+    Args:
+      rest: of the name: nothing, a config or a version, or both.
+      below: the paths of all sets there; "." is the folder itself.
+      read_default: the file in which TFDS stored the default config.
+    """
+    folders = ["/".join(rest)]
+    if not rest:
+        default = _default_config(below, read_default)
+        folders = [default, "."] if default else ["."]
+    for folder in folders:
+        if folder in below:
+            return folder
+        # As numbers: 10.0.0 is newer than 9.0.0.
+        versions = [v for v in below if _VERSION.fullmatch(v.rpartition("/")[2])]
+        inside = [v for v in versions if (v.rpartition("/")[0] or ".") == folder]
+        if inside:
+            return max(inside, key=lambda v: [int(n) for n in v.rpartition("/")[2].split(".")])
+    return None
+
+
+def _default_config(below: set[str], read_default: Callable[[], bytes]) -> str | None:
+    """The default config as TFDS stored it beside the configs, or the only one there is."""
+    configs = {path.split("/")[0] for path in below if path.count("/") == 1}
+    if not configs:
+        return None
+    try:
+        name = json.loads(read_default())["default_config_name"]
+        if isinstance(name, str) and name == os.path.basename(name):
+            return name
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        pass  # none of TFDS's: the folders themselves may tell
+    return configs.pop() if len(configs) == 1 else None
+
+
+def _find_stored(dataset: str, root: Address) -> str:
+    """The mirror of a set in an object store."""
+    name, *rest = dataset.split("/")
+    # What cannot be listed is found by its whole name.
+    base, rest = (root / dataset, []) if root.scheme in ("https", "http") else (root / name, rest)
+    below = {path or ".": objects for path, objects in list_sets(base).items()}
+    found = _choose(rest, set(below), lambda: read(base / _DEFAULT_CONFIG, None))
+    if found is not None:
+        return mirror(base if found == "." else base / found, below[found])
+    if root.scheme in ("https", "http"):
+        raise FileNotFoundError(
+            f"data set: {base}: expected dataset_info.json and fingerprint.json of a prepared set, "
+            "received none. A web server is not searched: give the whole path, such as "
+            "name/config/1.0.0; a set without a fingerprint cannot be read from there"
+        )
+    if not dataset and below:
+        said = " or ".join(str(root / path) for path in sorted(below)[:_MOST_NAMED])
+        raise ValueError(f"data set: {root} is a folder of prepared sets: name {said}")
+    there = ", ".join(str(root / path) for path in sorted(list_sets(root))[:_MOST_NAMED])
+    raise FileNotFoundError(
+        f"data set: no prepared set {dataset!r} in {root}, bucket {root.bucket!r}; prepared there: "
+        f"{there or 'nothing'}. Build it into a local folder, and copy the folder there, its "
+        "dataset_info.json last"
     )
 
 
@@ -125,37 +198,15 @@ def name_from_path(source: Path) -> str:
     return name if builder_path(name) is None else f"{name}_files"
 
 
+def default_place(data_dir: str | None) -> str:
+    """`data_dir`, or TFDS's own default: a folder, or an address of an object store."""
+    return data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
+
+
 def default_data_dir(data_dir: str | None) -> Path:
     """`data_dir`, or TFDS's own default place."""
-    place = data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
-    return Path(place).expanduser()
+    return Path(default_place(data_dir)).expanduser()
 
 
 def _config_name(info_file: Path, base: Path) -> str:
     return "/".join((base.name, *info_file.parent.relative_to(base).parts[:-1]))
-
-
-def _default_config(base: Path) -> str | None:
-    """The default config as TFDS stored it beside the configs, or the only one there is."""
-    stored = base / ".config" / "metadata.json"
-    try:
-        name = read_json(stored)["default_config_name"]
-        if isinstance(name, str) and name == os.path.basename(name):
-            return name
-    except (OSError, ValueError, KeyError, TypeError):
-        pass  # none of TFDS's: the folders themselves may tell
-    configs = {p.parent.parent.name for p in base.glob("*/*/dataset_info.json")}
-    return configs.pop() if len(configs) == 1 else None
-
-
-def _newest_version(folder: Path) -> Path | None:
-    # As numbers: 10.0.0 is newer than 9.0.0.
-    def parts(path: Path) -> tuple[int, ...]:
-        return tuple(int(n) for n in path.name.split("."))
-
-    versions = [
-        p.parent
-        for p in folder.glob("*/dataset_info.json")
-        if all(n.isdigit() for n in p.parent.name.split("."))
-    ]
-    return max(versions, key=parts) if versions else None

@@ -14,13 +14,14 @@ import functools
 import hashlib
 import json
 import os
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from records.sets.description import hash_description
 from records.sets.hints import rebuild_hint, verify_hint
+from records.stores.cache import SHARD
+from records.stores.mirror import fetch_all, place_of, remote_shards, shard_size
 from records.system.json_file import read_json
 from records.system.threads import ordered_map
 from records.system.writing import write_atomically
@@ -29,8 +30,6 @@ FILE_NAME = "fingerprint.json"
 ALGORITHM = "sha256"
 _FEATURES = "features.json"  # all that fingerprints of older sets hold besides shards
 _HASHED_BYTES = 16 * 2**20
-# As TFDS names its files, whatever their format: name-split.format-00000-of-00008.
-_SHARD = re.compile(r".+-\d{5}-of-\d{5}$")
 
 
 def write_fingerprint(directory: str | os.PathLike[str]) -> dict[str, Any]:
@@ -58,6 +57,7 @@ def compute_fingerprint(directory: str | os.PathLike[str]) -> dict[str, Any]:
     folder = Path(directory)
     paths = shard_paths(folder)
     # Hashing releases the interpreter's lock, so threads use all cores.
+    fetch_all(paths)
     hashes = ordered_map(_hash_file, paths)
     shards: list[dict[str, Any]] = []
     for path, sha256 in zip(paths, hashes, strict=True):
@@ -162,8 +162,8 @@ class FingerprintMismatch(ValueError):
         elif not difference.is_damage:
             mend = "Put it back as it was."
         super().__init__(
-            f"shards: {path}: expected {difference.expected}, received {difference.received}."
-            f"{detail} {mend} {rebuild_hint(path.parent)}"
+            f"shards: {place_of(path.parent)}/{path.name}: expected {difference.expected}, "
+            f"received {difference.received}.{detail} {mend} {rebuild_hint(path.parent)}"
         )
 
 
@@ -230,6 +230,8 @@ def differing_files(
     expected = {s["name"]: s for s in stored["shards"]}
     received = {p.name: p for p in shard_paths(folder)}
     found = _differing_description(folder, stored)
+    if in_full:
+        fetch_all(received.values())
     to_hash = []
     for name in sorted(expected.keys() | received.keys()):
         if name not in received:
@@ -237,10 +239,14 @@ def differing_files(
         elif name not in expected:
             found[name] = Difference(Change.ADDED, "no such shard", "one")
         else:
-            status, size = received[name].stat(), expected[name]["bytes"]
-            if status.st_size != size:
-                found[name] = Difference(Change.SIZE, f"{size} bytes", f"{status.st_size} bytes")
-            if in_full or name in found or status.st_mtime_ns != expected[name]["mtime_ns"]:
+            path, size = received[name], expected[name]["bytes"]
+            if shard_size(path) != size:
+                found[name] = Difference(Change.SIZE, f"{size} bytes", f"{shard_size(path)} bytes")
+            try:
+                is_as_built = path.stat().st_mtime_ns == expected[name]["mtime_ns"]
+            except FileNotFoundError:  # still in its store: it is hashed when it comes
+                continue
+            if in_full or name in found or not is_as_built:
                 to_hash.append(name)
     # Shards that were renamed to each other: nothing is lost, and the message says so.
     by_hash = {s["sha256"]: s["name"] for s in stored["shards"]}
@@ -286,7 +292,8 @@ def _differing_description(folder: Path, stored: dict[str, Any]) -> dict[str, Di
 
 def find_shards(folder: Path) -> list[Path]:
     """The shards of all splits, by name; a link that leads nowhere is none."""
-    return sorted(p for p in folder.glob("*-of-*") if _SHARD.fullmatch(p.name) and p.exists())
+    found = {p for p in folder.glob("*-of-*") if SHARD.fullmatch(p.name) and p.exists()}
+    return sorted(found | {folder / name for name in remote_shards(folder)})
 
 
 def shard_paths(folder: Path) -> list[Path]:

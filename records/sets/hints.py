@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from records.sets.origin import read_origin
+from records.stores.mirror import address_of, place_of
 from records.system.json_file import read_json
 
 _VERSION = re.compile(r"\d+\.\d+\.\d+")
@@ -53,7 +54,7 @@ def prepare_hint(dataset: str, data_dir: str | os.PathLike[str]) -> str:
 
 def verify_hint(directory: str | os.PathLike[str]) -> str:
     """The command that lists all damage of a set, and how to train in spite of it."""
-    command = f"python -m records.verify {shlex.quote(os.fspath(directory))}"
+    command = f"python -m records.verify {shlex.quote(place_of(directory))}"
     return (
         f"To list all damage: {command} (--repair DIR also writes a clean copy; "
         "train.run --on-corrupt skip trains without the damaged records)."
@@ -103,7 +104,7 @@ def rebuild_hint(directory: str | os.PathLike[str]) -> str:
     for _ in place.parts:
         data_dir = data_dir.parent
     # A copied or renamed set: `tfds build` would write beside it, not in its place.
-    if data_dir / place != folder:
-        return f"Build the set again ({shlex.join(command)}) and copy it to {folder}"
+    if address_of(folder) or data_dir / place != folder:
+        return f"Build the set again ({shlex.join(command)}) and copy it to {place_of(folder)}"
     command += ["--data_dir", str(data_dir), "--overwrite"]
     return f"Build the set again: {shlex.join(command)}"

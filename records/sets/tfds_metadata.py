@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from records.sets.hints import rebuild_hint
+from records.stores.mirror import shard_size
 from records.system.json_file import read_json
 
 _MOST_MISSING = 2**24  # records of a shard that lacks bytes: more would only fill the memory
@@ -65,7 +66,7 @@ def _check_format(info: Any, directory: str) -> None:
 def _check_lengths(paths: list[str], lengths: list[int]) -> None:
     """Raises ValueError where a shard cannot hold as many records as the metadata say."""
     for path, length in zip(paths, lengths, strict=True):
-        size = os.path.getsize(path) if os.path.exists(path) else 0
+        size = shard_size(path)
         # A record takes 16 bytes at least. One that was cut short, or is missing, held more.
         most = max(_MOST_MISSING, size // 16)
         if not 0 <= length <= most:

@@ -18,6 +18,7 @@ import google_crc32c
 import numpy as np
 
 from records.sets.hints import rebuild_hint, verify_hint
+from records.stores.mirror import place_of, shard_size
 
 HEADER_BYTES, FOOTER_BYTES = 12, 4
 FRAME_BYTES = HEADER_BYTES + FOOTER_BYTES
@@ -50,12 +51,12 @@ def damage(
     path: str, number: int, offset: int, expected: str, received: str | None = None
 ) -> ValueError:
     """The error for a damaged record; `received` where it is whole and holds what it must not."""
-    folder = os.path.dirname(path)
-    size = os.path.getsize(path)
+    folder, size = place_of(os.path.dirname(path)), shard_size(path)
+    place = f"{os.path.join(folder, os.path.basename(path))}, record {number} at byte {offset}"
     received = received or f"damaged or truncated data (file of {size} bytes)"
     return ValueError(
-        f"shards: {path}, record {number} at byte {offset}: expected {expected}, "
-        f"received {received}. {verify_hint(folder)} {rebuild_hint(folder)}"
+        f"shards: {place}: expected {expected}, received {received}. {verify_hint(folder)} "
+        f"{rebuild_hint(os.path.dirname(path))}"
     )
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import itertools
 import os
 import threading
 from collections.abc import Iterator, Sequence
@@ -21,6 +22,8 @@ from records.sets.hints import rebuild_hint
 from records.sets.schema import Schema
 from records.shards.framing import FOOTER_BYTES, HEADER_BYTES, check_records, damage
 from records.shards.open_files import OpenFiles
+from records.stores.mirror import object_of, shard_size
+from records.stores.ranges import Background, Part, read_parts
 from records.system.npz import read_arrays
 from records.system.writing import write_atomically
 
@@ -116,6 +119,8 @@ class RecordReader:
     def __init__(self, index: RecordIndex):
         self._index = index
         self._files = OpenFiles()
+        self._is_stored = any(object_of(path) is not None for path in index.paths[:1])
+        self._background = Background(index.paths)
         self._lock = threading.Lock()
         self.bytes_read = 0
 
@@ -136,16 +141,17 @@ class RecordReader:
         offsets = self._index.offset[ordered]
         ends = offsets + self._index.length[ordered] + HEADER_BYTES + FOOTER_BYTES
         shards = self._index.shard[ordered]
-        for runs in _held_together(_contiguous_runs(offsets, ends, shards), ends - offsets):
+        all_runs = _contiguous_runs(offsets, ends, shards)
+        paths = self._index.paths
+        pieces = self._read_runs(
+            [
+                (paths[shards[r.start]], int(offsets[r.start]), int(ends[r.stop - 1]))
+                for r in all_runs
+            ]
+        )
+        for runs in _held_together(all_runs, ends - offsets):
             part = slice(runs[0].start, runs[-1].stop)
-            data = []
-            for run in runs:
-                first, last = int(offsets[run.start]), int(ends[run.stop - 1])
-                file = self._files.get(self._index.paths[int(shards[run.start])])
-                # Takes its own offset, so threads need no lock to read.
-                data.append(os.pread(file.fileno(), last - first, first))
-                if len(data[-1]) < last - first:  # the shard ends here
-                    data[-1] = data[-1].ljust(last - first, b"\0")
+            data = list(itertools.islice(pieces, len(runs)))
             stops = np.cumsum(ends[part] - offsets[part])
             starts = stops - (ends[part] - offsets[part])
             found, *fits = check_records(b"".join(data), starts, stops)
@@ -157,6 +163,20 @@ class RecordReader:
         with self._lock:
             self.bytes_read += int((ends - offsets).sum())
         return payloads
+
+    def _read_runs(self, runs: list[Part]) -> Iterator[bytes]:
+        """The bytes of runs (path, first, last), zeros behind the end of a shard."""
+        # Looked up first: what is not here is asked of its store together.
+        files = [self._files.get(path) for path, _, _ in runs] if self._is_stored else []
+        absent = [run for run, file in zip(runs, files) if file is None]
+        if absent:
+            self._background.start()
+        of_store = read_parts(absent)
+        for number, (path, first, last) in enumerate(runs):
+            file = files[number] if self._is_stored else self._files.get(path)
+            # Takes its own offset, so threads need no lock to read.
+            data = next(of_store) if file is None else os.pread(file.fileno(), last - first, first)
+            yield data.ljust(last - first, b"\0")  # where the shard ends
 
 
 def _contiguous_runs(offsets: np.ndarray, ends: np.ndarray, shards: np.ndarray) -> list[slice]:
@@ -210,8 +230,7 @@ def _index_path(schema: Schema, split: str) -> Path:
 
 def shard_bytes(schema: Schema, split: str) -> np.ndarray:
     """int64 [shards]: the sizes of a split's files now, 0 for one that is missing."""
-    sizes = [os.path.getsize(p) if os.path.exists(p) else 0 for p in schema.shards[split]]
-    return np.array(sizes, np.int64)
+    return np.array([shard_size(path) for path in schema.shards[split]], np.int64)
 
 
 def _content_key(schema: Schema) -> str:

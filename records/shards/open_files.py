@@ -13,6 +13,8 @@ import threading
 import weakref
 from typing import Any
 
+from records.stores import cache, mirror
+
 # By reader and path, the least recently used first. A file that is dropped while a thread reads
 # from it stays open until that thread lets it go: nothing is closed by hand.
 _files: collections.OrderedDict[tuple[int, str], Any] = collections.OrderedDict()
@@ -33,12 +35,16 @@ class OpenFiles:
     def get(self, path: str) -> Any:
         """The open file: hold it while you read from its `fileno`.
 
+        None for a shard of a store that is not in the local cache.
+
         Raises:
           OSError: it cannot be opened.
         """
         key = self._reader, path
         with _lock:
             file = _files.pop(key, None) or _open(path)
+            if file is None:
+                return None
             _files[key] = file
             while len(_files) > _most():
                 _files.popitem(last=False)
@@ -58,9 +64,15 @@ def _drop(reader: int) -> None:
 
 
 def _open(path: str) -> Any:
+    is_stored = mirror.object_of(path) is not None
     try:
-        return open(path, "rb", buffering=0)
+        file = open(path, "rb", buffering=0)  # noqa: SIM115 - the caller's
+        if is_stored:
+            cache.hold(file)
+        return file
     except OSError as error:
+        if is_stored and error.errno == errno.ENOENT:
+            return None
         mend = "Where a disk went away, bring it back; training goes on from its last checkpoint"
         if error.errno in (errno.EMFILE, errno.ENFILE):
             mend = "Let the process open more files: ulimit -n 4096"

@@ -19,6 +19,9 @@ from records.decoding.pixels import MAX_PIXELS
 from records.sets.find import describe_place, is_run_folder
 from records.sets.fingerprint import find_shards
 from records.sets.hints import prepare_hint
+from records.stores.address import is_address, parse_address
+from records.stores.flags import add_cache_flags
+from records.stores.mirror import list_sets, mirror
 from records.system.command import run_as_command, with_home
 from records.system.places import check_local
 from records.system.writing import check_output
@@ -37,6 +40,7 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
     )
     add = parser.add_argument
     add("data_dir", metavar="DATA_DIR", help="a folder of prepared sets, or one set's own")
+    add_cache_flags(parser)
     add(
         "--no-content",
         action="store_true",
@@ -127,6 +131,14 @@ def find_sets(data_dir: str) -> list[str]:
     Raises:
       FileNotFoundError: there is none.
     """
+    if is_address(data_dir):
+        there = list_sets(address := parse_address(data_dir, "DATA_DIR"))
+        if not there:
+            raise FileNotFoundError(
+                f"verify: {address}: expected prepared sets (folders with dataset_info.json) in "
+                f"bucket {address.bucket!r}, received none"
+            )
+        return [mirror(address / path, there[path]) for path in sorted(there)]
     check_local(data_dir, "DATA_DIR")
     root = Path(data_dir)
     if _is_set(root) or find_shards(root):

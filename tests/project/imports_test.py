@@ -21,6 +21,7 @@ MOST_MODULES_IN_A_FOLDER = 16
 ROOMS: dict[str, tuple[str, ...]] = {
     "records": (
         "system",
+        "stores",
         "sets",
         "shards",
         "decoding",

@@ -11,6 +11,8 @@ from records.examples import Examples
 from records.opened import open_set
 from records.roles import Data
 from records.sets.find import default_data_dir, find_directory
+from records.stores.address import is_address
+from records.stores.mirror import place_of
 from train.assembly.data import open_context, print_damage
 from train.devices.strategy import make_cluster, set_up_devices
 from train.folders.finished_run import FinishedRun, probabilities
@@ -37,8 +39,8 @@ def predict_split(
     opened = open_set(directory, feature=settings.feature, skip_damaged=skip_damaged)
     if opened.fingerprint != run.fingerprint:
         raise ValueError(
-            f"evaluate: {opened.schema.directory} expected the data that {run.path} was trained "
-            f"on (fingerprint {run.fingerprint[:12]}), received others "
+            f"evaluate: {place_of(directory)} expected the data that {run.path} was trained on "
+            f"(fingerprint {run.fingerprint[:12]}), received others "
             f"({opened.fingerprint[:12]}). Name the folder of theirs with --data-dir, or train "
             "again on these"
         )
@@ -69,11 +71,15 @@ def _find_data(run: FinishedRun, data_dir: str | None) -> str:
     named = run.settings.dataset
     places = [data_dir] if data_dir else [run.directory, named]
     for place in places:
+        if place and is_address(place) and not data_dir:
+            return place
         if place and (Path(place) / "dataset_info.json").is_file():
             return place
     for name in (run.input.dataset, named):
         with contextlib.suppress(FileNotFoundError, ValueError):
             return find_directory(name, data_dir)
+    if data_dir and is_address(data_dir):
+        return find_directory(data_dir)
     lay = f", which lay in {run.directory}" if run.directory else ""
     raise FileNotFoundError(
         f"evaluate: {run.path} expected its data set {run.input.dataset}{lay}, received none there "

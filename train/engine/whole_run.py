@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from records.opened import OpenedSet, open_set
+from records.stores.mirror import place_of
 from train.assembly.context import RunContext
 from train.assembly.data import open_context, print_damage, resolve_shuffle_block
 from train.assembly.predictions import predict_split
@@ -102,7 +103,7 @@ def train_settings(
         settings.folder,
         known,
         opened.fingerprint,
-        directory=opened.schema.directory,
+        directory=place_of(opened.schema.directory),
         is_chief=cluster.is_chief,
     ) as folder:
         finished = _finished(folder, settings, opened, cluster)

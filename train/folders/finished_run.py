@@ -13,6 +13,7 @@ import tensorflow as tf
 
 import models
 from models import own
+from records.stores.address import is_address
 from records.system.places import check_local
 from train.folders.model_input import ModelInput
 from train.folders.stored_config import (
@@ -135,7 +136,7 @@ def _format_again(path: Path, stored: StoredConfig) -> str:
     """The command that goes on with a run, from any folder where its data are still in place."""
     settings = stored.asked.to_dict()
     place = stored.directory
-    if place is not None and (Path(place) / "dataset_info.json").exists():
+    if is_address(place) or (place and (Path(place) / "dataset_info.json").exists()):
         settings["dataset"] = place
     try:
         command = format_command(RUN, settings)

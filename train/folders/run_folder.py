@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from records.stores.address import is_address
 from records.system.places import check_local, check_utf8
 from records.system.writing import check_output, write_atomically
 from train.folders.lock import FolderLock
@@ -67,7 +68,8 @@ class RunFolder:
         self.path = Path(path)
         self._is_chief = is_chief
         self._known = settings | {"data_fingerprint": fingerprint}
-        self._directory = directory and os.path.abspath(directory)
+        is_path = directory is not None and not is_address(directory)
+        self._directory = os.path.abspath(directory) if directory and is_path else directory
         # A finished run is shown from a disk that is mounted read-only, too.
         if missing_files(self.path):
             check_output(self.path, "run folder", "--run-dir", is_folder=True)

@@ -7,6 +7,7 @@ from pathlib import Path
 from records.sets.find import default_data_dir, find_directory, is_run_folder, name_from_path
 from records.sets.hints import builder_path, convert_command
 from records.sets.origin import hash_source, read_origin
+from records.stores.address import is_address
 from records.system.places import check_local
 from records.system.tfds_command import run_printed
 
@@ -21,6 +22,8 @@ def convert_source(dataset: str, data_dir: str | None) -> str:
       ValueError: the files cannot be converted without flags, have changed since, or another set
         has the name; says what to do.
     """
+    if is_address(dataset):
+        return dataset
     check_local(dataset, "dataset")
     if not _is_source(dataset, data_dir):
         return dataset

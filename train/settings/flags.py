@@ -7,6 +7,7 @@ import types
 from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
 
+from records.stores.flags import add_cache_flags
 from records.system.command import with_home
 from records.system.quiet import import_tensorflow_quietly
 from train.settings.config import TrainConfig, find_fault, setting_fields
@@ -50,6 +51,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
             if several:  # such as --hidden 64 32
                 options |= {"nargs": "+"}
         groups[group].add_argument(*names, **options)
+    add_cache_flags(parser)
 
 
 def parse_settings(

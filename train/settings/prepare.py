@@ -7,8 +7,9 @@ import shlex
 from pathlib import Path
 
 from records.sets.builder_source import source_change, write_source_hash
-from records.sets.find import default_data_dir, find_directory
+from records.sets.find import default_data_dir, default_place, find_directory
 from records.sets.hints import builder_path
+from records.stores.address import is_address
 from records.system.places import check_local
 from records.system.tfds_command import run_tfds
 
@@ -34,7 +35,8 @@ def prepare(dataset: str, data_dir: str | None, manual_dir: str | None) -> str:
         found = find_directory(dataset, data_dir)
     except FileNotFoundError:
         # Code in the working directory runs only where it was asked to prepare something.
-        if builder is None or not (is_ours or manual_dir):
+        is_stored = is_address(dataset) or is_address(default_place(data_dir))
+        if is_stored or builder is None or not (is_ours or manual_dir):
             raise
     else:
         if builder is not None and (change := source_change(found, builder)):

@@ -1,0 +1,185 @@
+"""Object stores for tests: moto's S3 on loopback, behind a proxy that adds latency and faults."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import itertools
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+_numbers = itertools.count()
+# What a proxy does with a request, by its path: answer with a status, or cut the body half-way.
+CUT = "cut"
+Fault = Callable[[str], int | str | None]
+
+
+class Proxy:
+    """Passes requests on to a server.
+
+    Attributes:
+      asked: the paths of all requests so far, with their ranges.
+      fault: tells what to do with a request; None passes it on.
+      latency_s: before each answer.
+    """
+
+    def __init__(self, host: str, port: int):
+        """Listens on a port of its own."""
+        self.asked: list[str] = []
+        self.fault: Fault = lambda path: None
+        self.latency_s = 0.0
+        proxy = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+            disable_nagle_algorithm = True
+
+            def do_GET(self) -> None:
+                proxy._pass_on(self, host, port)
+
+            do_HEAD = do_PUT = do_GET
+
+            def log_message(self, *arguments: Any) -> None:
+                """Nothing."""
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server.daemon_threads = True
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+        self.port = self._server.server_address[1]
+
+    def _pass_on(self, handler: BaseHTTPRequestHandler, host: str, port: int) -> None:
+        size = int(handler.headers.get("Content-Length") or 0)
+        body = handler.rfile.read(size)
+        self.asked.append(f"{handler.path} {handler.headers.get('Range', '')}".strip())
+        time.sleep(self.latency_s)
+        fault = self.fault(handler.path)
+        if isinstance(fault, int):
+            status, headers, data = fault, [], b"<Error><Code>Faulty</Code></Error>"
+        else:
+            connection = http.client.HTTPConnection(host, port)
+            connection.request(handler.command, handler.path, body, dict(handler.headers))
+            answer = connection.getresponse()
+            status, headers, data = answer.status, answer.getheaders(), answer.read()
+            connection.close()
+        handler.send_response(status)
+        hop = ("connection", "transfer-encoding", "content-length", "server", "date")
+        for name, value in headers:
+            if name.lower() not in hop:
+                handler.send_header(name, value)
+        length = next((v for k, v in headers if k.lower() == "content-length"), str(len(data)))
+        handler.send_header("Content-Length", length)
+        handler.end_headers()
+        if fault == CUT:
+            data, handler.close_connection = data[: len(data) // 2], True
+        with contextlib.suppress(OSError):
+            handler.wfile.write(data)
+
+    def close(self) -> None:
+        """Ends it."""
+        self._server.shutdown()
+        self._server.server_close()
+
+
+class Store:
+    """A bucket of S3, and the proxy through which the code under test reaches it."""
+
+    def __init__(self, proxy: Proxy, server: str, bucket: str):
+        """Makes the bucket."""
+        from obstore.store import S3Store
+
+        self.proxy, self.bucket, self.url = proxy, bucket, f"s3://{bucket}"
+        host, port = server.split(":")
+        connection = http.client.HTTPConnection(host, int(port))
+        connection.request("PUT", f"/{bucket}")
+        connection.getresponse().read()
+        options: Any = {"allow_http": True}
+        self._store = S3Store(
+            bucket,
+            endpoint=f"http://{server}",
+            access_key_id="a",
+            secret_access_key="b",
+            region="us-east-1",
+            client_options=options,
+        )
+
+    def put(self, key: str, data: bytes) -> None:
+        """Writes an object."""
+        import obstore
+
+        obstore.put(self._store, key, data)
+
+    def upload(self, folder: Path, key: str = "") -> None:
+        """Writes all files of a folder and of those below it."""
+        for path in sorted(folder.rglob("*")):
+            if path.is_file():
+                self.put(
+                    "/".join(p for p in (key, str(path.relative_to(folder))) if p),
+                    path.read_bytes(),
+                )
+
+    def shards_asked(self) -> list[str]:
+        """The requests for shards so far."""
+        return [one for one in self.proxy.asked if ".tfrecord-" in one]
+
+
+@contextlib.contextmanager
+def serve_s3() -> Iterator[tuple[Proxy, str]]:
+    """(a proxy, HOST:PORT of the server behind it)."""
+    from moto.server import ThreadedMotoServer
+
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    proxy = Proxy(host, port)
+    try:
+        yield proxy, f"{host}:{port}"
+    finally:
+        proxy.close()
+        server.stop()
+
+
+def environment(proxy: Proxy, cache: Path) -> dict[str, str]:
+    """Variables by which the code under test finds the server."""
+    return {
+        "AWS_ENDPOINT_URL": f"http://127.0.0.1:{proxy.port}",
+        "AWS_ACCESS_KEY_ID": "KEYOFTHETEST",
+        "AWS_SECRET_ACCESS_KEY": "SECRETOFTHETEST",
+        "AWS_REGION": "us-east-1",
+        "AWS_CONFIG_FILE": os.devnull,
+        "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+        "RECORDS_LOCAL_CACHE": str(cache),
+        "RECORDS_LOCAL_CACHE_BYTES": "1e9",
+    }
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[tuple[Proxy, str]]:
+    """(a proxy, HOST:PORT of the server behind it); started by the first test that asks."""
+    with serve_s3() as found:
+        yield found
+
+
+@pytest.fixture
+def store(
+    s3_server: tuple[Proxy, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Store]:
+    """An empty bucket, and an empty local cache."""
+    from records.stores import client, mirror
+
+    proxy, server = s3_server
+    for name, value in environment(proxy, tmp_path / "cache").items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(client, "_FIRST_WAIT_S", 0.001)
+    yield Store(proxy, server, f"bucket-{next(_numbers)}")
+    proxy.fault, proxy.latency_s = lambda path: None, 0.0
+    proxy.asked.clear()
+    mirror.let_go()
