@@ -51,7 +51,7 @@ class RecordsBuilder(  # type: ignore[call-arg]
         Raises:
           ValueError: `file_format` is not tfrecord, or `data_dir` is an address of an object store.
         """
-        check_local(kwargs.get("data_dir"), "--data_dir")
+        check_local(kwargs.get("data_dir"), "--data_dir", is_output=True)
         build_request.check_file_format(self.place, file_format)
         self._synthetic_dir: Path | None = None
         self._manual_dir_given = False

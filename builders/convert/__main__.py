@@ -103,7 +103,7 @@ def convert(asked: argparse.Namespace) -> None:
     from builders.convert.kinds import read_source
 
     check_local(asked.source, "SOURCE")
-    check_local(asked.data_dir, "--data_dir")
+    check_local(asked.data_dir, "--data_dir", is_output=True)
     source, root = Path(asked.source), default_data_dir(asked.data_dir)
     final = root / asked.name / "1.0.0"
     if (Path(__file__).parents[1] / asked.name).is_dir():

@@ -9,17 +9,18 @@ from pathlib import Path
 _SCHEME = re.compile(r"([a-z][a-z0-9+.-]+):/", re.IGNORECASE)
 # Commands that copy, and that mount, by the scheme of an address.
 _COMMANDS = {
-    "gs": ("gcloud storage cp -r {} DIR", "gcsfuse BUCKET DIR"),
-    "s3": ("aws s3 cp --recursive {} DIR", "mount-s3 BUCKET DIR"),
+    "gs": ("gcloud storage cp -r {} {}", "gcsfuse BUCKET DIR"),
+    "s3": ("aws s3 cp --recursive {} {}", "mount-s3 BUCKET DIR"),
 }
 
 
-def check_local(path: str | os.PathLike[str] | None, flag: str) -> None:
+def check_local(path: str | os.PathLike[str] | None, flag: str, *, is_output: bool = False) -> None:
     """Refuses an address of an object store.
 
     Args:
       path: of a file or folder; None passes.
-      flag: what received it, such as `--data-dir`.
+      flag: what received it, such as `--run-dir`.
+      is_output: it is to be written, not read.
 
     Raises:
       ValueError: it has a scheme, such as `gs://`; says why, and how to copy or mount it.
@@ -28,12 +29,18 @@ def check_local(path: str | os.PathLike[str] | None, flag: str) -> None:
     if match is None or path is None:
         return
     received = re.sub(r":/+", "://", os.fspath(path), count=1)  # `Path` makes one slash of two
+    received = re.sub(r"//[^/]*@|[?#].*", lambda one: one[0][:2].rstrip("?#"), received)  # secrets
     copy, mount = _COMMANDS.get(match[1].lower(), ("", ""))
-    how = f": {copy.format(received)}, or {mount}" if copy else ""
+    if is_output:
+        how = f": {copy.format('DIR', received)}" if copy else ""
+        mend = f"Name a local DIR, and copy it there when it is finished{how}"
+    else:
+        how = f": {copy.format(received, 'DIR')}, or {mount}" if copy else ""
+        mend = f"Copy or mount it first{how}; then name DIR"
     raise ValueError(
         f"place: {flag} expected a folder of a local or mounted file system, received "
-        f"{received}. Records are read one by one at their offsets, and files are renamed and "
-        f"locked, which an object store cannot do. Copy or mount it first{how}; then name DIR"
+        f"{received}. Files are renamed and locked there, which an object store cannot do. Only "
+        f"prepared sets are read from one (--data-dir). {mend}"
     )
 
 

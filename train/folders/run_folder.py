@@ -63,7 +63,7 @@ class RunFolder:
             to a run of another version; or it cannot be made; or another process trains in it; or
             an address of an object store, or no UTF-8.
         """
-        check_local(path, "--run-dir")
+        check_local(path, "--run-dir", is_output=True)
         check_utf8(path, "--run-dir")
         self.path = Path(path)
         self._is_chief = is_chief
