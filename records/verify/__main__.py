@@ -21,7 +21,7 @@ from records.sets.fingerprint import find_shards
 from records.sets.hints import prepare_hint
 from records.stores.address import is_address, parse_address
 from records.stores.flags import add_cache_flags
-from records.stores.mirror import list_sets, mirror
+from records.stores.mirror import fetch_all, list_sets, mirror
 from records.system.command import run_as_command, with_home
 from records.system.places import check_local
 from records.system.writing import check_output
@@ -95,6 +95,7 @@ def _verify_one(directory: str, options: argparse.Namespace) -> bool:
     """Whether a set is sound."""
     from records.verify.check import verify_set
 
+    fetch_all(find_shards(Path(directory)))  # of a store
     report = verify_set(
         directory,
         content=not options.no_content,

@@ -27,7 +27,6 @@ from records.sets.fingerprint import (
 from records.sets.hints import has_fingerprint_when_built, rebuild_hint
 from records.sets.schema import IMAGE, Schema, read_schema
 from records.shards.index import index_problems, read_stored_index
-from records.stores.mirror import fetch_all
 from records.system.progress import Progress
 from records.system.quiet import NativeNotes
 
@@ -94,7 +93,6 @@ def verify_set(
       max_pixels: larger pictures are told, and not decoded.
       feature: the input feature; None lets the schema choose.
     """
-    fetch_all(find_shards(Path(directory)))
     try:
         schema = read_schema(directory, feature)
         schema.vocabulary()
