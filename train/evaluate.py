@@ -2,6 +2,8 @@
 
     python -m train.evaluate RUN
     python -m train.evaluate RUN --split test
+    python -m train.evaluate RUN FOLDER_OR_TABLE --map glioma=glioma_tumor
+    python -m train.evaluate RUN --on OTHER_SET
 
 Reading the test split is a deliberate act: without --split it is the validation examples.
 """
@@ -11,23 +13,28 @@ from __future__ import annotations
 import argparse
 import functools
 import json
+import re
 import sys
+from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from records.sets.find import name_from_path
 from records.stores.flags import add_cache_flags
 from records.system.command import run_as_command, with_home
+from records.system.table_file import listed
 from records.system.writing import check_output, write_atomically
 from train.measures.evaluation_summary import print_summary
 from train.settings.config import ON_CORRUPT
 
 if TYPE_CHECKING:
-    from records.examples import Examples
-    from records.roles import Data
     from train.folders.finished_run import FinishedRun
     from train.measures.scores import Bootstrap
+    from train.measures.worst_errors import WorstErrors
+    from train.serving.labelled import Labelled
 
 
 def parse_arguments(arguments: list[str]) -> argparse.Namespace:
@@ -35,14 +42,32 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m train.evaluate",
         description="Measures a finished run on a split of the set that it was trained on, and "
-        "writes RUN/evaluation-<split>/.",
+        "writes RUN/evaluation-<split>/; or on labelled files or another set, and writes "
+        "RUN/measured-<name>/.",
         allow_abbrev=False,
     )
     add = parser.add_argument
     add("run", metavar="RUN", help="a run folder")
     add(
+        "source",
+        metavar="SOURCE",
+        nargs="?",
+        help="labelled files to measure on: a folder with a folder for each class, or a table "
+        "with a column of classes",
+    )
+    add("--on", metavar="SET", help="another prepared set to measure on (default: all its splits)")
+    add(
+        "--map",
+        metavar="FOUND=CLASS",
+        nargs="+",
+        action="extend",
+        default=[],
+        help="SOURCE, --on: what a class is called there, and in the run; FOUND= leaves it out",
+    )
+    add("--label", metavar="COLUMN", help="SOURCE: the column of the classes (default: label)")
+    add("--column", help="SOURCE: the column of a table's texts, or of its pictures' files")
+    add(
         "--split",
-        default="validation",
         help="validation (default), train, test, or another split of the set; settings are chosen "
         "by validation, and test is read once, when they are",
     )
@@ -74,7 +99,19 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
     for flag, (wanted, is_right, received) in expected.items():
         if not is_right:
             parser.error(f"{flag} expected {wanted}, received {received}")
+    _check_place(parser, options)
     return options
+
+
+def _check_place(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
+    """Ends the command for flags of another place than the one that is measured on."""
+    if options.source and (options.on or options.split):
+        parser.error(f"--{'on' if options.on else 'split'} expected without SOURCE")
+    if options.map and not (options.source or options.on):
+        parser.error("--map expected with SOURCE or --on: the run's own set has its classes")
+    for flag in ("label", "column"):
+        if getattr(options, flag) and not options.source:
+            parser.error(f"--{flag} expected with SOURCE")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -86,15 +123,13 @@ def main(arguments: list[str] | None = None) -> int:
 def _evaluate(options: argparse.Namespace) -> None:
     from train.measures.scores import Bootstrap
 
-    evaluate(
-        options.run,
-        options.split,
-        options.data_dir,
-        Bootstrap(options.resamples, options.seed, options.percent),
-        options.errors,
-        options.least_recall,
-        skip_damaged=options.on_corrupt == "skip",
-    )
+    bootstrap = Bootstrap(options.resamples, options.seed, options.percent)
+    common = {"least_recall": options.least_recall, "skip_damaged": options.on_corrupt == "skip"}
+    if options.source or options.on:
+        evaluate_elsewhere(options, bootstrap, options.errors, **common)
+        return
+    split = options.split or "validation"
+    evaluate(options.run, split, options.data_dir, bootstrap, options.errors, **common)
 
 
 def evaluate(
@@ -121,58 +156,201 @@ def evaluate(
     """
     from train.assembly.predictions import predict_split
     from train.folders.finished_run import open_run
-    from train.measures.class_threshold import choose_threshold, measure_decision, parse_threshold
+    from train.measures.class_threshold import parse_threshold
+    from train.measures.worst_errors import write_errors
 
     run = open_run(path)
-    folder, wanted = run.path / f"evaluation-{split}", None
+    folder = run.path / f"evaluation-{split}"
     check_output(folder, "evaluate", "RUN", is_folder=True)
-    if least_recall:
-        wanted = parse_threshold(least_recall, run.input.class_names, "--least-recall")
+    if least_recall:  # a slip in it is told before the work
+        parse_threshold(least_recall, run.input.class_names, "--least-recall")
     print(f"{run.settings.model} of {run.path} on {run.input.dataset}, split {split}", flush=True)
     data, examples, probability = predict_split(run, split, data_dir, skip_damaged=skip_damaged)
-    found = _measure(run, split, data, examples, probability, bootstrap)
-    if wanted:
-        # Always on validation: a threshold chosen on the examples it is measured on would look too
-        # good.
-        _, chosen_on, of_them = predict_split(
-            run, "validation", data_dir, skip_damaged=skip_damaged
+    groups = examples.index.group[examples.numbers] if data.schema.group_name else None
+    found: dict[str, Any] = {"dataset": run.input.dataset, "data_fingerprint": run.fingerprint}
+    found["split"] = split
+    found |= _measure(
+        run, examples.subset_labels, probability, bootstrap, groups, data.schema.group_name
+    )
+    if least_recall:
+        found["decision"] = _decide(
+            run, data_dir, least_recall, probability, examples.subset_labels, skip_damaged
         )
-        limit = choose_threshold(of_them, chosen_on.subset_labels, *wanted)
-        decision = measure_decision(limit, probability, examples.subset_labels)
-        found["decision"] = {"least_recall": least_recall} | decision
     # Only now: an evaluation that fails leaves no folder that train.results would read.
-    folder.mkdir(exist_ok=True)
-    write_atomically(folder / "evaluation.json", (json.dumps(found, indent=2) + "\n").encode())
-    _write(folder, found, run.input.class_names, examples, probability, num_errors)
-    print_summary(found, folder)
+    _write(folder, found, run.input.class_names, examples.subset_labels, probability)
+    write_errors(folder, examples, probability, run.input.class_names, num_errors)
+    print_summary(found, folder, f"split {split}")
     return found
+
+
+def evaluate_elsewhere(
+    options: argparse.Namespace,
+    bootstrap: Bootstrap,
+    num_errors: int,
+    least_recall: str | None = None,
+    *,
+    skip_damaged: bool = False,
+) -> dict[str, Any]:
+    """Measures a run on labelled files or on another set, and writes `measured-<name>`.
+
+    The predictions are those of `train.predict` on the same files.
+
+    Args:
+      options: `run`, `source`, `on`, `map`, `label`, `column`, `split`, `data_dir`, of the flags.
+
+    Returns, further arguments: as `evaluate`. `measured_on` says what was measured.
+
+    Raises:
+      ValueError: no finished run, classes that it does not know, or nothing to measure.
+      OSError: there are no such files, or no such set.
+    """
+    from train.folders.finished_run import open_run
+    from train.measures import worst_errors
+    from train.measures.class_threshold import parse_threshold
+    from train.serving.labelled import number_classes, read_labelled
+
+    run, source = open_run(options.run), options.source or options.on
+    names = run.input.class_names
+    if least_recall:
+        parse_threshold(least_recall, names, "--least-recall")
+    if options.source:
+        label = options.label or "label"
+        labelled = read_labelled(Path(source), run.input, options.column, label)
+    else:
+        labelled = _open_other(run, source, options.split, options.data_dir, skip_damaged)
+    called = re.sub(r"[/.]", "_", labelled.about["set"]) if options.on else source
+    folder = run.path / f"measured-{name_from_path(Path(called))}"
+    check_output(folder, "evaluate", "RUN", is_folder=True)
+    numbers = number_classes(labelled.classes.values(), names, options.map, source)
+    print(f"{run.settings.model} of {run.path} on {source}", flush=True)
+    errors = worst_errors.WorstErrors(names, num_errors)
+    labels, probability, kept, left_out = predict_labelled(run, labelled, numbers, errors)
+    groups = None if labelled.groups is None else np.array([labelled.groups[n] for n in kept])
+    found: dict[str, Any] = {"dataset": run.input.dataset, "data_fingerprint": run.fingerprint}
+    found["measured_on"] = labelled.about | {"map": options.map, "left_out": left_out}
+    found |= _measure(run, labels, probability, bootstrap, groups, labelled.group_name)
+    if least_recall:
+        place = options.data_dir if options.source else None
+        found["decision"] = _decide(run, place, least_recall, probability, labels, skip_damaged)
+    _write(folder, found, names, labels, probability)
+    worst_errors.write_rows(folder, *errors.rows_and_pictures())
+    print_summary(found, folder, source)
+    if lacking := [name for number, name in enumerate(names) if number not in labels]:
+        print(f"note: no example of {listed(lacking)}: what is undefined for a class stands as -")
+    return found
+
+
+def _open_other(
+    run: FinishedRun, name: str, split: str | None, data_dir: str | None, skip_damaged: bool
+) -> Labelled:
+    from records.opened import open_set
+    from train.serving.labelled import read_set
+
+    opened = open_set(name, data_dir, feature=run.settings.feature, skip_damaged=skip_damaged)
+    if opened.fingerprint == run.fingerprint:
+        raise ValueError(
+            f"evaluate: --on expected another set than the run was trained on, received {name}, "
+            "which is that set. Leave --on out, and name a split with --split"
+        )
+    schema = opened.schema
+    if split:
+        schema.check_split(split)
+    # A part repeats examples of another split.
+    every = [one for one in schema.split_counts if one not in schema.parts]
+    return read_set(opened, [split] if split else every, run.input)
+
+
+def predict_labelled(
+    run: FinishedRun, labelled: Labelled, numbers: dict[str, int | None], errors: WorstErrors
+) -> tuple[np.ndarray, np.ndarray, list[str], dict[str, int]]:
+    """What a run says about the examples that have a class, and how many were left out.
+
+    Returns:
+      Labels int [n], probabilities float64 [n, C], names, and counts by reason.
+
+    Raises:
+      ValueError: there is none.
+    """
+    from train.predict import predict_items, print_left_out, usable_items
+
+    unusable: list[tuple[str, str]] = []
+    read: dict[str, tuple[Any, np.ndarray]] = {}
+
+    def usable() -> Iterator[tuple[str, np.ndarray]]:
+        for name, raw, value in usable_items(labelled.items, run.input, unusable):
+            read[name] = raw, value
+            yield name, value
+
+    labels, rows, kept, left_out = [], [], [], Counter[str]()
+    # All of them, so that batches, and with them the last bits, are those of train.predict.
+    for name, row in predict_items(run, usable()):
+        raw, value = read.pop(name)
+        of = labelled.class_of(name)
+        label = numbers[of] if of else None
+        if label is None:
+            left_out[f"--map {of}=" if of else labelled.no_class] += 1
+            continue
+        errors.add(name, label, row, raw, value)
+        labels.append(label)
+        rows.append(row)
+        kept.append(name)
+    print_left_out(unusable, len(unusable) + len(labels) + left_out.total())
+    for reason, count in left_out.items():
+        print(f"left out: {count:,} ({reason})")
+    # Of a folder: one with no file in it is told, too.
+    read_of = {labelled.class_of(name) for name in (*kept, *(name for name, _ in unusable))}
+    if empty := sorted({of for of, n in numbers.items() if n is not None} - read_of):
+        print(f"note: nothing in {listed(empty)}")
+    if unusable:
+        left_out["cannot be read"] = len(unusable)
+    if not labels:
+        raise ValueError(
+            f"evaluate: {labelled.about} expected examples with a class, received none"
+        )
+    return np.array(labels), np.stack(rows), kept, dict(left_out)
+
+
+def _decide(
+    run: FinishedRun,
+    data_dir: str | None,
+    least_recall: str,
+    probability: np.ndarray,
+    labels: np.ndarray,
+    skip_damaged: bool,
+) -> dict[str, Any]:
+    """What a threshold that validation chose does to the decisions."""
+    from train.assembly.predictions import predict_split
+    from train.measures.class_threshold import choose_threshold, measure_decision, parse_threshold
+
+    wanted = parse_threshold(least_recall, run.input.class_names, "--least-recall")
+    # Always on validation: a threshold chosen on the examples it is measured on would look too
+    # good.
+    _, chosen_on, of_them = predict_split(run, "validation", data_dir, skip_damaged=skip_damaged)
+    limit = choose_threshold(of_them, chosen_on.subset_labels, *wanted)
+    return {"least_recall": least_recall} | measure_decision(limit, probability, labels)
 
 
 def _measure(
     run: FinishedRun,
-    split: str,
-    data: Data,
-    examples: Examples,
+    labels: np.ndarray,
     probability: np.ndarray,
     bootstrap: Bootstrap,
+    groups: np.ndarray | None,
+    group_name: str | None,
 ) -> dict[str, Any]:
-    """What `evaluation.json` holds."""
+    """The figures that `evaluation.json` holds."""
     from sklearn.metrics import confusion_matrix
 
     from train.measures import scores
 
-    labels, names = examples.subset_labels, run.input.class_names
+    names = run.input.class_names
     # Examples of a group, such as an artist's songs, are alike: drawn one by one they would make
     # the intervals too narrow.
-    groups = examples.index.group[examples.numbers] if data.schema.group_name else None
     ranges = scores.intervals(probability, labels, bootstrap, groups)
     classes, predicted = range(len(names)), probability.argmax(1)
     calibration = scores.calibration_bins(probability, labels)
-    drawn = f"groups ({data.schema.group_name})" if data.schema.group_name else "examples"
+    drawn = f"groups ({group_name})" if group_name else "examples"
     return {
-        "dataset": run.input.dataset,
-        "data_fingerprint": run.fingerprint,
-        "split": split,
         "examples": len(labels),
         "metrics": scores.to_json(scores.score(probability, labels), names),
         "intervals": scores.to_json(ranges, names),
@@ -193,24 +371,23 @@ def _write(
     folder: Path,
     found: dict[str, Any],
     names: tuple[str, ...],
-    examples: Examples,
+    labels: np.ndarray,
     probability: np.ndarray,
-    num_errors: int,
 ) -> None:
-    """The figures, and the errors of which the model was most certain."""
+    """`evaluation.json` and its figures."""
     from train.measures import plots, scores
-    from train.measures.worst_errors import write_errors
 
-    split = found["split"]
+    folder.mkdir(exist_ok=True)
+    write_atomically(folder / "evaluation.json", (json.dumps(found, indent=2) + "\n").encode())
+    title = found.get("split") or folder.name.removeprefix("measured-")
     confusion = np.array(found["confusion_matrix"])
-    bins = scores.calibration_bins(probability, examples.subset_labels)
+    bins = scores.calibration_bins(probability, labels)
     pictures = {
-        "confusion_matrix.png": lambda: plots.draw_confusion(confusion, names, split),
-        "calibration.png": lambda: plots.draw_calibration(bins, split),
+        "confusion_matrix.png": lambda: plots.draw_confusion(confusion, names, title),
+        "calibration.png": lambda: plots.draw_calibration(bins, title),
     }
     for name, draw in pictures.items():
         plots.draw_safely(name, draw, functools.partial(write_atomically, folder / name))
-    write_errors(folder, examples, probability, names, num_errors)
 
 
 if __name__ == "__main__":

@@ -122,11 +122,11 @@ def check(run: FinishedRun, saved: Path, source: Path, column: str | None) -> di
 
     from train.folders.finished_run import probabilities
     from train.predict import print_left_out, usable_items
-    from train.serving.read_inputs import pad
+    from train.serving.read_inputs import pad, read_raw
 
     model, call = tf.saved_model.load(str(saved)), run.make_call()
     unusable: list[tuple[str, str]] = []
-    usable = usable_items(source, run.input, column, unusable)
+    usable = usable_items(read_raw(source, run.input, column), run.input, unusable)
     differences, labels, ids = [], [], []
     while batch := list(itertools.islice(usable, _BATCH)):
         raw = tf.constant([raw for _, raw, _ in batch])

@@ -12,8 +12,9 @@ import argparse
 import csv
 import io
 import itertools
+import shlex
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,7 @@ import numpy as np
 from records.decoding.pixels import read_orientation
 from records.system.command import run_as_command, with_home
 from records.system.quiet import native_lines
+from records.system.table_file import listed
 from records.system.writing import as_text, check_output, write_atomically
 
 if TYPE_CHECKING:
@@ -96,28 +98,32 @@ def predict(
     """
     from train.folders.finished_run import open_run
     from train.measures.class_threshold import Threshold, parse_threshold
+    from train.serving.read_inputs import read_raw
 
     check_output(output, "predict")
     check_not_read(output, source, Path(path))
     run = open_run(path)
+    items = read_raw(source, run.input, column)
     unusable: list[tuple[str, str]] = []
     turned: list[str] = []
 
     def usable() -> Iterator[tuple[str, np.ndarray]]:
-        for name, raw, value in usable_items(source, run.input, column, unusable):
+        for name, raw, value in usable_items(items, run.input, unusable):
             if isinstance(raw, bytes) and read_orientation(raw) != 1:
                 turned.append(name)
             yield name, value
 
     names = run.input.class_names
     limit = Threshold(*parse_threshold(threshold, names, "--threshold")) if threshold else None
-    text, count = _write_table(predict_items(run, usable()), names, limit)
+    text, chosen = _write_table(predict_items(run, usable()), names, limit)
+    count = len(chosen)
     total = count + len(unusable)
     if count:
         # At the end: the file appears whole or not at all.
         output.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(output, text.encode())
         print(f"{output}: {count:,} of {total:,} predicted by {run.settings.model} of {run.path}")
+        _print_accuracy(chosen, names, shlex.join([str(path), str(source)]))
     if turned:
         print(
             f"{len(turned):,} of {total:,} have an EXIF orientation other than 1, such as "
@@ -131,36 +137,63 @@ def predict(
 
 def _write_table(
     items: Iterator[tuple[str, np.ndarray]], names: tuple[str, ...], limit: Threshold | None
-) -> tuple[str, int]:
-    """(the CSV, how many items stand in it)."""
+) -> tuple[str, list[tuple[str, str]]]:
+    """(the CSV, the name and the class of each item in it)."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     shown_names = [as_text(name) for name in names]
     writer.writerow(["input", "predicted", *(f"probability_{name}" for name in names)])
-    count = 0
+    found = []
     for name, row in items:
-        count += 1
         chosen = limit.decide(row[None])[0] if limit else row.argmax()
+        found.append((name, names[chosen]))
         writer.writerow([as_text(name), shown_names[chosen], *(f"{p:.8f}" for p in row)])
-    return text.getvalue(), count
+    return text.getvalue(), found
+
+
+def _print_accuracy(chosen: list[tuple[str, str]], names: tuple[str, ...], both: str) -> None:
+    """Of a folder whose folders are classes: how many items are of the one that was predicted.
+
+    Args:
+      chosen: the name and the class of each item.
+      names: of the classes.
+      both: run and folder, as a shell takes them.
+    """
+    pairs = [(name.split("/")[0], found) for name, found in chosen if "/" in name]
+    folders = {folder for folder, _ in pairs}
+    if not folders & set(names):
+        return
+    measure = f"python -m train.evaluate {both}"
+    if others := sorted(folders - set(names)):
+        pairs_of_flag = shlex.join(f"{name}={names[0]}" for name in others)
+        print(
+            f"no class of the run: the folders {listed(others)}. To measure, say what they are: "
+            f"{measure} --map {pairs_of_flag}"
+        )
+        return
+    right = sum(folder == found for folder, found in pairs)
+    print(
+        f"accuracy {right / len(pairs):.4f}: {right:,} of {len(pairs):,} are of the class that "
+        f"their folder names. More: {measure}"
+    )
 
 
 def usable_items(
-    source: Path, wanted: ModelInput, column: str | None, unusable: list[tuple[str, str]]
+    items: Iterable[tuple[str, Any]], wanted: ModelInput, unusable: list[tuple[str, str]]
 ) -> Iterator[tuple[str, Any, np.ndarray]]:
     """(name, as it was read, input of the model) of each item that can be predicted.
 
-    The name of any other, and why, is added to `unusable`. What libraries in C say of a picture is
-    printed with its name.
+    `items` are those of `train.serving.read_inputs.read_raw`. The name of any other, and why, is
+    added to `unusable`. What libraries in C say of a picture is printed with its name.
 
-    Raises: as `train.serving.read_inputs.read_raw` and `make_preparation`.
+    Raises: as `items` do, and `train.serving.read_inputs.make_preparation`.
     """
-    from train.serving.read_inputs import Unusable, make_preparation, read_raw
+    from train.serving.read_inputs import Unusable, make_preparation
 
     prepare = make_preparation(wanted)
-    for name, raw in read_raw(source, wanted, column):
+    for name, raw in items:
         with native_lines() as said:
-            value = prepare(raw)
+            value = raw if isinstance(raw, Unusable) else prepare(raw)
         if isinstance(value, Unusable):
             unusable.append((name, value.reason))
             continue

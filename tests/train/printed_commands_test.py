@@ -108,7 +108,7 @@ def test_a_threshold_of_a_class_that_a_shell_would_take_for_a_file(capsys: Any) 
         "intervals": {"recall": {">50K": [0.4, 0.6]}},
         "decision": decision,
     }
-    print_evaluation(found, Path("e"))
+    print_evaluation(found, Path("e"), "split test")
     line = next(x for x in capsys.readouterr().out.splitlines() if "--threshold" in x)
     words = _arguments(line[line.index("--threshold") :], "")
     assert words == ["--threshold", ">50K=0.29"]

@@ -7,11 +7,14 @@ from pathlib import Path
 from typing import Any
 
 
-def print_summary(found: dict[str, Any], folder: Path) -> None:
-    """Prints every metric with its interval, by class too, and where the files are."""
+def print_summary(found: dict[str, Any], folder: Path, measured: str) -> None:
+    """Prints every metric with its interval, by class too, and where the files are.
+
+    `measured` is what was measured on, such as "split test".
+    """
     made = found["bootstrap"]
     print(
-        f"{found['examples']:,} examples of split {found['split']}; {made['percent']:g} % "
+        f"{found['examples']:,} examples of {measured}; {made['percent']:g} % "
         f"intervals by percentiles of {made['resamples']} resamples of {made['units']:,} "
         f"{made['drawn']}, seed {made['seed']}"
     )

@@ -42,18 +42,55 @@ def write_errors(
     # Stable: equally certain errors stay in the order of the subset, on any machine.
     worst = wrong[np.argsort(-certain, kind="stable")[:num_errors]]
     rows = _describe(examples, worst, probability, names)
+    pictures = None
+    if examples.schema.modality == IMAGE and rows:
+        pictures = examples.loader.load(examples.numbers[worst])
+    write_rows(folder, rows, pictures)
+
+
+def write_rows(folder: Path, rows: list[dict[str, Any]], pictures: np.ndarray | None) -> None:
+    """Writes errors that were chosen: rows by the columns of the table, pictures uint8 [e, ...]."""
     text = io.StringIO()
     header = ("record", "id", "true", "predicted", "probability", "probability_of_true", "text")
     writer = csv.DictWriter(text, header)
     writer.writeheader()
     writer.writerows(rows)
     write_atomically(folder / "worst_errors.csv", text.getvalue().encode())
-    if examples.schema.modality == IMAGE and rows:
-        pictures = examples.loader.load(examples.numbers[worst])
+    if pictures is not None:
         titles = [f"{r['id']}\n{r['true']} as {r['predicted']}\n{r['probability']}" for r in rows]
         draw = functools.partial(plots.draw_pictures, pictures, titles)
         write = functools.partial(write_atomically, folder / "worst_errors.png")
         plots.draw_safely("worst_errors.png", draw, write)
+
+
+class WorstErrors:
+    """The errors of which a model was most certain, of examples that come one by one."""
+
+    def __init__(self, names: tuple[str, ...], num_errors: int):
+        """Of classes by their names; so many are kept."""
+        self._names, self._most = names, num_errors
+        self._kept: list[tuple[float, int, dict[str, Any], np.ndarray]] = []
+        self._count = 0
+
+    def add(
+        self, name: str, label: int, probability: np.ndarray, raw: Any, value: np.ndarray
+    ) -> None:
+        """Takes the next example: its probabilities float64 [C], what was read, and the input."""
+        self._count += 1
+        predicted = int(probability.argmax())
+        if predicted == label:
+            return
+        text = raw if isinstance(raw, str) else ""
+        row = make_row(self._count - 1, name, label, probability, self._names, text)
+        self._kept.append((-float(probability[predicted]), self._count, row, value))
+        # Equally certain errors stay in their order.
+        self._kept = sorted(self._kept, key=lambda one: one[:2])[: self._most]
+
+    def rows_and_pictures(self) -> tuple[list[dict[str, Any]], np.ndarray | None]:
+        """What `write_rows` takes."""
+        values = [value for *_, value in self._kept]
+        are_pictures = bool(values) and values[0].ndim == 3
+        return [row for _, _, row, _ in self._kept], np.stack(values) if are_pictures else None
 
 
 def _describe(
@@ -63,16 +100,22 @@ def _describe(
     numbers, labels = examples.numbers[chosen], examples.subset_labels
     rows = []
     for i, number, payload in zip(chosen, numbers, examples.loader.read(numbers), strict=True):
-        predicted = int(probability[i].argmax())
-        rows.append(
-            {
-                "record": int(number),
-                "id": as_text(read_text(payload, examples.schema.id_name)),
-                "true": as_text(names[labels[i]]),
-                "predicted": as_text(names[predicted]),
-                "probability": f"{probability[i, predicted]:.6f}",
-                "probability_of_true": f"{probability[i, labels[i]]:.6f}",
-                "text": as_text(" ".join(read_text(payload, "text").split())[:_TEXT_CHARACTERS]),
-            }
-        )
+        name, text = read_text(payload, examples.schema.id_name), read_text(payload, "text")
+        rows.append(make_row(int(number), name, labels[i], probability[i], names, text))
     return rows
+
+
+def make_row(
+    number: int, name: str, label: int, probability: np.ndarray, names: tuple[str, ...], text: str
+) -> dict[str, Any]:
+    """A row of `worst_errors.csv`, of one example with its probabilities float64 [C]."""
+    predicted = int(probability.argmax())
+    return {
+        "record": number,
+        "id": as_text(name),
+        "true": as_text(names[label]),
+        "predicted": as_text(names[predicted]),
+        "probability": f"{probability[predicted]:.6f}",
+        "probability_of_true": f"{probability[label]:.6f}",
+        "text": as_text(" ".join(text.split())[:_TEXT_CHARACTERS]),
+    }

@@ -38,7 +38,8 @@ class Unusable:
     reason: str
 
 
-Raw = np.ndarray | bytes | str | Unusable
+# Words, where a set stores them.
+Raw = np.ndarray | bytes | str | tuple[str, ...] | Unusable
 Items = Iterator[tuple[str, Raw]]
 
 
@@ -102,7 +103,7 @@ def make_preparation(wanted: ModelInput) -> Callable[[Any], np.ndarray | Unusabl
         return lambda encoded: _picture(encoded, wanted)
     encode = _make_text_encoder(wanted)
 
-    def prepare(text: str) -> np.ndarray | Unusable:
+    def prepare(text: str | tuple[str, ...]) -> np.ndarray | Unusable:
         ids = encode(text)
         return ids if len(ids) else Unusable("no words in it")
 
@@ -113,14 +114,14 @@ def _rows(path: Path, wanted: ModelInput) -> Items:
     if (columns := wanted.table_columns) is not None:
         yield from _converted_rows(path, wanted, columns)
         return
-    for number, line, row in _records(path, names := wanted.feature_names, _each(names)):
+    for number, line, row in read_records(path, names := wanted.feature_names, _each(names)):
         values = [_number(path, line, name, row[name]) for name in names]
         yield str(number), np.array(values, wanted.dtype)
 
 
 def _converted_rows(path: Path, wanted: ModelInput, columns: TableColumns) -> Items:
     total, unseen, first = 0, Counter[str](), dict[str, str]()
-    for number, line, row in _records(path, columns.names, _each(columns.names)):
+    for number, line, row in read_records(path, columns.names, _each(columns.names)):
         total += 1
         for name in columns.find_unseen(row):
             unseen[name] += 1
@@ -156,14 +157,17 @@ def _each(names: Sized) -> str:
 
 def _column(path: Path, column: str) -> Iterator[tuple[str, str]]:
     expected = f"the column {column!r} once (--column names another)"
-    for number, _, row in _records(path, (column,), expected):
+    for number, _, row in read_records(path, (column,), expected):
         yield str(number), row[column]
 
 
-def _records(
+def read_records(
     path: Path, needed: tuple[str, ...], expected: str
 ) -> Iterator[tuple[int, int, dict[str, str]]]:
-    """(number of the row from 1, line at which it begins, its fields by column)."""
+    """(number of the row from 1, line at which it begins, its fields by column) of a table.
+
+    Raises: as `records.system.table_file.read_rows`, of which `expected` is an argument.
+    """
     if path.suffix.lower() in json_lines.SUFFIXES:
         return _json_records(path, needed)
     return read_rows(path, needed, "predict", expected)
@@ -185,8 +189,8 @@ def _json_records(path: Path, needed: tuple[str, ...]) -> Iterator[tuple[int, in
             raise ValueError(f"predict: {path}, line {line}: {error}") from None
 
 
-def _make_text_encoder(wanted: ModelInput) -> Callable[[str], np.ndarray]:
-    """The function from a text to its ids, int32 [up to T], by the rules of the set."""
+def _make_text_encoder(wanted: ModelInput) -> Callable[[str | tuple[str, ...]], np.ndarray]:
+    """The function from a text, or its words, to ids int32 [up to T], by the rules of the set."""
     language = wanted.language or "en"
     rules: dict[str, Callable[[str], Any]] = {
         "clean": lambda text: cleaning.clean_text(text, language),
@@ -203,12 +207,17 @@ def _make_text_encoder(wanted: ModelInput) -> Callable[[str], np.ndarray]:
     # Padding and out of vocabulary have ids, too, but no text may spell them.
     ids = {word: i for i, word in enumerate(wanted.vocabulary) if i > OOV_ID}
     length = wanted.sequence_length
-    return lambda text: np.array([ids.get(w, OOV_ID) for w in split(text)[:length]], np.int32)
+
+    def encode(text: str | tuple[str, ...]) -> np.ndarray:
+        words = split(text) if isinstance(text, str) else text
+        return np.array([ids.get(w, OOV_ID) for w in words[:length]], np.int32)
+
+    return encode
 
 
 def _pictures(path: Path, wanted: ModelInput) -> Items:
     for name, data in _read_files(path):
-        yield name, data if isinstance(data, Unusable) else _as_stored(data, wanted)
+        yield name, as_stored(data, wanted)
 
 
 def _text_files(path: Path) -> Items:
@@ -228,9 +237,13 @@ def _read_files(path: Path) -> Iterator[tuple[str, bytes | Unusable]]:
     """(path below the folder, bytes) of all files below a folder, or of one file."""
     base = path if path.is_dir() else path.parent
     for file, reason in _files_below(path, ()) if path.is_dir() else [(path, "")]:
-        # Linux's names are bytes: what is no UTF-8 in them could be neither printed nor written.
-        name = os.fsencode(file.relative_to(base).as_posix()).decode(errors="backslashreplace")
-        yield name, Unusable(reason) if reason else _read_file(file)
+        name = shown_path(file.relative_to(base).as_posix())
+        yield name, Unusable(reason) if reason else read_file(file)
+
+
+def shown_path(path: str) -> str:
+    """A path that can be printed: in Linux's names, which are bytes, not all is UTF-8."""
+    return os.fsencode(path).decode(errors="backslashreplace")
 
 
 def _files_below(folder: Path, above: tuple[Path, ...]) -> Iterator[tuple[Path, str]]:
@@ -256,7 +269,8 @@ def _files_below(folder: Path, above: tuple[Path, ...]) -> Iterator[tuple[Path, 
             yield entry, what_stands(entry)
 
 
-def _read_file(file: Path) -> bytes | Unusable:
+def read_file(file: Path) -> bytes | Unusable:
+    """A file's bytes."""
     try:
         if (size := file.stat().st_size) > _FILE_BYTES:
             return Unusable(f"a file of {size:,} bytes, at most {_FILE_BYTES:,} are read")
@@ -265,9 +279,9 @@ def _read_file(file: Path) -> bytes | Unusable:
         return Unusable(str(error))
 
 
-def _as_stored(data: bytes, wanted: ModelInput) -> bytes:
+def as_stored(data: bytes | Unusable, wanted: ModelInput) -> bytes | Unusable:
     """A picture's file as the build of a converted set would store it."""
-    if wanted.conversion is None:
+    if wanted.conversion is None or isinstance(data, Unusable):
         return data
     try:
         return to_stored_file(data, wanted.conversion.get("max_side"))

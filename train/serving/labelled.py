@@ -1,0 +1,241 @@
+"""Labelled examples from elsewhere for a run's model: files with their classes, other sets."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from records.decoding import json_lines
+from records.loading.load import Loader
+from records.opened import OpenedSet
+from records.sets.origin import hash_source
+from records.sets.schema import IMAGE, TABULAR, TEXT, TOKENS, Schema
+from records.system.table_file import listed
+from train.folders.model_input import ModelInput
+from train.serving.read_inputs import (
+    Items,
+    as_stored,
+    read_file,
+    read_raw,
+    read_records,
+    shown_path,
+)
+
+_TABLES = (".csv", ".tsv", *json_lines.SUFFIXES)
+_NO_FOLDER = "in no class folder"
+
+
+@dataclasses.dataclass(frozen=True)
+class Labelled:
+    """Examples with the names of their classes.
+
+    Attributes:
+      about: what they are, JSON-ready.
+      items: as `train.serving.read_inputs.read_raw` gives them; read once.
+      classes: the name of each one's class, "" where it has none, by the name of the item; of a
+        folder by that of its first folder.
+      groups: what is drawn together, by the name of the item; None: each alone.
+      group_name: what the groups are.
+      no_class: why one has none.
+    """
+
+    about: dict[str, Any]
+    items: Items
+    classes: Mapping[str, str]
+    groups: Mapping[str, int] | None = None
+    group_name: str | None = None
+    no_class: str = "no class"
+
+    def class_of(self, name: str) -> str:
+        """The class of an item, "" where it has none."""
+        if self.no_class == _NO_FOLDER:
+            folder, slash, _ = name.partition("/")
+            return folder if slash and not folder.startswith(".") else ""
+        return self.classes[name]
+
+
+def read_labelled(path: Path, wanted: ModelInput, column: str | None, label: str) -> Labelled:
+    """Files: a folder for each class, or a table with a column of classes.
+
+    Args:
+      path: as for `read_raw`; of pictures a table, too, with a column of files beside it.
+      column: that of texts, or of the pictures' files.
+      label: the column of the classes.
+
+    Raises:
+      ValueError: neither, or a table without such columns.
+      OSError: there is no such input.
+    """
+    about = {"source": str(path.absolute())}
+    if path.is_dir():
+        items = read_raw(path, wanted, column)
+        entries = [entry.name for entry in path.iterdir() if entry.is_dir()]
+        folders = {shown_path(name) for name in entries if not name.startswith(".")}
+        if not folders:
+            raise ValueError(
+                f"evaluate: {path} expected a folder for each class, received none in it"
+            )
+        about |= {"sha256_of_names_sizes_and_times": hash_source(path)}
+        return Labelled(about, items, {name: name for name in folders}, no_class=_NO_FOLDER)
+    if path.exists() and not (path.is_file() and path.suffix.lower() in _TABLES):
+        raise ValueError(
+            f"evaluate: {path} expected a folder with a folder for each class, or a table "
+            f"({', '.join(f'*{suffix}' for suffix in _TABLES)}) with a column of classes"
+        )
+    if wanted.modality == IMAGE and column is None:
+        raise ValueError(
+            f"evaluate: {path} expected to know which column names the pictures' files, received "
+            "no --column"
+        )
+    items = read_raw(path, wanted, column) if wanted.modality != IMAGE else iter(())
+    expected = f"the column {label!r} of the classes (--label names another)"
+    rows = list(read_records(path, (label, *([column] if column else [])), expected))
+    if wanted.modality == IMAGE:
+        items = _listed_pictures(path, wanted, [row[str(column)] for _, _, row in rows])
+    classes = {str(number): row[label].strip() for number, _, row in rows}
+    about |= {"label": label, "sha256": hash_source(path)}
+    return Labelled(about, items, classes, no_class=f"no {label}")
+
+
+def _listed_pictures(path: Path, wanted: ModelInput, files: list[str]) -> Items:
+    for number, file in enumerate(files, 1):
+        yield str(number), as_stored(read_file(path.parent / file.strip()), wanted)
+
+
+def read_set(opened: OpenedSet, splits: Iterable[str], wanted: ModelInput) -> Labelled:
+    """Another prepared set: its records of these splits, as files of theirs would be read.
+
+    Raises:
+      ValueError: it holds another kind of input, or columns that are not the run's.
+    """
+    schema, splits = opened.schema, tuple(splits)
+    _check_kind(schema, wanted)
+    places: dict[str, tuple[str, int]] = {}
+    for split in splits:
+        index = opened.read_index(split)
+        sound = np.ones(index.num_records, bool) if index.damaged is None else ~index.damaged
+        places |= {f"{split} {n}": (split, int(n)) for n in np.flatnonzero(sound)}
+    of = {split: opened.read_index(split) for split in splits}
+    about = {"set": schema.name, "data_fingerprint": opened.fingerprint, "splits": list(splits)}
+    groups = {name: int(of[s].group[n]) for name, (s, n) in places.items()}
+    return Labelled(
+        about | {"directory": schema.directory},
+        _records(opened, places, wanted),
+        {name: _class(schema, int(of[s].label[n])) for name, (s, n) in places.items()},
+        groups if schema.group_name else None,
+        schema.group_name,
+    )
+
+
+def _class(schema: Schema, label: int) -> str:
+    """A class's name; "" of -1, as sets label what has no class."""
+    return schema.class_names[label] if 0 <= label < schema.num_classes else ""
+
+
+def _check_kind(schema: Schema, wanted: ModelInput) -> None:
+    fits = schema.modality == wanted.modality or (schema.modality, wanted.modality) == (
+        TEXT,
+        TOKENS,
+    )
+    # Words are cleaned by the rules of a language.
+    if schema.modality == TOKENS:
+        fits = fits and schema.metadata.get("language") == wanted.language
+    if not fits:
+        raise ValueError(
+            f"evaluate: --on {schema.name} expected inputs as of {wanted.dataset} "
+            f"({wanted.modality}), received {schema.modality}"
+        )
+    if schema.modality != TABULAR:
+        return
+    own = schema.metadata.get("conversion")
+    if wanted.conversion is not None and own != wanted.conversion:
+        raise ValueError(
+            f"evaluate: --on {schema.name} expected columns made as those of {wanted.dataset}, "
+            "whose medians and categories were learned from it, received others. Name the file "
+            "itself: python -m train.evaluate RUN FILE.csv"
+        )
+    if missing := [name for name in wanted.feature_names if name not in _columns(schema)]:
+        raise ValueError(
+            f"evaluate: --on {schema.name} expected the columns of {wanted.dataset}, received none "
+            f"called {listed(missing)}"
+        )
+
+
+def _columns(schema: Schema) -> tuple[str, ...]:
+    numbered = (f"{schema.input_name}_{i}" for i in range(int(schema.input_shape[0] or 0)))
+    return schema.feature_names or tuple(numbered)
+
+
+def _records(
+    opened: OpenedSet, places: Mapping[str, tuple[str, int]], wanted: ModelInput
+) -> Iterator[tuple[str, Any]]:
+    schema, words = opened.schema, opened.schema.vocabulary()
+    if schema.modality == TOKENS and words is None:
+        raise ValueError(
+            f"evaluate: --on {schema.name} expected words of its ids, received none: they cannot "
+            "be told apart"
+        )
+    for split, found in itertools.groupby(places.items(), key=lambda item: item[1][0]):
+        loader = Loader(schema, opened.read_index(split), lambda rows: rows)
+        while unit := list(itertools.islice(found, loader.unit)):
+            numbers = np.array([number for _, (_, number) in unit])
+            rows = loader.rows(numbers, loader.read(numbers))
+            yield from zip(
+                (name for name, _ in unit), _raw(rows, schema, words, wanted), strict=True
+            )
+
+
+def _raw(rows: Any, schema: Schema, words: Any, wanted: ModelInput) -> Iterator[Any]:
+    """What a file of each parsed row would give."""
+    if schema.modality == IMAGE:
+        yield from (as_stored(bytes(row), wanted) for row in rows)
+    elif schema.modality == TABULAR:
+        columns = _columns(schema)
+        order = [columns.index(name) for name in wanted.feature_names]
+        yield from rows[:, order].astype(wanted.dtype)
+    elif schema.modality == TEXT:
+        yield from (str(row, "utf-8", "replace") for row in rows)
+    else:
+        ids, starts = rows
+        for first, end in itertools.pairwise(starts):
+            yield tuple(words[i] for i in ids[first:end])
+
+
+def number_classes(
+    found: Iterable[str], names: tuple[str, ...], pairs: list[str], source: str
+) -> dict[str, int | None]:
+    """The number of the model's class for each class that was found; None: it is left out.
+
+    Args:
+      found: names of classes.
+      names: of the model's classes, in the order of its outputs.
+      pairs: of --map: FOUND=CLASS, or FOUND= to leave it out.
+      source: where they were found, for errors.
+
+    Raises:
+      ValueError: classes that the model does not know; names all of them.
+    """
+    found, mapped = {name for name in found if name}, {}
+    for pair in pairs:
+        # Names may hold a "=": the cut is where both sides are names.
+        cuts = [(pair[:i], pair[i + 1 :]) for i, c in enumerate(pair) if c == "="]
+        fits = [(a, b) for a, b in cuts if a in found and b in ("", *names)]
+        if not fits:
+            raise ValueError(
+                f"evaluate: --map expected FOUND=CLASS (or FOUND= to leave it out), FOUND one of "
+                f"{listed(sorted(found))} and CLASS one of {listed(list(names))}, received {pair!r}"
+            )
+        mapped[fits[0][0]] = fits[0][1]
+    mapped = {name: name for name in found if name in names} | mapped
+    if unknown := sorted(found - mapped.keys()):
+        raise ValueError(
+            f"evaluate: {source} expected classes of the run, {listed(list(names))}, received "
+            f"others, too: {listed(unknown)}. Say which they are: --map "
+            f"{' '.join(f'{name}=CLASS' for name in unknown[:3])}; NAME= leaves a class out"
+        )
+    return {name: names.index(to) if to else None for name, to in mapped.items()}
