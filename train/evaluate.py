@@ -15,8 +15,6 @@ import functools
 import json
 import re
 import sys
-from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,7 +31,6 @@ from train.settings.config import ON_CORRUPT
 if TYPE_CHECKING:
     from train.folders.finished_run import FinishedRun
     from train.measures.scores import Bootstrap
-    from train.measures.worst_errors import WorstErrors
     from train.serving.labelled import Labelled
 
 
@@ -48,24 +45,7 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
     )
     add = parser.add_argument
     add("run", metavar="RUN", help="a run folder")
-    add(
-        "source",
-        metavar="SOURCE",
-        nargs="?",
-        help="labelled files to measure on: a folder with a folder for each class, or a table "
-        "with a column of classes",
-    )
-    add("--on", metavar="SET", help="another prepared set to measure on (default: all its splits)")
-    add(
-        "--map",
-        metavar="FOUND=CLASS",
-        nargs="+",
-        action="extend",
-        default=[],
-        help="SOURCE, --on: what a class is called there, and in the run; FOUND= leaves it out",
-    )
-    add("--label", metavar="COLUMN", help="SOURCE: the column of the classes (default: label)")
-    add("--column", help="SOURCE: the column of a table's texts, or of its pictures' files")
+    _add_elsewhere(parser)
     add(
         "--split",
         help="validation (default), train, test, or another split of the set; settings are chosen "
@@ -101,6 +81,28 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
             parser.error(f"{flag} expected {wanted}, received {received}")
     _check_place(parser, options)
     return options
+
+
+def _add_elsewhere(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add(
+        "source",
+        metavar="SOURCE",
+        nargs="?",
+        help="labelled files to measure on: a folder with a folder for each class, or a table "
+        "with a column of classes",
+    )
+    add("--on", metavar="SET", help="another prepared set to measure on (default: all its splits)")
+    add(
+        "--map",
+        metavar="FOUND=CLASS",
+        nargs="+",
+        action="extend",
+        default=[],
+        help="SOURCE, --on: what a class is called there, and in the run; FOUND= leaves it out",
+    )
+    add("--label", metavar="COLUMN", help="SOURCE: the column of the classes (default: label)")
+    add("--column", help="SOURCE: the column of a table's texts, or of its pictures' files")
 
 
 def _check_place(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
@@ -207,6 +209,7 @@ def evaluate_elsewhere(
     from train.folders.finished_run import open_run
     from train.measures import worst_errors
     from train.measures.class_threshold import parse_threshold
+    from train.predict import predict_labelled
     from train.serving.labelled import number_classes, read_labelled
 
     run, source = open_run(options.run), options.source or options.on
@@ -258,56 +261,6 @@ def _open_other(
     # A part repeats examples of another split.
     every = [one for one in schema.split_counts if one not in schema.parts]
     return read_set(opened, [split] if split else every, run.input)
-
-
-def predict_labelled(
-    run: FinishedRun, labelled: Labelled, numbers: dict[str, int | None], errors: WorstErrors
-) -> tuple[np.ndarray, np.ndarray, list[str], dict[str, int]]:
-    """What a run says about the examples that have a class, and how many were left out.
-
-    Returns:
-      Labels int [n], probabilities float64 [n, C], names, and counts by reason.
-
-    Raises:
-      ValueError: there is none.
-    """
-    from train.predict import predict_items, print_left_out, usable_items
-
-    unusable: list[tuple[str, str]] = []
-    read: dict[str, tuple[Any, np.ndarray]] = {}
-
-    def usable() -> Iterator[tuple[str, np.ndarray]]:
-        for name, raw, value in usable_items(labelled.items, run.input, unusable):
-            read[name] = raw, value
-            yield name, value
-
-    labels, rows, kept, left_out = [], [], [], Counter[str]()
-    # All of them, so that batches, and with them the last bits, are those of train.predict.
-    for name, row in predict_items(run, usable()):
-        raw, value = read.pop(name)
-        of = labelled.class_of(name)
-        label = numbers[of] if of else None
-        if label is None:
-            left_out[f"--map {of}=" if of else labelled.no_class] += 1
-            continue
-        errors.add(name, label, row, raw, value)
-        labels.append(label)
-        rows.append(row)
-        kept.append(name)
-    print_left_out(unusable, len(unusable) + len(labels) + left_out.total())
-    for reason, count in left_out.items():
-        print(f"left out: {count:,} ({reason})")
-    # Of a folder: one with no file in it is told, too.
-    read_of = {labelled.class_of(name) for name in (*kept, *(name for name, _ in unusable))}
-    if empty := sorted({of for of, n in numbers.items() if n is not None} - read_of):
-        print(f"note: nothing in {listed(empty)}")
-    if unusable:
-        left_out["cannot be read"] = len(unusable)
-    if not labels:
-        raise ValueError(
-            f"evaluate: {labelled.about} expected examples with a class, received none"
-        )
-    return np.array(labels), np.stack(rows), kept, dict(left_out)
 
 
 def _decide(

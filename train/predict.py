@@ -14,6 +14,7 @@ import io
 import itertools
 import shlex
 import sys
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     from train.folders.finished_run import FinishedRun
     from train.folders.model_input import ModelInput
     from train.measures.class_threshold import Threshold
+    from train.measures.worst_errors import WorstErrors
+    from train.serving.labelled import Labelled
 
 _BATCH = 64
 
@@ -248,6 +251,54 @@ def predict_items(
                     "again with --clip-norm 1, or leave this input out"
                 )
             yield name, row
+
+
+def predict_labelled(
+    run: FinishedRun, labelled: Labelled, numbers: dict[str, int | None], errors: WorstErrors
+) -> tuple[np.ndarray, np.ndarray, list[str], dict[str, int]]:
+    """What a run says about the examples that have a class, and how many were left out.
+
+    Returns:
+      Labels int [n], probabilities float64 [n, C], names, and counts by reason.
+
+    Raises:
+      ValueError: there is none.
+    """
+    unusable: list[tuple[str, str]] = []
+    read: dict[str, tuple[Any, np.ndarray]] = {}
+
+    def usable() -> Iterator[tuple[str, np.ndarray]]:
+        for name, raw, value in usable_items(labelled.items, run.input, unusable):
+            read[name] = raw, value
+            yield name, value
+
+    labels, rows, kept, left_out = [], [], [], Counter[str]()
+    # All of them, so that batches, and with them the last bits, are those of train.predict.
+    for name, row in predict_items(run, usable()):
+        raw, value = read.pop(name)
+        of = labelled.class_of(name)
+        label = numbers[of] if of else None
+        if label is None:
+            left_out[f"--map {of}=" if of else labelled.no_class] += 1
+            continue
+        errors.add(name, label, row, raw, value)
+        labels.append(label)
+        rows.append(row)
+        kept.append(name)
+    print_left_out(unusable, len(unusable) + len(labels) + left_out.total())
+    for reason, count in left_out.items():
+        print(f"left out: {count:,} ({reason})")
+    # Of a folder: one with no file in it is told, too.
+    read_of = {labelled.class_of(name) for name in (*kept, *(name for name, _ in unusable))}
+    if empty := sorted({of for of, n in numbers.items() if n is not None} - read_of):
+        print(f"note: nothing in {listed(empty)}")
+    if unusable:
+        left_out["cannot be read"] = len(unusable)
+    if not labels:
+        raise ValueError(
+            f"evaluate: {labelled.about} expected examples with a class, received none"
+        )
+    return np.array(labels), np.stack(rows), kept, dict(left_out)
 
 
 if __name__ == "__main__":

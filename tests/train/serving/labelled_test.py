@@ -17,12 +17,11 @@ from sklearn.metrics import accuracy_score, confusion_matrix, log_loss
 from builders.convert.__main__ import main as convert
 from records.roles import open_data
 from train.evaluate import main as evaluate
-from train.evaluate import predict_labelled
 from train.folders.finished_run import open_run
 from train.folders.model_input import ModelInput
 from train.measures.worst_errors import WorstErrors
 from train.predict import main as predict
-from train.predict import predict_items, usable_items
+from train.predict import predict_items, predict_labelled, usable_items
 from train.serving.labelled import number_classes, read_labelled
 from train.serving.read_inputs import Unusable, read_raw
 
