@@ -7,14 +7,16 @@ per process at most.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 
 from records.damage.skipping import read_marked_index
 from records.damage.walk import walk_shard
 from records.decoding.indexing import read_index
+from records.sets.class_choice import ClassChoice, choose_classes
 from records.sets.find import find_directory
 from records.sets.fingerprint import CheckedShards, FingerprintMismatch, check_shards
 from records.sets.schema import Schema, read_schema
-from records.shards.index import RecordIndex
+from records.shards.index import RecordIndex, select_records
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,11 +27,15 @@ class OpenedSet:
       schema: what it holds.
       shards: how its files compare with the stored fingerprint.
       skip_damaged: damaged records are marked and passed over; else they end what reads them.
+      choice: of classes; the schema and the indexes are those of the chosen records. None: all.
+      whole: with a choice, the set with all its classes.
     """
 
     schema: Schema
     shards: CheckedShards
     skip_damaged: bool = False
+    choice: ClassChoice | None = None
+    whole: OpenedSet | None = None
     # Of this opening alone. `dataclasses.replace` shares it: a pooled set has one split more.
     _indexes: dict[str, RecordIndex] = dataclasses.field(
         default_factory=dict, repr=False, compare=False
@@ -51,17 +57,51 @@ class OpenedSet:
         """
         if split not in self._indexes:
             self.schema.check_split(split)
-            self._indexes[split] = (
-                read_marked_index(self.schema, split, self.shards.differing)
-                if self.skip_damaged
-                else read_index(self.schema, split)
-            )
+            self._indexes[split] = self._read_index(split)
         return self._indexes[split]
+
+    def _read_index(self, split: str) -> RecordIndex:
+        if self.whole is not None and self.choice is not None:
+            index = self.whole.read_index(split)
+            label = self.choice.relabel(index.label)
+            return select_records(index, self.choice.keep(index.label), label)
+        if self.skip_damaged:
+            return read_marked_index(self.schema, split, self.shards.differing)
+        return read_index(self.schema, split)
 
     def pooled(self) -> tuple[OpenedSet, str]:
         """(the set with one more split, all labelled ones together; its name): `Schema.pooled`."""
         schema, name = self.schema.pooled()
-        return dataclasses.replace(self, schema=schema), name
+        whole = None if self.whole is None else self.whole.pooled()[0]
+        return dataclasses.replace(self, schema=schema, whole=whole), name
+
+    def choose(self, classes: Sequence[str] | None) -> OpenedSet:
+        """The set with the records of these classes alone, in their order: `--classes`.
+
+        Classes are numbered as they are named; NEW=A,B makes one of two. Splits without such a
+        record are left out. The fingerprint stays: it names the files. None: the set as it is.
+
+        Raises:
+          ValueError: a class that is not there, fewer than two, or the split train lacks one.
+        """
+        if classes is None:
+            return self
+        schema = self.schema
+        choice = choose_classes(classes, schema.class_names, schema.name)
+        kept = {split: choice.keep(self.read_index(split).label) for split in schema.split_counts}
+        counts = {split: int(keep.sum()) for split, keep in kept.items() if keep.any()}
+        if "train" in kept:
+            found = choice.relabel(self.read_index("train").label[kept["train"]])
+            lacking = sorted(set(range(len(choice.names))) - set(found.tolist()))
+            if lacking:
+                raise ValueError(
+                    f"data set: --classes: {schema.name}: split train expected examples of each "
+                    f"class, received none of {', '.join(choice.names[n] for n in lacking)}"
+                )
+        chosen = dataclasses.replace(schema, class_names=choice.names, split_counts=counts)
+        left = {split: schema.split_counts[split] for split in counts}
+        whole = dataclasses.replace(self, schema=dataclasses.replace(schema, split_counts=left))
+        return dataclasses.replace(self, schema=chosen, choice=choice, whole=whole, _indexes={})
 
 
 def open_set(

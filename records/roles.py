@@ -293,6 +293,8 @@ class Data:
         if self.vocabulary is not None:
             key += f" {self.vocabulary.key}"
         # A damaged record's row holds its stand-in's input: repaired shards need another file.
+        if self.opened.choice is not None:
+            key += f" {self.opened.choice.asked}"
         if damage := self.damage():
             key += f" {hashlib.sha256(repr(damage).encode()).hexdigest()}"
         return key

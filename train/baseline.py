@@ -90,6 +90,7 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
         default="error",
         help="at a damaged record: stop and name it (default), or leave damaged ones out",
     )
+    add("--classes", nargs="+", metavar="CLASS", help="as of train.run (default: all)")
     add("--seed", type=int, default=0, metavar="N", help="names the validation cut (default: 0)")
     add("--image-size", type=int, metavar="N", help="pictures: pixels (default: 224)")
     add("--max-pixels", type=int, metavar="N", help="pictures: at most (default: 16777216)")
@@ -128,7 +129,7 @@ def _fit_all(config: argparse.Namespace) -> None:
         config.data_dir,
         feature=config.feature,
         skip_damaged=config.on_corrupt == "skip",
-    )
+    ).choose(config.classes)
     check_kind(given, opened.schema)
     data = Data(opened, sizes, config.seed)
     # Parts of test, such as `test_new`, get figures of their own beside the whole.

@@ -52,6 +52,7 @@ class RecordIndex:
       damaged: bool [N], records that are not to be used: another record stands in their place,
         under their own class and group (see `records.damage.skipping`); None without any.
       damage: what is wrong with each of them, in their order.
+      within: int64 [N], the number of each in its shard, where records were left out; else None.
     """
 
     paths: tuple[str, ...]
@@ -67,6 +68,7 @@ class RecordIndex:
     input_bytes: np.ndarray
     damaged: np.ndarray | None = None
     damage: tuple[str, ...] = ()
+    within: np.ndarray | None = None
 
     @property
     def num_records(self) -> int:
@@ -74,9 +76,22 @@ class RecordIndex:
         return len(self.offset)
 
 
-_ARRAYS = tuple(
-    f.name for f in dataclasses.fields(RecordIndex) if f.name not in ("paths", "damaged", "damage")
-)
+_NOT_STORED = ("paths", "damaged", "damage", "within")
+_ARRAYS = tuple(f.name for f in dataclasses.fields(RecordIndex) if f.name not in _NOT_STORED)
+
+
+def select_records(index: RecordIndex, keep: np.ndarray, label: np.ndarray) -> RecordIndex:
+    """The records where `keep` bool [N], in their order, with other labels: int64 [N]."""
+    starts = np.searchsorted(index.shard, np.arange(len(index.paths)))
+    within = np.arange(index.num_records) - starts[index.shard]
+    arrays = {name: getattr(index, name)[keep] for name in _ARRAYS if name != "shard_bytes"}
+    arrays |= {"label": label[keep], "within": within[keep]}
+    if index.damaged is None:
+        return dataclasses.replace(index, **arrays)
+    damaged = np.flatnonzero(index.damaged)
+    damage = tuple(line for n, line in zip(damaged, index.damage, strict=True) if keep[n])
+    rest = index.damaged[keep] if damage else None
+    return dataclasses.replace(index, **arrays, damaged=rest, damage=damage)
 
 
 def frame(
@@ -220,6 +235,8 @@ def record_place(index: RecordIndex, number: int) -> str:
 def _place(index: RecordIndex, number: int) -> tuple[str, int, int]:
     shard = int(index.shard[number])
     # People and `records.verify` count records by shard, not by split.
+    if index.within is not None:
+        return index.paths[shard], int(index.within[number]), int(index.offset[number])
     within = number - int(np.searchsorted(index.shard, shard))
     return index.paths[shard], within, int(index.offset[number])
 

@@ -44,6 +44,7 @@ def predict_split(
             f"({opened.fingerprint[:12]}). Name the folder of theirs with --data-dir, or train "
             "again on these"
         )
+    opened = opened.choose(settings.classes)
     if split != "validation":  # which may be a part of train
         opened.schema.check_split(split)
     context = open_context(settings, opened, make_cluster("one_device"))

@@ -68,10 +68,11 @@ def prepare_and_open(asked: TrainConfig, cluster: Cluster) -> OpenedSet:
 
     Raises:
       FileNotFoundError: the set is not there and cannot be prepared.
-      ValueError: its shards are not those that were built.
+      ValueError: its shards are not those that were built, or --classes do not fit it.
     """
     directory = _in_turn(cluster, lambda: prepare(asked.dataset, asked.data_dir, asked.manual_dir))
-    return open_set(directory, feature=asked.feature, skip_damaged=asked.on_corrupt == "skip")
+    opened = open_set(directory, feature=asked.feature, skip_damaged=asked.on_corrupt == "skip")
+    return opened.choose(asked.classes)
 
 
 def _in_turn(cluster: Cluster, work: Callable[[], str]) -> str:

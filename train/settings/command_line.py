@@ -42,7 +42,7 @@ def format_flags(settings: dict[str, Any], omit: Iterable[str] = ()) -> list[str
         if isinstance(value, bool):
             flags.append(f"--{flag}" if value else f"--no-{flag}")
         elif isinstance(value, list):
-            flags.append(f"--{flag} {' '.join(map(str, value))}")
+            flags.append(f"--{flag} {shlex.join(map(str, value))}")
         else:
             flags.append(f"--{flag} {shlex.quote(str(value))}")
     return flags

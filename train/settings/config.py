@@ -51,6 +51,11 @@ class TrainConfig:
         None, "the downloaded source files, for a set that is not prepared yet", is_place=True
     )
     feature: str | None = _data(None, "the input feature, where a set has several")
+    classes: tuple[str, ...] | None = _data(
+        None,
+        "train on the records of these classes alone, numbered as they are named; NEW=A,B makes "
+        "one class of two (default: all)",
+    )
     on_corrupt: str = _data(
         "error",
         "at a damaged record: stop and name it, or check all records first and pass damaged ones "
@@ -271,8 +276,9 @@ class TrainConfig:
             if field.metadata["is_place"] and getattr(self, field.name) is not None:
                 place = os.path.expanduser(getattr(self, field.name))
                 object.__setattr__(self, field.name, place)
-        if self.hidden is not None:  # argparse and JSON give a list
-            object.__setattr__(self, "hidden", tuple(self.hidden))
+        for name in ("hidden", "classes"):
+            if getattr(self, name) is not None:  # argparse and JSON give a list
+                object.__setattr__(self, name, tuple(getattr(self, name)))
         # For its errors: a wrong --profile ends the command now, not after minutes.
         self.profile_steps()
         self._check_folds()

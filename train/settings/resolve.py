@@ -197,10 +197,12 @@ def _check_service(settings: Settings) -> None:
             "settings: --on-corrupt skip cannot be combined with --data-service, whose workers "
             "read by themselves. Repair their copy: python -m records.verify DATA_DIR --repair DIR"
         )
-    if settings.folds is not None:
-        raise ValueError(
-            "settings: --data-service cannot be combined with --folds, which its workers do not cut"
-        )
+    for name in ("folds", "classes"):
+        if getattr(settings, name) is not None:
+            raise ValueError(
+                f"settings: --data-service cannot be combined with --{name}, which its workers do "
+                "not cut"
+            )
     if settings.freeze:
         raise ValueError(
             "settings: --data-service expected with --no-freeze, received a frozen backbone, "

@@ -52,6 +52,7 @@ class Settings:
     data_dir: str | None
     manual_dir: str | None
     feature: str | None
+    classes: tuple[str, ...] | None
     on_corrupt: str
     cache: str
     memory_budget: float | None

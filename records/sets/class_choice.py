@@ -1,0 +1,74 @@
+"""Some of a set's classes, and several as one: which records stay, and what their class becomes."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from collections.abc import Sequence
+
+import numpy as np
+
+
+@dataclasses.dataclass(frozen=True)
+class ClassChoice:
+    """Chosen classes.
+
+    Attributes:
+      asked: as they were named.
+      names: the new classes, in the order in which they were named.
+      new_label: int64 [C], of each class of the set; -1: its records are left out.
+    """
+
+    asked: tuple[str, ...]
+    names: tuple[str, ...]
+    new_label: np.ndarray
+
+    def keep(self, label: np.ndarray) -> np.ndarray:
+        """bool [N]: the records that stay, by their labels int64 [N]; those without a class do."""
+        return ~self._has_class(label) | (self.relabel(label) >= 0)
+
+    def relabel(self, label: np.ndarray) -> np.ndarray:
+        """The new labels int64 [N]; what is no class of the set stays as it is."""
+        has_class = self._has_class(label)
+        return np.where(has_class, self.new_label[np.where(has_class, label, 0)], label)
+
+    def _has_class(self, label: np.ndarray) -> np.ndarray:
+        return (label >= 0) & (label < len(self.new_label))
+
+
+def choose_classes(asked: Sequence[str], names: tuple[str, ...], of_set: str) -> ClassChoice:
+    """Reads a choice.
+
+    Args:
+      asked: names of classes, or NEW=A,B: the classes A and B together, called NEW.
+      names: of the set's classes, in label order.
+      of_set: its name, for errors.
+
+    Raises:
+      ValueError: a class that is not there or is named twice, or fewer than two remain.
+    """
+    new_label, chosen = np.full(len(names), -1), []
+    for number, text in enumerate(asked):
+        new, equals, rest = text.partition("=")
+        # A name may hold "=" or ",".
+        if text in names or not equals:
+            new, members = text, [text]
+        else:
+            members = [rest] if rest in names else [name.strip() for name in rest.split(",")]
+        chosen.append(new.strip())
+        for name in members:
+            if name not in names:
+                near = difflib.get_close_matches(name, names, 1)
+                raise ValueError(
+                    f"data set: --classes expected classes of {of_set} ({', '.join(names)}), or "
+                    f"NEW=A,B, received {name!r}" + (f"; nearest: {near[0]!r}" if near else "")
+                )
+            if new_label[names.index(name)] >= 0:
+                raise ValueError(f"data set: --classes expected {name!r} once, received it twice")
+            new_label[names.index(name)] = number
+    if len(set(chosen)) < max(2, len(chosen)) or "" in chosen:
+        raise ValueError(
+            f"data set: --classes expected two or more classes of different names, received "
+            f"{', '.join(chosen)}"
+        )
+    return ClassChoice(tuple(asked), tuple(chosen), new_label)
