@@ -145,7 +145,8 @@ def _fit_all(config: argparse.Namespace) -> None:
         linear = make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000, C=1e-2))
         found[_FROZEN] = _measure(_FROZEN, linear, data, features)
     if config.output:
-        result = {"dataset": data.schema.name, "seed": config.seed, "systems": found}
+        result: dict[str, Any] = {"dataset": data.schema.name, "seed": config.seed}
+        result |= {"classes": config.classes, "systems": found}
         config.output.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(config.output, (json.dumps(result, indent=2) + "\n").encode())
 
