@@ -78,8 +78,7 @@ def format_page(
       baselines: what the files of `train.baseline --output` hold.
       runs: `config` and `metrics`, what a run's files hold, and `evaluations`, by folder.
     """
-    names = [one["dataset"] for one in (*crossed, *baselines)]
-    names += [run["metrics"]["dataset"] for run in runs]
+    names = [_title(one) for one in (*crossed, *baselines, *runs)]
     lines = [
         "# Results",
         "",
@@ -89,13 +88,20 @@ def format_page(
     ]
     for name in dict.fromkeys(names):
         lines += ["", f"## {name}"]
-        for same in _same_folds([one for one in crossed if one["dataset"] == name]):
+        for same in _same_folds([one for one in crossed if _title(one) == name]):
             lines += _cross_validation(same)
-        fixed = [one for one in baselines if one["dataset"] == name]
-        trained = [run for run in runs if run["metrics"]["dataset"] == name]
+        fixed = [one for one in baselines if _title(one) == name]
+        trained = [run for run in runs if _title(run) == name]
         if fixed or trained:
             lines += _runs(fixed, trained)
     return "\n".join(lines) + "\n"
+
+
+def _title(found: dict[str, Any]) -> str:
+    """The set of what a file or a run holds, and its classes where they were chosen."""
+    classes = (found.get("settings") or found.get("config") or found).get("classes")
+    dataset = found["metrics"]["dataset"] if "metrics" in found else found["dataset"]
+    return f"{dataset}, classes {'; '.join(classes)}" if classes else str(dataset)
 
 
 def _same_folds(crossed: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:

@@ -17,6 +17,7 @@ from train.evaluate import main as evaluate
 from train.export import main as export
 from train.folders.finished_run import open_run
 from train.predict import main as predict
+from train.results import format_page
 from train.run import main as train
 from train.run import parse_config
 from train.settings.command_line import RUN, format_command
@@ -86,3 +87,9 @@ def test_what_the_choice_is_refused_with(synthetic_data_dir: Path, capsys: Any) 
     assert "received 'suspekt'" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         parse_config(["--classes"])
+
+
+def test_results_of_other_classes_stand_apart() -> None:
+    rows: dict[str, Any] = {"dataset": "s/1.0.0", "systems": {}}
+    page = format_page([], [rows, rows | {"classes": ["a", "b=c,d"]}], [])
+    assert page.count("## s/1.0.0\n") == 1 and "## s/1.0.0, classes a; b=c,d\n" in page

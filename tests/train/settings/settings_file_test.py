@@ -84,6 +84,11 @@ def test_everything_wrong_in_a_file_is_listed_at_once(tmp_path: Path, capsys: An
         ("a.yml", "epochs: [", "a.yml expected YAML, received while parsing"),
         ("a.yml", "epochs: 1\nepochs: 2\n", "expected YAML, received epochs more than once"),
         ("a.json", "{", "a.json expected JSON, received Expecting"),
+        (
+            "a.json",
+            '{"data_fingerprint": "", "resolved": {}, "model": "Sequential@1f"}',
+            "a.json: model: --model 'Sequential@1f' expected",
+        ),
         ("a.txt", "", "expected a file named *.json, *.yaml, *.yml, received"),
     ],
 )
