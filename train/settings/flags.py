@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import types
-from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
 
 from records.stores.flags import add_cache_flags
@@ -91,12 +90,10 @@ def _of_run(read: FromFile, own: tuple[str, ...]) -> dict[str, Any]:
     from train.settings.command_line import unusual  # it imports TensorFlow
 
     values = {name: value for name, value in unusual(read.values).items() if name not in own}
-    dataset = Path(values.get("dataset", TrainConfig.dataset))
-    if read.directory is not None and not dataset.is_absolute():
-        place = Path(read.directory)
-        root = next((p for p in place.parents if place.is_relative_to(p / dataset)), None)
-        values |= {} if root is None else {"data_dir": str(root)}
-    return values
+    # Of ROOT/name/config/version, or ADDRESS/name/config/version in a store.
+    name = values.get("dataset", TrainConfig.dataset).strip("/")
+    root = f"{read.directory or ''}/".rpartition(f"/{name}/")[0]
+    return values | ({"data_dir": root} if root else {})
 
 
 def normalise_flags(arguments: list[str]) -> list[str]:

@@ -124,6 +124,10 @@ def test_a_run_from_another_runs_settings_ends_with_the_same_bits(
     assert (found.epochs, found.model) == (4, "mlp_small")
     assert found.data_dir == str(synthetic_data_dir)
     assert parse_config([*config, "--dataset", "a"]).data_dir is None
+    stored = json.loads((first / "config.json").read_text())
+    stored["data_directory"] = "s3://bucket/sets/fetal_health/synthetic/1.0.0"
+    away = _write(tmp_path, json.dumps(stored), "away.json")
+    assert parse_config(["--config", away]).data_dir == "s3://bucket/sets"
     # What a table does not have, and each run has for itself, is not asked for.
     assert not {"image_size", "weights", "monitor", "seed", "fold"} & found.given
     plan = cross_validate.parse_arguments([*config, "--epochs", "5"])
