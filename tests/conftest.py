@@ -34,6 +34,7 @@ from records.system import progress  # noqa: E402
 from tests.support.forks import fork  # noqa: E402
 from tests.support.runs import fork_run, start  # noqa: E402
 from tests.support.stores import s3_server, store  # noqa: E402, F401 - fixtures
+from tests.support.tiny_models import take_tiny_backbone  # noqa: E402
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 BUILDERS = ("fetal_health", "brain_tumor_mri", "song_lyrics")
@@ -240,6 +241,7 @@ def finished_runs(
 ) -> dict[str, Path]:
     """Run folders by the name of the generated set: a tiny model of each kind, trained briefly.
 
+    That of pictures is an EfficientNet-Lite0 of one block (`take_tiny_backbone`).
     Each worker has a copy of its own: tests may add files to a folder, and change none.
     """
     flags = {
@@ -255,7 +257,9 @@ def finished_runs(
             arguments = [f"--dataset={name}/synthetic", f"--data-dir={synthetic_data_dir}", *own]
             arguments += ["--epochs=2", "--strategy=one_device", "--evaluate-test"]
             arguments += [f"--run-dir={base / name}"]
-            assert main(arguments) == 0
+            with pytest.MonkeyPatch.context() as patch:
+                take_tiny_backbone(patch)
+                assert main(arguments) == 0
 
     copy = tmp_path_factory.mktemp("runs") / "finished"
     shutil.copytree(once_per_session("finished_runs", make), copy)

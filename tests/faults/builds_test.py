@@ -101,8 +101,7 @@ def _kill_builds(data_dir: Path, kills: int, seed: int) -> Iterator[tuple[str, s
 
 
 def test_killed_builds_leave_a_whole_set(tmp_path: Path) -> None:
-    found = list(_kill_builds(tmp_path / "data", 2, seed=1))
-    assert len(found) == 2
+    assert len(list(_kill_builds(tmp_path / "data", 1, seed=1))) == 1
     record_fault(
         "a build --overwrite, kill -9 at any instant",
         "killed builds leave the set itself or replaced.VERSION beside incomplete.XXXXXX_VERSION",

@@ -59,7 +59,7 @@ def test_every_command_works_in_folders_of_any_name(
     shutil.copytree(source, data / "fetal_health" / "synthetic" / source.name)
     where, run = f"--data-dir={data}", weird / "run"
     flags = ["--dataset=fetal_health/synthetic", where, "--model=mlp_small", "--epochs=1"]
-    flags += ["--strategy=one_device", f"--run-dir={run}"]
+    flags += ["--no-xla", "--strategy=one_device", f"--run-dir={run}"]
     assert train([*flags, "--cache=disk"]) == 0
     assert train(flags) == 0  # finds the finished run
     assert "is a finished run" in capsys.readouterr().out
@@ -136,7 +136,7 @@ def test_a_token_is_told_to_nobody(
     run = tmp_path / "run"
     flags = ["--dataset=fetal_health/synthetic", f"--data-dir={synthetic_data_dir}"]
     flags += ["--model=mlp_small", "--epochs=2", "--strategy=one_device", f"--run-dir={run}"]
-    assert train([*flags, "--profile=1,3"]) == 0
+    assert train([*flags, "--no-xla", "--profile=1,3"]) == 0
     files = [p for p in run.rglob("*") if p.is_file()]
     assert len(files) > 8
     assert not [p for p in files if SECRET.encode() in p.read_bytes()]

@@ -114,9 +114,7 @@ def _check_flip(data_dir: Path, name: str, rng: np.random.Generator, with_index:
 @pytest.mark.parametrize("with_index", [True, False])
 @pytest.mark.parametrize("name", SETS)
 def test_a_flipped_bit_costs_one_record(copies: Path, name: str, with_index: bool) -> None:
-    rng = np.random.default_rng(SETS.index(name))
-    for _ in range(2):
-        _check_flip(copies, name, rng, with_index)
+    _check_flip(copies, name, np.random.default_rng(SETS.index(name)), with_index)
 
 
 @pytest.mark.slow
@@ -217,7 +215,7 @@ def _truncations(
 
 @pytest.mark.parametrize("with_index", [True, False])
 def test_a_truncated_shard_costs_what_was_cut_off(copies: Path, with_index: bool) -> None:
-    found = list(_truncations(copies, 2, with_index))
+    found = list(_truncations(copies, 1 + with_index, with_index))
     for path, _, damage in found:
         assert all(line.startswith(path) and "the shard ends at byte" in line for line in damage)
     outcome = "every record that was cut off is named; --repair and skip lose them alone"
@@ -412,7 +410,12 @@ def test_training_passes_damaged_records_over(copies: Path, capsys: Any) -> None
     schema = _schema(copies, "fetal_health")
     index = read_index(schema, "train")
     flags = ["--dataset=fetal_health/synthetic", f"--data-dir={copies}", "--model=mlp_small"]
-    flags += ["--epochs=2", "--strategy=one_device", f"--run-dir={copies.parent / 'run'}"]
+    flags += [
+        "--no-xla",
+        "--epochs=2",
+        "--strategy=one_device",
+        f"--run-dir={copies.parent / 'run'}",
+    ]
     flip(index.paths[0], int(index.offset[3]) + 20)
     assert train(flags) == 1
     message = capsys.readouterr().err

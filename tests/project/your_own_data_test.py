@@ -5,10 +5,8 @@ from __future__ import annotations
 import contextlib
 import io
 import json
-import os
 import re
 import shlex
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -23,6 +21,7 @@ from PIL import Image, ImageDraw
 import records
 from models import MODELS
 from records.describe.__main__ import main
+from tests.support.forks import fork
 from train.settings.defaults import MODALITY_DEFAULTS
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -37,26 +36,17 @@ def blocks(kind: str) -> dict[str, str]:
 
 def run_command(command: str, folder: Path) -> str:
     """Runs a command of the document as a user would; returns what it printed."""
-    words = shlex.split(command)
-    if words[0] == "python":
-        words[0] = sys.executable
-    else:
-        words[0] = str(Path(sys.executable).with_name(words[0]))
-    environment = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
-    environment["PYTHONPATH"] = str(REPOSITORY)
-    done = subprocess.run(
-        words,
-        cwd=folder,
-        env=environment,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=300,
-    )
-    if done.returncode:
-        pytest.fail(f"{command}\nexit code {done.returncode}\n{done.stdout[-6000:]}")
-    return done.stdout
+    program, *arguments = shlex.split(command)
+    if program != "python":
+        arguments = [str(Path(sys.executable).with_name(program)), *arguments]
+    process = fork(*arguments, folder=folder)
+    try:
+        out, err = process.communicate(timeout=300)
+    finally:
+        process.kill()
+    if process.returncode:
+        pytest.fail(f"{command}\nexit code {process.returncode}\n{(out + err)[-6000:]}")
+    return out + err
 
 
 def write_builder(name: str, folder: Path) -> None:

@@ -17,6 +17,7 @@ from typing import Any
 import keras
 import numpy as np
 
+import models  # noqa: F401 - registers its layers, for `weights`
 from tests.support.forks import Forked, fork
 
 REPOSITORY = Path(__file__).resolve().parents[2]

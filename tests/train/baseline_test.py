@@ -11,13 +11,15 @@ import tensorflow_datasets as tfds
 
 from builders.brain_tumor_mri import brain_tumor_mri_dataset_builder
 from records import InputConfig, open_data
+from tests.support.tiny_models import take_tiny_backbone
 from train.baseline import main, make_baselines
 
 
 @pytest.mark.parametrize("name", ["fetal_health", "brain_tumor_mri", "song_lyrics"])
 def test_baselines_learn_something(name: str, synthetic_data_dir: Path, capsys: Any) -> None:
     dataset = f"{name}/synthetic"
-    assert main(["--dataset", dataset, "--data-dir", str(synthetic_data_dir)]) == 0
+    size = ["--image-size=64"] if name == "brain_tumor_mri" else []
+    assert main(["--dataset", dataset, "--data-dir", str(synthetic_data_dir), *size]) == 0
     printed = capsys.readouterr().out
     labels = open_data(dataset, str(synthetic_data_dir)).examples("test").subset_labels
     largest = np.bincount(labels).max() / len(labels)
@@ -25,8 +27,9 @@ def test_baselines_learn_something(name: str, synthetic_data_dir: Path, capsys: 
     assert found and min(found) > largest + 0.03
 
 
-def test_new_pictures_apart(tmp_path: Path) -> None:
+def test_new_pictures_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The pixels' model on the new ones, fitted by hand."""
+    take_tiny_backbone(monkeypatch)
     source = Path(brain_tumor_mri_dataset_builder.__file__).with_name("dummy_data")
     builder = brain_tumor_mri_dataset_builder.Builder(data_dir=tmp_path, config="deduplicated")
     request = tfds.download.DownloadConfig(manual_dir=source)

@@ -1,6 +1,9 @@
 """`python -m train.export`: it loads without our code and predicts what `train.predict` does."""
 
+import contextlib
 import csv
+import dataclasses
+import io
 import json
 import os
 import subprocess
@@ -21,44 +24,54 @@ from records.decoding.cleaning_ops import TextEncoder
 from records.sets.schema import IMAGE
 from tests.support.fuzz_inputs import make_picture, make_run_folder
 from train import export, predict
+from train.run import main as train
 
-# A process that has TensorFlow alone: raw inputs as JSON on stdin, probabilities on stdout.
+# A process that has TensorFlow alone: by name a folder and raw inputs as JSON on stdin, what the
+# model in it gives on stdout.
 _LOADER = """
 import base64, json, sys
-sys.path = [p for p in sys.path if p not in ("", sys.argv[2])]
+sys.path = [p for p in sys.path if p not in ("", sys.argv[1])]
 import numpy as np, tensorflow as tf, tensorflow_text
-asked = json.load(sys.stdin)
-raw = [base64.b64decode(r) for r in asked["raw"]] if asked["bytes"] else asked["raw"]
-model = tf.saved_model.load(sys.argv[1])
-value = tf.constant(raw, tf.string if asked["bytes"] else tf.float32)
-found = model.signatures["serving_default"](value)
+
+def predict(saved, values, encoded):
+    raw = [base64.b64decode(r) for r in values] if encoded else values
+    model = tf.saved_model.load(saved)
+    value = tf.constant(raw, tf.string if encoded else tf.float32)
+    found = model.signatures["serving_default"](value)
+    return {
+        "probabilities": found["probabilities"].numpy().tolist(),
+        "label": [x.decode() for x in found["label"].numpy()],
+        "usable": found["usable"].numpy().tolist() if "usable" in found else [],
+        "empty": model.signatures["serving_default"](value[:0])["probabilities"].shape.as_list(),
+    }
+
+found = {name: predict(*asked) for name, asked in json.load(sys.stdin).items()}
 ours = {"keras", "records", "models", "train", "builders"} & set(sys.modules)
-print(json.dumps({
-    "probabilities": found["probabilities"].numpy().tolist(),
-    "label": [x.decode() for x in found["label"].numpy()],
-    "usable": found["usable"].numpy().tolist() if "usable" in found else [],
-    "empty": model.signatures["serving_default"](value[:0])["probabilities"].shape.as_list(),
-    "ours": sorted(ours - {"keras"}),
-}))
+print(json.dumps({"found": found, "ours": sorted(ours - {"keras"})}))
 """
 
 
-def _load(saved: Path, raw: list[Any], as_bytes: bool) -> dict[str, Any]:
+def _load(asked: dict[str, tuple[Path, list[Any], bool]], folder: Path) -> dict[str, Any]:
+    """By name, what the model of a saved folder gives for raw inputs, bytes or numbers."""
     import base64
 
-    values = [base64.b64encode(r).decode() for r in raw] if as_bytes else raw
+    given = {
+        name: (str(saved), [base64.b64encode(r).decode() for r in raw] if encoded else raw, encoded)
+        for name, (saved, raw, encoded) in asked.items()
+    }
     done = subprocess.run(
-        [sys.executable, "-c", _LOADER, str(saved), str(Path(__file__).resolve().parents[2])],
-        input=json.dumps({"raw": values, "bytes": as_bytes}),
-        cwd=saved.parent,
+        [sys.executable, "-c", _LOADER, str(Path(__file__).resolve().parents[2])],
+        input=json.dumps(given),
+        cwd=folder,
         env={k: v for k, v in os.environ.items() if k != "PYTHONPATH"},
         capture_output=True,
         text=True,
         timeout=300,
     )
     assert done.returncode == 0, done.stderr[-3000:]
-    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    assert found["ours"] == [], "it needs none of our code"
+    answer = json.loads(done.stdout.splitlines()[-1])
+    assert answer["ours"] == [], "it needs none of our code"
+    found: dict[str, Any] = answer["found"]
     return found
 
 
@@ -85,24 +98,39 @@ def _inputs(name: str, folder: Path) -> tuple[Path, list[Any], bool]:
     return source, [text.encode() for text in texts], True
 
 
-@pytest.mark.parametrize("name", ["fetal_health", "brain_tumor_mri", "song_lyrics"])
-def test_it_predicts_the_same_without_our_code(
-    name: str, finished_runs: dict[str, Path], tmp_path: Path, capsys: Any
-) -> None:
-    run, saved, output = finished_runs[name], tmp_path / "saved", tmp_path / "out.csv"
-    source, raw, as_bytes = _inputs(name, tmp_path)
-    assert export.main([str(run), f"--output={saved}", f"--check={source}"]) == 0
-    printed = capsys.readouterr().out
-    assert f"{len(raw):,} items compared" in printed and "the same label for 100.000 %" in printed
-    assert predict.main([str(run), str(source), f"--output={output}"]) == 0
-    with open(output, newline="") as file:
-        _, *rows = csv.reader(file)
+@dataclasses.dataclass(frozen=True)
+class _Exported:
+    """What was asked of a run: inputs that are bad first, then those of `source`."""
+
+    run: Path
+    source: Path
+    printed: str
+    bad: list[Any]
+    raw: list[Any]
+
+
+def _export(name: str, run: Path, folder: Path) -> tuple[_Exported, tuple[Path, list[Any], bool]]:
+    folder.mkdir()
+    source, raw, as_bytes = _inputs(name, folder)
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        assert export.main([str(run), f"--output={folder / 'saved'}", f"--check={source}"]) == 0
     bad: list[Any] = [b"no picture", b"", raw[0][:-9]] if name == "brain_tumor_mri" else []
     if name == "fetal_health":
         bad = [[value, *raw[0][1:]] for value in (np.nan, np.inf, -np.inf)]
-    found = _load(saved, bad + raw, as_bytes)
+    asked = (folder / "saved", bad + raw, as_bytes)
+    return _Exported(run, source, printed.getvalue(), bad, raw), asked
+
+
+def _check(exported: _Exported, found: dict[str, Any], output: Path) -> None:
+    """Against `train.predict`."""
+    printed, raw = exported.printed, exported.raw
+    assert f"{len(raw):,} items compared" in printed and "the same label for 100.000 %" in printed
+    assert predict.main([str(exported.run), str(exported.source), f"--output={output}"]) == 0
+    with open(output, newline="") as file:
+        _, *rows = csv.reader(file)
     assert found.pop("empty") == [0, len(rows[0]) - 2]
-    if bad:  # they cost no other picture
+    if exported.bad:  # they cost no other item
         assert found["usable"] == [False] * 3 + [True] * len(raw)
         assert found["label"][:3] == ["", "", ""] and not np.any(found["probabilities"][:3])
         found = {name: values[3:] for name, values in found.items()}
@@ -110,6 +138,37 @@ def test_it_predicts_the_same_without_our_code(
     expected = np.array([row[2:] for row in rows], float)
     np.testing.assert_allclose(found["probabilities"], expected, atol=1e-5)
     assert found["label"] == [row[1] for row in rows]
+
+
+@pytest.fixture(scope="module")
+def exports(
+    finished_runs: dict[str, Path], tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, tuple[_Exported, dict[str, Any]]]:
+    """Of every finished run: what was asked, and what one process that loaded them all found."""
+    folder = tmp_path_factory.mktemp("exports")
+    made = {name: _export(name, run, folder / name) for name, run in finished_runs.items()}
+    found = _load({name: asked for name, (_, asked) in made.items()}, folder)
+    return {name: (exported, found[name]) for name, (exported, _) in made.items()}
+
+
+@pytest.mark.parametrize("name", ["fetal_health", "brain_tumor_mri", "song_lyrics"])
+def test_it_predicts_the_same_without_our_code(
+    name: str, exports: dict[str, tuple[_Exported, dict[str, Any]]], tmp_path: Path
+) -> None:
+    exported, found = exports[name]
+    _check(exported, dict(found), tmp_path / "out.csv")
+
+
+@pytest.mark.slow
+def test_a_whole_efficientnet_predicts_the_same_without_our_code(
+    synthetic_data_dir: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    flags = ["--dataset=brain_tumor_mri/synthetic", f"--data-dir={synthetic_data_dir}"]
+    flags += ["--image-size=32", "--epochs=2", "--strategy=one_device", f"--run-dir={run}"]
+    assert train(flags) == 0
+    exported, asked = _export("brain_tumor_mri", run, tmp_path / "export")
+    _check(exported, _load({"found": asked}, tmp_path)["found"], tmp_path / "out.csv")
 
 
 def test_what_a_check_leaves_out_is_named(tmp_path: Path, capsys: Any) -> None:
@@ -172,6 +231,7 @@ def test_ids_of_generated_lyrics_in_the_layout_of_kaggle(tmp_path: Path) -> None
     assert _same_share(texts) >= 0.99
 
 
+@pytest.mark.slow
 @pytest.mark.real_data
 def test_ids_of_real_lyrics(shared_data: Path) -> None:
     texts = _lyrics(shared_data / "song_lyrics" / LYRICS_FILE)

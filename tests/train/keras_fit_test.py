@@ -127,7 +127,9 @@ CASES: dict[str, tuple[Callable[[], keras.Model], Any, Any, Any]] = {
 
 def make(case: str) -> keras.Model:
     keras.utils.set_random_seed(1)
-    return CASES[case][0]()
+    model = CASES[case][0]()
+    model.jit_compile = False  # Keras would compile by XLA, which takes most of a test's time
+    return model
 
 
 def fit_theirs(case: str, epochs: int) -> tuple[list[np.ndarray], dict[str, Any]]:

@@ -25,6 +25,7 @@ def test_page_of_files(
     monkeypatch.setattr(baseline, "make_baselines", lambda *a: {linear: make(*a)[linear]})
     data = [f"--data-dir={synthetic_data_dir}", "--dataset=fetal_health/synthetic"]
     small = ["--model=mlp_small", "--epochs=2", "--strategy=one_device", "--hidden", "8", "4"]
+    small += ["--no-xla"]
     crossed, fixed, run = tmp_path / "crossed.json", tmp_path / "fixed.json", tmp_path / "run"
     arguments = [*data, *small, "--folds=2", "--seeds", "1", f"--output={crossed}"]
     assert cross_validate.main(arguments) == 0

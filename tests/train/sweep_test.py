@@ -16,7 +16,7 @@ from train import sweep
 from train.folders.lock import FolderLock
 from train.run import parse_config
 
-FLAGS = ["--model=mlp_small", "--epochs=2", "--folds=2", "--hidden", "8", "--strategy=one_device"]
+FLAGS = ["--model=mlp_small", "--epochs=1", "--folds=2", "--hidden", "8", "--strategy=one_device"]
 FLAGS += ["--no-xla"]  # what would be compiled for seconds takes some
 
 
@@ -57,7 +57,7 @@ def test_a_leaderboard_comes_out(
     assert len({row["learning_rate"] for row in rows}) == 4
     assert all(float(row["weighted_f1_deviation"]) >= 0 for row in rows)
     best = json.loads((tmp_path / "s" / "best.json").read_text())
-    assert best["hidden"] == [8] and best["epochs"] == 2
+    assert best["hidden"] == [8] and best["epochs"] == 1
     for name in ("history.png", "importance.png"):
         assert (tmp_path / "s" / name).read_bytes().startswith(b"\x89PNG")
     assert len(list((tmp_path / "s" / "tensorboard").iterdir())) == 4

@@ -15,6 +15,7 @@ from benchmarks.peers import keras_fit
 from benchmarks.training import fit
 from benchmarks.training.loop import build, steps_per_second
 from records.sets.schema import IMAGE, TABULAR
+from tests.support.tiny_models import take_tiny_backbone
 from train.devices.strategy import make_cluster
 
 _FROZEN = {"freeze": True, "weights": "random", "image_size": 32, "global_batch_size": 16}
@@ -55,6 +56,7 @@ def test_the_reports_way_with_its_own_table_model(
     assert set(plain.samples) == {OURS, "fit", "fit tuned"} and "report" not in plain.note
 
 
+@pytest.mark.slow
 def test_the_reports_way_runs_the_frozen_backbone_in_every_step(synthetic_data_dir: Path) -> None:
     work = _open(synthetic_data_dir, "brain_tumor_mri")
     found = _measure(work, Question("efficientnet_lite0", None, _FROZEN, 32, report=True))
@@ -67,6 +69,7 @@ def test_the_reports_way_runs_the_frozen_backbone_in_every_step(synthetic_data_d
 def test_the_frozen_backbone_stays_frozen_in_its_copy(
     synthetic_data_dir: Path, monkeypatch: Any
 ) -> None:
+    take_tiny_backbone(monkeypatch)
     work = _open(synthetic_data_dir, "brain_tumor_mri")
     built = build(work, Question("efficientnet_lite0", None, _FROZEN, 32), make_cluster("auto"))
     fit_work = built.fit_work(whole=True)

@@ -16,6 +16,7 @@ from benchmarks.peers import keras_target
 from benchmarks.training import target
 from benchmarks.training.target import Epoch, Goal, Race, run_until
 from records.opened import open_set
+from tests.support.tiny_models import take_tiny_backbone
 from train.assembly.data import open_context
 from train.assembly.training import build_training
 from train.devices.strategy import make_cluster
@@ -108,6 +109,13 @@ def test_sets_without_a_goal_and_quick_runs(synthetic_data_dir: Path, monkeypatc
     assert target.measure_target(table, work_module.FULL, print) == []
 
 
+def test_a_race_ends_where_it_reaches_its_target(synthetic_data_dir: Path) -> None:
+    work = _open(synthetic_data_dir, "fetal_health")
+    race = target._race(work, Goal(0.3, _SMALL, epochs=2), OURS, 0)
+    assert race.reached and len(race.epochs) == 1 and race.epochs[0].accuracy > 0.3
+
+
+@pytest.mark.slow
 def test_all_systems_on_their_way_to_a_target(synthetic_data_dir: Path) -> None:
     """One that none can reach shows every epoch; ours then stops where it reaches another one."""
     work = _open(synthetic_data_dir, "fetal_health")
@@ -129,7 +137,10 @@ def test_all_systems_on_their_way_to_a_target(synthetic_data_dir: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["fetal_health", "brain_tumor_mri"])
-def test_fit_begins_with_the_same_model_and_examples(name: str, synthetic_data_dir: Path) -> None:
+def test_fit_begins_with_the_same_model_and_examples(
+    name: str, synthetic_data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    take_tiny_backbone(monkeypatch)
     directory = _open(synthetic_data_dir, name).schema.directory
     settings: dict[str, Any] = {"model": "mlp"}
     if name == "brain_tumor_mri":
@@ -153,6 +164,7 @@ def test_fit_begins_with_the_same_model_and_examples(name: str, synthetic_data_d
 def test_both_fits_train_the_head_alone_and_keep_a_history(
     synthetic_data_dir: Path, tmp_path: Path, monkeypatch: Any
 ) -> None:
+    take_tiny_backbone(monkeypatch)
     directory = _open(synthetic_data_dir, "brain_tumor_mri").schema.directory
     config = TrainConfig(
         dataset=directory, model="efficientnet_lite0", image_size=32, epochs=2, schedule="constant"

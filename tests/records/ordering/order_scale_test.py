@@ -91,9 +91,9 @@ ORDERS: dict[str, Callable[[], AnyOrder]] = {
 def test_workers_partition_every_batch_of_a_million(name: str) -> None:
     order = ORDERS[name]()
     last = order.steps_per_epoch - 1
-    for epoch in (0, 7):
+    for epoch, steps in ((0, (last // 2, last)), (7, (0,))):
         _check_epoch(order, epoch)
-        for step in (0, last // 2, last):
+        for step in steps:
             _check_step(order, epoch, step)
 
 
@@ -118,5 +118,4 @@ def test_workers_partition_sampled_batches_of_a_billion(block: int | None) -> No
         seen.append(numbers[0])
     together = np.concatenate(seen)
     assert len(np.unique(together)) == len(together), "no example stands in two batches"
-    for step in random.integers(0, last, 2).tolist():
-        _check_step(order, 1, step)
+    _check_step(order, 1, int(random.integers(0, last)))

@@ -30,13 +30,14 @@ from records.service import trainer
 from records.service.trainer import RemoteChunks, RemoteSource
 from records.service.worker import Request
 from records.sets.fingerprint import check_shards
+from tests.support.runs import finish, fork_run
 from train.devices.strategy import make_cluster
 from train.settings.config import TrainConfig
 from train.settings.resolve import resolve
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 INPUTS = InputConfig(image_size=32, sequence_length=30)
-TRAIN = ["--dataset", "fetal_health/synthetic", "--dropout", "0.2"]
+TRAIN = ["--dataset", "fetal_health/synthetic", "--model=mlp_small", "--dropout", "0.2", "--no-xla"]
 
 
 def _start(module: str, *arguments: str) -> subprocess.Popen[str]:
@@ -185,12 +186,8 @@ def _weights(run_dir: Path) -> list[np.ndarray]:
 
 
 def _train(run_dir: Path, data_dir: Path, *arguments: str, code: int = 0) -> str:
-    process = _start(
-        "train.run", *TRAIN, "--data-dir", str(data_dir), "--run-dir", str(run_dir), *arguments
-    )
-    out, _ = process.communicate(timeout=300)
-    assert process.returncode == code, out
-    return out
+    flags = [*TRAIN, "--data-dir", str(data_dir), "--run-dir", str(run_dir)]
+    return finish(fork_run(*flags, *arguments), code=code)[0]
 
 
 def test_a_run_ends_with_the_weights_of_a_local_one(

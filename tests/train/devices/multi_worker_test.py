@@ -12,7 +12,15 @@ import pytest
 import tensorflow as tf
 import yaml
 
-from tests.support.runs import REPOSITORY, check_same_run, finish, free_ports, start, start_workers
+from tests.support.runs import (
+    REPOSITORY,
+    check_same_run,
+    finish,
+    fork_run,
+    free_ports,
+    start,
+    start_workers,
+)
 from tests.support.settings import make_settings
 from train.devices import workers
 from train.folders.run_folder import RunFolder
@@ -27,9 +35,10 @@ PICTURES = ["--dataset=brain_tumor_mri/synthetic", "--image-size=64", "--epochs=
 def test_killed_worker_ends_the_others_and_a_restart_ends_as_one_process_does(
     synthetic_data_dir: Path, tmp_path: Path
 ) -> None:
-    flags = [*TABLE, f"--data-dir={synthetic_data_dir}", "--epochs=12", "--checkpoint-steps=16"]
-    whole = start(*flags, "--strategy=mirrored", "--cpu-devices=2", f"--run-dir={tmp_path / 'a'}")
-    finish(whole)
+    flags = [*TABLE, "--model=mlp_small", f"--data-dir={synthetic_data_dir}", "--epochs=8"]
+    flags += ["--checkpoint-steps=16", "--dropout=0.1"]
+    one_process = ["--strategy=mirrored", "--cpu-devices=2", f"--run-dir={tmp_path / 'a'}"]
+    finish(fork_run(*flags, *one_process))
     flags += ["--strategy=multi_worker", f"--run-dir={tmp_path / 'b'}"]
     survivor, victim = start_workers(2, *flags)
     _wait_for_checkpoint(tmp_path / "b")
@@ -40,7 +49,7 @@ def test_killed_worker_ends_the_others_and_a_restart_ends_as_one_process_does(
     victim.communicate()
     assert "error: worker 1 (localhost:" in printed or "error: another worker" in printed
     assert "Start all workers again with the same command" in printed
-    chief, other = finish(*start_workers(2, *flags))
+    chief, other = finish(*start_workers(2, *flags, begin=fork_run))
     assert "going on at epoch" in chief and "going on" not in other
     check_same_run(tmp_path / "a", tmp_path / "b")
 
@@ -62,38 +71,44 @@ from train.step.feed import make_feed
 from train.assembly.data import make_training_order
 from train.devices.strategy import make_cluster
 
-directory, block, epochs = sys.argv[1], int(sys.argv[2]) or None, int(sys.argv[3])
+directory, epochs = sys.argv[1], int(sys.argv[2])
 cluster = make_cluster("multi_worker")
 data = open_data("fetal_health/synthetic", directory, InputConfig(cache="none"))
-examples = data.examples("train")
-order = make_training_order(make_settings(global_batch_size=32, shuffle_block=block), examples)
-feed = make_feed(examples, order, cluster, "none")
-for epoch in range(epochs):
-    feed.start(epoch)
-    while feed.take(64):
-        pass
-total = epochs * examples.index.length[examples.numbers].sum()
-print("SHARE", cluster.first_replica, examples.loader.times["read"].bytes / total, flush=True)
-cluster.exchange(0)
+for block in (None, 512):
+    examples = data.examples("train")
+    before = examples.loader.times["read"].bytes
+    order = make_training_order(make_settings(global_batch_size=32, shuffle_block=block), examples)
+    feed = make_feed(examples, order, cluster, "none")
+    for epoch in range(epochs):
+        feed.start(epoch)
+        while feed.take(64):
+            pass
+    total = epochs * examples.index.length[examples.numbers].sum()
+    read = examples.loader.times["read"].bytes - before
+    print("SHARE", cluster.first_replica, read / total, flush=True)
+    cluster.exchange(0)
 """
 
 
-@pytest.mark.parametrize("block", [0, 512])
-def test_slurm_tasks_meet_and_each_reads_its_own_part(block: int, synthetic_data_dir: Path) -> None:
-    """Two tasks of a job step on one node: each reads half of the bytes, and a little ahead."""
+def test_slurm_tasks_meet_and_each_reads_its_own_part(synthetic_data_dir: Path) -> None:
+    """Two tasks of a job step on one node: each reads half of the bytes, and a little ahead.
+
+    With one order of the whole set, and with one in blocks.
+    """
     common = {
         "SLURM_JOB_ID": str(free_ports(1)[0]),
         "SLURM_STEP_NODELIST": "localhost",
         "SLURM_STEP_TASKS_PER_NODE": "2",
         "SLURMD_NODENAME": "localhost",
     }
-    arguments = ["-c", FEED, synthetic_data_dir, block, _EPOCHS]
-    tasks = [start(*arguments, variables={**common, "SLURM_PROCID": str(i)}) for i in range(2)]
+    arguments = ["-c", FEED, synthetic_data_dir, _EPOCHS]
+    tasks = [fork_run(*arguments, variables={**common, "SLURM_PROCID": str(i)}) for i in range(2)]
     for index, printed in enumerate(finish(*tasks)):
-        line = next(x for x in printed.splitlines() if x.startswith("SHARE"))
-        _, replica, share = line.split()
-        assert int(replica) == index
-        assert 0.49 < float(share) < 0.5 + 4 / _EPOCHS
+        lines = [x.split() for x in printed.splitlines() if x.startswith("SHARE")]
+        assert len(lines) == 2
+        for _, replica, share in lines:
+            assert int(replica) == index
+            assert 0.49 < float(share) < 0.5 + 4 / _EPOCHS
 
 
 @pytest.mark.slow
@@ -202,9 +217,9 @@ def test_a_cut_link_names_the_other_host_and_what_happened() -> None:
 
 def test_sigterm_while_waiting_for_the_others_ends_with_a_message(tmp_path: Path) -> None:
     """TensorFlow, which waits here, would ignore it."""
-    first, other = start_workers(2, *TABLE, "--strategy=multi_worker", f"--run-dir={tmp_path}")
-    other.kill()
-    other.communicate()
+    cluster = {"worker": [f"localhost:{port}" for port in free_ports(2)]}
+    flags = [*TABLE, "--strategy=multi_worker", f"--run-dir={tmp_path}"]
+    first = start(*flags, variables={"TF_CONFIG": _tf_config(cluster, "worker", 0)})
     assert first.stdout is not None
     assert "waiting for the others" in first.stdout.readline()
     time.sleep(4)  # TensorFlow's own handling is in place by then

@@ -27,7 +27,7 @@ def test_a_checkpoint_of_another_order_is_refused(
     synthetic_data_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     command = ["--dataset=fetal_health/synthetic", f"--data-dir={synthetic_data_dir}"]
-    command += [f"--run-dir={tmp_path}", "--epochs=1", "--cache=memory"]
+    command += [f"--run-dir={tmp_path}", "--epochs=1", "--cache=memory", "--no-xla"]
     assert main(command) == 0
     (tmp_path / "metrics.json").unlink()  # as after a run that was killed
     found = read_checkpoint(tmp_path / "checkpoints")

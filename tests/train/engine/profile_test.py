@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import csv
 import gzip
+import io
 import json
 import os
 import socket
@@ -24,7 +25,9 @@ import tensorflow as tf
 
 from records import open_data
 from records.decoding.input_config import InputConfig
+from tests.support.tiny_models import take_tiny_backbone
 from train.engine.profile import Profile, find_traces, read_input_share
+from train.run import main
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 SIZE = 32
@@ -74,13 +77,16 @@ def _train(*arguments: str) -> str:
 @pytest.fixture(scope="module")
 def profiled(tmp_path_factory: Any, synthetic_data_dir: Path) -> tuple[Path, str]:
     """A run on pictures that are kept nowhere: (its folder, what it printed)."""
-    run_dir = tmp_path_factory.mktemp("runs") / "pictures"
-    printed = _train(
+    run_dir, printed = tmp_path_factory.mktemp("runs") / "pictures", io.StringIO()
+    flags = [
         "--dataset", "brain_tumor_mri/synthetic", "--data-dir", str(synthetic_data_dir),
         "--epochs", "2", "--image-size", str(SIZE), "--cache", "none", "--profile", "3,8",
-        "--run-dir", str(run_dir), "--evaluate-test",
-    )  # fmt: skip
-    return run_dir, printed
+        "--run-dir", str(run_dir), "--evaluate-test", "--strategy", "one_device",
+    ]  # fmt: skip
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(printed):
+        take_tiny_backbone(patch)
+        assert main(flags) == 0
+    return run_dir, printed.getvalue()
 
 
 def test_a_slow_feed_is_seen_and_a_quick_one_not(

@@ -35,7 +35,7 @@ def _config(data_dir: Path, **settings: object) -> TrainConfig:
 @pytest.mark.parametrize(
     "settings",
     [
-        {"model": "mlp_small", "epochs": 3, "xla": False},
+        {"model": "mlp_small", "epochs": 3, "xla": True},
         {
             "model": "mlp",
             "hidden": (32, 16),
@@ -45,6 +45,7 @@ def _config(data_dir: Path, **settings: object) -> TrainConfig:
             "early_stopping": 1,
             "monitor": "loss",
             "learning_rate": 0.02,
+            "xla": False,
         },
     ],
 )

@@ -11,6 +11,7 @@ import pytest
 import models
 from records.decoding.input_config import InputConfig
 from records.roles import Data, open_data
+from tests.support.tiny_models import take_tiny_backbone
 from train.assembly.context import RunContext
 from train.assembly.training import build_training, make_optimizer
 from train.devices.strategy import make_cluster
@@ -22,6 +23,11 @@ from train.step.train_step import TrainStep
 
 SIZE = 64
 HARDWARE = {"precision": "float32", "xla": False}
+
+
+@pytest.fixture(autouse=True)
+def _tiny(monkeypatch: pytest.MonkeyPatch) -> None:
+    take_tiny_backbone(monkeypatch)
 
 
 @pytest.fixture(scope="module")
