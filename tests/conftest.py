@@ -55,22 +55,25 @@ _set_logical_cpus(LOGICAL_CPU_DEVICES)
 # Files that take longest, in seconds of one processor, at the head of the queue: a long one that a
 # worker began last would let the others wait for it.
 LONGEST_FILES = (
-    "tests/train/step/matrix_test.py",
-    "tests/train/engine/real_data_test.py",
     "tests/project/your_own_data_test.py",
-    "tests/train/devices/multi_worker_test.py",
-    "tests/benchmarks/training/target_test.py",
-    "tests/train/engine/profile_test.py",
-    "tests/train/export_test.py",
     "tests/train/run_test.py",
-    "tests/benchmarks/training/fit_test.py",
+    "tests/train/step/matrix_test.py",
+    "tests/models/cnn_test.py",
+    "tests/benchmarks/run_test.py",
+    "tests/records/pipeline_test.py",
+    "tests/train/devices/multi_worker_test.py",
+    "tests/train/keras_fit_test.py",
     "tests/train/sweep_test.py",
-    "tests/train/step/train_step_test.py",
-    "tests/train/step/features_test.py",
-    "tests/records/ordering/order_scale_test.py",
-    "tests/train/baseline_test.py",
-    "tests/train/cross_validate_test.py",
+    "tests/faults/records_test.py",
     "tests/faults/training_test.py",
+    "tests/train/cross_validate_test.py",
+    "tests/train/engine/real_data_test.py",
+    "tests/train/export_test.py",
+    "tests/records/service/service_test.py",
+    "tests/records/ordering/order_test.py",
+    "tests/train/step/fit_test.py",
+    "tests/train/step/train_step_test.py",
+    "tests/benchmarks/input/libraries_test.py",
 )
 
 

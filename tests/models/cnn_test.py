@@ -23,7 +23,11 @@ BACKBONES = {
     "efficientnet_b0": (32, 3, 4_049_571 - 7),
     "efficientnet_lite0": (48, 1, 3_413_024),
 }
-NAMES = list(BACKBONES)
+# InceptionV3 takes longest to build, and is made of the operations of the others.
+NAMES = [
+    pytest.param(name, marks=pytest.mark.slow) if name == "inception_v3" else name
+    for name in BACKBONES
+]
 
 
 @pytest.fixture(autouse=True)
@@ -219,7 +223,13 @@ def test_weights_that_do_not_fit_are_refused(tmp_path: Path) -> None:
         _build("efficientnet_lite0", str(text))
 
 
-@pytest.mark.parametrize("name", ["resnet50", "inception_v3", "efficientnet_b0"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "resnet50",
+        *(pytest.param(n, marks=pytest.mark.slow) for n in ("inception_v3", "efficientnet_b0")),
+    ],
+)
 def test_a_failed_download_names_the_file_to_fetch(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -82,7 +82,7 @@ def describe(command: str, folder: Path) -> str:
 
 def run_training(command: str, folder: Path) -> dict[str, Any]:
     """Runs a `train.run` command; returns its metrics."""
-    run_command(f"{command} --evaluate-test", folder)
+    run_command(f"{command} --evaluate-test --no-xla", folder)
     run_dir = folder / shlex.split(command)[-1]
     assert (run_dir / "model.keras").exists()
     return json.loads((run_dir / "metrics.json").read_text(encoding="utf-8"))

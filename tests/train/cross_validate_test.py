@@ -23,7 +23,7 @@ def test_table_and_file(
     """The baseline's figures are those of scikit-learn called by hand."""
     output = tmp_path / "found.json"
     arguments = ["--dataset=fetal_health/synthetic", f"--data-dir={synthetic_data_dir}"]
-    arguments += ["--model=mlp_small", "--epochs=2", "--folds=2", "--pool-splits"]
+    arguments += ["--model=mlp_small", "--epochs=2", "--folds=2", "--pool-splits", "--no-xla"]
     arguments += ["--seeds", "0", "5", f"--output={output}", "--strategy=one_device"]
     assert main(arguments) == 0
     found = json.loads(output.read_text())

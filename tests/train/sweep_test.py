@@ -84,7 +84,8 @@ def test_a_second_sweep_leaves_the_folds_of_the_first_alone(
     assert not fold.exists(), "what a killed sweep left is removed"
 
 
-@pytest.mark.parametrize("sampler", ["random", "tpe"])
+# Of the two, `tpe` depends on what the trials before found.
+@pytest.mark.parametrize("sampler", [pytest.param("random", marks=pytest.mark.slow), "tpe"])
 def test_an_interrupted_sweep_goes_on_to_the_same_end(
     synthetic_data_dir: Path, tmp_path: Path, monkeypatch: Any, sampler: str
 ) -> None:
@@ -176,6 +177,7 @@ def test_a_folder_belongs_to_its_sweep(
     assert "expected a sweep with the same metric" in message and "--sweep-dir" in message
 
 
+@pytest.mark.slow
 def test_texts_are_trained_fold_by_fold(synthetic_data_dir: Path, tmp_path: Path) -> None:
     arguments = ["--dataset=song_lyrics/synthetic", f"--data-dir={synthetic_data_dir}"]
     arguments += ["--model=gru", "--epochs=1", "--folds=2", "--trials=1", "--units=4"]

@@ -4,8 +4,6 @@ import mmap
 import os
 import shutil
 import stat
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +15,7 @@ from records.decoding.input_config import InputConfig
 from records.loading import cache, disk_cache
 from records.roles import open_data
 from records.sets.find import find_directory
+from tests.support.forks import fork
 
 SIZES = InputConfig(image_size=48, cache="disk")
 MIB = 2**20
@@ -153,10 +152,9 @@ open_data("brain_tumor_mri/synthetic", sys.argv[1],
 
 
 def test_a_killed_writer_leaves_nothing_that_is_used(pictures: Path) -> None:
-    command = [sys.executable, "-c", _KILLED, str(pictures)]
-    repository = Path(__file__).resolve().parents[3]
-    done = subprocess.run(command, cwd=repository, capture_output=True, text=True)
-    assert done.returncode == -9, done.stderr[-2000:]
+    process = fork("-c", _KILLED, pictures)
+    _, err = process.communicate()
+    assert process.returncode == -9, err[-2000:]
     (unfinished,) = _files(pictures)
     assert unfinished.name.startswith(".")
     _batches(pictures, SIZES)

@@ -1,8 +1,8 @@
 """What Keras `fit` gets silently wrong, or refuses, on two replicas, and our step gets right.
 
-Each case trains the same small model on the same batches with `fit` under MirroredStrategy and
-with our step, beside an independent reference: NumPy, or Keras on one device. The day a case of
-`fit` comes out right, its test here fails, and a claim has to go.
+Each case trains the same small model on the same batches with our step, beside an independent
+reference: NumPy, or Keras on one device. The `slow` tests use `fit` under MirroredStrategy,
+too: the day a case of `fit` comes out right, its test here fails, and a claim has to go.
 """
 
 import json
@@ -26,6 +26,7 @@ cluster = make_cluster("mirrored")
 strategy = cluster.strategy
 assert cluster.num_replicas == 2
 SGD = keras.optimizers.SGD
+WITH_FIT = sys.argv[1] == "fit and ours"
 rng = np.random.default_rng(0)
 F, C, B = 4, 3, 8
 
@@ -94,6 +95,8 @@ def ours(build, x, y, optimizer=None, precision="float32", size=B, **options):
 
 
 def fit(build, x, y, optimizer=None, precision="float32", size=B, scope=True, **options):
+    if scope and not WITH_FIT:
+        return None
     set_precision(precision)
     with strategy.scope() if scope else tf.device("CPU:0"):
         model = build()
@@ -123,12 +126,16 @@ def numpy_sgd(x, y, size=B, clip=lambda g: g, targets=None, history=None):
 
 
 def away(a, b):
+    if a is None:
+        return None
     if not all(np.isfinite(w).all() for w in a):
         return "not finite"
     return float(max(np.abs(v - w).max() for v, w in zip(a, b, strict=True)))
 
 
 def error(function, *arguments, **options):
+    if function is fit and not WITH_FIT:
+        return None
     try:
         function(*arguments, **options)
     except Exception as e:
@@ -152,6 +159,7 @@ def by_value(g):
 
 
 found = {}
+SYSTEMS = (fit, ours) if WITH_FIT else (ours,)
 found["plain"] = [away(f(linear, x, y), numpy_sgd(x, y)) for f in (fit, ours)]
 expected = numpy_sgd(x, y, clip=by_norm)
 found["norm"] = [away(fit(linear, x, y, lambda: SGD(1.0, global_clipnorm=0.5)), expected),
@@ -175,13 +183,13 @@ found["bn xla"] = error(ours, normalised, x, y, xla=True)
 huge = x[:B].copy()
 huge[5] = 1e36  # times the loss scale 2^15 it overflows, on replica 1 only
 found["overflow"] = []
-for f in (fit, ours):  # `compile` adds Keras's LossScaleOptimizer by itself
+for f in SYSTEMS:  # `compile` adds Keras's LossScaleOptimizer by itself
     weights = f(linear, huge, y[:B], precision="mixed_float16")
     found["overflow"].append([bool(np.isfinite(w).all()) for w in weights])
     found["overflow"].append([bool((w == 0).all()) for w in weights])
 
 ones, labels = np.ones((B, 400), np.float32), np.zeros(B, np.int32)
-for f in (fit, ours):
+for f in SYSTEMS:
     kernel = f(dropped, ones[:2], labels[:2], size=2)[0][:, 0]  # a row for each replica
     found["dropout " + f.__name__] = np.unique(np.round(kernel / kernel.max(), 3)).tolist()
 
@@ -229,32 +237,39 @@ print("RESULT" + json.dumps(found))
 """
 
 
-@pytest.fixture(scope="module")
-def found(run_python: Callable[..., str]) -> dict[str, Any]:
-    """Per case: how far `fit` and ours end from the reference, or what was raised."""
-    printed = run_python(_CASES, cpu_devices=2, timeout_s=550)
+@pytest.fixture(
+    scope="module", params=["ours", pytest.param("fit and ours", marks=pytest.mark.slow)]
+)
+def found(request: Any, run_python: Callable[..., str]) -> dict[str, Any]:
+    """Per case: how far `fit` and ours end from the reference, or what was raised.
+
+    None of `fit` where it was not trained.
+    """
+    printed = run_python(_CASES, request.param, cpu_devices=2, timeout_s=550)
     line = next(x for x in printed.splitlines() if x.startswith("RESULT"))
     result: dict[str, Any] = json.loads(line[6:])
     print(json.dumps(result, indent=1))
-    return result
+    return result | {"with fit": request.param == "fit and ours"}
 
 
 def test_even_batches_are_right_in_both(found: dict[str, Any]) -> None:
-    assert max(found["plain"]) < 1e-4, "else the cases below compare nothing"
+    assert max(f for f in found["plain"] if f is not None) < 1e-4, "else the cases compare nothing"
 
 
 @pytest.mark.parametrize("case", ["norm", "value", "uneven", "empty"])
 def test_fit_is_silently_wrong_and_ours_right(case: str, found: dict[str, Any]) -> None:
     theirs, ours = found[case]
-    assert theirs == "not finite" or theirs > 1e-2
     assert ours < 1e-5
+    if found["with fit"]:
+        assert theirs == "not finite" or theirs > 1e-2
 
 
 @pytest.mark.parametrize("case", ["bn even", "bn uneven", "bn empty"])
 def test_batch_norm_counts_the_real_rows_of_all_replicas(case: str, found: dict[str, Any]) -> None:
     theirs, ours = found[case]
-    assert theirs == "not finite" or theirs > 1e-3
     assert ours < 1e-5, "moving statistics included"
+    if found["with fit"]:
+        assert theirs == "not finite" or theirs > 1e-3
 
 
 def test_batch_norm_under_xla_is_refused_with_the_reason(found: dict[str, Any]) -> None:
@@ -262,25 +277,29 @@ def test_batch_norm_under_xla_is_refused_with_the_reason(found: dict[str, Any]) 
 
 
 def test_overflow_on_one_replica(found: dict[str, Any]) -> None:
-    fit_finite, _, ours_finite, ours_unchanged = found["overflow"]
-    assert not all(fit_finite), "fit looks at replica 0 only"
+    *fit_finite, ours_finite, ours_unchanged = found["overflow"]
     assert all(ours_finite) and all(ours_unchanged), "ours skips the step everywhere"
+    if found["with fit"]:
+        assert not all(fit_finite[0]), "fit looks at replica 0 only"
 
 
 def test_dropout_masks_differ_between_replicas(found: dict[str, Any]) -> None:
-    assert found["dropout fit"] == [0.0, 1.0], "the same mask twice: kept by both, or by none"
     assert found["dropout ours"] == [0.0, 0.5, 1.0]
+    if found["with fit"]:
+        assert found["dropout fit"] == [0.0, 1.0], "the same mask twice: kept by both, or by none"
 
 
 def test_gradients_are_accumulated(found: dict[str, Any]) -> None:
     refused, *ours = found["pieces"]
-    assert refused, "fit cannot accumulate under MirroredStrategy"
     assert max(ours) < 1e-5 and found["pieces clipped"] < 1e-5
+    if found["with fit"]:
+        assert refused, "fit cannot accumulate under MirroredStrategy"
 
 
 def test_fit_refuses_what_ours_combines(found: dict[str, Any]) -> None:
-    assert found["jit"] and found["many steps"]
     assert found["ours, both"] < 1e-5
+    if found["with fit"]:
+        assert found["jit"] and found["many steps"]
 
 
 def test_options_of_the_step_on_two_replicas(found: dict[str, Any]) -> None:
