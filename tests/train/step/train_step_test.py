@@ -154,7 +154,7 @@ def test_steps_per_call_cache_and_xla_do_not_change_the_result(train: Train) -> 
         {"cache": "none"},
         {"cache": "device", "k": 5, "xla": True},
     ]
-    two = [{"cache": "memory"}, {"cache": "device", "k": 5, "xla": True}]
+    two: list[dict[str, Any]] = [{"cache": "memory"}, {"cache": "device", "k": 5, "xla": True}]
     (reference, weights), *others = [
         *train(1, *(common | options for options in one)),
         *train(2, *(common | options for options in two)),
