@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
+import hashlib
 import http.client
 import itertools
+import json
 import logging
 import os
 import threading
 import time
+import urllib.error
+import urllib.parse
+import urllib.request
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -19,6 +25,8 @@ import pytest
 _numbers = itertools.count()
 # What a proxy does with a request, by its path: answer with a status, or cut the body half-way.
 CUT = "cut"
+Answer = tuple[int, list[tuple[str, str]], bytes]
+_TIME = "Thu, 01 Jan 2026 00:00:00 GMT"
 Fault = Callable[[str], int | str | None]
 
 
@@ -62,13 +70,10 @@ class Proxy:
         time.sleep(self.latency_s)
         fault = self.fault(handler.path)
         if isinstance(fault, int):
-            status, headers, data = fault, [], b"<Error><Code>Faulty</Code></Error>"
+            answer: Answer = fault, [], b"<Error><Code>Faulty</Code></Error>"
         else:
-            connection = http.client.HTTPConnection(host, port)
-            connection.request(handler.command, handler.path, body, dict(handler.headers))
-            answer = connection.getresponse()
-            status, headers, data = answer.status, answer.getheaders(), answer.read()
-            connection.close()
+            answer = self.answer(handler, body, host, port)
+        status, headers, data = answer
         handler.send_response(status)
         hop = ("connection", "transfer-encoding", "content-length", "server", "date")
         for name, value in headers:
@@ -82,10 +87,103 @@ class Proxy:
         with contextlib.suppress(OSError):
             handler.wfile.write(data)
 
+    def answer(self, handler: BaseHTTPRequestHandler, body: bytes, host: str, port: int) -> Answer:
+        """(status, headers, body) of the server's answer."""
+        connection = http.client.HTTPConnection(host, port)
+        connection.request(handler.command, handler.path, body, dict(handler.headers))
+        found = connection.getresponse()
+        data = found.read()
+        connection.close()
+        return found.status, found.getheaders(), data
+
     def close(self) -> None:
         """Ends it."""
         self._server.shutdown()
         self._server.server_close()
+
+
+def _answer_part(handler: BaseHTTPRequestHandler, data: bytes) -> Answer:
+    """The answer with the part of an object that a request asks for."""
+    asked = handler.headers.get("Range")
+    first, end = (asked or "bytes=0-").removeprefix("bytes=").split("-")
+    part = data[int(first) : int(end) + 1 if end else len(data)]
+    headers: list[tuple[str, str]] = [
+        ("Last-Modified", _TIME),
+        ("ETag", f'"{hashlib.md5(data).hexdigest()}"'),
+    ]
+    if asked:
+        headers += [("Content-Range", f"bytes {first}-{int(first) + len(part) - 1}/{len(data)}")]
+    return 206 if asked else 200, headers, part
+
+
+class WebServer(Proxy):
+    """A web server of the files below a folder."""
+
+    def __init__(self, folder: Path):
+        """Listens on a port of its own."""
+        super().__init__("", 0)
+        self._folder = folder
+
+    def answer(self, handler: BaseHTTPRequestHandler, body: bytes, host: str, port: int) -> Answer:
+        """As `Proxy.answer`."""
+        path = self._folder / urllib.parse.unquote(handler.path).strip("/")
+        return _answer_part(handler, path.read_bytes()) if path.is_file() else (404, [], b"")
+
+
+class GoogleProxy(Proxy):
+    """Before Google's emulator, which speaks JSON: lists become XML, objects get their times."""
+
+    def answer(self, handler: BaseHTTPRequestHandler, body: bytes, host: str, port: int) -> Answer:
+        """As `Proxy.answer`."""
+        path, _, query = handler.path.partition("?")
+        asked = dict(urllib.parse.parse_qsl(query))
+        bucket, _, key = urllib.parse.unquote(path).strip("/").partition("/")
+        base = f"http://{host}:{port}/storage/v1/b/{bucket}/o"
+        if "list-type" not in asked:
+            name = urllib.parse.quote(key, safe="")
+            try:
+                with urllib.request.urlopen(f"{base}/{name}?alt=media") as f:
+                    return _answer_part(handler, f.read())
+            except urllib.error.HTTPError as error:
+                return error.code, [], b""
+        found: dict[str, Any] = {}
+        with contextlib.suppress(urllib.error.HTTPError):  # its answer where nothing is there
+            url = f"{base}?prefix={asked.get('prefix', '')}&delimiter=%2F"
+            with urllib.request.urlopen(url) as f:
+                found = json.load(f)
+        rows = "".join(
+            f"<Contents><Key>{one['name']}</Key><Size>{one['size']}</Size><ETag>"
+            f"{base64.b64decode(one['md5Hash']).hex()}</ETag>"
+            "<LastModified>2026-01-01T00:00:00.000Z</LastModified></Contents>"
+            for one in found.get("items", [])
+        )
+        for prefix in found.get("prefixes", []):
+            rows += f"<CommonPrefixes><Prefix>{prefix}</Prefix></CommonPrefixes>"
+        return 200, [], f"<ListBucketResult>{rows}</ListBucketResult>".encode()
+
+
+@contextlib.contextmanager
+def serve_google(folder: Path, bucket: str) -> Iterator[GoogleProxy]:
+    """Google's emulator with the files of a folder below `set/` in a bucket, behind a proxy."""
+    from gcp_storage_emulator.server import create_server
+
+    logging.getLogger("gcp_storage_emulator").setLevel(logging.ERROR)
+    server = create_server("127.0.0.1", 0, in_memory=True, default_bucket=bucket)
+    server.start()
+    port = server._api._httpd.socket.getsockname()[1]
+    for path in filter(Path.is_file, folder.iterdir()):
+        name = urllib.parse.quote(f"set/{path.name}", safe="")
+        url = f"http://127.0.0.1:{port}/upload/storage/v1/b/{bucket}/o?uploadType=media&name={name}"
+        kind = {"Content-Type": "application/octet-stream"}
+        urllib.request.urlopen(
+            urllib.request.Request(url, data=path.read_bytes(), method="POST", headers=kind)
+        ).close()
+    proxy = GoogleProxy("127.0.0.1", port)
+    try:
+        yield proxy
+    finally:
+        proxy.close()
+        server.stop()
 
 
 class Store:

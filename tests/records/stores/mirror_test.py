@@ -15,9 +15,8 @@ from records.decoding.input_config import InputConfig
 from records.sets.find import find_directory
 from records.stores import cache, mirror
 from records.stores.client import traffic
-from tests.support.stores import Store
+from tests.support.stores import Store, WebServer, serve_google
 
-SETS = ["fetal_health/synthetic", "brain_tumor_mri/synthetic", "song_lyrics/synthetic"]
 SIZES = InputConfig(image_size=32, sequence_length=12, vocab_size=300)
 
 
@@ -36,9 +35,18 @@ def _same(left: list[Any], right: list[Any]) -> bool:
     )
 
 
-@pytest.mark.parametrize("level", ["memory", "none"])
-@pytest.mark.parametrize("most_bytes", ["1e9", "0"], ids=["fits", "larger than the cache"])
-@pytest.mark.parametrize("name", SETS)
+@pytest.mark.parametrize(
+    ("name", "level", "most_bytes"),
+    [
+        ("fetal_health/synthetic", "memory", "1e9"),
+        ("fetal_health/synthetic", "none", "0"),
+        ("brain_tumor_mri/synthetic", "none", "1e9"),
+        ("brain_tumor_mri/synthetic", "memory", "0"),
+        ("song_lyrics/synthetic", "memory", "1e9"),
+        ("song_lyrics/synthetic", "none", "0"),
+    ],
+    ids=str,
+)
 def test_batches_are_those_of_the_local_set(
     name: str,
     most_bytes: str,
@@ -80,3 +88,30 @@ def test_a_second_epoch_asks_for_nothing(store: Store, synthetic_data_dir: Path)
     again = records.open_data(f"{store.url}/set", config=config)
     assert sum(1 for _ in records.make_arrays(again, "train", global_batch_size=24)) == steps
     assert [one for one in store.proxy.asked if "list-type" not in one] == []
+
+
+def test_a_set_on_a_web_server(store: Store, synthetic_data_dir: Path) -> None:
+    name = "fetal_health/synthetic"
+    source = Path(find_directory(name, str(synthetic_data_dir)))
+    server = WebServer(synthetic_data_dir)
+    root = f"http://127.0.0.1:{server.port}"
+    try:
+        local = _batches(str(synthetic_data_dir), name, "memory", 1)
+        assert _same(_batches(root, f"{name}/{source.name}", "memory", 1), local)
+        with pytest.raises(FileNotFoundError, match="A web server is not searched: give the whole"):
+            find_directory(name, root)
+    finally:
+        server.close()
+
+
+def test_a_set_in_a_bucket_of_google(
+    store: Store, synthetic_data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = "fetal_health/synthetic"
+    source = Path(find_directory(name, str(synthetic_data_dir)))
+    local = _batches(str(synthetic_data_dir), name, "memory", 1)
+    with serve_google(source, "sets-bucket") as proxy:
+        monkeypatch.setenv("STORAGE_EMULATOR_HOST", f"http://127.0.0.1:{proxy.port}")
+        assert _same(_batches("gs://sets-bucket", "set", "memory", 1), local)
+        with pytest.raises(FileNotFoundError, match="prepared there: gs://sets-bucket/set"):
+            find_directory("other", "gs://sets-bucket")
