@@ -27,7 +27,13 @@ from train.settings.auto import choose_xla
 from train.settings.config import PRECISIONS, TrainConfig
 from train.settings.resolved import Settings
 from train.step.batch_norm import batch_norms
-from train.step.keras_objective import KerasObjective, Rows, check_row_by_row
+from train.step.keras_objective import (
+    KerasObjective,
+    Rows,
+    check_classes,
+    check_model,
+    check_row_by_row,
+)
 from train.step.keras_private import (
     all_layers,
     build_compiled,
@@ -87,8 +93,18 @@ def fit(
     data = open_data(data, seed=seed) if isinstance(data, str) else data
     own = {"epochs": epochs, "global_batch_size": batch_size, "seed": seed, "run_dir": run_dir}
     asked = _ask(data, own, flags)
-    how = (shuffle, Pace(steps_per_call), list(callbacks))
+    how = (shuffle, Pace(steps_per_call), _checked_callbacks(callbacks))
     return _fit(model, data, validation_data, asked, how)
+
+
+def _checked_callbacks(callbacks: Any) -> list[keras.callbacks.Callback]:
+    """One or several, as Keras takes them."""
+    found = tf.nest.flatten(callbacks)
+    for one in found:
+        if not isinstance(one, keras.callbacks.Callback):
+            hint = f". Call it: {one.__name__}(...)" if isinstance(one, type) else ""
+            raise ValueError(f"fit: callbacks expected Keras callbacks, received {one!r}{hint}")
+    return found
 
 
 # Settings of `train.run` that say nothing of a model of ours.
@@ -104,7 +120,9 @@ def _ask(data: Any, own: dict[str, Any], flags: dict[str, Any]) -> TrainConfig:
     """What was asked for, as `train.run` knows it."""
     if unknown := sorted(flags.keys() - set(FLAGS)):
         raise ValueError(
-            f"fit: expected flags among {', '.join(FLAGS)}, received {', '.join(unknown)}"
+            f"fit: expected flags among {', '.join(FLAGS)}, received {', '.join(unknown)}. Weights "
+            "of classes or rows are the third of (x, y, sample_weight); validation_data is cut by "
+            "you; a run_dir goes on by itself"
         )
     if isinstance(data, Data):
         config = dataclasses.asdict(data.config)
@@ -204,6 +222,12 @@ class _Use:
                     f"fit: {self.model.name} expected one output, received "
                     f"{len(tf.nest.flatten(outputs))}: take Keras's own fit, or train them apart"
                 )
+            for role, examples in context.examples.items():
+                labels = examples.split_labels[examples.numbers].astype(np.int64)
+                targets = rows.split(tf.constant(labels))[0].numpy()
+                check_classes(self.model, targets, outputs, role)
+            if padded and len(outputs) > 1:
+                check_model(self.model, x, outputs)
             build_compiled(self.model, y, outputs)
             check_row_by_row(self.model, y, outputs, padded)
 

@@ -345,6 +345,13 @@ def _compiled(**options: Any) -> keras.Model:
     return model
 
 
+def _beside(layer: keras.layers.Layer) -> keras.Model:
+    """Of which a row's output or loss hangs on the rows of its batch."""
+    model = keras.Sequential([L.Input((5,)), layer, L.Dense(1)])
+    model.compile("sgd", "mse")
+    return model
+
+
 class Unweighted(ShareFarOff):
     def update_state(self, y: Any, predicted: Any) -> None:  # type: ignore[override]
         super().update_state(y, predicted)
@@ -372,6 +379,10 @@ def _own_step() -> keras.Model:
         (_compiled, TABLE, r"expected \(x, y\).* received ndarray"),
         (_compiled, (np.array(["a"] * N), NUMBER), "expected numbers, received <U1"),
         (_compiled, (TABLE, (NUMBER, NUMBER)), "models of several outputs"),
+        (_compiled, (TABLE.tolist(), NUMBER), "numpy.asarray makes one array"),
+        (lambda: _beside(L.Lambda(lambda x: x - keras.ops.mean(x, 0))), None, "expected outputs"),
+        (lambda: _beside(L.ActivityRegularization(l2=0.1)), None, "losses that its layers add"),
+        (gated, (TABLE, CLASS + 1), r"train. expected classes from 0 to 2, .* received 1 to 3"),
     ],
 )
 def test_what_cannot_be_right_is_refused(model: Any, data: Any, message: str) -> None:
@@ -387,6 +398,38 @@ def test_what_cannot_be_right_is_refused(model: Any, data: Any, message: str) ->
 def test_an_unknown_flag_names_the_known() -> None:
     with pytest.raises(ValueError, match="fit: expected flags among .*clip_norm.* clip_nrm"):
         train.fit(_compiled(), (TABLE, NUMBER), clip_nrm=1.0)
+
+
+@pytest.mark.parametrize(
+    ("callbacks", "said"),
+    [(["a"], "fit: .* received 'a'"), ([keras.callbacks.TerminateOnNaN], "Call it: TerminateOnN")],
+)
+def test_what_is_no_callback_is_named(callbacks: Any, said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        train.fit(_compiled(), (TABLE, NUMBER), callbacks=callbacks)
+
+
+def test_metrics_of_one_name_and_those_that_are_built_late_are_as_in_keras() -> None:
+    """Weighted and not; F1Score and R2Score make their variables at the first batch."""
+
+    def make() -> keras.Model:
+        keras.utils.set_random_seed(1)
+        model = keras.Sequential([L.Input((5,)), L.Dense(1)])
+        metrics = ["mae", keras.metrics.R2Score()]
+        model.compile("sgd", "mse", metrics=metrics, weighted_metrics=["mae"])
+        return model
+
+    options: dict[str, Any] = {"batch_size": BATCH, "epochs": 3, "shuffle": False}
+    wanted = make().fit(TABLE, NUMBER, sample_weight=WEIGHT, verbose=0, **options).history
+    one = keras.callbacks.TerminateOnNaN()
+    data = (TABLE, NUMBER, WEIGHT)
+    found = train.fit(
+        make(), data, callbacks=one, strategy="one_device", xla=False, **options
+    ).history
+    assert set(wanted) - set(found) == set() and "weighted_mae" in wanted
+    # The last batch is filled up, and the weights of metrics= leave that out.
+    for name, values in wanted.items():
+        np.testing.assert_allclose(found[name], values, rtol=1e-5)
 
 
 def test_the_caller_keeps_its_random_operations() -> None:

@@ -88,7 +88,8 @@ def _checked(data: Any, name: str) -> tuple[Any, tuple[np.ndarray, ...]]:
     if len(lengths) > 1 or 0 in lengths:
         raise ValueError(
             f"fit: {name} expected arrays of one length, the first dimension, received "
-            f"{', '.join(map(str, sorted(lengths)))}"
+            f"{', '.join(map(str, sorted(lengths)))} (a list is one input for each of its items; "
+            "numpy.asarray makes one array of it)"
         )
     return x, targets
 

@@ -8,7 +8,6 @@ batch up has weight 0 in every metric.
 from __future__ import annotations
 
 import dataclasses
-import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -17,7 +16,7 @@ import numpy as np
 import tensorflow as tf
 
 from records.examples import Examples
-from train.step.keras_private import compiled_metrics
+from train.step.keras_private import compiled_figures, compiled_metrics, takes_weights
 from train.step.replicas import replica_sum
 from train.step.rows import RowFormat, pack_rows, take_rows
 
@@ -121,11 +120,8 @@ class KerasObjective:
     def figures(self, totals: list[tf.Variable], loss: float) -> dict[str, Any]:
         """The loss, and what each metric says, under Keras's names."""
         found: dict[str, Any] = {"loss": loss}
-        for metric in self._metrics():
-            result = metric.result()
-            named = result if isinstance(result, dict) else {metric.name: result}
-            found |= {name: np.asarray(value).tolist() for name, value in named.items()}
-        return found
+        figures = compiled_figures(self.model)
+        return found | {name: np.asarray(value).tolist() for name, value in figures.items()}
 
     def _metrics(self) -> list[keras.metrics.Metric]:
         return [metric for group in compiled_metrics(self.model) for metric in group]
@@ -152,7 +148,7 @@ def check_row_by_row(model: keras.Model, y: Any, outputs: Any, padded: bool) -> 
     if padded and _is_scalar(call, y, outputs):
         raise ValueError(_SCALAR.format(what=f"loss {name}"))
     for metric in [m for group in compiled_metrics(model) for m in group]:
-        if not _takes_weights(metric.update_state):
+        if not takes_weights(metric.update_state):
             raise ValueError(
                 f"fit: metric {metric.name} expected update_state(y_true, y_pred, "
                 "sample_weight=None), received one without sample_weight, which says which rows "
@@ -161,6 +157,49 @@ def check_row_by_row(model: keras.Model, y: Any, outputs: Any, padded: bool) -> 
         function = getattr(metric, "_fn", None)
         if padded and function is not None and _is_scalar(function, y, outputs):
             raise ValueError(_SCALAR.format(what=f"metric {metric.name}"))
+
+
+def check_model(model: keras.Model, x: Any, outputs: Any) -> None:
+    """Raises ValueError for a model whose output or losses for a row hang on the rows beside it.
+
+    Args:
+      x, outputs: of two rows, without training.
+    """
+    before = [float(loss) for loss in model.losses]
+    again = np.asarray(model(x, training=False), np.float64)
+    if not np.array_equal(again, np.asarray(outputs, np.float64)):
+        return  # random: nothing can be told
+    one = np.asarray(model(tf.nest.map_structure(lambda a: a[:1], x), training=False), np.float64)
+    after = [float(loss) for loss in model.losses]
+    # What a product of fewer rows may round otherwise.
+    rounding = 1e-3 if model.compute_dtype in ("float32", "float64") else 0.05
+    limit = rounding * (np.abs(again).max(initial=0) + 1e-6)
+    what = "outputs" if np.abs(one - again[:1]).max(initial=0) > limit else ""
+    if not np.allclose(before, after, rtol=rounding):
+        what = "losses that its layers add"
+    if what:
+        raise ValueError(
+            f"fit: {model.name} expected {what} of which each row has its own, received others: "
+            "the rows that fill up the last batch would count. Choose a batch_size that divides "
+            "the examples, of validation_data too"
+        )
+
+
+def check_classes(model: keras.Model, y: np.ndarray, outputs: Any, role: str) -> None:
+    """Raises ValueError for classes that the model has no output for."""
+    loss = keras.losses.get(model.loss)
+    function = getattr(loss, "_fn", getattr(loss, "fn", loss))
+    if getattr(function, "__name__", "") != "sparse_categorical_crossentropy":
+        return
+    ignored = getattr(loss, "ignore_class", None)
+    y = y if ignored is None else y[y != ignored]
+    count = int(outputs.shape[-1])
+    if y.size and not 0 <= y.min() <= y.max() < count:
+        raise ValueError(
+            f"fit: targets ({role}) expected classes from 0 to {count - 1}, as {model.name} has "
+            f"{count} outputs, received {y.min()} to {y.max()}. Number the classes from 0, or give "
+            "the last layer an output for each"
+        )
 
 
 def _is_scalar(function: Callable[..., Any], y: Any, outputs: Any) -> bool:
@@ -172,8 +211,3 @@ def _is_scalar(function: Callable[..., Any], y: Any, outputs: Any) -> bool:
     if len(y.shape) + 1 == len(outputs.shape) and outputs.shape[-1] == 1:
         y = y[..., None]  # as Keras does before it calls
     return tuple(keras.ops.shape(function(y, outputs))) == ()
-
-
-def _takes_weights(update: Callable[..., Any]) -> bool:
-    parameters = inspect.signature(update).parameters.values()
-    return any(p.name == "sample_weight" or p.kind is p.VAR_KEYWORD for p in parameters)

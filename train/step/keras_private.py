@@ -9,12 +9,14 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import importlib
+import inspect
 import json
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from train.devices.tensorflow_private import copies_of
@@ -157,7 +159,27 @@ def build_compiled(model: keras.Model, y: Any, outputs: Any) -> None:
     compiled = getattr(model, "_compile_metrics", None)
     if compiled is not None and not compiled.built:
         compiled.build(y, outputs)
+    for metric in compiled.metrics if compiled is not None else ():
+        # Some make their variables at the first batch only, such as F1Score and R2Score.
+        if takes_weights(metric.update_state):
+            metric.update_state(y, outputs, sample_weight=np.ones(len(outputs), np.float32))
+            metric.reset_state()
     model.compute_loss(y=y, y_pred=outputs)
+
+
+def takes_weights(update: Callable[..., Any]) -> bool:
+    """Whether a metric's `update_state` takes `sample_weight`."""
+    parameters = inspect.signature(update).parameters.values()
+    return any(p.name == "sample_weight" or p.kind is p.VAR_KEYWORD for p in parameters)
+
+
+def compiled_figures(model: keras.Model) -> dict[str, Any]:
+    """What the metrics of `compile` say, under the names that Keras's history has."""
+    compiled = getattr(model, "_compile_metrics", None)
+    found: dict[str, Any] = {}
+    for name, value in (compiled.result() if compiled is not None else {}).items():
+        found |= value if isinstance(value, dict) else {name: value}
+    return found
 
 
 def metric_variables(model: keras.Model) -> list[keras.Variable]:
