@@ -43,15 +43,22 @@ def build_own(name: str, spec: Any, num_classes: int) -> keras.Model:
         ) from error
     try:
         found = function(spec, num_classes)
-    except TypeError as error:
+    except (TypeError, ValueError) as error:
+        kind = "a model itself" if isinstance(function, keras.Model) else type(error).__name__
         raise ValueError(
-            f"{where} expected a function of (spec, num_classes), received TypeError: {error}"
+            f"{where} expected a function of (spec, num_classes), received {kind}: {error}"
         ) from error
     if not isinstance(found, keras.Model):
         raise ValueError(f"{where} expected a keras.Model, received {type(found).__name__}")
     dtype = keras.backend.standardize_dtype(spec.dtype)
     inputs = keras.Input(tuple(spec.shape), dtype=dtype, name="input")
-    outputs = found(inputs)
+    try:
+        outputs = found(inputs)
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"{where} expected a model of one input {dtype} [B, "
+            f"{', '.join(map(str, spec.shape))}], which the set has; received {error}"
+        ) from error
     shapes = [tuple(output.shape) for output in tf.nest.flatten(outputs)]
     if shapes != [(None, num_classes)]:
         raise ValueError(
@@ -59,5 +66,20 @@ def build_own(name: str, spec: Any, num_classes: int) -> keras.Model:
             f"{', '.join(str(list(shape)) for shape in shapes)}"
         )
     if len(getattr(found, "inputs", None) or ()) == 1:
+        _check_logits(where, found)
         return found
     return keras.Model(inputs, outputs, name=found.name)
+
+
+def _check_logits(where: str, model: keras.Model) -> None:
+    """Raises ValueError where the last layer makes probabilities: the loss makes them of logits."""
+    last: Any = model
+    while isinstance(last, keras.Model):
+        last = last.layers[-1]
+    activation = getattr(last, "activation", None)
+    made = (keras.activations.softmax, keras.activations.sigmoid, keras.activations.log_softmax)
+    if isinstance(last, keras.layers.Softmax) or activation in made:
+        raise ValueError(
+            f"{where} expected logits, as the loss has the softmax, received probabilities of the "
+            f"layer {last.name!r}. Leave its activation out"
+        )

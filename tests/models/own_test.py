@@ -41,6 +41,15 @@ def narrow(spec, num_classes):
 def of_one_argument(spec):
     return Net(16, 3)
 
+def softmax(spec, num_classes):
+    inner = keras.Sequential([keras.layers.Dense(num_classes, activation="softmax")])
+    return keras.Sequential([keras.Input(spec.shape), inner])
+
+def wide(spec, num_classes):
+    return keras.Sequential([keras.Input((99,)), keras.layers.Dense(num_classes)])
+
+made = narrow(keras.Input((4,)), 3)
+
 def no_model(spec, num_classes):
     return "model"
 '''
@@ -63,6 +72,12 @@ def net(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         ("no_such_module:f", "No module named 'no_such_module'"),
         ("net_of_test:narrow", r"logits \[B, 3\] \(no softmax\), received \[None, 2\]"),
         ("net_of_test:of_one_argument", r"expected a function of \(spec, num_classes\)"),
+        ("net_of_test:softmax", "expected logits, .* probabilities of the layer 'dense"),
+        ("net_of_test:wide", r"expected a model of one input float32 \[B, 4\], which the set has"),
+        (
+            "net_of_test:made",
+            r"expected a function of \(spec, num_classes\), received a model itself",
+        ),
         ("net_of_test:no_model", "expected a keras.Model, received str"),
     ],
 )
