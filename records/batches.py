@@ -153,7 +153,7 @@ def _open_ordered(
         # Evaluation keeps the order of the records, so that predictions can be matched with them.
         role == "train" if shuffle is None else shuffle,
         shuffle_block=shuffle_block,
-        lengths=examples.subset_lengths,
+        lengths=examples.subset_lengths if length_buckets > 1 else None,
         length_buckets=length_buckets,
     )
     return examples, order

@@ -13,6 +13,7 @@ from records.loading.cache import Filling
 from records.loading.load import Loader
 from records.ordering.buckets import BucketOrder
 from records.ordering.order import Order
+from records.ordering.splits import AllRecords, Numbers
 from records.sets.schema import IMAGE, Schema
 from records.shards.index import RecordIndex
 from records.system.memory import share
@@ -34,10 +35,10 @@ class Examples:
 
     Attributes:
       schema, index: of the split.
-      numbers: int64 [n], the subset: record numbers in the split.
+      numbers: int64 [n], the subset: record numbers in the split; used as an array.
       split_labels: int32 [N], of all records of the split.
       spec: one example's input, without the batch.
-      lengths: int64 [N], ids of each record's text, up to T; None for other inputs.
+      lengths: int [N], ids of each record's text as stored; None for other inputs.
       cached: [N, ...], all records of the split decoded, in memory or mapped into it; None when
         they are not cached. Read it as `inputs`: pictures are decoded while the first epoch goes
         by, or when `inputs` is first asked for.
@@ -47,7 +48,7 @@ class Examples:
 
     schema: Schema
     index: RecordIndex
-    numbers: np.ndarray
+    numbers: Numbers
     split_labels: np.ndarray
     spec: tf.TensorSpec
     lengths: np.ndarray | None
@@ -66,13 +67,14 @@ class Examples:
     def num_damaged(self) -> int:
         """Examples of the subset that are damaged: their positions have weight 0."""
         damaged = self.index.damaged
-        return 0 if damaged is None else int(damaged[self.numbers].sum())
+        return 0 if damaged is None else int(self._of_subset(damaged).sum())
 
     def without_damaged(self) -> Examples:
         """The examples that can be used; the same where none is damaged."""
         if not self.num_damaged or self.index.damaged is None:
             return self
-        return dataclasses.replace(self, numbers=self.numbers[~self.index.damaged[self.numbers]])
+        usable = ~self._of_subset(self.index.damaged)
+        return dataclasses.replace(self, numbers=self.numbers[usable])
 
     @property
     def num_examples(self) -> int:
@@ -82,12 +84,18 @@ class Examples:
     @property
     def subset_labels(self) -> np.ndarray:
         """int32 [n], the labels of the subset."""
-        return self.split_labels[self.numbers]
+        return self._of_subset(self.split_labels)
 
     @property
     def subset_lengths(self) -> np.ndarray | None:
-        """int64 [n], ids of the subset's texts; None for other inputs."""
-        return None if self.lengths is None else self.lengths[self.numbers]
+        """int [n], ids of the subset's texts, up to T; None for other inputs."""
+        if self.lengths is None:
+            return None
+        return np.minimum(self._of_subset(self.lengths), self.spec.shape[0])
+
+    def _of_subset(self, column: np.ndarray) -> np.ndarray:
+        """[n, ...]: a column [N, ...] of the split; itself where the subset is the whole split."""
+        return column if isinstance(self.numbers, AllRecords) else column[self.numbers]
 
     @property
     def example_bytes(self) -> int:

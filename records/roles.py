@@ -106,8 +106,10 @@ class Data:
         """
         if self.vocabulary is None:
             return self._asked
-        longest = max(1, int(self.vocabulary.lengths(self._base).max()))
-        return dataclasses.replace(self._asked, sequence_length=longest)
+        lengths, index = self.vocabulary.lengths(self._base), self._index(self._base)
+        longest = max((int(lengths[rows].max()) for rows in index.walk()), default=0)
+        length = max(1, min(longest, self._asked.sequence_length))
+        return dataclasses.replace(self._asked, sequence_length=length)
 
     @functools.cached_property
     def channels(self) -> int:
@@ -115,7 +117,11 @@ class Data:
         if not self._modality.has_channels:
             return 0
         # One answer for all roles: a model has one input shape, whichever split it is fed.
-        grey = all(self._index(s).is_grey.all() for s in self._splits)
+        grey = all(
+            index.is_grey[rows].all()
+            for index in map(self._index, self._splits)
+            for rows in index.walk()
+        )
         return 1 if grey else 3
 
     @functools.cached_property
@@ -144,14 +150,14 @@ class Data:
             return ("train", "validation")
         return tuple(dict.fromkeys(("train", "validation", *self._splits)))
 
-    def subset(self, role: str) -> tuple[str, np.ndarray]:
+    def subset(self, role: str) -> tuple[str, splits.Numbers]:
         """(split, record numbers int64 [n]) of a role, or of another split of the set."""
         if role != "validation":
             self.schema.check_split(role)
         # A fold cuts anew even where the set has its own validation split.
         cut = self.fold is not None or "validation" not in self.schema.split_counts
         if not cut or role not in ("train", "validation"):
-            return role, np.arange(self._index(role).num_records)
+            return role, splits.AllRecords(self._index(role).num_records)
         return self._base, self._cut[role == "validation"]
 
     def examples(self, role: str) -> Examples:
@@ -167,20 +173,14 @@ class Data:
             numbers=numbers,
             # Labels of the whole split, not of the subset: a record's number is its place in both
             # arrays.
-            split_labels=index.label.astype(np.int32),
+            split_labels=index.label,
             spec=self.spec,
-            lengths=self._lengths(split),
+            lengths=None if self.vocabulary is None else self.vocabulary.lengths(split),
             cached=None if self.config.cache == "none" else self._decoded(split),
             loader=self._loader(split),
             filling=self._filling.get(split),
         )
         return found if role == "train" else found.without_damaged()
-
-    def _lengths(self, split: str) -> np.ndarray | None:
-        """int64 [N], ids of each record's text, up to T; None for other inputs."""
-        if self.vocabulary is None:
-            return None
-        return np.minimum(self.vocabulary.lengths(split), self.config.sequence_length)
 
     def damage(self) -> dict[str, tuple[str, ...]]:
         """What is wrong with damaged records, by split; splits without any are left out."""
@@ -217,7 +217,7 @@ class Data:
         if self.fold is not None:
             return (self._base,)
         found = self.schema.pooled_splits
-        if "test" in found and (self.opened.read_index("test").label == -1).all():
+        if "test" in found and self.opened.read_index("test").label_range == (-1, -1):
             found = tuple(split for split in found if split != "test")
         return found
 
@@ -226,8 +226,9 @@ class Data:
         index = self.opened.read_index(split)
         # A class outside its range would index past the logits: on a GPU the loss is then NaN, and
         # no error says why.
-        bad = np.flatnonzero((index.label < 0) | (index.label >= self.schema.num_classes))
-        if len(bad):
+        least, largest = index.label_range
+        if index.num_records and (least < 0 or largest >= self.schema.num_classes):
+            bad = np.flatnonzero((index.label < 0) | (index.label >= self.schema.num_classes))
             raise ValueError(
                 f"input: {self.schema.name}: split {split}, record {bad[0]}: label "
                 f"expected 0 to {self.schema.num_classes - 1}, received {index.label[bad[0]]}"

@@ -18,6 +18,7 @@ from records.decoding import decode
 from records.decoding.input_config import InputConfig
 from records.decoding.modality import modality_of
 from records.loading.load import Loader
+from records.ordering.splits import Numbers
 from records.sets.schema import Schema
 from records.shards.index import RecordIndex
 from records.system.threads import ordered_map
@@ -32,7 +33,7 @@ class Vocabulary:
         config: InputConfig,
         index_of: Callable[[str], RecordIndex],
         split: str,
-        training: np.ndarray,
+        training: Numbers,
     ):
         """Counts nothing yet.
 
@@ -97,12 +98,10 @@ class Vocabulary:
         return tuple(words)
 
     def lengths(self, split: str) -> np.ndarray:
-        """int64 [N], ids of each record of a split, up to T."""
+        """int [N], ids of each record of a split."""
         if self._stores_text:
-            lengths = np.diff(self.ids(split)[1])
-        else:
-            lengths = self._index_of(split).sequence_length.astype(np.int64)
-        return np.minimum(lengths, self._config.sequence_length)
+            return np.diff(self.ids(split)[1])
+        return self._index_of(split).sequence_length
 
     def ids(self, split: str) -> tuple[np.ndarray, np.ndarray]:
         """(ids int32 of all records, not yet ranked; where each record begins int64 [N + 1])."""

@@ -186,7 +186,9 @@ def _train(
         with Progress(settings.epochs, label, "epochs") as line:
             pairs = train_folds(settings, opened, cluster, lambda epoch, found: line.add(1))
         seconds = time.perf_counter() - began
-        numbers = [part.examples("validation").numbers for part in open_folds(settings, opened)]
+        numbers = [
+            np.asarray(part.examples("validation").numbers) for part in open_folds(settings, opened)
+        ]
         return [
             (labels, probabilities(logits), of_fold)
             for (labels, logits), of_fold in zip(pairs, numbers, strict=True)
@@ -200,7 +202,7 @@ def _train(
         # Those of the run itself: one that was finished before took them then.
         seconds += sum(metrics["seconds"].values())
         _, examples, probability = predict_split(open_run(run), "validation", settings.data_dir)
-        found.append((examples.subset_labels, probability, examples.numbers))
+        found.append((examples.subset_labels, probability, np.asarray(examples.numbers)))
         # The model of a finished fold stays, for train.evaluate; its checkpoints serve nobody.
         shutil.rmtree(run / "checkpoints", ignore_errors=True)
         gc.collect()  # models refer to themselves, and hold the files and examples of their fold
@@ -237,7 +239,7 @@ def _fit(baseline: Any, part: Data) -> Predicted:
     probability[:, baseline.classes_] = baseline.predict_proba(rows)
     # Of float32 features they add up to 1 in float32 only.
     probability /= probability.sum(1, keepdims=True)
-    return validation.subset_labels, probability, validation.numbers
+    return validation.subset_labels, probability, np.asarray(validation.numbers)
 
 
 def _rows(

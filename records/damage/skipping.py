@@ -20,7 +20,8 @@ from records.decoding.indexing import fill_index
 from records.sets.fingerprint import Change, Difference, FingerprintMismatch
 from records.sets.hints import rebuild_hint, verify_hint
 from records.sets.schema import Schema
-from records.shards.index import RecordIndex, check_group_is_kept, frame, read_stored_index
+from records.shards.index import RecordIndex, frame
+from records.shards.index_file import check_group_is_kept, read_stored_index
 from records.stores.mirror import fetch_all
 
 

@@ -20,6 +20,7 @@ from records.decoding.decode import PictureError
 from records.decoding.modality import modality_of
 from records.decoding.modality_base import Decoder
 from records.decoding.parsing import read_text
+from records.ordering.splits import Numbers
 from records.sets.schema import Schema
 from records.shards.index import RecordIndex, RecordReader, record_damage, record_place
 
@@ -85,8 +86,9 @@ class Loader:
             done.bytes = sum(x.nbytes for x in inputs)
         return inputs
 
-    def read(self, numbers: np.ndarray) -> np.ndarray:
+    def read(self, numbers: Numbers) -> np.ndarray:
         """The payloads of records, as bytes objects [n]."""
+        numbers = np.asarray(numbers)
         with self.timed("read", len(numbers)) as done:
             payloads = self.reader.read(numbers)
             done.bytes = int(self.index.length[numbers].sum())

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from records.loading.load import Loader
+from records.ordering.splits import Numbers
 from records.sets.schema import Schema
 
 _SHOWN = 5  # columns named in an error
@@ -20,7 +21,7 @@ def moments(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return first + shifted.mean(0), shifted.var(0)
 
 
-def stream_moments(loader: Loader, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def stream_moments(loader: Loader, numbers: Numbers) -> tuple[np.ndarray, np.ndarray]:
     """As `moments`, of a table's records `numbers`, of which one unit is held."""
     wanted = np.zeros(loader.index.num_records, bool)
     wanted[numbers] = True

@@ -64,7 +64,9 @@ def read_blocks(
 
 
 def _read_block(loader: Loader, numbers: np.ndarray) -> _Block:
-    return dict(zip(numbers.tolist(), loader.read(numbers)))
+    read = dict(zip(numbers.tolist(), loader.read(numbers)))
+    loader.index.release()  # the next block lies elsewhere
+    return read
 
 
 def _collect(loader: Loader, wanted: list[int], *blocks: _Block) -> np.ndarray:

@@ -6,9 +6,42 @@ copies, one artist's songs). They depend on labels, groups and seed only.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import Any
+
 import numpy as np
 
 from records.ordering.order import mix64
+
+
+class AllRecords:
+    """The numbers of all N records of a split, used as an array int64 [N]; none of them is held."""
+
+    def __init__(self, count: int):
+        """`count`: N."""
+        self._count = count
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(range(self._count))
+
+    def __getitem__(self, places: Any) -> np.ndarray:
+        """The numbers at places: a slice, a number, or an array of them or of bools [N]."""
+        if isinstance(places, slice):
+            return np.arange(*places.indices(self._count))
+        chosen = np.asarray(places)
+        return np.flatnonzero(chosen) if chosen.dtype == bool else chosen
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        return np.arange(self._count, dtype=dtype or np.int64)
+
+
+Numbers = np.ndarray | AllRecords
+
+
+_COUNTED = 2**20  # labels at once
 
 
 def assign_folds(
@@ -116,7 +149,16 @@ def cut_validation(
     return np.flatnonzero(folds != 0), np.flatnonzero(folds == 0)
 
 
+def class_counts(labels: np.ndarray, num_classes: int) -> np.ndarray:
+    """Examples of each class int64 [C], of labels int [N] from 0 to C - 1."""
+    counts = np.zeros(num_classes, np.int64)
+    # In parts: `bincount` makes int64 of all that it is given.
+    for first in range(0, len(labels), _COUNTED):
+        counts += np.bincount(labels[first : first + _COUNTED], minlength=num_classes)
+    return counts
+
+
 def balanced_class_weights(labels: np.ndarray, num_classes: int) -> np.ndarray:
     """Weights N / (C * count) float64 [C], scikit-learn's "balanced"; 0 for absent classes."""
-    counts = np.bincount(labels, minlength=num_classes)
+    counts = class_counts(labels, num_classes)
     return np.where(counts > 0, len(labels) / (num_classes * np.maximum(counts, 1)), 0.0)

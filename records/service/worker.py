@@ -156,7 +156,7 @@ class Worker:
             asked.order["seed"],
             asked.order["shuffle"],
             shuffle_block=asked.order.get("shuffle_block"),
-            lengths=examples.subset_lengths,
+            lengths=examples.subset_lengths if asked.length_buckets > 1 else None,
             length_buckets=asked.length_buckets,
         )
         # Chunks are planned here: they must be those of the order that the trainer counts its steps

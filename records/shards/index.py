@@ -1,20 +1,17 @@
 """Where each record lies and what reading plans need to know of it.
 
-One index per split, `<split>.index.npz` beside the shards: written with the data, rebuilt
-when it is missing or does not fit the shards (`records.decoding.indexing` fills it). It gives plain
-TFRecords random access.
+One index per split (`records.decoding.indexing` fills it): it gives plain TFRecords random access.
+It is written with the data, and read or mapped, by `records.shards.index_file`.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import io
+import functools
 import itertools
 import os
 import threading
 from collections.abc import Iterator, Sequence
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -24,13 +21,13 @@ from records.shards.framing import FOOTER_BYTES, HEADER_BYTES, check_records, da
 from records.shards.open_files import OpenFiles
 from records.stores.mirror import object_of, shard_size
 from records.stores.ranges import Background, Part, read_parts
-from records.system.npz import read_arrays
-from records.system.writing import write_atomically
+from records.system.npz import release
 
 _RUN_BYTES = 8 * 2**20  # read at once
 # Records that stand apart are put together before they are cut and checked, up to so many bytes:
 # batches of 256 vectors load 1.8 times as fast as with checks one by one.
 _JOINED_BYTES = 2**20
+_WALKED_ROWS = 2**20  # of a mapped column, looked at together
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,7 +40,7 @@ class RecordIndex:
       shard: int32 [N], number of the shard that holds each record.
       offset: int64 [N], byte at which the record's header starts.
       length: int64 [N], bytes of the payload.
-      label: int64 [N], the class, -1 where unknown.
+      label: int32 [N], the class, -1 where unknown.
       group: uint64 [N]; records of equal group must not straddle splits or folds.
       sequence_length: int32 [N], number of ids; 0 for other inputs.
       is_grey: bool [N], the picture has one distinct channel.
@@ -75,17 +72,48 @@ class RecordIndex:
         """N, the number of records."""
         return len(self.offset)
 
+    @property
+    def payload_bytes(self) -> int:
+        """Bytes of all payloads."""
+        if self.damaged is not None or self.within is not None:
+            return int(self.length.sum())
+        # Nothing else stands in the shards.
+        return int(self.shard_bytes.sum()) - self.num_records * (HEADER_BYTES + FOOTER_BYTES)
+
+    @functools.cached_property
+    def label_range(self) -> tuple[int, int]:
+        """The least and the largest label; (-1, -1) of no records. Walks the labels once."""
+        least, largest = [], []
+        for rows in self.walk():
+            part = self.label[rows]
+            least.append(int(part.min()))
+            largest.append(int(part.max()))
+        return min(least, default=-1), max(largest, default=-1)
+
+    def walk(self) -> Iterator[slice]:
+        """Slices of all rows, one after the other; what is mapped of each does not stay mapped."""
+        for first in range(0, self.num_records, _WALKED_ROWS):
+            yield slice(first, min(first + _WALKED_ROWS, self.num_records))
+            self.release()
+
+    def release(self) -> None:
+        """Takes the pages of a mapped index out of this process's memory; they stay in the cache.
+
+        A process then holds those it is using, not all that it ever looked at.
+        """
+        release(self.offset)
+
 
 _NOT_STORED = ("paths", "damaged", "damage", "within")
-_ARRAYS = tuple(f.name for f in dataclasses.fields(RecordIndex) if f.name not in _NOT_STORED)
+COLUMNS = tuple(f.name for f in dataclasses.fields(RecordIndex) if f.name not in _NOT_STORED)
 
 
 def select_records(index: RecordIndex, keep: np.ndarray, label: np.ndarray) -> RecordIndex:
-    """The records where `keep` bool [N], in their order, with other labels: int64 [N]."""
+    """The records where `keep` bool [N], in their order, with other labels: int [N]."""
     starts = np.searchsorted(index.shard, np.arange(len(index.paths)))
     within = np.arange(index.num_records) - starts[index.shard]
-    arrays = {name: getattr(index, name)[keep] for name in _ARRAYS if name != "shard_bytes"}
-    arrays |= {"label": label[keep], "within": within[keep]}
+    arrays = {name: getattr(index, name)[keep] for name in COLUMNS if name != "shard_bytes"}
+    arrays |= {"label": label[keep].astype(np.int32), "within": within[keep]}
     if index.damaged is None:
         return dataclasses.replace(index, **arrays)
     damaged = np.flatnonzero(index.damaged)
@@ -115,7 +143,7 @@ def frame(
         shard=np.repeat(np.arange(len(framings), dtype=np.int32), [len(o) for o, _ in framings]),
         offset=np.concatenate([o for o, _ in framings]),
         length=np.concatenate([n for _, n in framings]),
-        label=np.full(count, -1, np.int64),
+        label=np.full(count, -1, np.int32),
         group=np.zeros(count, np.uint64),
         sequence_length=np.zeros(count, np.int32),
         is_grey=np.zeros(count, bool),
@@ -146,7 +174,8 @@ class RecordReader:
         in `numbers`.
 
         Raises:
-          ValueError: a record's CRC does not match; names shard, record and byte offset.
+          ValueError: a record's CRC does not match; names shard, record and byte offset. Or the
+            index names a place outside of the shards.
         """
         numbers = np.asarray(numbers, np.int64)
         payloads = np.empty(len(numbers), object)
@@ -156,6 +185,7 @@ class RecordReader:
         offsets = self._index.offset[ordered]
         ends = offsets + self._index.length[ordered] + HEADER_BYTES + FOOTER_BYTES
         shards = self._index.shard[ordered]
+        self._check_places(ordered)
         all_runs = _contiguous_runs(offsets, ends, shards)
         paths = self._index.paths
         pieces = self._read_runs(
@@ -192,6 +222,17 @@ class RecordReader:
             # Takes its own offset, so threads need no lock to read.
             data = next(of_store) if file is None else os.pread(file.fileno(), last - first, first)
             yield data.ljust(last - first, b"\0")  # where the shard ends
+
+    def _check_places(self, numbers: np.ndarray) -> None:
+        """What a mapped index says is read without a further check, also of one somebody made."""
+        if not lie_inside(self._index, numbers).all():
+            number = int(numbers[~lie_inside(self._index, numbers)][0])
+            folder = os.path.dirname(self._index.paths[0])
+            raise ValueError(
+                f"shards: {folder}: the index expected record {number} within its shard, received "
+                f"byte {self._index.offset[number]} of shard {self._index.shard[number]}. Remove "
+                "*.index.npz there; the next reader writes it again"
+            )
 
 
 def _contiguous_runs(offsets: np.ndarray, ends: np.ndarray, shards: np.ndarray) -> list[slice]:
@@ -241,111 +282,20 @@ def _place(index: RecordIndex, number: int) -> tuple[str, int, int]:
     return index.paths[shard], within, int(index.offset[number])
 
 
-def _index_path(schema: Schema, split: str) -> Path:
-    return Path(schema.directory) / f"{split}.index.npz"
-
-
 def shard_bytes(schema: Schema, split: str) -> np.ndarray:
     """int64 [shards]: the sizes of a split's files now, 0 for one that is missing."""
     return np.array([shard_size(path) for path in schema.shards[split]], np.int64)
 
 
-def _content_key(schema: Schema) -> str:
-    """What, besides the shards, shapes an index: the features it was parsed from."""
-    parts = (schema.input_name, schema.label_name, schema.group_name, schema.grey_name)
-    return "\n".join(str(p) for p in parts)
+def lie_inside(index: RecordIndex, rows: np.ndarray | slice) -> np.ndarray:
+    """bool [n]: numbers are used as subscripts and offsets without a further check.
 
-
-def write_index(index: RecordIndex, schema: Schema, split: str) -> None:
-    """Stores a split's index beside its shards, whole or not at all."""
-    buffer = io.BytesIO()
-    arrays: dict[str, np.ndarray] = {name: getattr(index, name) for name in _ARRAYS}
-    # Uncompressed: `read_arrays` refuses anything else, see `records.system.npz`.
-    np.savez(buffer, key=np.array(_content_key(schema)), **arrays)  # type: ignore[arg-type]
-    write_atomically(_index_path(schema, split), buffer.getvalue())
-
-
-def index_problems(schema: Schema, split: str) -> list[str]:
-    """Why the index that stands beside the shards is of no use; none where it is for another input.
-
-    It remembers the group feature, also where metadata.json has lost it.
+    A file that somebody else made must not read outside of the shards.
     """
-    path = _index_path(schema, split)
-    mend = "Remove it where that is meant; the next reader writes it again"
-    if not path.exists():
-        return []
-    stored = _stored_key(schema, split)
-    if stored is None:
-        return [f"shards: {path}: is damaged. Remove it; the next reader writes it again"]
-    # The input and its flag: `--feature` may have named another one.
-    of_set = ("class", 1, schema.label_name), ("group", 2, str(schema.group_name))
-    for what, i, now in of_set:
-        if stored[i] != now:
-            return [
-                f"shards: {path}: was written when the {what} feature was {stored[i]!r}, and is "
-                f"now {now!r}: features.json or metadata.json was changed or lost. Restore it. "
-                f"{mend}"
-            ]
-    return [] if stored[0] != schema.input_name else [f"shards: {path}: does not fit. {mend}"]
-
-
-def check_group_is_kept(schema: Schema, split: str) -> None:
-    """Raises ValueError where the stored index knows a group feature that the set has lost.
-
-    Without its metadata.json one group would stand on both sides of a cut.
-    """
-    stored = _stored_key(schema, split)
-    if schema.group_name is None and stored is not None and stored[2] not in ("", "None"):
-        raise ValueError(index_problems(schema, split)[0])
-
-
-def _stored_key(schema: Schema, split: str) -> list[str] | None:
-    """The names of `_content_key` in the stored index; None where it is missing or damaged."""
-    try:
-        key = str(read_arrays(_index_path(schema, split))["key"])
-    except (OSError, KeyError, ValueError):
-        return None
-    return [*key.split("\n"), "", "", ""]
-
-
-def read_stored_index(schema: Schema, split: str) -> RecordIndex | None:
-    """The stored index, whether or not the shards still are as they were; None without one.
-
-    An index of other features, of another number of records or a damaged one counts as none.
-    """
-    try:
-        stored = read_arrays(_index_path(schema, split))
-        if str(stored["key"]) != _content_key(schema):
-            return None
-        arrays: dict[str, Any] = {name: stored[name] for name in _ARRAYS}
-    except (OSError, KeyError, ValueError):
-        return None
-    index = RecordIndex(paths=schema.shards[split], **arrays)
-    return index if _is_possible(index, schema.split_counts[split]) else None
-
-
-def _is_possible(index: RecordIndex, count: int) -> bool:
-    """Whether the arrays are as `build_index` makes them, and lie within the shards.
-
-    The file's sums say that it is as it was written, not that we wrote it.
-    """
-    kinds = {field.name: "i" for field in dataclasses.fields(index)}
-    kinds |= {"group": "u", "is_grey": "b"}
-    for name in _ARRAYS:
-        array = getattr(index, name)
-        length = len(index.paths) if name == "shard_bytes" else count
-        if array.shape != (length,) or array.dtype.kind != kinds[name]:
-            return False
-    # Numbers are used as subscripts and offsets without a further check: a file that somebody else
-    # made must not read outside of the shards.
-    inside = np.isin(index.shard, np.arange(len(index.paths))).all()
-    if not inside or (np.diff(index.shard) < 0).any():
-        return False
-    limits = index.shard_bytes[index.shard]
+    shard, offset, length = index.shard[rows], index.offset[rows], index.length[rows]
+    known = (shard >= 0) & (shard < len(index.paths))
     # Compared by subtraction: a sum of two large int64 could wrap around.
-    room = limits - HEADER_BYTES - FOOTER_BYTES
-    inside = (index.length >= 0) & (index.length <= room) & (index.offset >= 0)
-    inside &= index.offset <= room - index.length
-    inside &= (index.input_start >= 0) & (index.input_bytes >= 0)
-    inside &= index.input_start <= index.length - np.minimum(index.input_bytes, index.length)
-    return bool(inside.all())
+    room = index.shard_bytes[np.where(known, shard, 0)] - HEADER_BYTES - FOOTER_BYTES
+    inside = known & (length >= 0) & (length <= room) & (offset >= 0) & (offset <= room - length)
+    start, size = index.input_start[rows], index.input_bytes[rows]
+    return inside & (start >= 0) & (size >= 0) & (start <= length - np.minimum(size, length))

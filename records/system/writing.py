@@ -4,10 +4,12 @@ all; texts that stay in their cell.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import secrets
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 
@@ -69,10 +71,21 @@ def write_atomically(path: Path, data: bytes) -> None:
     if path.exists() and not path.is_file():
         path.write_bytes(data)
         return
+    with appears_whole(path) as temporary:
+        temporary.write_bytes(data)
+
+
+@contextlib.contextmanager
+def appears_whole(path: Path) -> Iterator[Path]:
+    """Gives a path to write to, and renames it to `path` where the block ends without an error.
+
+    Raises:
+      OSError: it cannot be written; names the file itself.
+    """
     # In the same folder: a rename is atomic within one file system only.
     temporary = path.with_name(f".{secrets.token_hex(6)}")  # short: a name has a longest length
     try:
-        temporary.write_bytes(data)
+        yield temporary
         os.replace(temporary, path)
     except OSError as error:
         raise type(error)(error.errno, error.strerror, str(path)) from error

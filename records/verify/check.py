@@ -26,7 +26,7 @@ from records.sets.fingerprint import (
 )
 from records.sets.hints import has_fingerprint_when_built, rebuild_hint
 from records.sets.schema import IMAGE, Schema, read_schema
-from records.shards.index import index_problems, read_stored_index
+from records.shards.index_file import index_problems, read_stored_index
 from records.system.progress import Progress
 from records.system.quiet import NativeNotes
 
@@ -110,7 +110,7 @@ def verify_set(
     heard = NativeNotes()  # decoders of pictures write to the error stream, and name no file
     checkers: dict[str, ContentChecker] = {}
     for split in schema.shards:
-        index = read_stored_index(schema, split)
+        index = read_stored_index(schema, split, in_full=True)
         paths = schema.shards[split]
         swapped = [i for i, p in enumerate(paths) if _is_swapped(differing.get(Path(p).name))]
         layouts = split_layouts(index, len(paths))

@@ -42,7 +42,8 @@ from records.sets.find import find_directory
 from records.sets.fingerprint import check_shards, write_fingerprint
 from records.sets.schema import IMAGE, TABULAR, TOKENS, Schema, read_schema
 from records.shards.framing import scan_shard
-from records.shards.index import RecordReader, frame, read_stored_index
+from records.shards.index import RecordReader, frame
+from records.shards.index_file import read_stored_index
 from tests.support.faults import mutate
 from tests.support.fuzz_inputs import (
     ARTISTS_CSV,

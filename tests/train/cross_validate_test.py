@@ -42,7 +42,7 @@ def test_table_and_file(
     (received,) = [r["weighted_f1"] for r in rows if (r["seed"], r["fold"]) == (5, 1)]
     assert received == pytest.approx(expected)
     # Record numbers run through train first, then test: each split's own accuracy.
-    numbers, right = validation.numbers, predicted == validation.subset_labels
+    numbers, right = np.asarray(validation.numbers), predicted == validation.subset_labels
     in_train = numbers < opened.schema.split_counts["train"]
     (counted,) = [r["right"] for r in rows if (r["seed"], r["fold"]) == (5, 1)]
     assert counted == {

@@ -88,7 +88,7 @@ def resolve_shuffle_block(context: RunContext) -> int | None:
         return settings.shuffle_block
     block = choose_shuffle_block(
         context.level,
-        int(index.length.sum()),
+        index.payload_bytes,
         index.num_records,
         settings.global_batch_size,
         host_budget(_budget(settings)),
@@ -106,7 +106,7 @@ def make_training_order(settings: Settings, train: Examples, *, shuffle: bool = 
         settings.seed,
         shuffle=shuffle,
         shuffle_block=settings.shuffle_block,
-        lengths=train.subset_lengths,
+        lengths=train.subset_lengths if settings.length_buckets > 1 else None,
         length_buckets=settings.length_buckets,
     )
 

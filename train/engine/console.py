@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from records.examples import Examples
+from records.ordering.splits import class_counts
 from records.sets.schema import Schema
 from records.system.progress import clock
 from train.devices.strategy import Cluster
@@ -65,7 +66,7 @@ def print_roles(examples: Mapping[str, Examples], class_names: tuple[str, ...]) 
     roles = ", ".join(f"{role} {found.num_examples:,}" for role, found in examples.items())
     print(f"  examples: {roles}")
     for role, fewest in (("train", 2), ("validation", 1)):
-        counts = np.bincount(examples[role].subset_labels, minlength=len(class_names))
+        counts = class_counts(examples[role].subset_labels, len(class_names))
         few = [f"{class_names[i]} {counts[i]}" for i in np.flatnonzero(counts < fewest)]
         if few:
             more = f" and {len(few) - _MOST_CLASSES:,} more" if len(few) > _MOST_CLASSES else ""

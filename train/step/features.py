@@ -73,7 +73,7 @@ def _read_or_compute(
     cluster: Cluster,
 ) -> np.ndarray:
     """The features float32 [N, D] of a split; zeros for records that no role needs."""
-    records = hashlib.sha256(split.numbers.tobytes()).hexdigest()
+    records = hashlib.sha256(np.asarray(split.numbers).tobytes()).hexdigest()
     path = disk_cache.cache_path(split.schema, name, f"{key} {records}")
     shape = (split.index.num_records, width)
     # Several workers would have to agree on who has the file: they compute together instead.

@@ -48,7 +48,7 @@ class InOrder:
             examples.num_examples,
             global_batch_size,
             shuffle=False,
-            lengths=examples.subset_lengths,
+            lengths=examples.subset_lengths if length_buckets > 1 else None,
             length_buckets=length_buckets,
         )
         self._feed = make_feed(examples, order, cluster, level)
