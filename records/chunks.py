@@ -23,6 +23,7 @@ from records.loading.cache import Filling
 from records.loading.stream import read_blocks
 from records.ordering.order import Order
 from records.system.memory import recycled_inputs
+from records.system.npz import release
 from records.system.threads import ordered_map
 
 # (inputs [K * b, ...], labels int32 [K * b], weights float32 [K, b], keys int64 [K, b],
@@ -137,5 +138,6 @@ def _blocks(plan: Plan, order: Order) -> Iterator[np.ndarray]:
         while first < order.steps_per_epoch:
             steps = min(block_steps - first % block_steps, order.steps_per_epoch - first)
             found = plan_steps(plan.examples, order, epoch, first, steps, plan.rows)
+            release(plan.examples.numbers)
             yield found[0][found[1] > 0]
             first += steps

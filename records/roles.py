@@ -18,7 +18,7 @@ from records.decoding import decode
 from records.decoding.input_config import InputConfig
 from records.decoding.modality import modality_of
 from records.examples import Examples
-from records.loading import cache, disk_cache
+from records.loading import cache, cut_file, disk_cache
 from records.loading.load import Loader
 from records.loading.moments import check_moments, moments, stream_moments
 from records.opened import OpenedSet, open_set
@@ -202,7 +202,17 @@ class Data:
         return found
 
     @functools.cached_property
-    def _cut(self) -> tuple[np.ndarray, np.ndarray]:
+    def _cut(self) -> cut_file.Cut:
+        count = self._index(self._base).num_records
+        if count < cut_file.KEPT_RECORDS:
+            return self._make_cut()
+        shaping = f"{self._records_key()} {self.schema.label_name} {self.schema.group_name}"
+        # NumPy's draws may differ between its versions.
+        shaping += f" {self.seed} {self.fold} numpy-{np.__version__}"
+        path = disk_cache.cache_path(self.schema, f"{self._base}-cut", shaping)
+        return cut_file.keep_cut(path.with_suffix(".npz"), count, self._make_cut)
+
+    def _make_cut(self) -> cut_file.Cut:
         index, fold = self._index(self._base), self.fold
         if fold is None:
             return splits.cut_validation(index.label, index.group, self.seed)
@@ -288,11 +298,16 @@ class Data:
 
     def content_key(self) -> str:
         """All that shapes the decoded inputs: the shards, and how they are decoded."""
-        key = f"{self.opened.fingerprint} {self.schema.input_name} {self.spec}"
+        key = f"{self._records_key()} {self.spec}"
         # Another version of the decoder may give other pixels.
         key += f" opencv-{decode.opencv_version()}"
         if self.vocabulary is not None:
             key += f" {self.vocabulary.key}"
+        return key
+
+    def _records_key(self) -> str:
+        """The shards and the feature, and what of them is damaged."""
+        key = f"{self.opened.fingerprint} {self.schema.input_name}"
         # A damaged record's row holds its stand-in's input: repaired shards need another file.
         if self.opened.choice is not None:
             key += f" {self.opened.choice.asked}"

@@ -91,19 +91,25 @@ def _deal_groups(
     rng: np.random.Generator,
 ) -> np.ndarray:
     """Deals the groups of several examples, counting them in `filled` [n, C]; -1 for the rest."""
-    by_class = np.zeros((len(sizes), filled.shape[1]), np.int64)
-    np.add.at(by_class, (group_of, labels), 1)
+    several = np.flatnonzero(sizes > 1)
+    # Rows of those groups alone: most examples of a large set are groups of their own.
+    row = np.full(len(sizes), -1, np.int64)
+    row[several] = np.arange(len(several))
+    by_class = np.zeros((len(several), filled.shape[1]), np.int64)
+    dealt = np.flatnonzero(sizes[group_of] > 1)
+    np.add.at(by_class, (row[group_of[dealt]], labels[dealt]), 1)
     # Load in shares of a class, not in examples: a rare class weighs as much as a frequent one.
-    share = 1 / np.maximum(by_class.sum(0), 1)
-    shuffled = rng.permutation(np.flatnonzero(sizes > 1))
+    share = 1 / np.maximum(class_counts(labels, filled.shape[1]), 1)
+    shuffled = rng.permutation(several)
     fold_of_group = np.full(len(sizes), -1, np.int64)
     # The largest first: what is left to level becomes ever smaller.
     for group in shuffled[np.argsort(-sizes[shuffled], kind="stable")]:
         load = filled * share
-        present = by_class[group] > 0
+        own = by_class[row[group]]
+        present = own > 0
         # `lexsort` takes the last key first: the group's own classes, then the fold's whole load.
         fold = np.lexsort((load.sum(1), load[:, present].sum(1)))[0]
-        filled[fold] += by_class[group]
+        filled[fold] += own
         fold_of_group[group] = fold
     return fold_of_group
 

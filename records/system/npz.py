@@ -68,7 +68,7 @@ def map_arrays(path: str | os.PathLike[str], *, in_full: bool = False) -> dict[s
         return {m.filename.removesuffix(_SUFFIX): _view(data, m) for m in members}
 
 
-def release(array: np.ndarray) -> None:
+def release(array: Any) -> None:
     """Takes the pages of a mapped file out of this process's memory; the system's cache keeps them.
 
     Args:

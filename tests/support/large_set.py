@@ -49,7 +49,7 @@ def make_large_set(schema: Schema, repeats: int, folder: Path) -> str:
 def _repeated(stored: RecordIndex, repeats: int) -> RecordIndex:
     cuts = np.flatnonzero(np.diff(stored.shard)) + 1
     # Shard by shard, in each of which the same places come again and again.
-    columns = {
+    columns: dict[str, Any] = {
         name: np.concatenate([np.tile(p, repeats) for p in np.split(getattr(stored, name), cuts)])
         for name in ("shard", "offset", "label")
     }

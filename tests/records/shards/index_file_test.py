@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import tracemalloc
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -121,9 +122,14 @@ def test_verify_finds_what_the_time_of_a_file_hides(copied: Schema) -> None:
 
 @pytest.mark.usefixtures("all_mapped")
 def test_a_copy_is_looked_at_once(copied: Schema, monkeypatch: pytest.MonkeyPatch) -> None:
-    looked = []
-    testzip = index_file.map_arrays.__globals__["zipfile"].ZipFile.testzip
-    monkeypatch.setattr("zipfile.ZipFile.testzip", lambda self: looked.append(1) or testzip(self))
+    looked: list[str | None] = []
+    testzip = zipfile.ZipFile.testzip
+
+    def look(archive: zipfile.ZipFile) -> str | None:
+        looked.append(testzip(archive))
+        return looked[-1]
+
+    monkeypatch.setattr(zipfile.ZipFile, "testzip", look)
     assert read_stored_index(copied, "train") is not None and not looked, "as it was written"
     os.utime(index_path(copied, "train"))
     for _ in range(2):
