@@ -20,6 +20,7 @@ class AllRecords:
     def __init__(self, count: int):
         """`count`: N."""
         self._count = count
+        self.shape, self.dtype = (count,), np.dtype(np.int64)
 
     def __len__(self) -> int:
         return self._count
