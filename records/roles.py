@@ -308,9 +308,9 @@ class Data:
     def _records_key(self) -> str:
         """The shards and the feature, and what of them is damaged."""
         key = f"{self.opened.fingerprint} {self.schema.input_name}"
-        # A damaged record's row holds its stand-in's input: repaired shards need another file.
         if self.opened.choice is not None:
             key += f" {self.opened.choice.asked}"
+        # A damaged record's row holds its stand-in's input: repaired shards need another file.
         if damage := self.damage():
             key += f" {hashlib.sha256(repr(damage).encode()).hexdigest()}"
         return key

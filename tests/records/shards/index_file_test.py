@@ -28,7 +28,6 @@ from records.verify.check import verify_set
 from tests.support.large_set import make_large_set, make_sparse_index
 
 
-
 @pytest.fixture
 def copied(synthetic_data_dir: Path, tmp_path: Path) -> Schema:
     """A copy of fetal_health/synthetic that a test may damage."""
