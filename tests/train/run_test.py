@@ -84,7 +84,7 @@ def test_stored_metrics_are_those_of_the_stored_model(
     assert stored["loss"] == pytest.approx(loss, rel=1e-4)
 
 
-@pytest.mark.parametrize("replicas", [1, 2])
+@pytest.mark.parametrize("replicas", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_killed_run_ends_with_the_same_weights(
     replicas: int, finished: Any, synthetic_data_dir: Path, tmp_path: Path
 ) -> None:
