@@ -299,8 +299,8 @@ class Data:
     def content_key(self) -> str:
         """All that shapes the decoded inputs: the shards, and how they are decoded."""
         key = f"{self._records_key()} {self.spec}"
-        # Another version of the decoder may give other pixels.
-        key += f" opencv-{decode.opencv_version()}"
+        # Another version of the decoder may give other pixels, and so do rules of our own.
+        key += f" opencv-{decode.opencv_version()} upright"
         if self.vocabulary is not None:
             key += f" {self.vocabulary.key}"
         return key

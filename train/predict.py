@@ -21,7 +21,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from records.decoding.pixels import read_orientation
 from records.system.command import run_as_command, with_home
 from records.system.quiet import native_lines
 from records.system.table_file import listed
@@ -108,17 +107,11 @@ def predict(
     run = open_run(path)
     items = read_raw(source, run.input, column)
     unusable: list[tuple[str, str]] = []
-    turned: list[str] = []
-
-    def usable() -> Iterator[tuple[str, np.ndarray]]:
-        for name, raw, value in usable_items(items, run.input, unusable):
-            if isinstance(raw, bytes) and read_orientation(raw) != 1:
-                turned.append(name)
-            yield name, value
-
+    found = usable_items(items, run.input, unusable)
+    pairs = ((name, value) for name, _, value in found)
     names = run.input.class_names
     limit = Threshold(*parse_threshold(threshold, names, "--threshold")) if threshold else None
-    text, chosen = _write_table(predict_items(run, usable()), names, limit)
+    text, chosen = _write_table(predict_items(run, pairs), names, limit)
     count = len(chosen)
     total = count + len(unusable)
     if count:
@@ -127,11 +120,6 @@ def predict(
         write_atomically(output, text.encode())
         print(f"{output}: {count:,} of {total:,} predicted by {run.settings.model} of {run.path}")
         _print_accuracy(chosen, names, shlex.join([str(path), str(source)]))
-    if turned:
-        print(
-            f"{len(turned):,} of {total:,} have an EXIF orientation other than 1, such as "
-            f"{shown(turned[0])}: they were predicted as stored, not turned, as in training"
-        )
     print_left_out(unusable, total)
     if not count:
         print(f"error: {source}: nothing in it could be predicted", file=sys.stderr)

@@ -67,11 +67,6 @@ class Builder(RecordsBuilder):
     def _split_generators(self, dl_manager: Any) -> dict[str, Iterator[tuple[str, dict[str, Any]]]]:
         source = self.find_source(dl_manager, FOLDERS, KAGGLE_NAME)
         pictures = read_pictures(source)
-        if turned := [p.filename for p in pictures if p.orientation != 1]:
-            self.report(
-                f"{len(turned)} of {len(pictures)} pictures have an EXIF orientation other than 1, "
-                f"such as {turned[0]}: they are kept as stored, not turned"
-            )
         dropped: dict[str, int] = {}
         if self._is_deduplicated:
             chosen, dropped = splits.split_deduplicated(pictures)

@@ -29,7 +29,6 @@ class Picture:
       height, width, is_grey, pixel_hash: see `records.decoding.pixels.PictureFacts`.
       group: number of its near-copy group, from the group's smallest pixel hash; equal pictures
         are in one group. The same for the same pictures, whatever the config.
-      orientation: see `records.decoding.pixels.read_orientation`.
     """
 
     filename: str
@@ -39,7 +38,6 @@ class Picture:
     is_grey: bool
     pixel_hash: str
     group: int
-    orientation: int = 1
 
     @property
     def is_testing(self) -> bool:
@@ -69,7 +67,6 @@ def read_pictures(source: Path) -> list[Picture]:
             is_grey=f.is_grey,
             pixel_hash=f.pixel_hash,
             group=group,
-            orientation=f.orientation,
         )
         for name, f, group in zip(files, facts, groups, strict=True)
     ]

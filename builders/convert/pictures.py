@@ -23,8 +23,9 @@ from builders.convert.source import (
 )
 from builders.convert.table_file import Table
 from builders.convert.tables import read_rows
+from records.decoding.orientation import UPRIGHT, read_orientation
 from records.decoding.picture_files import TooLargeError, to_stored_file
-from records.decoding.pixels import is_grey_picture, read_orientation
+from records.decoding.pixels import is_grey_picture
 from records.system.progress import Progress
 from records.system.threads import ordered_map
 
@@ -125,7 +126,7 @@ def _read(path: Path, max_side: int | None) -> _Facts:
     return _Facts(
         digest=hashlib.sha256(data).digest(),
         is_grey=is_grey_picture(pixels),
-        is_turned=read_orientation(data) != 1,
+        is_turned=read_orientation(data) != UPRIGHT,
         is_changed=stored != data,
     )
 
@@ -175,7 +176,7 @@ def _conversion(
         findings.append(f"{changed:,} are stored anew: scaled down, or of a kind that is not read")
     findings += copies
     if turned:
-        findings.append(f"{turned:,} have an EXIF orientation other than 1: they are not turned")
+        findings.append(f"{turned:,} are turned upright by their EXIF orientation")
     return Conversion(
         kind="pictures",
         input_feature="image",

@@ -15,6 +15,8 @@ import numpy as np
 import tensorflow as tf
 
 from records.decoding.decode_ops import decode_cmyk, decode_plain
+from records.decoding.orientation import read_orientation, turn_upright
+from records.decoding.picture_files import other_kind
 from records.decoding.pixels import MAX_PIXELS
 from records.system.memory import recycled_inputs
 
@@ -23,16 +25,6 @@ PAD_ID, OOV_ID = 0, 1
 _JPEG_START, _JPEG_END = b"\xff\xd8", b"\xff\xd9"
 _CMYK, _ANIMATED = 4, -1  # colours of a JPEG; of an animated PNG OpenCV draws the first frame
 _PNG_START = b"\x89PNG\r\n\x1a\n"
-# Whole pictures of other kinds, to be told from damaged ones: where the mark stands, and the mark.
-_OTHER_KINDS = {
-    "WebP": (8, b"WEBP"),
-    "GIF": (0, b"GIF8"),
-    "BMP": (0, b"BM"),
-    "TIFF": (0, b"II*\0"),
-    "TIFF (big-endian)": (0, b"MM\0*"),
-    "HEIC or AVIF": (4, b"ftyp"),
-    "JPEG 2000": (4, b"jP  "),
-}
 
 
 class PictureError(ValueError):
@@ -79,12 +71,13 @@ def decode_pictures(
     One channel of a JPEG is its luma plane: libjpeg skips colour conversion, and for a grey
     picture the result is the grey itself. Decoding is bit-exact with `tf.io.decode_jpeg(
     dct_method="INTEGER_ACCURATE")` and Pillow; JPEGs of four colours (CMYK) and animated PNGs, of
-    which the still picture is taken, are decoded by TensorFlow itself. The picture is then
-    stretched to S x S (no cropping, the aspect is not kept) by bilinear interpolation at pixel
-    centres without antialiasing, the rule of `tf.image.resize`, in fixed point: at most 1 grey
-    level from it, PSNR 58.7 dB on every seventh training picture of brain_tumor_mri (41.7 dB from
-    Pillow's antialiased bilinear). No float tensor is made. Per core about 1.3 times as fast as
-    TensorFlow's ops and 0.88 times as libjpeg-turbo alone (separate runs, a busy machine).
+    which the still picture is taken, are decoded by TensorFlow itself. The picture is turned
+    upright by its EXIF orientation (`records.decoding.orientation`), then stretched to S x S (no
+    cropping, the aspect is not kept) by bilinear interpolation at pixel centres without
+    antialiasing, the rule of `tf.image.resize`, in fixed point: at most 1 grey level from it, PSNR
+    58.7 dB on every seventh training picture of brain_tumor_mri (41.7 dB from Pillow's antialiased
+    bilinear). No float tensor is made. Per core about 1.3 times as fast as TensorFlow's ops and
+    0.88 times as libjpeg-turbo alone (separate runs, a busy machine).
 
     Args:
       encoded: bytes objects or buffers [n].
@@ -109,16 +102,15 @@ def decode_pictures(
 
 
 def decode_whole(row: int, data: Any, channels: int, max_pixels: int = MAX_PIXELS) -> np.ndarray:
-    """uint8 [H, W] or [H, W, 3] of one JPEG or PNG, not resized; errors as `decode_pictures`."""
+    """uint8 [H, W] or [H, W, 3] of one JPEG or PNG, upright; errors as `decode_pictures`."""
     cv2 = _opencv()
     is_jpeg = data[:2] == _JPEG_START
     kind = "JPEG" if is_jpeg else "PNG"
     # OpenCV knows a dozen other formats, whose decoders no picture of ours needs.
     if not is_jpeg and data[: len(_PNG_START)] != _PNG_START:
-        kinds = _OTHER_KINDS.items()
-        for kind in (k for k, (at, mark) in kinds if data[at : at + len(mark)] == mark):
+        if other := other_kind(data):
             remedy = "Store it as JPEG or PNG"
-            raise PictureError(row, f"expected JPEG or PNG, received {kind}", remedy)
+            raise PictureError(row, f"expected JPEG or PNG, received {other}", remedy)
         raise PictureError(row, "expected JPEG or PNG")
     # A picture of a few KB can claim gigabytes, and OpenCV's own limit can be set only before it is
     # loaded, by whoever that is.
@@ -137,10 +129,10 @@ def decode_whole(row: int, data: Any, channels: int, max_pixels: int = MAX_PIXEL
     if not width * height:
         raise PictureError(row, f"expected a whole {kind}")
     if colours in (_CMYK, _ANIMATED):
-        return _decode_as_exported(row, data, channels, colours, kind)
+        pixels = _decode_as_exported(row, data, channels, colours, kind)
+        return turn_upright(pixels, read_orientation(data))
     flags = cv2.IMREAD_GRAYSCALE if channels == 1 else cv2.IMREAD_COLOR_RGB
-    # Neither TensorFlow's ops nor Pillow turn a picture by its EXIF tag, and an exported model must
-    # see what training saw.
+    # By our own reading of the tag, which an exported model repeats: OpenCV's differs for odd ones.
     flags |= cv2.IMREAD_IGNORE_ORIENTATION
     try:
         pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
@@ -148,7 +140,7 @@ def decode_whole(row: int, data: Any, channels: int, max_pixels: int = MAX_PIXEL
         raise PictureError(row, f"expected a whole {kind} ({error.err})") from None
     if pixels is None:
         raise PictureError(row, f"expected a whole {kind}")
-    return pixels
+    return turn_upright(pixels, read_orientation(data))
 
 
 def _decode_as_exported(row: int, data: Any, channels: int, colours: int, kind: str) -> np.ndarray:

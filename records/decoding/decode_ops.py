@@ -8,8 +8,12 @@ to 0.04 apart and other labels for 1 % of the test pictures of brain_tumor_mri.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import tensorflow as tf
 
+from records.decoding.orientation import EXIF, MOST_CHUNKS, MOST_SEGMENTS, SHORT, TAG, UPRIGHT
 from records.decoding.pixels import MAX_PIXELS
 
 _SCALE = 2048  # OpenCV's INTER_RESIZE_COEF_SCALE
@@ -52,6 +56,7 @@ def decode_picture(encoded: tf.Tensor, image_size: int, channels: int) -> tf.Ten
         lambda: decode_cmyk(encoded, channels),
         lambda: decode_plain(encoded, channels),
     )
+    pixels = turn_upright(pixels, read_orientation(encoded))
     resized = resize_bilinear(pixels, image_size)
     return tf.ensure_shape(resized, [image_size, image_size, channels])
 
@@ -82,6 +87,100 @@ def decode_cmyk(encoded: tf.Tensor, channels: int) -> tf.Tensor:
         return pixels
     weighted = tf.reduce_sum(tf.cast(pixels, tf.int32) * _GREY, -1, keepdims=True)
     return tf.cast(tf.bitwise.right_shift(weighted + 2**14, 15), tf.uint8)
+
+
+def turn_upright(pixels: tf.Tensor, orientation: tf.Tensor) -> tf.Tensor:
+    """`records.decoding.orientation.turn_upright` of [H, W, C]."""
+
+    def turn() -> tf.Tensor:
+        turned = tf.where(orientation >= 5, [1, 0, 2], [0, 1, 2])
+        flips = [tf.reduce_any(orientation == which) for which in ([3, 4, 7, 8], [2, 3, 6, 7])]
+        axes = tf.boolean_mask([0, 1], tf.stack(flips))
+        return tf.reverse(tf.transpose(pixels, turned), axes)
+
+    return tf.cond(orientation == UPRIGHT, lambda: pixels, turn)
+
+
+def read_orientation(encoded: tf.Tensor) -> tf.Tensor:
+    """`records.decoding.orientation.read_orientation` of a JPEG or PNG, string [] -> int64 []."""
+
+    def look() -> tf.Tensor:
+        raw = tf.io.decode_raw(encoded, tf.uint8)
+        is_jpeg = tf.strings.substr(encoded, 0, len(_JPEG_START)) == _JPEG_START
+        start, end = tf.cond(
+            is_jpeg,
+            lambda: _find(_jpeg_segment, raw, 2, MOST_SEGMENTS),
+            lambda: _find(_png_chunk, raw, len(_PNG_START), MOST_CHUNKS),
+        )
+        return _read_tag(tf.cast(raw[start:end], tf.int64))
+
+    # Most pictures have none: one look over all bytes is faster than a walk.
+    may_have = tf.strings.regex_full_match(encoded, r"\C*(Exif|eXIf)\C*")
+    return tf.cond(may_have, look, lambda: tf.constant(UPRIGHT, tf.int64))
+
+
+def _find(
+    part: Callable[..., Any], raw: tf.Tensor, at: int, most: int
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """(start, end) of the EXIF data in raw uint8 [n], int64 []; (n, n) without any.
+
+    Args:
+      part: from the first ten bytes of a part, int64 [10], to (whether parts go on, whether it is
+        that of the EXIF data, its bytes before its content, its bytes to the end of the content, to
+        that of the part).
+      at: where the first part begins.
+      most: parts that are looked at.
+    """
+
+    def step(at: tf.Tensor, start: tf.Tensor, end: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        goes_on, is_exif, before, content, whole = part(tf.cast(raw[at : at + 10], tf.int64))
+        return (
+            tf.where(goes_on & ~is_exif, at + whole, size),
+            tf.where(is_exif, at + before, start),
+            tf.where(is_exif, at + content, end),
+        )
+
+    size = tf.size(raw, tf.int64)
+    start = (tf.constant(at, tf.int64), size, size)
+    found = tf.while_loop(
+        lambda at, *_: at + 10 <= size, step, start, maximum_iterations=most, parallel_iterations=1
+    )
+    return found[1], found[2]
+
+
+def _jpeg_segment(head: tf.Tensor) -> tuple[Any, ...]:
+    is_app = (head[1] >= 0xE0) & (head[1] <= 0xEF)
+    goes_on = (head[0] == 0xFF) & (is_app | (head[1] == 0xFE))
+    is_exif = goes_on & (head[1] == 0xE1) & tf.reduce_all(head[4:] == list(EXIF))
+    end = 2 + _number(head, 2, 2, False)
+    return goes_on, is_exif, 10, end, end
+
+
+def _png_chunk(head: tf.Tensor) -> tuple[Any, ...]:
+    size = _number(head, 0, 4, False)
+    return True, tf.reduce_all(head[4:8] == list(b"eXIf")), 8, 8 + size, 12 + size
+
+
+def _read_tag(exif: tf.Tensor) -> tf.Tensor:
+    """The orientation int64 [] that EXIF data int64 [n] hold."""
+    size = tf.size(exif, tf.int64)
+    exif = tf.concat([exif, tf.zeros(12, tf.int64)], 0)
+    little, big = (tf.reduce_all(exif[:4] == list(mark)) for mark in (b"II*\0", b"MM\0*"))
+    first = tf.minimum(_number(exif, 4, 4, little), size) + 2
+    count = tf.clip_by_value((size - first) // 12, 0, _number(exif, first - 2, 2, little))
+    entries = tf.reshape(exif[first : first + 12 * count], [-1, 12])
+    # The first of them alone.
+    tagged = tf.boolean_mask(entries, _number(entries, 0, 2, little) == TAG)[:1]
+    kind, value = (_number(tagged, at, 2, little) for at in (2, 8))
+    is_valid = (little | big) & (kind == SHORT) & (value >= 1) & (value <= 8)
+    return tf.reduce_max(tf.concat([[UPRIGHT], tf.where(is_valid, value, UPRIGHT)], 0))
+
+
+def _number(data: tf.Tensor, at: Any, size: int, is_little: Any) -> tf.Tensor:
+    """`size` bytes from `at` on, of int64 [..., n], as a whole number int64 [...]."""
+    digits = data[..., at : at + size]
+    places = tf.constant([256**place for place in range(size)], tf.int64)
+    return tf.reduce_sum(digits * tf.where(is_little, places, places[::-1]), -1)
 
 
 def resize_bilinear(pixels: tf.Tensor, size: int) -> tf.Tensor:

@@ -7,19 +7,41 @@ from __future__ import annotations
 
 import io
 import warnings
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
+from records.decoding.orientation import read_orientation, turn_upright
 from records.decoding.pixels import MAX_PIXELS
 
 # The longest side that can be asked for: a square of it is the largest picture that is decoded.
 MAX_SIDE = 4096
 _QUALITY = 95  # of a JPEG that was scaled down
+# Pillow knows forty more, and would start a program for one of them, PostScript.
+_READ_KINDS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
+# Kinds of files by where their mark stands, and the mark.
+_MARKS = {
+    "WebP": (8, b"WEBP"),
+    "GIF": (0, b"GIF8"),
+    "BMP": (0, b"BM"),
+    "TIFF": (0, b"II*\0"),
+    "TIFF (big-endian)": (0, b"MM\0*"),
+    "HEIC or AVIF": (4, b"ftyp"),
+    "JPEG 2000": (4, b"jP  "),
+    "JPEG XL": (0, b"\xff\x0a"),
+    "JPEG XL (in a container)": (4, b"JXL "),
+}
 
 
 class TooLargeError(ValueError):
     """A picture of more pixels than training decodes."""
+
+
+def other_kind(data: Any) -> str:
+    """What kind of picture that is no JPEG or PNG begins with these bytes; "" for none."""
+    found = (kind for kind, (at, mark) in _MARKS.items() if data[at : at + len(mark)] == mark)
+    return next(found, "")
 
 
 def to_stored_file(data: bytes, max_side: int | None = None) -> bytes:
@@ -27,7 +49,8 @@ def to_stored_file(data: bytes, max_side: int | None = None) -> bytes:
 
     JPEG and PNG stay as they are. Other kinds that Pillow reads (WebP, BMP, GIF, TIFF) become
     PNG; of several pictures the first is taken, an alpha channel is dropped, of 16 bits 8 are
-    kept. It is not turned by its EXIF orientation.
+    kept. What is stored anew is turned upright by its EXIF orientation; what keeps its bytes is
+    turned where it is decoded.
 
     Args:
       max_side: a picture whose longer side has more pixels is scaled down to so many.
@@ -37,25 +60,29 @@ def to_stored_file(data: bytes, max_side: int | None = None) -> bytes:
       ValueError: it cannot be read.
     """
     try:
-        with warnings.catch_warnings(), Image.open(io.BytesIO(data)) as image:
+        with warnings.catch_warnings(), Image.open(io.BytesIO(data), formats=_READ_KINDS) as image:
             # Pillow warns of large pictures from 89 million pixels on, and refuses twice as many.
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             width, height = image.size
             if max_side is None and width * height > MAX_PIXELS:
                 raise TooLargeError(f"{width:,} x {height:,} pixels, of {MAX_PIXELS:,} at most")
             shrinks = max_side is not None and max(width, height) > max_side
-            kind = image.format
-            if kind in ("JPEG", "PNG") and not shrinks:
+            # MPO: a JPEG with more pictures behind it, as some cameras write.
+            is_jpeg = image.format in ("JPEG", "MPO")
+            if (is_jpeg or image.format == "PNG") and not shrinks:
                 return data
             # A JPEG decodes to near the size itself, which is many times as fast.
-            picture = image if kind == "JPEG" else _eight_bits(image)
+            picture = image if is_jpeg else _eight_bits(image)
             if shrinks and max_side:
                 picture.thumbnail((max_side, max_side), Image.Resampling.LANCZOS)
-            return _encode(_eight_bits(picture), "JPEG" if kind == "JPEG" else "PNG")
+            # Pillow itself turns a TIFF.
+            upright = turn_upright(np.asarray(_eight_bits(picture)), read_orientation(data))
+            return _encode(Image.fromarray(upright), "JPEG" if is_jpeg else "PNG")
     except TooLargeError:
         raise
     except Image.UnidentifiedImageError:
-        raise ValueError("no picture of a kind that can be read") from None
+        received = f", received {kind}" if (kind := other_kind(data)) else ""
+        raise ValueError(f"no picture of a kind that can be read{received}") from None
     except Exception as error:  # Pillow's readers raise some ten kinds
         raise ValueError(f"damaged ({error})") from None
 

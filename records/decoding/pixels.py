@@ -14,7 +14,9 @@ import io
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import ExifTags, Image
+from PIL import Image
+
+from records.decoding.orientation import read_orientation, turn_upright
 
 # 16.8 million, 8 times the largest brain MRI picture; a file that claims more is refused undecoded.
 MAX_PIXELS = 4096 * 4096
@@ -36,7 +38,6 @@ class PictureFacts:
       pixel_hash: hex digits; equal for equal decoded pixels. A grey picture stored in three
         channels has the hash of its one plane.
       thumbnail: uint8 [32, 32], the grey plane averaged down.
-      orientation: see `read_orientation`.
     """
 
     height: int
@@ -44,15 +45,14 @@ class PictureFacts:
     is_grey: bool
     pixel_hash: str
     thumbnail: np.ndarray
-    orientation: int = 1
 
 
 def read_facts(data: bytes, name: str) -> PictureFacts:
     """Decodes a JPEG file completely and describes it; errors as `decode_jpeg`."""
-    return describe_pixels(decode_jpeg(data, name), read_orientation(data))
+    return describe_pixels(decode_jpeg(data, name))
 
 
-def describe_pixels(pixels: np.ndarray, orientation: int = 1) -> PictureFacts:
+def describe_pixels(pixels: np.ndarray) -> PictureFacts:
     """Describes a picture uint8 [H, W, C], C 1 or 3."""
     is_grey = is_grey_picture(pixels)
     # `convert`: the brightness by ITU-R 601-2.
@@ -63,25 +63,11 @@ def describe_pixels(pixels: np.ndarray, orientation: int = 1) -> PictureFacts:
         is_grey=is_grey,
         pixel_hash=hash_pixels(pixels[..., :1] if is_grey else pixels),
         thumbnail=make_thumbnail(plane),
-        orientation=orientation,
     )
 
 
-def read_orientation(data: bytes) -> int:
-    """The EXIF orientation of a picture's file: 1 as stored, also where it says none; 2 to 8.
-
-    A viewer turns or mirrors a picture by it. Neither training nor prediction does.
-    """
-    try:
-        with Image.open(io.BytesIO(data)) as image:
-            found = image.getexif().get(ExifTags.Base.Orientation, 1)
-    except Exception:  # whatever a damaged file leads to: it is named where it is decoded
-        return 1
-    return found if found in range(2, 9) else 1
-
-
 def decode_jpeg(data: bytes, name: str, *, max_pixels: int = MAX_PIXELS) -> np.ndarray:
-    """Decodes a whole JPEG file.
+    """Decodes a whole JPEG file, and turns it upright by its EXIF orientation.
 
     Args:
       name: the file's name, for errors.
@@ -115,7 +101,7 @@ def decode_jpeg(data: bytes, name: str, *, max_pixels: int = MAX_PIXELS) -> np.n
             f"{name}: expected a complete JPEG picture, received a damaged or truncated one of "
             f"{len(data)} bytes ({error})"
         ) from None
-    return pixels if pixels.ndim == 3 else pixels[..., None]
+    return turn_upright(pixels if pixels.ndim == 3 else pixels[..., None], read_orientation(data))
 
 
 def is_grey_picture(pixels: np.ndarray) -> bool:

@@ -9,7 +9,9 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image
 
-from records.decoding.pixels import MAX_PIXELS, is_grey_picture
+from records.decoding.decode import PictureError, decode_whole
+from records.decoding.orientation import read_orientation
+from records.decoding.pixels import is_grey_picture
 from records.describe.read import (
     Section,
     hash_strings,
@@ -68,10 +70,10 @@ def describe_pictures(schema: Schema, indexes: dict[str, RecordIndex]) -> Sectio
 
 
 def header_size(data: bytes) -> tuple[int, int]:
-    """(width, height) from the header of an encoded picture; (0, 0) where it is none."""
+    """(width, height), upright, from the header of a picture; (0, 0) where it is none."""
     try:
         with Image.open(io.BytesIO(data)) as image:  # reads the header only
-            return image.size
+            return image.size if read_orientation(data) < 5 else image.size[::-1]
     except Exception:  # what Pillow raises for damaged headers is open
         return 0, 0
 
@@ -139,14 +141,8 @@ def _decode(schema: Schema, index: RecordIndex, numbers: np.ndarray) -> list[np.
     pictures: list[np.ndarray | None] = []
     for data in encoded.numpy():
         try:
-            with Image.open(io.BytesIO(data)) as image:
-                if image.width * image.height > MAX_PIXELS:
-                    # Caught below, as other damage is: a description goes on without that picture.
-                    raise OSError("too many pixels")
-                colour = image if image.mode == "L" else image.convert("RGB")
-                pixels = np.asarray(colour)
-            pictures.append(pixels if pixels.ndim == 3 else pixels[..., None])
-        except Exception:  # as above
+            pictures.append(decode_whole(0, data, 3))
+        except PictureError:  # a description goes on without it
             pictures.append(None)
     return pictures
 

@@ -101,20 +101,24 @@ def test_nothing_below_a_folder_is_passed_over(
     segment = b"\xff\xe1" + (len(said) + 2).to_bytes(2, "big") + said
     whole = files[0].read_bytes()
     (folder / "side.jpg").write_bytes(whole[:2] + segment + whole[2:])
+    with Image.open(files[0]) as picture:
+        picture.transpose(Image.Transpose.ROTATE_270).save(folder / "turned.png")
     (folder / "around").symlink_to(folder, target_is_directory=True)
     (folder / "gone.jpg").symlink_to(tmp_path / "nothing.jpg")
     with open(folder / "huge.jpg", "wb") as sparse:
         sparse.truncate(60 * 10**9)
     found = _predict(finished_runs["brain_tumor_mri"], folder, tmp_path / "out.csv")
     # A spreadsheet would take the bare name for a formula.
-    assert list(found) == ["'=1+2.jpg", *(f"linked/{file.name}" for file in files), "side.jpg"]
+    assert list(found) == [
+        "'=1+2.jpg",
+        *(f"linked/{file.name}" for file in files),
+        "side.jpg",
+        "turned.png",
+    ]
     printed = capsys.readouterr().out
-    assert f"{len(files) + 2} of {len(files) + 5} predicted" in printed
-    assert (
-        f"1 of {len(files) + 5} have an EXIF orientation other than 1, such as side.jpg" in printed
-    )
-    # Pixels as they are stored: those of the same picture without a word of orientation.
-    assert np.array_equal(found["side.jpg"][1], found["'=1+2.jpg"][1])
+    assert f"{len(files) + 3} of {len(files) + 6} predicted" in printed
+    # Upright: as the same picture whose pixels were turned.
+    np.testing.assert_allclose(found["side.jpg"][1], found["turned.png"][1], atol=1e-6)
     assert "  around: a link to a folder around it" in printed
     assert "  gone.jpg: a link to nothing" in printed
     assert "  huge.jpg: a file of 60,000,000,000 bytes" in printed

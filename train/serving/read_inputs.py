@@ -280,11 +280,11 @@ def read_file(file: Path) -> bytes | Unusable:
 
 
 def as_stored(data: bytes | Unusable, wanted: ModelInput) -> bytes | Unusable:
-    """A picture's file as the build of a converted set would store it."""
-    if wanted.conversion is None or isinstance(data, Unusable):
+    """A picture's file as the build of a converted set would store it: a JPEG or PNG."""
+    if isinstance(data, Unusable):
         return data
     try:
-        return to_stored_file(data, wanted.conversion.get("max_side"))
+        return to_stored_file(data, (wanted.conversion or {}).get("max_side"))
     except ValueError:
         return data  # what is wrong with it is said where it is decoded
 

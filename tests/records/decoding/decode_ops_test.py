@@ -72,7 +72,8 @@ BAD = {
 @pytest.mark.parametrize("channels", [1, 3])
 def test_the_same_pixels_and_one_bad_picture_costs_one_row(channels: int) -> None:
     files = [*GOOD.values(), *BAD.values()]
-    found, usable = decode_ops.decode_pictures(tf.constant(files), 40, channels)
+    traced = tf.function(lambda files: decode_ops.decode_pictures(files, 40, channels))
+    found, usable = traced(tf.constant(files))
     assert usable.numpy().tolist() == [True] * len(GOOD) + [False] * len(BAD)
     expected = decode_pictures(list(GOOD.values()), 40, channels)
     for name, ours, reference in zip(GOOD, found, expected):

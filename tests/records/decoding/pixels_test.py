@@ -84,18 +84,6 @@ def test_too_large_and_four_colour_pictures_are_refused() -> None:
         pixels.decode_jpeg(buffer.getvalue(), "x.jpg")
 
 
-def test_the_orientation_is_that_of_the_exif_data() -> None:
-    plain, exif = _jpeg(_noise(20, 30)), Image.Exif()
-    exif[0x0112] = 6
-    buffer = io.BytesIO()
-    Image.fromarray(_noise(20, 30)).save(buffer, "JPEG", exif=exif)
-    turned = buffer.getvalue()
-    assert [pixels.read_orientation(data) for data in (plain, turned, b"no picture")] == [1, 6, 1]
-    facts = [pixels.read_facts(data, "x.jpg") for data in (plain, turned)]
-    assert [f.orientation for f in facts] == [1, 6]
-    assert facts[0].pixel_hash == facts[1].pixel_hash, "the pixels are those that are stored"
-
-
 def test_groups_equal_connected_components_of_the_correlation_matrix() -> None:
     from scipy.sparse import csr_matrix
     from scipy.sparse.csgraph import connected_components

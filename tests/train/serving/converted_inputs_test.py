@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import tensorflow as tf
 import tensorflow_datasets as tfds
 from PIL import Image
 from sklearn.compose import make_column_transformer
@@ -19,6 +20,9 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 from builders.convert.__main__ import main as convert
+from records.decoding import decode_ops
+from records.decoding.decode import decode_pictures
+from records.decoding.input_config import InputConfig
 from records.opened import open_set
 from records.roles import open_data
 from tests.support.adult_table import HEADER, make_rows, write_table
@@ -27,7 +31,7 @@ from train.folders.finished_run import open_run
 from train.folders.model_input import ModelInput
 from train.predict import main as predict
 from train.run import main as train
-from train.serving.read_inputs import Unusable, read_raw
+from train.serving.read_inputs import Unusable, make_preparation, read_raw
 
 
 @pytest.fixture(scope="module")
@@ -133,6 +137,36 @@ def test_pictures_are_scaled_as_the_stored_ones(tmp_path: Path) -> None:
         for record in tfds.as_numpy(builder.as_dataset(split=split, decoders=decoders)):
             assert found.pop(record["filename"].decode()) == record["image"]
     assert found == {}
+
+
+def test_every_orientation_is_upright_in_training_prediction_and_export(tmp_path: Path) -> None:
+    """One picture, turned in its pixels and back by its tag: the same wherever it is read."""
+    upright = Image.fromarray(np.random.default_rng(0).integers(0, 255, (30, 44, 3), np.uint8))
+    # What undoes the turn that a viewer makes by each tag, as Pillow names them.
+    undo = [None, 0, 3, 1, 5, 2, 6, 4]
+    for n in range(16):
+        folder = tmp_path / "photos" / "ab"[n % 2]
+        folder.mkdir(parents=True, exist_ok=True)
+        exif, how = Image.Exif(), undo[n // 2]
+        exif[0x0112] = n // 2 + 1
+        turned = upright if how is None else upright.transpose(Image.Transpose(how))
+        turned.save(folder / f"{n}.{['png', 'webp'][n % 2]}", exif=exif, lossless=True)
+    flags = ["--data_dir", str(tmp_path / "data"), "--test_share", "0.4"]
+    assert convert([str(tmp_path / "photos"), *flags]) == 0
+    data = open_data("photos", str(tmp_path / "data"), InputConfig(image_size=24))
+    expected = decode_pictures([(tmp_path / "photos" / "a" / "0.png").read_bytes()], 24, 3)[0]
+    for role in ("train", "test"):
+        trained = data.examples(role).inputs
+        assert trained is not None and (trained == expected).all()
+    wanted = ModelInput.of(data)
+    prepare = make_preparation(wanted)
+    items = dict(read_raw(tmp_path / "photos", wanted, None))
+    assert len(items) == 16
+    for raw in items.values():
+        np.testing.assert_array_equal(prepare(raw), expected)
+    exported = tf.function(lambda files: decode_ops.decode_pictures(files, 24, 3))
+    found, usable = exported(tf.constant(list(items.values())))
+    assert usable.numpy().all() and (found.numpy() == expected).all()
 
 
 def test_texts_are_read_from_the_column_that_was_converted(tmp_path: Path) -> None:
