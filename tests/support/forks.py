@@ -56,6 +56,18 @@ class Forked:
         out, err = (file.read_text(errors="replace") for file in self._files)
         return out, err
 
+    def printed(self) -> str:
+        """What it has written so far to its output."""
+        return self._files[0].read_text(errors="replace")
+
+    def poll(self) -> int | None:
+        """Its exit code; None while it runs."""
+        return self._process.exitcode
+
+    def send_signal(self, number: int) -> None:
+        """As `os.kill`."""
+        os.kill(self.pid, number)
+
     def kill(self) -> None:
         """Ends it where it still runs."""
         self._process.kill()

@@ -46,8 +46,8 @@ class WorkerDied(RuntimeError):
     """Another worker of the run ended or fell silent, or did not come."""
 
 
-# The lines with which TensorFlow begins an error of a compiled function.
-_SAYS_NOTHING = re.compile(r"Graph execution error:|Detected at node|<stack traces")
+# The lines with which TensorFlow begins an error of a compiled function: where it was defined.
+_SAYS_NOTHING = re.compile(r"Graph execution error:|Detected at node|<stack traces|File \"")
 # What a collective ends with when a worker is gone.
 _DEATHS = (
     tf.errors.UnavailableError,
