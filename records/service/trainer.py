@@ -29,7 +29,8 @@ from records.examples import AnyOrder, Examples
 from records.roles import Data
 from records.service.worker import CHUNK, COUNT, HELLO, Request
 
-# A worker that cannot be reached is noticed after one look and one attempt: 10 s at most.
+# A worker that cannot be reached is noticed after one look and one attempt, 10 s at most. One more
+# attempt asks whether the dispatcher can.
 _LOOK_SECONDS = 5.0
 _CONNECT_SECONDS = 5.0
 # Starting a worker takes some seconds for TensorFlow's import alone.
@@ -199,7 +200,13 @@ class RemoteChunks:
             return
         address = stream.workers[self._number % stream.of]
         if not can_connect(address):
-            raise ConnectionError(f"data service: {self._owner()} does not answer. {_HINT}")
+            said = f"data service: {self._owner()} does not answer"
+            if can_connect(self._address):
+                raise ConnectionError(f"{said}. {_HINT}")
+            raise ConnectionError(
+                f"{said}, nor does the dispatcher at {self._address}: the network of this host may "
+                "be cut. Mend it, or restart both; the same command goes on from the last checkpoint"
+            )
         if waited > SILENT_SECONDS:
             raise ConnectionError(
                 f"data service: {self._owner()} answers, but sent nothing for "

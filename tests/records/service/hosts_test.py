@@ -90,7 +90,8 @@ def test_a_cut_cable_ends_the_trainer_and_the_same_command_goes_on(
     said = next(line for line in printed.splitlines() if line.startswith("error: "))
     print(f"cable of host{host} cut: after {time.monotonic() - began:.0f} s {said}")
     assert said.startswith("error: data service: data service worker ")
-    assert said.endswith("Restart it; the same command goes on from the last checkpoint")
+    assert said.endswith("; the same command goes on from the last checkpoint")
+    assert ("nor does the dispatcher at host0:5050: the network of this" in said) == (host == 3)
     service.hosts.heal(host)
     (printed,) = finish(service.start_trainer())
     assert "going on at epoch" in printed
