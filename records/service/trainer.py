@@ -204,8 +204,9 @@ class RemoteChunks:
             if can_connect(self._address):
                 raise ConnectionError(f"{said}. {_HINT}")
             raise ConnectionError(
-                f"{said}, nor does the dispatcher at {self._address}: the network of this host may "
-                "be cut. Mend it, or restart both; the same command goes on from the last checkpoint"
+                f"{said}, nor does the dispatcher at {self._address}: the network of this host "
+                "may be cut. Mend it, or restart both; the same command goes on from the last "
+                "checkpoint"
             )
         if waited > SILENT_SECONDS:
             raise ConnectionError(
