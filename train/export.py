@@ -9,6 +9,12 @@ numbers of 32 bits and more, or float64), `picture` string [B] (the bytes of JPE
 picture cannot be decoded or a row holds NaN or infinity; its probabilities are 0 and its label is
 empty. Text models need `import tensorflow_text` before they are loaded, and have a second signature
 `token_ids`: int32 [B, T] as the model reads.
+
+    python -m train.export RUN --format litert --int8
+
+writes RUN/model.tflite for small devices. It takes one example that is ready: `features` float32
+[1, F], `picture` uint8 [1, S, S, C] or `token_ids` int32 [1, T]. Its accuracy on the validation
+examples is printed beside the run's own.
 """
 
 from __future__ import annotations
@@ -22,14 +28,18 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from records.system.command import run_as_command, with_home
 from records.system.places import check_utf8
-from records.system.writing import check_output
+from records.system.writing import check_output, write_atomically
 
 if TYPE_CHECKING:
+    from records.examples import Examples
     from train.folders.finished_run import FinishedRun
 
 _BATCH = 64
+_CALIBRATION = 200  # examples: ranges settle with 100 to 500
 _PATTERN = re.compile(r"[*?\[\\]")
 
 
@@ -37,17 +47,31 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
     """Parses command-line flags; prints usage and exits with 2 where they are wrong."""
     parser = argparse.ArgumentParser(
         prog="python -m train.export",
-        description="Writes a finished run as a SavedModel with a signature for raw inputs.",
+        description="Writes a finished run as a SavedModel with a signature for raw inputs, or as "
+        "a LiteRT file for small devices.",
         allow_abbrev=False,
     )
     add = parser.add_argument
     add("run", metavar="RUN", help="a run folder")
-    add("--output", help="the folder to write (default: RUN/saved_model)")
+    add("--output", help="what to write (default: RUN/saved_model, with litert RUN/model.tflite)")
+    add(
+        "--format",
+        choices=("savedmodel", "litert"),
+        default="savedmodel",
+        help="a SavedModel of raw inputs (default), or a .tflite file of one ready input",
+    )
+    add("--int8", action="store_true", help="litert: whole numbers of 8 bits, chosen by train")
+    add("--data-dir", help="litert: where the run's data lie (default: as train.run)")
     add("--check", metavar="INPUT", help="compare with train.predict on this input, as it takes it")
     add("--column", help="texts: the column of a table to check (default: as train.predict)")
     options = parser.parse_args(with_home(arguments))
     if options.column is not None and options.check is None:
         parser.error("--column expected with --check INPUT, received without it")
+    is_small = options.format == "litert"
+    if not is_small and (options.int8 or options.data_dir):
+        parser.error("--int8 and --data-dir expected with --format litert, received without it")
+    if is_small and options.check is not None:
+        parser.error("--check expected with --format savedmodel, received with litert")
     return options
 
 
@@ -60,6 +84,11 @@ def main(arguments: list[str] | None = None) -> int:
 def _export(options: argparse.Namespace) -> None:
     from train.folders.finished_run import open_run
 
+    if options.format == "litert":
+        output = Path(options.output or Path(options.run) / "model.tflite")
+        check_output(output, "export")
+        export_small(open_run(options.run), output, options.data_dir, is_int8=options.int8)
+        return
     output = Path(options.output or Path(options.run) / "saved_model")
     check_output(output.parent, "export", is_folder=True)
     check_output(output, "export", is_folder=True)
@@ -106,6 +135,59 @@ def export(run: FinishedRun, output: Path) -> None:
     print(f"{output}: {run.settings.model} of {run.path}, {', '.join(run.input.class_names)}")
 
 
+def export_small(
+    run: FinishedRun, output: Path, data_dir: str | None = None, *, is_int8: bool = False
+) -> dict[str, float]:
+    """Writes the LiteRT file, whole or not at all, and measures it on the validation examples.
+
+    With `is_int8` ranges are chosen by examples of the split train.
+
+    Returns:
+      `examples` of validation; `accuracy` of the run, and `small_accuracy` of the file, on them;
+      `same_label`, the share for which both choose the same class.
+
+    Raises:
+      ValueError: the model cannot be converted, or the data are others than the run's.
+      FileNotFoundError: the data are not there.
+      OSError: the file cannot be written.
+    """
+    from train.assembly.predictions import predict_split
+    from train.serving.small_model import convert, input_name, predict_small
+
+    data, examples, probability = predict_split(run, "validation", data_dir)
+    calibration = None
+    if is_int8:
+        trained = data.examples("train").without_damaged()
+        chosen = np.linspace(0, trained.num_examples - 1, _CALIBRATION).astype(np.int64)
+        calibration = _inputs(trained, np.unique(chosen))
+    content = convert(run.load_model(), run.input, calibration)
+    positions = np.array_split(np.arange(len(probability)), -(-len(probability) // _BATCH))
+    parts = [predict_small(content, _inputs(examples, some)) for some in positions]
+    received, labels = np.concatenate(parts).argmax(1), examples.subset_labels
+    expected = probability.argmax(1)
+    result = {
+        "examples": float(len(labels)),
+        "accuracy": float((expected == labels).mean()),
+        "small_accuracy": float((received == labels).mean()),
+        "same_label": float((received == expected).mean()),
+    }
+    output.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(output, content)
+    print(
+        f"{output}: {len(content):,} bytes, {'int8' if is_int8 else 'float32'}, input "
+        f"{input_name(run.input)}; accuracy on {len(labels):,} validation examples "
+        f"{result['small_accuracy']:.4f}, of the run {result['accuracy']:.4f}; the same label for "
+        f"{100 * result['same_label']:.3f} %"
+    )
+    return result
+
+
+def _inputs(examples: Examples, positions: np.ndarray) -> np.ndarray:
+    """Inputs [n, ...] of the examples at these positions of their subset."""
+    numbers, inputs = examples.numbers[positions], examples.inputs
+    return np.array(examples.loader.load(numbers) if inputs is None else inputs[numbers])
+
+
 def check(run: FinishedRun, saved: Path, source: Path, column: str | None) -> dict[str, float]:
     """Compares a SavedModel with `train.predict` on every usable item of an input; prints both.
 
@@ -117,7 +199,6 @@ def check(run: FinishedRun, saved: Path, source: Path, column: str | None) -> di
 
     Raises: as `train.predict`; ValueError also where there is nothing to compare.
     """
-    import numpy as np
     import tensorflow as tf
 
     from train.folders.finished_run import probabilities
