@@ -308,7 +308,7 @@ class RecordsBuilder(  # type: ignore[call-arg]
     def _check_metadata(self) -> None:
         metadata = self.info.metadata
         missing = [key for key in _METADATA_KEYS if key not in metadata]
-        names = self.info.features["label"].names
+        names = getattr(self.info.features["label"], "names", [])  # numbers have none
         # A class that is missing or misspelt would be counted nowhere.
         if missing or sorted(metadata["class_counts"]) != sorted(names):
             raise ValueError(

@@ -19,6 +19,7 @@ from models.config import ModelConfig
 from models.own import is_own
 from models.seeding import seeded_initializers
 from models.stages import find_layer, freeze_backbone, split_frozen, unfreeze_from
+from models.standardization import in_units
 
 __all__ = [
     "MODELS",
@@ -28,6 +29,7 @@ __all__ = [
     "check_model",
     "find_layer",
     "freeze_backbone",
+    "in_units",
     "is_own",
     "split_frozen",
     "unfreeze_from",
@@ -137,7 +139,7 @@ def build_model(
     Args:
         spec: anything with `.shape` and `.dtype` of one example's input: float32 or float64 [F],
             uint8 [S, S, C] with C 1 or 3, or int32 [T] with T possibly None.
-        num_classes: at least 2.
+        num_classes: C, outputs: of classes, or of the numbers that are predicted.
         mean: float64 [F] of the training subset, tabular models only.
         variance: float64 [F] of the training subset, tabular models only.
         edges: float [F, T + 1], thresholds of each feature of the training subset; of models with
@@ -154,8 +156,8 @@ def build_model(
         FileNotFoundError, ConnectionError: the weights file or download is missing.
     """
     entry = check_model(config.name)
-    if num_classes < 2:
-        raise ValueError(f"model: num_classes expected at least 2, received {num_classes}")
+    if num_classes < 1:
+        raise ValueError(f"model: num_classes expected at least 1, received {num_classes}")
     if entry.modality != "tabular" and (mean is not None or variance is not None):
         raise ValueError(f"model: {config.name} takes no mean and variance, only tables do")
     if entry.modality != "image" and config.weights not in ("imagenet", "random"):

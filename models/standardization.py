@@ -34,6 +34,16 @@ class Standardization(keras.layers.Layer):
         return {**super().get_config(), **kept}
 
 
+def in_units(model: keras.Model, mean: Any, deviation: Any) -> keras.Model:
+    """The model with its outputs [B, D] times `deviation` [D] plus `mean` [D], in float32.
+
+    What it gives is then in the units of its targets; it learns in those of their deviation.
+    """
+    scale, offset = (np.asarray(values, np.float64).tolist() for values in (deviation, mean))
+    units = keras.layers.Rescaling(scale, offset, dtype="float32", name="units")
+    return keras.Model(model.inputs, units(model.outputs[0]), name=model.name)
+
+
 def _scale(mean: np.ndarray, variance: np.ndarray, dtype: str) -> np.ndarray:
     """What features are divided by, [F] of `dtype`: their deviation, or 1 where it is noise."""
     deviation = np.sqrt(np.asarray(variance, np.float64))

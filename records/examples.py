@@ -36,7 +36,8 @@ class Examples:
     Attributes:
       schema, index: of the split.
       numbers: int64 [n], the subset: record numbers in the split; used as an array.
-      split_labels: int32 [N], of all records of the split.
+      split_labels: int32 [N], of all records of the split; of several classes at once or of numbers
+        float32 [N, C].
       spec: one example's input, without the batch.
       lengths: int [N], ids of each record's text as stored; None for other inputs.
       cached: [N, ...], all records of the split decoded, in memory or mapped into it; None when
@@ -83,7 +84,7 @@ class Examples:
 
     @property
     def subset_labels(self) -> np.ndarray:
-        """int32 [n], the labels of the subset."""
+        """int32 [n] or float32 [n, C], the labels of the subset."""
         return self._of_subset(self.split_labels)
 
     @property
@@ -104,7 +105,7 @@ class Examples:
 
     @functools.cached_property
     def host_tensors(self) -> tuple[tf.Tensor, tf.Tensor]:
-        """(inputs [N, ...], labels int32 [N]) as tensors in host memory, or mapped into it."""
+        """(inputs [N, ...], labels) as tensors in host memory, or mapped into it."""
         inputs = self.inputs
         assert inputs is not None, "examples without a cache are read, not gathered"
         return share(inputs), share(self.split_labels)

@@ -16,6 +16,7 @@ from records.sets.class_choice import ClassChoice, choose_classes
 from records.sets.find import find_directory
 from records.sets.fingerprint import CheckedShards, FingerprintMismatch, check_shards
 from records.sets.schema import Schema, read_schema
+from records.sets.target import SINGLE_LABEL
 from records.shards.index import RecordIndex, select_records
 
 
@@ -87,6 +88,11 @@ class OpenedSet:
         if classes is None:
             return self
         schema = self.schema
+        if schema.task != SINGLE_LABEL:
+            raise ValueError(
+                f"data set: --classes: {schema.name}: expected with one class (--task "
+                f"{SINGLE_LABEL}), received with --task {schema.task}"
+            )
         choice = choose_classes(classes, schema.class_names, schema.name)
         kept = {split: choice.keep(self.read_index(split).label) for split in schema.split_counts}
         counts = {split: int(keep.sum()) for split, keep in kept.items() if keep.any()}
@@ -109,6 +115,7 @@ def open_set(
     data_dir: str | None = None,
     *,
     feature: str | None = None,
+    task: str | None = None,
     skip_damaged: bool = False,
 ) -> OpenedSet:
     """Opens a prepared set.
@@ -117,6 +124,7 @@ def open_set(
       dataset: `name[/config[/version]]` below `data_dir`, or the set's own directory.
       data_dir: TFDS's data directory; default `$TFDS_DATA_DIR` or `~/tensorflow_datasets`.
       feature: the input feature; None lets the schema choose.
+      task: single_label, multi_label or regression; None: what the label feature is made for.
       skip_damaged: shards may be missing or damaged, and damaged records are passed over.
 
     Raises:
@@ -131,7 +139,7 @@ def open_set(
         # The fingerprint names a file only. The walk costs one pass over it, on the way to an
         # error.
         raise FingerprintMismatch(error.path, error.difference, _first_damage(error)) from None
-    return OpenedSet(read_schema(directory, feature), shards, skip_damaged)
+    return OpenedSet(read_schema(directory, feature, task), shards, skip_damaged)
 
 
 def _first_damage(error: FingerprintMismatch) -> str:

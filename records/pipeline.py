@@ -184,7 +184,7 @@ def _load_in(examples: Examples) -> TakeRows:
 
 def _block_batches(plan: Plan, epochs: Iterator[int]) -> tf.data.Dataset:
     """As `_batches`, of records that are read block by block."""
-    spec = plan.examples.spec
+    spec, labels = plan.examples.spec, plan.examples.split_labels
 
     def batches() -> Iterator[tuple[np.ndarray, ...]]:
         epoch = next(epochs)
@@ -194,7 +194,7 @@ def _block_batches(plan: Plan, epochs: Iterator[int]) -> tf.data.Dataset:
 
     signature = (
         tf.TensorSpec([plan.width, *spec.shape], spec.dtype),
-        tf.TensorSpec([plan.width], tf.int32),
+        tf.TensorSpec([plan.width, *labels.shape[1:]], labels.dtype),
         tf.TensorSpec([plan.width], tf.float32),
     )
     return callbacks.from_generator(batches, signature)

@@ -23,6 +23,7 @@ from records.loading.load import Loader
 from records.loading.moments import check_moments, moments, stream_moments
 from records.opened import OpenedSet, open_set
 from records.ordering import splits
+from records.sets.target import MULTI_LABEL, REGRESSION
 from records.shards.index import RecordIndex
 from records.system.arguments import check_kind, check_seed, check_whole
 from records.system.memory import empty_inputs
@@ -173,7 +174,7 @@ class Data:
             numbers=numbers,
             # Labels of the whole split, not of the subset: a record's number is its place in both
             # arrays.
-            split_labels=index.label,
+            split_labels=index.label if index.target is None else index.target,
             spec=self.spec,
             lengths=None if self.vocabulary is None else self.vocabulary.lengths(split),
             cached=None if self.config.cache == "none" else self._decoded(split),
@@ -239,9 +240,16 @@ class Data:
         least, largest = index.label_range
         if index.num_records and (least < 0 or largest >= self.schema.num_classes):
             bad = np.flatnonzero((index.label < 0) | (index.label >= self.schema.num_classes))
+            expected = f"0 to {self.schema.num_classes - 1}"
+            received = index.label[bad[0]]
+            if index.target is not None:
+                expected = {MULTI_LABEL: f"classes in {expected}", REGRESSION: "finite numbers"}[
+                    self.schema.task
+                ]
+                received = index.target[bad[0]].tolist()
             raise ValueError(
                 f"input: {self.schema.name}: split {split}, record {bad[0]}: label "
-                f"expected 0 to {self.schema.num_classes - 1}, received {index.label[bad[0]]}"
+                f"expected {expected}, received {received}"
             )
         return index
 
@@ -341,5 +349,5 @@ def open_data(
     check_seed(seed)
     config = config or InputConfig()
     place = None if data_dir is None else os.fspath(data_dir)
-    opened = open_set(os.fspath(dataset), place, feature=config.feature)
+    opened = open_set(os.fspath(dataset), place, feature=config.feature, task=config.task)
     return Data(opened, config, seed)

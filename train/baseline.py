@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from records.sets.target import MULTI_LABEL, REGRESSION, SINGLE_LABEL, TASKS
 from records.stores.flags import add_cache_flags
 from records.system.command import run_as_command
 from records.system.writing import check_output, write_atomically
@@ -29,35 +30,49 @@ if TYPE_CHECKING:
     from records.roles import Data
 
 _SIZES = ("image_size", "max_pixels", "sequence_length", "vocab_size")
-_FROZEN = "logistic regression, frozen features"
 
 
-def make_baselines(modality: str, seed: int) -> dict[str, Any]:
-    """The scikit-learn pipelines for a modality, by name."""
-    from sklearn.ensemble import HistGradientBoostingClassifier
+def make_baselines(modality: str, seed: int, task: str = SINGLE_LABEL) -> dict[str, Any]:
+    """The scikit-learn pipelines for a modality and a task, by name.
+
+    Several classes at once: one classifier for each, against the rest. Numbers: one regressor each.
+    """
+    from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
     from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.linear_model import LogisticRegression
+    from sklearn.multioutput import MultiOutputRegressor
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
-    linear = LogisticRegression(max_iter=2000)
+    name, linear = _make_linear(task, LogisticRegression(max_iter=2000))
     if modality == "tabular":
-        boosting = HistGradientBoostingClassifier(random_state=seed)
-        return {
-            "gradient boosting": boosting,
-            "logistic regression": make_pipeline(StandardScaler(), linear),
-        }
+        boosting = _make_linear(task, HistGradientBoostingClassifier(random_state=seed))[1]
+        if task == REGRESSION:
+            boosting = MultiOutputRegressor(HistGradientBoostingRegressor(random_state=seed))
+        return {"gradient boosting": boosting, name: make_pipeline(StandardScaler(), linear)}
     if modality == "image":
         small = FunctionTransformer(_flat_pixels)
-        weak = LogisticRegression(max_iter=300, C=1e-3)
-        return {"logistic regression, pixels": make_pipeline(small, StandardScaler(), weak)}
+        weak = _make_linear(task, LogisticRegression(max_iter=300, C=1e-3), 1e4)[1]
+        return {f"{name}, pixels": make_pipeline(small, StandardScaler(), weak)}
     # The very ids that our models read, each as a word of its own: the same cleaning and the same
     # vocabulary on both sides, so only the models differ.
     words = FunctionTransformer(_write_ids)
     tfidf = TfidfVectorizer(
         sublinear_tf=True, ngram_range=(1, 2), min_df=2, token_pattern=r"\S+", lowercase=False
     )
-    return {"TF-IDF, logistic regression": make_pipeline(words, tfidf, linear)}
+    return {f"TF-IDF, {name}": make_pipeline(words, tfidf, linear)}
+
+
+def _make_linear(task: str, classifier: Any, penalty: float = 1.0) -> tuple[str, Any]:
+    """(name, model): `classifier` itself or one of each class; of numbers ridge regression."""
+    from sklearn.linear_model import Ridge
+    from sklearn.multiclass import OneVsRestClassifier
+
+    if task == REGRESSION:
+        return "ridge regression", Ridge(penalty)
+    if task == MULTI_LABEL:
+        return "logistic regression, one against the rest", OneVsRestClassifier(classifier)
+    return "logistic regression", classifier
 
 
 def _flat_pixels(pictures: np.ndarray) -> np.ndarray:
@@ -84,6 +99,7 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
     add("--data-dir", help="where prepared sets lie (default: as tfds)")
     add_cache_flags(parser)
     add("--feature", help="the input feature, where the set has several")
+    add("--task", choices=TASKS, help="what is predicted (default: as train.run)")
     add(
         "--on-corrupt",
         choices=ON_CORRUPT,
@@ -128,6 +144,7 @@ def _fit_all(config: argparse.Namespace) -> None:
         config.dataset,
         config.data_dir,
         feature=config.feature,
+        task=config.task,
         skip_damaged=config.on_corrupt == "skip",
     ).choose(config.classes)
     check_kind(given, opened.schema)
@@ -138,12 +155,13 @@ def _fit_all(config: argparse.Namespace) -> None:
     schema = data.schema
     print(f"{schema.name}, input {schema.input_name!r} ({schema.modality}), seed {config.seed}")
     found = {}
-    for name, model in make_baselines(data.schema.modality, config.seed).items():
+    for name, model in make_baselines(data.schema.modality, config.seed, schema.task).items():
         found[name] = _measure(name, model, data, examples)
     if data.schema.modality == IMAGE:
         features = _frozen_features(data, examples)
-        linear = make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000, C=1e-2))
-        found[_FROZEN] = _measure(_FROZEN, linear, data, features)
+        name, linear = _make_linear(schema.task, LogisticRegression(max_iter=2000, C=1e-2), 1e2)
+        name = f"{name}, frozen features"
+        found[name] = _measure(name, make_pipeline(StandardScaler(), linear), data, features)
     if config.output:
         result: dict[str, Any] = {"dataset": data.schema.name, "seed": config.seed}
         result |= {"classes": config.classes, "systems": found}
@@ -167,7 +185,7 @@ def fit_alone(model: Any, rows: np.ndarray, labels: np.ndarray) -> None:
 def _measure(
     name: str, model: Any, data: Data, examples: dict[str, Examples]
 ) -> dict[str, dict[str, float]]:
-    """Fits on train; accuracy and weighted F1 by role, train included."""
+    """Fits on train; by role, train included, accuracy and weighted F1, or the task's figures."""
     from sklearn.metrics import accuracy_score, f1_score
 
     train = examples["train"]
@@ -175,12 +193,32 @@ def _measure(
     fit_alone(model, np.asarray(train.inputs)[train.numbers], train.subset_labels)
     found: dict[str, dict[str, float]] = {"seconds": {"fit": time.perf_counter() - began}}
     for role, part in examples.items():
-        predicted = model.predict(np.asarray(part.inputs)[part.numbers])
+        rows = np.asarray(part.inputs)[part.numbers]
+        if data.schema.task != SINGLE_LABEL:
+            found[role] = _measure_target(model, rows, part.subset_labels, data.schema.task)
+            said = "  ".join(f"{key} {value:.4f}" for key, value in found[role].items())
+            print(f"  {name:36} {role:11} {said}", flush=True)
+            continue
+        predicted = model.predict(rows)
         accuracy = float(accuracy_score(part.subset_labels, predicted))
         f1 = float(f1_score(part.subset_labels, predicted, average="weighted", zero_division=0))
         found[role] = {"accuracy": accuracy, "weighted_f1": f1}
         print(f"  {name:36} {role:11} accuracy {accuracy:.4f}  F1 {f1:.4f}", flush=True)
     return found
+
+
+def _measure_target(
+    model: Any, rows: np.ndarray, labels: np.ndarray, task: str
+) -> dict[str, float]:
+    """The figures of `train.run`, without the loss, of a fitted model on rows [n, ...]."""
+    from train.measures.target_metrics import metrics_of_numbers, score_classes
+
+    if task == MULTI_LABEL:
+        said = model.predict_proba(rows)
+        return score_classes(said, labels, said >= 0.5)[0]
+    said = np.asarray(model.predict(rows)).reshape(labels.shape)
+    figures = metrics_of_numbers(said, labels, np.ones(labels.shape[1])).figures
+    return {name: value for name, value in figures.items() if name != "loss"}
 
 
 def _frozen_features(data: Data, examples: dict[str, Examples]) -> dict[str, Examples]:

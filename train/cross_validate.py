@@ -127,6 +127,7 @@ def cross_validate(plan: CrossValidation) -> dict[str, Any]:
     from train.devices.strategy import make_cluster, set_up_devices
     from train.engine.console import print_data
     from train.engine.whole_run import prepare_and_open
+    from train.measures.target_metrics import check_one_class
     from train.settings.resolve import resolve
 
     asked, output = plan.config, plan.output
@@ -137,6 +138,7 @@ def cross_validate(plan: CrossValidation) -> dict[str, Any]:
     opened = prepare_and_open(asked, cluster)
     # Opened and resolved once; a seed changes the order, the weights and the folds, not the data.
     settings, schema = resolve(asked, opened.schema, cluster), opened.schema
+    check_one_class(schema.task, "cross-validation")
     print_data(settings.model, schema)
     seeds = f"seed{'s' * (len(plan.seeds) > 1)} {', '.join(map(str, plan.seeds))}"
     print(f"  {settings.folds} folds, {seeds} -> {output}", flush=True)
@@ -176,7 +178,8 @@ def _train(
     """The predictions for every fold's validation examples, and the seconds of all folds."""
     from train.assembly.predictions import predict_split
     from train.engine.whole_run import train_settings
-    from train.folders.finished_run import open_run, probabilities
+    from train.folders.finished_run import open_run
+    from train.measures.metrics import probabilities
     from train.search.folds_at_once import can_train_together, open_folds, train_folds
 
     # A table's step is so short that its fixed cost is most of it: all folds in one step share it.

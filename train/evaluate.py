@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from records.sets.find import name_from_path
+from records.sets.target import SINGLE_LABEL
 from records.stores.flags import add_cache_flags
 from records.system.command import run_as_command, with_home
 from records.system.table_file import listed
@@ -159,11 +160,15 @@ def evaluate(
     from train.assembly.predictions import predict_split
     from train.folders.finished_run import open_run
     from train.measures.class_threshold import parse_threshold
+    from train.measures.target_metrics import check_one_class
+    from train.measures.target_scores import measure_target
     from train.measures.worst_errors import write_errors
 
     run = open_run(path)
     folder = run.path / f"evaluation-{split}"
     check_output(folder, "evaluate", "RUN", is_folder=True)
+    if least_recall:
+        check_one_class(run.input.task, "evaluate: --least-recall")
     if least_recall:  # a slip in it is told before the work
         parse_threshold(least_recall, run.input.class_names, "--least-recall")
     print(f"{run.settings.model} of {run.path} on {run.input.dataset}, split {split}", flush=True)
@@ -171,6 +176,12 @@ def evaluate(
     groups = examples.index.group[examples.numbers] if data.schema.group_name else None
     found: dict[str, Any] = {"dataset": run.input.dataset, "data_fingerprint": run.fingerprint}
     found["split"] = split
+    if run.input.task != SINGLE_LABEL:
+        how = (bootstrap, groups, data.schema.group_name)
+        found |= measure_target(folder, run.input, examples, probability, how, num_errors)
+        write_atomically(folder / "evaluation.json", (json.dumps(found, indent=2) + "\n").encode())
+        print_summary(found, folder, f"split {split}")
+        return found
     found |= _measure(
         run, examples.subset_labels, probability, bootstrap, groups, data.schema.group_name
     )
@@ -209,10 +220,12 @@ def evaluate_elsewhere(
     from train.folders.finished_run import open_run
     from train.measures import worst_errors
     from train.measures.class_threshold import parse_threshold
+    from train.measures.target_metrics import check_one_class
     from train.predict import predict_labelled
     from train.serving.labelled import number_classes, read_labelled
 
     run, source = open_run(options.run), options.source or options.on
+    check_one_class(run.input.task, "evaluate: files and other sets")
     names = run.input.class_names
     if least_recall:
         parse_threshold(least_recall, names, "--least-recall")
@@ -302,19 +315,11 @@ def _measure(
     ranges = scores.intervals(probability, labels, bootstrap, groups)
     classes, predicted = range(len(names)), probability.argmax(1)
     calibration = scores.calibration_bins(probability, labels)
-    drawn = f"groups ({group_name})" if group_name else "examples"
     return {
         "examples": len(labels),
         "metrics": scores.to_json(scores.score(probability, labels), names),
         "intervals": scores.to_json(ranges, names),
-        "bootstrap": {
-            "resamples": bootstrap.resamples,
-            "seed": bootstrap.seed,
-            "percent": bootstrap.percent,
-            "method": "percentile",
-            "drawn": drawn,
-            "units": len(labels if groups is None else np.unique(groups)),
-        },
+        "bootstrap": bootstrap.describe(groups, group_name, len(labels)),
         "confusion_matrix": confusion_matrix(labels, predicted, labels=classes).tolist(),
         "calibration": {k: scores.to_json({k: v}, names)[k] for k, v in calibration.items()},
     }

@@ -30,6 +30,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from records.sets.target import REGRESSION, SINGLE_LABEL
 from records.system.command import run_as_command, with_home
 from records.system.places import check_utf8
 from records.system.writing import check_output, write_atomically
@@ -37,6 +38,7 @@ from records.system.writing import check_output, write_atomically
 if TYPE_CHECKING:
     from records.examples import Examples
     from train.folders.finished_run import FinishedRun
+    from train.folders.model_input import ModelInput
 
 _BATCH = 64
 _CALIBRATION = 200  # examples: ranges settle with 100 to 500
@@ -83,11 +85,14 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _export(options: argparse.Namespace) -> None:
     from train.folders.finished_run import open_run
+    from train.measures.target_metrics import check_one_class
 
     if options.format == "litert":
         output = Path(options.output or Path(options.run) / "model.tflite")
         check_output(output, "export")
-        export_small(open_run(options.run), output, options.data_dir, is_int8=options.int8)
+        run = open_run(options.run)
+        check_one_class(run.input.task, "export: --format litert")
+        export_small(run, output, options.data_dir, is_int8=options.int8)
         return
     output = Path(options.output or Path(options.run) / "saved_model")
     check_output(output.parent, "export", is_folder=True)
@@ -201,21 +206,22 @@ def check(run: FinishedRun, saved: Path, source: Path, column: str | None) -> di
     """
     import tensorflow as tf
 
-    from train.folders.finished_run import probabilities
     from train.predict import print_left_out, usable_items
     from train.serving.read_inputs import pad, read_raw
 
     model, call = tf.saved_model.load(str(saved)), run.make_call()
+    numbers = run.input.task == REGRESSION
+    named = "predicted" if numbers else "probabilities"
     unusable: list[tuple[str, str]] = []
     usable = usable_items(read_raw(source, run.input, column), run.input, unusable)
     differences, labels, ids = [], [], []
     while batch := list(itertools.islice(usable, _BATCH)):
         raw = tf.constant([raw for _, raw, _ in batch])
         inputs = pad([value for _, _, value in batch])
-        expected = probabilities(call(inputs).numpy())
-        received = model.signatures["serving_default"](raw)["probabilities"].numpy()
+        expected = run.say(call(inputs).numpy())
+        received = model.signatures["serving_default"](raw)[named].numpy()
         differences.append(np.abs(received - expected).max(1))
-        labels.append(received.argmax(1) == expected.argmax(1))
+        labels.append(_decide(run.input, received) == _decide(run.input, expected))
         if "token_ids" in model.signatures:
             found = model.signatures["token_ids"](raw)["token_ids"].numpy()
             width = inputs.shape[1]
@@ -232,12 +238,23 @@ def check(run: FinishedRun, saved: Path, source: Path, column: str | None) -> di
     if ids:
         result["same_ids"] = float(np.concatenate(ids).mean())
     same_ids = f", the same ids for {100 * result['same_ids']:.3f} %" if ids else ""
+    same_label = f", the same label for {100 * result['same_label']:.3f} %" * (not numbers)
     print(
-        f"{source}: {count:,} items compared, probabilities within "
-        f"{result['largest_difference']:.2g} of train.predict, the same label for "
-        f"{100 * result['same_label']:.3f} %{same_ids}"
+        f"{source}: {count:,} items compared, {'numbers' if numbers else named} within "
+        f"{result['largest_difference']:.2g} of train.predict{same_label}{same_ids}"
     )
     return result
+
+
+def _decide(wanted: ModelInput, said: np.ndarray) -> np.ndarray:
+    """[n]: the class, or all classes as one number, that probabilities or numbers stand for."""
+    import numpy as np
+
+    if wanted.task == SINGLE_LABEL:
+        return said.argmax(1)
+    if wanted.task == REGRESSION:
+        return np.zeros(len(said))
+    return np.array([row.tobytes() for row in said >= np.array(wanted.thresholds)])
 
 
 if __name__ == "__main__":

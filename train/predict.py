@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from records.sets.target import MULTI_LABEL, REGRESSION, SINGLE_LABEL
 from records.system.command import run_as_command, with_home
 from records.system.quiet import native_lines
 from records.system.table_file import listed
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from train.measures.worst_errors import WorstErrors
     from train.serving.labelled import Labelled
 
+SEPARATOR = ";"  # of several classes at once
 _BATCH = 64
 
 
@@ -86,8 +88,9 @@ def predict(
     """Predicts the items of `source`, writes `output` and reports what was left out.
 
     The columns of `output` are `input`, the name or the number of the item; `predicted`, a class;
-    and `probability_<class>` for each class. With a threshold, "CLASS=P", that class is predicted
-    where its probability is P at least.
+    and `probability_<class>` for each class. Of several classes at once `predicted` has all that
+    reach their thresholds, parted by ";"; of numbers there is `predicted_<name>` alone. With a
+    threshold, "CLASS=P", that class is predicted where its probability is P at least.
 
     Returns:
       0, or 1 where no item could be predicted, and nothing is written, or where `strict` and one
@@ -99,7 +102,6 @@ def predict(
       OSError: there is no such input, or the output cannot be written.
     """
     from train.folders.finished_run import open_run
-    from train.measures.class_threshold import Threshold, parse_threshold
     from train.serving.read_inputs import read_raw
 
     check_output(output, "predict")
@@ -109,9 +111,8 @@ def predict(
     unusable: list[tuple[str, str]] = []
     found = usable_items(items, run.input, unusable)
     pairs = ((name, value) for name, _, value in found)
-    names = run.input.class_names
-    limit = Threshold(*parse_threshold(threshold, names, "--threshold")) if threshold else None
-    text, chosen = _write_table(predict_items(run, pairs), names, limit)
+    names, limit = run.input.class_names, _read_threshold(threshold, run.input)
+    text, chosen = _write_table(predict_items(run, pairs), run.input, limit)
     count = len(chosen)
     total = count + len(unusable)
     if count:
@@ -119,27 +120,52 @@ def predict(
         output.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(output, text.encode())
         print(f"{output}: {count:,} of {total:,} predicted by {run.settings.model} of {run.path}")
-        _print_accuracy(chosen, names, shlex.join([str(path), str(source)]))
+        if run.input.task == SINGLE_LABEL:
+            _print_accuracy(chosen, names, shlex.join([str(path), str(source)]))
     print_left_out(unusable, total)
     if not count:
         print(f"error: {source}: nothing in it could be predicted", file=sys.stderr)
     return 1 if not count or (strict and unusable) else 0
 
 
+def _read_threshold(threshold: str | None, wanted: ModelInput) -> Threshold | None:
+    from train.measures.class_threshold import Threshold, parse_threshold
+    from train.measures.target_metrics import check_one_class
+
+    if not threshold:
+        return None
+    check_one_class(wanted.task, "predict: --threshold")
+    return Threshold(*parse_threshold(threshold, wanted.class_names, "--threshold"))
+
+
 def _write_table(
-    items: Iterator[tuple[str, np.ndarray]], names: tuple[str, ...], limit: Threshold | None
+    items: Iterator[tuple[str, np.ndarray]], wanted: ModelInput, limit: Threshold | None
 ) -> tuple[str, list[tuple[str, str]]]:
     """(the CSV, the name and the class of each item in it)."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
+    names, chosen = wanted.class_names, list[tuple[str, str]]()
     shown_names = [as_text(name) for name in names]
-    writer.writerow(["input", "predicted", *(f"probability_{name}" for name in names)])
-    found = []
+    of_each = [f"probability_{name}" for name in names]
+    if wanted.task == REGRESSION:
+        writer.writerow(["input", *(f"predicted_{name}" for name in names)])
+    else:
+        writer.writerow(["input", "predicted", *of_each])
     for name, row in items:
-        chosen = limit.decide(row[None])[0] if limit else row.argmax()
-        found.append((name, names[chosen]))
-        writer.writerow([as_text(name), shown_names[chosen], *(f"{p:.8f}" for p in row)])
-    return text.getvalue(), found
+        if wanted.task == REGRESSION:
+            writer.writerow([as_text(name), *(f"{number:.9g}" for number in row)])
+            chosen.append((name, ""))
+            continue
+        if wanted.task == MULTI_LABEL:
+            reached = zip(shown_names, row, wanted.thresholds, strict=True)
+            said = SEPARATOR.join(shown for shown, p, least in reached if p >= least)
+            chosen.append((name, said))
+        else:
+            number = limit.decide(row[None])[0] if limit else row.argmax()
+            said = shown_names[number]
+            chosen.append((name, names[number]))
+        writer.writerow([as_text(name), said, *(f"{p:.8f}" for p in row)])
+    return text.getvalue(), chosen
 
 
 def _print_accuracy(chosen: list[tuple[str, str]], names: tuple[str, ...], both: str) -> None:
@@ -223,18 +249,18 @@ def shown(name: str) -> str:
 def predict_items(
     run: FinishedRun, items: Iterator[tuple[str, np.ndarray]]
 ) -> Iterator[tuple[str, np.ndarray]]:
-    """(name, probabilities float64 [C]) of each (name, input of the model)."""
-    from train.folders.finished_run import probabilities
+    """(name, what `FinishedRun.say` gives float64 [C]) of each (name, input of the model)."""
     from train.serving.read_inputs import pad
 
     call: Any = None
     while batch := list(itertools.islice(items, _BATCH)):
         call = call or run.make_call()  # an input of another kind is an error before the model
-        logits = call(pad([value for _, value in batch])).numpy()
-        for (name, _), row in zip(batch, probabilities(logits), strict=True):
+        outputs = call(pad([value for _, value in batch])).numpy()
+        for (name, _), row in zip(batch, run.say(outputs), strict=True):
             if not np.isfinite(row).all():
+                what = "numbers" if run.input.task == REGRESSION else "probabilities"
                 raise ValueError(
-                    f"predict: {shown(name)}: expected probabilities, received {row.tolist()}. "
+                    f"predict: {shown(name)}: expected {what}, received {row.tolist()}. "
                     "The model's weights or this input lead to numbers beyond its range: train "
                     "again with --clip-norm 1, or leave this input out"
                 )

@@ -14,7 +14,6 @@ import dataclasses
 import re
 import shlex
 import sys
-from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,7 @@ from records.decoding.picture_files import MAX_SIDE
 from records.decoding.table_columns import parse_number
 from records.sets.find import default_data_dir, name_from_path
 from records.sets.origin import make_origin
+from records.sets.target import TASKS
 from records.system.command import run_as_command, with_home
 from records.system.places import check_local
 
@@ -48,10 +48,13 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     add("--overwrite", action="store_true", help="replace a set of that name")
     add("--dry_run", action="store_true", help="print what is found, and write nothing")
     add("--kind", choices=KINDS, help="what SOURCE holds (default: guessed)")
-    add("--label", metavar="COLUMN", help="the column of the classes (default: guessed)")
     add("--group", metavar="COLUMN", help="its equal values stay in one split (a patient)")
     add("--split", metavar="COLUMN", help="names the split: train, validation or test")
     several = {"nargs": "+", "action": "extend", "default": []}
+    text = "the column of the classes, or the columns of the numbers to predict (default: guessed)"
+    add("--label", metavar="COLUMN", help=text, **several)  # type: ignore[arg-type]
+    text = "one class, several classes at once (a list in a cell, or columns of 0 and 1), numbers"
+    add("--task", choices=TASKS, help=f"{text} (default: guessed)")
     add("--drop", metavar="COLUMN", help="leave columns out", **several)  # type: ignore[arg-type]
     for kind in ("numeric", "categorical"):
         add(f"--{kind}", metavar="COLUMN", help=f"columns that are {kind}", **several)  # type: ignore[arg-type]
@@ -164,10 +167,10 @@ def _flags(asked: argparse.Namespace) -> list[str]:
 
 def _summary(found: Conversion) -> list[str]:
     """Classes, splits and what was left out."""
-    counts = Counter(example.label for example in found.examples)
+    counts = found.count_classes()
     shown = sorted(counts, key=lambda name: -counts[name])[:_SHOWN]
-    width = max(map(len, shown))
-    lines = [f"{len(counts):,} classes"]
+    width = max(map(len, shown), default=0)
+    lines = [f"{len(counts):,} classes"] if counts else _number_lines(found)
     lines += [f"  {name:<{width}}  {counts[name]:,}" for name in shown]
     if len(counts) > len(shown):
         lines.append(f"  ... and {len(counts) - len(shown):,} more")
@@ -181,11 +184,20 @@ def _summary(found: Conversion) -> list[str]:
         lines.append(f"warning: {len(groups) - whole:,} of {whole:,} groups are in several splits")
     splits = found.split_counts()
     lines.append("splits: " + ", ".join(f"{name} {n:,}" for name, n in splits.items()))
-    train = {example.label for example in found.examples if example.split == "train"}
+    train = found.of_split("train").count_classes()
     if lacking := [name for name in counts if name not in train]:
         lines.append(f"warning: split train holds no example of {', '.join(lacking[:_SHOWN])}")
     lines += [f"left out: {count:,} ({reason})" for reason, count in found.dropped.items()]
     return lines
+
+
+def _number_lines(found: Conversion) -> list[str]:
+    """The range of each number that is to be predicted."""
+    columns = zip(*(example.label for example in found.examples), strict=True)
+    return [
+        f"number {name}: {min(values):g} to {max(values):g}, mean {sum(values) / len(values):g}"
+        for name, values in zip(found.class_names, columns, strict=True)
+    ]
 
 
 if __name__ == "__main__":

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import tensorflow_datasets as tfds
 
 from builders.base import RecordsBuilder
 from builders.convert.source import Conversion
 from builders.writing import NumberedExamples, SourcedKey
+from records.sets.target import MULTI_LABEL, REGRESSION, SINGLE_LABEL
 
 _KeyExample = tuple[str, dict[str, Any]]
 _SHARDS = {"table": 4, "pictures": 16, "texts": 8}
@@ -40,7 +41,7 @@ class ConvertedSet(RecordsBuilder, skip_registration=True):  # type: ignore[call
     def _info(self) -> tfds.core.DatasetInfo:
         found = self._conversion
         features = dict(found.features)
-        features["label"] = tfds.features.ClassLabel(names=found.class_names)
+        features["label"] = self._label_feature()
         features[found.id_feature] = tfds.features.Text()
         has_groups = any(example.group is not None for example in found.examples)
         if has_groups:
@@ -53,6 +54,7 @@ class ConvertedSet(RecordsBuilder, skip_registration=True):  # type: ignore[call
             "generated": False,
             "dropped": {},
             "class_counts": {},
+            **({"label_names": found.class_names} if found.labels.task == REGRESSION else {}),
             **found.metadata,
             "converted_from": self._origin,
         }
@@ -64,10 +66,19 @@ class ConvertedSet(RecordsBuilder, skip_registration=True):  # type: ignore[call
             metadata=tfds.core.MetadataDict(values),
         )
 
+    def _label_feature(self) -> Any:
+        found = self._conversion
+        if found.labels.task == REGRESSION:
+            return tfds.features.Tensor(shape=(len(found.class_names),), dtype=np.float32)
+        classes = tfds.features.ClassLabel(names=found.class_names)
+        is_single = found.labels.task == SINGLE_LABEL
+        return classes if is_single else tfds.features.Sequence(classes)
+
     def _split_generators(self, dl_manager: Any) -> dict[str, Iterable[_KeyExample]]:
         found = self._conversion
-        counts = Counter(example.label for example in found.examples)
-        self.set_counts({name: counts[name] for name in found.class_names}, found.dropped)
+        counts, is_class = found.count_classes(), found.labels.task != REGRESSION
+        names = found.class_names if is_class else []
+        self.set_counts({name: counts[name] for name in names}, found.dropped)
         return {split: self._generate_examples(split) for split in found.split_counts()}
 
     def _generate_examples(self, split: str) -> Iterable[_KeyExample]:
@@ -81,7 +92,8 @@ class ConvertedSet(RecordsBuilder, skip_registration=True):  # type: ignore[call
     def _example(self, number: int) -> _KeyExample:
         found = self._conversion
         example = found.examples[number]
-        values = found.make(number) | {"label": example.label, found.id_feature: example.name}
+        label = list(example.label) if found.labels.task == MULTI_LABEL else example.label
+        values = found.make(number) | {"label": label, found.id_feature: example.name}
         if "group" in self.info.features:
             values["group"] = example.group or example.name
         return SourcedKey(example.name, example.place), values

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 from pathlib import Path
+from typing import Any
 
 from builders.convert.source import listed, named_split
 from records.system.places import what_stands
@@ -23,14 +24,15 @@ class FoundFile:
     Attributes:
       path: of the file.
       name: its path below the source, with "/".
-      label: the folder of its class, without white space around.
+      label: the folder of its class, without white space around; of a table's rows as
+        `Example.label`.
       split: that of the folder around, or None.
       group: what must stay in one split, or None.
     """
 
     path: Path
     name: str
-    label: str
+    label: Any
     split: str | None = None
     group: str | None = None
 

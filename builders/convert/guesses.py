@@ -14,7 +14,7 @@ from builders.convert.table_file import Table
 from records.decoding.table_columns import is_missing, parse_number
 
 _MOST = 0.9  # of a column's values decide what it holds
-_NAMES_FROM = 20  # fewer different values are categories, however few rows there are
+NAMES_FROM = 20  # fewer different values are categories, however few rows there are
 _WORDS = 5  # a text has more words than a category's name
 _MONTH = r"(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*\.?"
 _CLOCK = r"\d{1,2}:\d{2}(?::\d{2}(?:\.\d+)?)?"
@@ -125,7 +125,7 @@ def _note(name: str, values: Counter[str]) -> str:
     of_one_length = len(set(map(len, values))) == 1 < len(next(iter(values)))
     if is_whole and of_one_length and any(value.startswith("0") for value in values):
         return f" (leading zeros: if it is a code, --categorical {_quoted(name)})"
-    if is_whole and len(values) > _NAMES_FROM and len(values) == values.total():
+    if is_whole and len(values) > NAMES_FROM and len(values) == values.total():
         return f" (no value twice: if it is an id, --drop {_quoted(name)})"
     return ""
 
@@ -146,7 +146,7 @@ def _mixed(table: Table, name: str, value: str) -> str:
 
 def _guess_texts(name: str, values: Counter[str]) -> Guess:
     total = values.total()
-    if len(values) > max(_NAMES_FROM, total / 2):
+    if len(values) > max(NAMES_FROM, total / 2):
         words = sum(len(value.split()) * n for value, n in values.items()) / total
         if words >= _WORDS or name.lower() in _TEXTS:
             return Guess(Holds.TEXTS, f"texts (--text {_quoted(name)} takes them alone)")
@@ -163,8 +163,6 @@ def guess_label(table: Table, options: Options, others: Sequence[str]) -> tuple[
     Raises:
       ValueError: no column is it for certain; names them.
     """
-    if options.label is not None:
-        return options.label, "--label"
     free = [name for name in table.columns if name not in others]
     for usual in _LABELS:
         for name in free:
@@ -188,9 +186,9 @@ def guess_label(table: Table, options: Options, others: Sequence[str]) -> tuple[
 def check_classes(table: Table, label: str, classes: Sequence[str]) -> None:
     """Raises ValueError for a column that measures rather than names classes."""
     different = len(set(classes))
-    if different > max(_NAMES_FROM, len(classes) / 2):
+    if different > max(NAMES_FROM, len(classes) / 2):
         numbers = all(parse_number(text) is not None for text in classes)
-        hint = "; to predict a number, put it into classes in the file first" if numbers else ""
+        hint = "; to predict a number: --task regression" if numbers else ""
         raise ValueError(
             f"convert: {table.path}, column {label!r}: expected classes, received {different:,} "
             f"different {'numbers' if numbers else 'values'} in {len(classes):,} rows. Name "

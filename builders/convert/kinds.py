@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 from builders.convert import pictures, texts
@@ -31,7 +32,7 @@ def read_source(source: Path, options: Options) -> Conversion:
 def _read_folder(source: Path, options: Options) -> Conversion:
     wrong = [
         f"--{name}"
-        for name in ("label", "group", "split", "drop", "numeric", "categorical", "text")
+        for name in ("label", "task", "group", "split", "drop", "numeric", "categorical", "text")
         if getattr(options, name)
     ]
     if wrong or options.kind == "table":
@@ -66,8 +67,9 @@ def _read_file(source: Path, options: Options) -> Conversion:
                 f"convert: {source}: expected to know which column names the pictures' files. "
                 "Name it with --path_column"
             )
-        files, left_out = pictures.list_pictures(table, options, column)
-        return pictures.convert_pictures(source, files, left_out, options)
+        files, left_out, labels = pictures.list_pictures(table, options, column)
+        found = pictures.convert_pictures(source, files, left_out, options)
+        return dataclasses.replace(found, labels=labels)
     if kind == "texts":
         column = options.text or _text_column(table, options)
         if column is None:
@@ -114,7 +116,7 @@ def _path_column(table: Table) -> str | None:
 
 def _text_column(table: Table, options: Options, *, alone: bool = False) -> str | None:
     """The only column of texts; with `alone`, where no other could be an input beside it."""
-    used = {options.label, options.group, options.split, *options.drop}
+    used = {*options.label, options.group, options.split, *options.drop}
     holds = {name: guess_column(table, name, options).holds for name in table.columns}
     found = [n for n, kind in holds.items() if kind is Holds.TEXTS and n not in used]
     if len(found) != 1:

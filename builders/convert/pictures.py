@@ -17,6 +17,7 @@ from builders.convert.source import (
     LISTED,
     Conversion,
     Example,
+    Labels,
     Options,
     choose_split,
     find_copies,
@@ -83,8 +84,10 @@ def convert_pictures(
     return _conversion(source, usable, examples, dict(dropped), options)
 
 
-def list_pictures(table: Table, options: Options, column: str) -> tuple[list[FoundFile], Any]:
-    """(the files that a table names, {reason: rows left out}); as `convert_pictures` takes them.
+def list_pictures(
+    table: Table, options: Options, column: str
+) -> tuple[list[FoundFile], Any, Labels]:
+    """(the files that a table names, {reason: rows left out}, what their labels are).
 
     Raises:
       ValueError: a file is not there, or named twice; names its row.
@@ -109,7 +112,7 @@ def list_pictures(table: Table, options: Options, column: str) -> tuple[list[Fou
             )
         split = example.split if options.split else None
         found.append(FoundFile(path, name, example.label, split, example.group))
-    return found, dict(rows.dropped)
+    return found, dict(rows.dropped), rows.labels
 
 
 def _read(path: Path, max_side: int | None) -> _Facts:

@@ -8,6 +8,8 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+from records.sets.target import REGRESSION, SINGLE_LABEL
+
 KINDS = ("table", "pictures", "texts")
 SPLITS = {
     "train": "train",
@@ -27,7 +29,8 @@ class Options:
     """The flags that overrule a guess; `python -m builders.convert --help` says what each means."""
 
     kind: str | None = None
-    label: str | None = None
+    label: tuple[str, ...] = ()
+    task: str | None = None
     group: str | None = None
     split: str | None = None
     drop: tuple[str, ...] = ()
@@ -43,20 +46,35 @@ class Options:
 
 
 @dataclasses.dataclass(frozen=True)
+class Labels:
+    """What the examples are to predict.
+
+    Attributes:
+      task: one of `records.sets.target.TASKS`.
+      columns: of a table that say it; () of folders.
+      separator: parts the classes in a cell; None where none does.
+    """
+
+    task: str = SINGLE_LABEL
+    columns: tuple[str, ...] = ()
+    separator: str | None = None
+
+
+@dataclasses.dataclass(frozen=True)
 class Example:
     """One example, as far as its class and split need it.
 
     Attributes:
       name: tells it apart: a file's path below the source, or its row.
       place: where it stands, for errors.
-      label: its class.
+      label: its class; or a tuple of its classes; or of numbers, one for each column.
       split: train, validation or test.
       group: what must stay in one split; None: itself.
     """
 
     name: str
     place: str
-    label: str
+    label: Any
     split: str
     group: str | None = None
 
@@ -74,6 +92,7 @@ class Conversion:
       dropped: {reason: examples left out}.
       metadata: further metadata of the set.
       findings: lines that say what was found, for people.
+      labels: what the examples' labels are.
     """
 
     kind: str
@@ -85,16 +104,33 @@ class Conversion:
     dropped: dict[str, int]
     metadata: dict[str, Any]
     findings: list[str]
+    labels: Labels = Labels()
 
     @property
     def class_names(self) -> list[str]:
-        """Numbers in their order, then texts in theirs."""
-        return sorted({example.label for example in self.examples}, key=_as_sorted)
+        """Numbers in their order, then texts in theirs; of numbers their columns."""
+        if self.labels.task == REGRESSION or len(self.labels.columns) > 1:
+            return list(self.labels.columns)
+        return sorted(self.count_classes(), key=_as_sorted)
+
+    def count_classes(self) -> Counter[str]:
+        """Examples of each class; empty of numbers."""
+        if self.labels.task == REGRESSION:
+            return Counter()
+        if self.labels.task == SINGLE_LABEL:
+            return Counter(example.label for example in self.examples)
+        return Counter(name for example in self.examples for name in example.label)
+
+    def of_split(self, split: str) -> Conversion:
+        """The same with the examples of one split alone."""
+        own = [example for example in self.examples if example.split == split]
+        return dataclasses.replace(self, examples=own)
 
     def check(self) -> None:
         """Raises ValueError where nothing could be trained: fewer than two classes, no train."""
         names, counts = self.class_names, self.split_counts()
-        if len(names) < 2:
+        fewest = 2 if self.labels.task == SINGLE_LABEL else 1
+        if len(names) < fewest:
             raise ValueError(
                 f"convert: expected examples of two classes or more, received {len(names)}: "
                 f"{listed(names) or 'none'}. Name the column of the classes with --label, or put "

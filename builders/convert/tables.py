@@ -10,11 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from builders.convert.guesses import Guess, Holds, check_classes, guess_column, guess_label
+from builders.convert.guesses import Guess, Holds, check_classes, guess_column
+from builders.convert.labels import find_labels, read_label
 from builders.convert.source import (
     SPLITS,
     Conversion,
     Example,
+    Labels,
     Options,
     choose_split,
     listed,
@@ -29,6 +31,7 @@ from records.decoding.table_columns import (
     is_missing,
     parse_number,
 )
+from records.sets.target import REGRESSION, SINGLE_LABEL
 
 # A value of fewer training rows is "other": so few teach nothing, and once scaled they count as
 # much as all others together.
@@ -47,8 +50,7 @@ def convert_table(table: Table, options: Options) -> Conversion:
     """
     rows, how = read_rows(table, options)
     used = [options.group, options.split, *options.drop]
-    label = how["label"]
-    names = [name for name in table.columns if name not in (*used, label)]
+    names = [name for name in table.columns if name not in (*used, *rows.labels.columns)]
     guesses = {name: guess_column(table, name, options) for name in names}
     refused = [guess.refusal for guess in guesses.values() if guess.refusal]
     if refused:
@@ -63,9 +65,10 @@ def convert_table(table: Table, options: Options) -> Conversion:
 
 
 class Rows:
-    """The rows that have a class, and the reasons why others were left out."""
+    """The rows that say what is predicted, and the reasons why others were left out."""
 
-    def __init__(self) -> None:
+    def __init__(self, labels: Labels) -> None:
+        self.labels = labels
         self.examples: list[tuple[int, Example]] = []
         self.dropped: Counter[str] = Counter()
 
@@ -83,7 +86,7 @@ def read_rows(
       ValueError: a flag names no column, or a cell names no split.
     """
     for flag, names in (
-        ("--label", (options.label,)),
+        ("--label", options.label),
         ("--group", (options.group,)),
         ("--split", (options.split,)),
         ("--drop", options.drop),
@@ -93,32 +96,36 @@ def read_rows(
         table.check_columns(flag, names)
     _check_splits(table, options)
     others = [n for n in (options.group, options.split, text, *options.drop) if n is not None]
-    label, found = guess_label(table, options, others)
-    rows = Rows()
+    labels, found = find_labels(table, options, others)
+    rows, label = Rows(labels), ", ".join(labels.columns)
     # Not by what was guessed: a guess that a new row turns would move other rows.
-    keys = [n for n in sorted(table.columns) if n not in (label, options.split, *options.drop)]
+    keys = [
+        n for n in sorted(table.columns) if n not in (*labels.columns, options.split, *options.drop)
+    ]
     for row in range(len(table.lines)):
-        name = table.columns[label][row].strip()
-        # "None" may well be a class.
-        if is_missing(name, options.missing) and name.lower() != "none":
-            rows.dropped[f"no class in {label!r}"] += 1
+        target = read_label(table, labels, row, options)
+        if target is None:
+            what = "number" if labels.task == REGRESSION else "class"
+            rows.dropped[f"no {what} in {label!r}"] += 1
             continue
         if text is not None and not table.columns[text][row].strip():
             rows.dropped[f"no text in {text!r}"] += 1
             continue
-        rows.examples.append((row, _example(table, options, row, name, [text] if text else keys)))
+        used = [text] if text else keys
+        rows.examples.append((row, _example(table, options, row, target, used)))
     if not rows.examples:
         raise ValueError(
             f"convert: {table.path}: expected rows with a class in column {label!r}, received "
             f"{dict(rows.dropped)}. Name another column with --label"
         )
-    check_classes(table, label, [example.label for _, example in rows.examples])
+    if labels.task == SINGLE_LABEL:
+        check_classes(table, label, [example.label for _, example in rows.examples])
     return rows, {"label": label, "found": found}
 
 
 def _check_splits(table: Table, options: Options) -> None:
     """Raises ValueError where a column names splits, and no flag says what it is for."""
-    used = (options.label, options.split, *options.drop, *options.categorical)
+    used = (*options.label, options.split, *options.drop, *options.categorical)
     for name, cells in table.columns.items():
         found = {named_split(cell) for cell in {*cells}} if name not in used else set()
         if "train" in found and len(found) > 1 and None not in found:
@@ -130,7 +137,7 @@ def _check_splits(table: Table, options: Options) -> None:
             )
 
 
-def _example(table: Table, options: Options, row: int, label: str, keys: Sequence[Any]) -> Example:
+def _example(table: Table, options: Options, row: int, label: Any, keys: Sequence[Any]) -> Example:
     cells = table.columns
     # A row without a group is one of its own.
     group = (cells[options.group][row].strip() or None) if options.group else None
@@ -230,6 +237,7 @@ def _conversion(
             *_describe(guesses, columns),
             f"each row becomes {width:,} numbers",
         ],
+        labels=rows.labels,
     )
 
 

@@ -10,7 +10,15 @@ from pathlib import Path
 from typing import Any
 
 from builders.convert.folders import FoundFile, read_file
-from builders.convert.source import Conversion, Example, Options, choose_split, find_copies, listed
+from builders.convert.source import (
+    Conversion,
+    Example,
+    Labels,
+    Options,
+    choose_split,
+    find_copies,
+    listed,
+)
 from builders.convert.table_file import Table
 from builders.convert.tables import read_rows
 
@@ -38,6 +46,7 @@ def convert_text_column(table: Table, options: Options, column: str) -> Conversi
             *find_copies(examples, (texts[number].strip() for number in numbers), "texts"),
         ],
         column,
+        rows.labels,
     )
 
 
@@ -81,7 +90,9 @@ def convert_text_files(
         paths.append(file.path)
         keys.append(hashlib.sha256(text.strip().encode()).digest())
     said = [f"{source}: {len(examples):,} files of text", *find_copies(examples, keys, "texts")]
-    return _conversion(examples, lambda number: _read(paths[number]), dict(dropped), said, None)
+    return _conversion(
+        examples, lambda number: _read(paths[number]), dict(dropped), said, None, Labels()
+    )
 
 
 def _read(path: Path) -> str:
@@ -94,6 +105,7 @@ def _conversion(
     dropped: dict[str, int],
     findings: list[str],
     column: str | None,
+    labels: Labels,
 ) -> Conversion:
     import tensorflow_datasets as tfds
 
@@ -110,4 +122,5 @@ def _conversion(
         dropped=dropped,
         metadata={"conversion": {"kind": "texts", "column": column}} if column else {},
         findings=findings,
+        labels=labels,
     )

@@ -23,6 +23,7 @@ from records.decoding.parsing import (
     read_text,
 )
 from records.decoding.pixels import MAX_PIXELS
+from records.decoding.targets import read_targets
 from records.sets.schema import Schema
 from records.shards.index import RecordIndex
 from records.system.quiet import NativeNotes
@@ -103,7 +104,7 @@ class ContentChecker:
         features, unparsable = parse_what_fits(self._parse, payloads)
         if not features:
             return [None] * len(payloads)
-        labels = features[self._schema.label_name].numpy().tolist()
+        labels = read_targets(self._schema, features[self._schema.label_name])[0].tolist()
         found = iter(zip(labels, read_groups(self._schema, features).tolist()))
         return [None if row in unparsable else next(found) for row in range(len(payloads))]
 
@@ -170,7 +171,7 @@ class ContentChecker:
     ) -> Iterator[Finding]:
         """What is wrong with parsed records."""
         schema = self._schema
-        labels = row[schema.label_name].numpy()
+        labels, _ = read_targets(schema, row[schema.label_name])
         last = schema.num_classes - 1
         for i in np.flatnonzero((labels < -1) | (labels > last)):
             yield Finding(int(i), f"its class is expected in 0 to {last}, and is {labels[i]}")

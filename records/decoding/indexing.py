@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 
 from records.decoding.modality import modality_of
 from records.decoding.parsing import make_parser, parse_records
+from records.decoding.targets import read_targets
 from records.sets.schema import Schema, read_schema
+from records.sets.target import REGRESSION
 from records.shards.framing import scan_shard
 from records.shards.index import RecordIndex, RecordReader, frame, shard_bytes
 from records.shards.index_file import check_group_is_kept, read_stored_index, write_index
@@ -67,9 +70,25 @@ def fill_index(schema: Schema, index: RecordIndex, numbers: np.ndarray) -> None:
         payloads = reader.read(rows)
         features = parse_records(parse, index, rows, payloads)
         # Cut to int32 without wrapping around: what is too large stays outside of the classes.
-        index.label[rows] = np.clip(features[schema.label_name].numpy(), *_INT32)
+        labels, targets = read_targets(schema, features[schema.label_name])
+        index.label[rows] = np.clip(labels, *_INT32)
+        if index.target is not None:
+            index.target[rows] = targets
         index.group[rows] = read_groups(schema, features)
         modality.fill_index(index, rows, payloads, features)
+
+
+def count_classes(schema: Schema, indexes: Iterable[RecordIndex]) -> dict[str, int]:
+    """Examples of each class by name, left out those without; {} where none is predicted."""
+    counts = np.zeros(schema.num_classes, np.int64)
+    for index in indexes:
+        known = index.label >= 0
+        if index.target is None:
+            counts += np.bincount(index.label[known], minlength=schema.num_classes)
+        else:
+            counts += index.target[known].sum(0).astype(np.int64)
+    named = dict(zip(schema.class_names, counts.tolist(), strict=True))
+    return {} if schema.task == REGRESSION else named
 
 
 def read_groups(schema: Schema, features: dict[str, Any]) -> np.ndarray:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from records.decoding.pixels import MAX_PIXELS
+from records.sets.target import TASKS
 from records.system.arguments import check_kind, check_whole
 
 # Where decoded inputs are kept, from the fastest level to the one that needs the least room. The
@@ -27,6 +28,7 @@ class InputConfig:
         decoded at every step).
       max_pixels: larger pictures are refused undecoded, as a file of some KB can claim gigabytes.
       feature: the input feature; None lets the schema choose.
+      task: single_label, multi_label or regression; None: what the label feature is made for.
     """
 
     image_size: int = 224
@@ -35,6 +37,7 @@ class InputConfig:
     cache: str = "memory"
     max_pixels: int = MAX_PIXELS
     feature: str | None = None
+    task: str | None = None
 
     def __post_init__(self) -> None:
         for name in ("image_size", "sequence_length", "max_pixels"):
@@ -42,6 +45,10 @@ class InputConfig:
         # Padding, out of vocabulary and one word.
         check_whole("vocab_size", self.vocab_size, 3)
         check_kind("feature", self.feature, (str, type(None)), "the name of a feature or None")
+        if self.task not in (None, *TASKS):
+            raise ValueError(
+                f"input: task expected one of {', '.join(TASKS)} or None, received {self.task!r}"
+            )
         if self.cache not in HOST_LEVELS:
             raise ValueError(
                 f"input: cache expected one of {', '.join(HOST_LEVELS)}, received "

@@ -14,6 +14,7 @@ import tensorflow as tf
 
 from records.decoding.input_config import InputConfig
 from records.decoding.parsing import Parse, make_parser, parse_records
+from records.decoding.targets import target_feature
 from records.sets.schema import Schema
 from records.shards.index import RecordIndex
 
@@ -106,7 +107,7 @@ class Modality(abc.ABC):
         """
         schema = self.schema
         spec = {
-            schema.label_name: tf.io.FixedLenFeature([], tf.int64),
+            schema.label_name: target_feature(schema),
             schema.input_name: self.feature,
         }
         if index_features:

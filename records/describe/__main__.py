@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from records.sets.target import MULTI_LABEL, REGRESSION, SINGLE_LABEL, TASKS
 from records.stores.flags import add_cache_flags
 from records.stores.mirror import place_of
 from records.system.command import run_as_command, with_home
@@ -35,6 +36,7 @@ def describe(
     data_dir: str | None = None,
     output: str | None = None,
     feature: str | None = None,
+    task: str | None = None,
 ) -> tuple[str, Path]:
     """Describes a prepared set and writes the text and the figures.
 
@@ -43,6 +45,7 @@ def describe(
       data_dir: TFDS's data directory; default `$TFDS_DATA_DIR` or `~/tensorflow_datasets`.
       output: the folder for `description.txt` and the PNG files; default `describe/<name>`.
       feature: the input feature, where the set has several.
+      task: what is predicted; None: what the label feature is made for.
 
     Returns:
       (the text, the folder). Every file appears whole under its final name.
@@ -56,7 +59,7 @@ def describe(
     from records.opened import open_set
     from records.system import plotting
 
-    opened = open_set(dataset, data_dir, feature=feature)
+    opened = open_set(dataset, data_dir, feature=feature, task=task)
     schema = opened.schema
     folder = Path(output or Path("describe") / schema.name.rpartition("/")[0].replace("/", "-"))
     check_output(folder, "describe", is_folder=True)
@@ -66,14 +69,19 @@ def describe(
     indexes = {split: opened.read_index(split) for split in whole}
     section = _modality(schema)(schema, indexes)
     counts = {split: _class_counts(index, schema) for split, index in indexes.items()}
-    lines = [*_head_lines(schema), *_class_lines(schema, counts), *section.lines]
+    said = _class_lines(schema, counts, indexes)
+    if schema.task == REGRESSION:
+        said = _number_lines(schema, indexes)
+    lines = [*_head_lines(schema), *said, *section.lines]
     for part, of in schema.parts.items():
         lines.append(f"Split {part} repeats {schema.split_counts[part]:,} examples of {of}")
     for what, content in section.copies.items():
-        lines += _copy_lines(what, content, {s: i.label for s, i in indexes.items()})
+        lines += _copy_lines(what, content, _distinct_labels(indexes))
     lines += _group_lines(schema, indexes)
-    figures = {"classes.png": plotting.class_balance(schema.class_names, counts)}
-    figures |= section.figures
+    figures = section.figures
+    if schema.task != REGRESSION:
+        balance = plotting.class_balance(schema.class_names, counts)
+        figures = {"classes.png": balance} | figures
     text = "\n".join(lines) + "\n"
     write_atomically(folder / _TEXT_FILE, text.encode(errors="backslashreplace"))
     for name, png in figures.items():
@@ -95,7 +103,7 @@ def _head_lines(schema: Schema) -> list[str]:
     shape = ", ".join("?" if n is None else str(n) for n in schema.input_shape)
     lines = [
         f"{schema.name}: {schema.modality}, {schema.input_name} {schema.input_dtype} [{shape}] -> "
-        f"{schema.label_name} ({schema.num_classes} classes)",
+        f"{schema.label_name} ({_outputs(schema)})",
         f"  {place_of(schema.directory)}",
     ]
     if schema.metadata.get("generated"):
@@ -106,8 +114,45 @@ def _head_lines(schema: Schema) -> list[str]:
     return lines
 
 
+def _outputs(schema: Schema) -> str:
+    if schema.task == SINGLE_LABEL:
+        return f"{schema.num_classes} classes"
+    what = "numbers: " + ", ".join(schema.class_names[:8])
+    several = f"{schema.num_classes} classes, several at once"
+    return several if schema.task == MULTI_LABEL else what
+
+
+def _distinct_labels(indexes: dict[str, RecordIndex]) -> dict[str, np.ndarray]:
+    """int64 [N] by split: the classes, or a number for each different target."""
+    targets = [index.target for index in indexes.values() if index.target is not None]
+    if not targets:
+        return {split: index.label for split, index in indexes.items()}
+    _, found = np.unique(np.concatenate(targets), axis=0, return_inverse=True)
+    parts = np.split(found.ravel(), np.cumsum([len(t) for t in targets])[:-1])
+    return dict(zip(indexes, parts, strict=True))
+
+
+def _number_lines(schema: Schema, indexes: dict[str, RecordIndex]) -> list[str]:
+    """Range, mean and deviation of each number that is to be predicted, per split."""
+    width = max(12, *(len(name) for name in schema.class_names))
+    columns = ("least", "mean", "most", "deviation")
+    lines = ["Numbers to predict"]
+    lines += [f"  {'':{width}}  {'':10}" + "".join(f"{name:>13}" for name in columns)]
+    for i, name in enumerate(schema.class_names[:_SHOWN_CLASSES]):
+        for split, index in indexes.items():
+            assert index.target is not None
+            found = index.target[index.label >= 0, i].astype(np.float64)
+            if len(found):
+                cells = (found.min(), found.mean(), found.max(), found.std())
+                said = "".join(f"{cell:13.6g}" for cell in cells)
+                lines.append(f"  {name:{width}}  {split:10}{said}")
+    return lines
+
+
 def _class_counts(index: RecordIndex, schema: Schema) -> np.ndarray:
     """int64 [C]; examples without a class (label -1) are not counted."""
+    if index.target is not None:
+        return index.target[index.label >= 0].sum(0).astype(np.int64)
     labels = index.label[index.label >= 0]
     counts = np.bincount(labels, minlength=schema.num_classes)
     if len(counts) > schema.num_classes:
@@ -118,9 +163,14 @@ def _class_counts(index: RecordIndex, schema: Schema) -> np.ndarray:
     return counts
 
 
-def _class_lines(schema: Schema, counts: dict[str, np.ndarray]) -> list[str]:
+def _class_lines(
+    schema: Schema, counts: dict[str, np.ndarray], indexes: dict[str, RecordIndex]
+) -> list[str]:
     """Counts and shares of the classes per split and over all splits."""
     total = np.sum(list(counts.values()), 0)
+    # Of the examples: one with two classes counts once for each.
+    known = {split: int((index.label >= 0).sum()) for split, index in indexes.items()}
+    known |= {"all": sum(known.values())}
     columns = counts | ({"all": total} if len(counts) > 1 else {})
     width = max(12, *(len(name) for name in schema.class_names))
     lines = ["Classes", f"  {'':{width}}" + "".join(f"{name:>19}" for name in columns)]
@@ -130,17 +180,21 @@ def _class_lines(schema: Schema, counts: dict[str, np.ndarray]) -> list[str]:
         return f"  {name:{width}}" + "".join(f"{text:>19}" for text in texts)
 
     for i, name in list(enumerate(schema.class_names))[:_SHOWN_CLASSES]:
-        lines.append(line(name, [(int(c[i]), int(c.sum())) for c in columns.values()]))
+        lines.append(line(name, [(int(c[i]), known[s]) for s, c in columns.items()]))
     if schema.num_classes > _SHOWN_CLASSES:
         lines.append(f"  ... and {schema.num_classes - _SHOWN_CLASSES} more classes")
-    lines.append(line("together", [(int(c.sum()), int(c.sum())) for c in columns.values()]))
-    for split, count in counts.items():
-        unlabelled = schema.split_counts[split] - int(count.sum())
+    lines.append(line("together", [(int(c.sum()), known[s]) for s, c in columns.items()]))
+    for split in counts:
+        unlabelled = schema.split_counts[split] - known[split]
         if unlabelled:
             lines.append(f"  {split}: {unlabelled:,} examples without a class")
     stored = schema.metadata.get("class_counts") or {}
     received = {name: int(n) for name, n in zip(schema.class_names, total, strict=True)}
-    if stored and {k: int(v) for k, v in stored.items()} != received:
+    if (
+        stored
+        and schema.task == SINGLE_LABEL
+        and {k: int(v) for k, v in stored.items()} != received
+    ):
         lines.append(f"  the builder counted otherwise: {dict(stored)}")
     return lines
 
@@ -213,10 +267,13 @@ def main(arguments: list[str] | None = None) -> int:
     add_cache_flags(parser)
     parser.add_argument("--output", help="folder for the figures (default: describe/<name>)")
     parser.add_argument("--feature", help="the input feature, where a set has several")
+    parser.add_argument("--task", choices=TASKS, help="what is predicted (default: as train.run)")
     flags = parser.parse_args(with_home(arguments))
 
     def work() -> None:
-        text, folder = describe(flags.dataset, flags.data_dir, flags.output, flags.feature)
+        text, folder = describe(
+            flags.dataset, flags.data_dir, flags.output, flags.feature, flags.task
+        )
         names = sorted(path.name for path in folder.glob("*.png"))
         print(f"{text}Figures in {folder}: {', '.join(names)}")
 

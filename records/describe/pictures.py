@@ -19,9 +19,11 @@ from records.describe.read import (
     quantile_header,
     quantile_line,
     read_features,
+    shown_classes,
     stored_features,
 )
 from records.sets.schema import Schema
+from records.sets.target import MULTI_LABEL
 from records.shards.index import RecordIndex, RecordReader
 from records.system import plotting
 
@@ -159,8 +161,11 @@ def _figures(
     split = main_split(schema)
     index = indexes[split]
     grid: dict[str, list[np.ndarray]] = {}
-    for label, name in list(enumerate(schema.class_names))[:_SHOWN_CLASSES]:
-        numbers = np.flatnonzero(index.label == label)[:_PICTURES_PER_CLASS]
+    targets = index.target if schema.task == MULTI_LABEL else None
+    names = shown_classes(schema) if targets is None else schema.class_names
+    for label, name in list(enumerate(names))[:_SHOWN_CLASSES]:
+        own = index.label == label if targets is None else targets[:, label] > 0
+        numbers = np.flatnonzero(own)[:_PICTURES_PER_CLASS]
         grid[name] = [p for p in _decode(schema, index, numbers) if p is not None]
     return {
         "sizes.png": plotting.picture_sizes(*_distinct_sizes(together)),

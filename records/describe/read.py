@@ -12,6 +12,7 @@ import tensorflow as tf
 from records.decoding.modality import modality_of
 from records.decoding.parsing import make_parser, parse_records
 from records.sets.schema import TOKENS, Schema
+from records.sets.target import SINGLE_LABEL
 from records.shards.index import RecordIndex, RecordReader
 from records.system.progress import show_progress
 
@@ -33,6 +34,11 @@ class Section:
     lines: list[str]
     figures: dict[str, bytes]
     copies: dict[str, dict[str, np.ndarray]]
+
+
+def shown_classes(schema: Schema) -> tuple[str, ...]:
+    """The classes into which examples fall by their index's label: one where that is no class."""
+    return schema.class_names if schema.task == SINGLE_LABEL else ("all examples",)
 
 
 def main_split(schema: Schema) -> str:

@@ -6,13 +6,26 @@ import numpy as np
 
 from records.decoding.input_config import InputConfig
 from records.decoding.modality import modality_of
-from records.describe.read import Section, hash_sequences, main_split, read_features
+from records.describe.read import (
+    Section,
+    hash_sequences,
+    main_split,
+    read_features,
+    shown_classes,
+)
 from records.sets.schema import Schema
 from records.shards.index import RecordIndex
 from records.system import plotting
 
 _SHOWN_FEATURES = 60  # rows printed, and the side of the correlation matrix
 _SHOWN_PAIRS = 10
+_OF_CLASS = (
+    "  r label: Pearson's correlation with the number of the class; eta: correlation ratio"
+    " with the class"
+)
+_OF_OTHERS = (
+    "  r label: the strongest of Pearson's correlations with what is predicted; eta: its size"
+)
 _SHOWN_HISTOGRAMS = 32
 
 
@@ -30,23 +43,31 @@ def describe_table(schema: Schema, indexes: dict[str, RecordIndex]) -> Section:
     names = _feature_names(schema)
     # One NaN would make every mean and correlation NaN.
     finite, known = np.isfinite(values).all(1), labels >= 0
-    eta = correlation_ratio(values[finite & known], labels[finite & known])
+    targets = indexes[split].target
+    if targets is None:
+        eta = correlation_ratio(values[finite & known], labels[finite & known])
+        targets = labels[:, None]
+    else:
+        both = np.column_stack([values, targets])[finite & known]
+        eta = np.abs(correlation_matrix(both)[: len(names), len(names) :]).max(1)
     shown = np.arange(len(names))
     if len(names) > _SHOWN_FEATURES:
         shown = np.sort(np.argsort(-eta, kind="stable")[:_SHOWN_FEATURES])
-    with_label = np.column_stack([values[:, shown], labels])[finite & known]
+    with_label = np.column_stack([values[:, shown], targets])[finite & known]
     matrix = correlation_matrix(with_label)
+    of_targets = matrix[len(shown) :, : len(shown)]
+    strongest = of_targets[np.abs(of_targets).argmax(0), np.arange(len(shown))]
+    predicted = [schema.label_name] if indexes[split].target is None else list(schema.class_names)
     lines = [f"Features of {split} (statistics of the finite rows)"]
-    lines += _feature_lines(names, shown, values[finite], eta, matrix[-1, :-1])
+    lines += _feature_lines(names, shown, values[finite], eta, strongest)
+    lines.append(_OF_CLASS if indexes[split].target is None else _OF_OTHERS)
     lines += _non_finite_lines(rows, names)
-    lines += _pair_lines([names[i] for i in shown], matrix[:-1, :-1])
+    lines += _pair_lines([names[i] for i in shown], matrix[: len(shown), : len(shown)])
     some = shown[:_SHOWN_HISTOGRAMS]
     figures = {
-        "correlations.png": plotting.correlations(
-            [*(names[i] for i in shown), schema.label_name], matrix
-        ),
+        "correlations.png": plotting.correlations([*(names[i] for i in shown), *predicted], matrix),
         "features.png": plotting.feature_histograms(
-            [names[i] for i in some], values[:, some], labels, schema.class_names
+            [names[i] for i in some], values[:, some], labels, shown_classes(schema)
         ),
     }
     return Section(lines, figures, {"rows": copies})
@@ -112,10 +133,6 @@ def _feature_lines(
         lines.append(f"  {names[i]:{width}}{text}{distinct:>11,}{r:>11.3f}{eta[i]:>11.3f}")
     if len(shown) < len(names):
         lines.append(f"  (the {len(shown)} of {len(names)} features that tell the classes best)")
-    lines.append(
-        "  r label: Pearson's correlation with the number of the class; eta: correlation ratio"
-        " with the class"
-    )
     return lines
 
 

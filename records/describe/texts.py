@@ -18,6 +18,7 @@ from records.describe.read import (
     quantile_header,
     quantile_line,
     read_features,
+    shown_classes,
     stored_features,
 )
 from records.sets.schema import TEXT, Schema
@@ -82,7 +83,7 @@ class _WordCounts:
     """Counts, batch by batch, how often a class says each word and in how many texts."""
 
     def __init__(self, schema: Schema):
-        self._names = schema.class_names
+        self._names = shown_classes(schema)
         self._vocabulary = schema.vocabulary()
         self._is_text = schema.modality == TEXT
         self._numbers: dict[bytes, int] = {}  # of a text's words, by first sight

@@ -112,6 +112,7 @@ class RemoteSource:
             chunk_steps=chunk_steps,
             rows=(rows.start or 0, order.global_batch_size if rows.stop is None else rows.stop),
             dtype=examples.spec.dtype.name,
+            label_dtype=examples.split_labels.dtype.name,
         )
         return RemoteChunks(self.address, request)
 
@@ -279,8 +280,8 @@ def _dataset(service: str, request: Request, index: int) -> tf.data.Dataset:
         return tf.data.Dataset.range(tf.ensure_shape(count, []))
 
     def chunk(mine: tf.Tensor) -> list[tf.Tensor]:
-        types = [tf.string, tf.int64, tf.as_dtype(request.dtype), tf.int32, tf.float32]
-        types += [tf.int64] * 3
+        types = [tf.string, tf.int64, tf.as_dtype(request.dtype)]
+        types += [tf.as_dtype(request.label_dtype), tf.float32, *([tf.int64] * 3)]
         return tf.raw_ops.PyFunc(input=[request.to_json(), mine], token=CHUNK, Tout=types)
 
     own = tf.data.Dataset.range(1).flat_map(numbers)

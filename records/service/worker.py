@@ -49,7 +49,7 @@ class Request:
       start: (epoch, step) of the first chunk.
       chunk_steps: K.
       rows: the replica's part [from, to) of each global batch.
-      dtype: NumPy name of the inputs' dtype.
+      dtype, label_dtype: NumPy names of the inputs' and the labels' dtype.
     """
 
     dataset: str
@@ -63,6 +63,7 @@ class Request:
     chunk_steps: int
     rows: tuple[int, int]
     dtype: str
+    label_dtype: str = "int32"
 
     def to_json(self) -> str:
         """The request as it goes to the workers."""
@@ -131,7 +132,8 @@ class Worker:
             return [b"", np.int64(number), *load_chunk(plan.examples, chunk)]
         except (ValueError, OSError) as error:
             # The op's types are fixed, also where only the error counts.
-            dtypes = json.loads(request)["dtype"], "int32", "float32", "int64", "int64", "int64"
+            asked = json.loads(request)
+            dtypes = asked["dtype"], asked["label_dtype"], "float32", "int64", "int64", "int64"
             return [str(error).encode(), np.int64(number), *(np.zeros(0, d) for d in dtypes)]
 
     def _open(self, dataset: str, inputs: str, seed: int) -> Data:

@@ -6,6 +6,8 @@ import difflib
 from collections.abc import Collection, Mapping
 from typing import Any
 
+from records.sets.target import SINGLE_LABEL, Target
+
 _OF_FEATURES = ("input_feature", "label_feature", "id_feature", "group_feature")
 # Those that shape training: "group_features" is a slip, and no key of somebody's own.
 _SHAPING = (*_OF_FEATURES, "feature_names", "part_of")
@@ -37,16 +39,20 @@ def check_names(name: str, metadata: Mapping[str, Any], features: Collection[str
 
 
 def check_values(
-    name: str, metadata: Mapping[str, Any], classes: Collection[str], splits: Collection[str]
+    name: str, metadata: Mapping[str, Any], target: Target, splits: Collection[str]
 ) -> None:
-    """Checks the keys that name classes or splits; `classes` and `splits` are the names there are.
+    """Checks the keys that name classes or splits; `splits` are the names there are.
 
     Raises:
       ValueError: a key names none of them, or holds something of another kind.
     """
     counts = metadata.get("class_counts")
-    if counts is not None and not (_is_counts(counts) and counts.keys() <= set(classes)):
-        raise _wrong(name, "class_counts", f"numbers by class, of {sorted(classes)}", counts)
+    # Those of another target are the classes of another feature.
+    known = set(target.names) if target.task == SINGLE_LABEL else None
+    if counts is not None and not (
+        _is_counts(counts) and (known is None or counts.keys() <= known)
+    ):
+        raise _wrong(name, "class_counts", f"numbers by class, of {sorted(known or ())}", counts)
     dropped = metadata.get("dropped")
     if dropped is not None and not _is_counts(dropped):
         raise _wrong(name, "dropped", "numbers by reason", dropped)

@@ -13,11 +13,10 @@ from typing import Any
 
 from records.sets import metadata_keys
 from records.sets.hints import rebuild_hint
+from records.sets.target import CLASS, MULTI_LABEL, SINGLE_LABEL, find_target
 from records.sets.tfds_metadata import open_builder
 
 TABULAR, IMAGE, TOKENS, TEXT = "tabular", "image", "tokens", "text"
-# Metadata may claim anything; more would only fill the memory with names.
-_MOST_CLASSES = 2**20
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,19 +28,20 @@ class Schema:
       directory: where shards and metadata lie.
       modality: `tabular` (fixed-length vector), `image` (encoded pictures), `tokens`
         (variable-length integer ids) or `text` (strings).
-      input_name, label_name: the features that are the model's input and its class.
+      input_name, label_name: the features that are the model's input and its target.
       id_name, group_name, grey_name: features with a stable id, with the group that must
         not straddle splits, and with the flag of grey pictures; None where the set has none.
       group_is_text: groups are strings (an artist), not integers.
       input_shape: shape of one example's input, None for variable sizes.
       input_dtype: NumPy name of the input's dtype.
-      class_names: the classes in label order.
+      class_names: the classes in label order; of numbers their names.
       split_counts: examples per split.
       shards: paths of the TFRecord files per split, in order.
       shard_lengths: records of each of them by the metadata.
       metadata: the builder's own metadata.
       input_in_bytes: a vector is stored as the bytes of its numbers, `Tensor(encoding="bytes")`.
       text_names: the features that are texts, whatever the model reads.
+      task, label_stored: what the target is, and how a record stores it (`records.sets.target`).
     """
 
     name: str
@@ -62,11 +62,21 @@ class Schema:
     metadata: dict[str, Any]
     input_in_bytes: bool = False
     text_names: tuple[str, ...] = ()
+    task: str = SINGLE_LABEL
+    label_stored: str = CLASS
 
     @property
     def num_classes(self) -> int:
-        """The number of classes."""
+        """C, the number of classes, or of the numbers that are predicted."""
         return len(self.class_names)
+
+    def describe_label(self, label: Any) -> str:
+        """A label of `Examples`, the number of a class or [C] of other targets, for people."""
+        if self.task == SINGLE_LABEL:
+            return self.class_names[label]
+        if self.task == MULTI_LABEL:
+            return ", ".join(n for n, there in zip(self.class_names, label) if there) or "none"
+        return ", ".join(f"{number:.6g}" for number in label)
 
     @property
     def parts(self) -> dict[str, str]:
@@ -130,12 +140,15 @@ class Schema:
             ) from None
 
 
-def read_schema(directory: str, input_feature: str | None = None) -> Schema:
+def read_schema(
+    directory: str, input_feature: str | None = None, task: str | None = None
+) -> Schema:
     """Reads the schema of a prepared set.
 
     Args:
       input_feature: the feature to train on; default: what the builder's metadata or the
         supervised keys name, else the only feature that can be an input.
+      task: one of `records.sets.target.TASKS`; default: what the label feature is made for.
 
     Raises:
       ValueError: no feature, or more than one, can be the input or the label, or a stored
@@ -149,14 +162,13 @@ def read_schema(directory: str, input_feature: str | None = None) -> Schema:
     metadata_keys.check_names(name, metadata, features)
     keys = info.supervised_keys if isinstance(info.supervised_keys, tuple) else (None, None)
     keys = tuple(key if isinstance(key, str) else None for key in keys)  # some are nested dicts
-    label = _choose_label(features, metadata.get("label_feature") or keys[1], name)
-    _check_names_file(directory, label, name)
-    classes = _class_names(features[label], label, name)
-    metadata_keys.check_values(name, metadata, classes, info.splits.keys())
+    wanted = metadata.get("label_feature") or keys[1]
+    target = find_target(directory, name, features, metadata, wanted, task)
+    metadata_keys.check_values(name, metadata, target, info.splits.keys())
     id_name = metadata.get("id_feature") or _existing(features, "id", "filename")
     group, is_text = metadata_keys.check_group(name, features, metadata.get("group_feature"))
     own = metadata.get("input_feature") or keys[0]
-    others = (id_name, group, label, "id", "filename")
+    others = (id_name, group, target.feature, "id", "filename")
     source = _choose_input(features, input_feature or own, name, others)
     modality = _modality(features[source])
     assert modality is not None  # _choose_input only returns features with a modality
@@ -171,20 +183,22 @@ def read_schema(directory: str, input_feature: str | None = None) -> Schema:
         directory=str(directory),
         modality=modality,
         input_name=source,
-        label_name=label,
+        label_name=target.feature,
         id_name=id_name,
         group_name=group,
         group_is_text=is_text,
         grey_name=metadata_keys.grey_flag(features) if modality == IMAGE else None,
         input_shape=tuple(shape),
         input_dtype=str(getattr(tensor.np_dtype, "__name__", tensor.np_dtype)),
-        class_names=classes,
+        class_names=target.names,
         split_counts={k: int(v.num_examples) for k, v in info.splits.items()},
         shards={k: tuple(str(p) for p in v.filepaths) for k, v in info.splits.items()},
         shard_lengths={k: tuple(map(int, v.shard_lengths)) for k, v in info.splits.items()},
         metadata=metadata,
         input_in_bytes=modality == TABULAR and _is_in_bytes(features[source]),
         text_names=tuple(k for k, f in features.items() if _modality(f) == TEXT),
+        task=target.task,
+        label_stored=target.stored,
     )
 
 
@@ -198,34 +212,6 @@ def _is_in_bytes(feature: Any) -> bool:
 
 def _existing(features: dict[str, Any], *names: str) -> str | None:
     return next((n for n in names if n in features), None)
-
-
-def _class_names(feature: Any, label: str, name: str) -> tuple[str, ...]:
-    count = feature.num_classes
-    if count is None or not 0 < count <= _MOST_CLASSES:
-        raise ValueError(
-            f"data set: {name}: label feature {label!r} expected 1 to {_MOST_CLASSES:,} classes, "
-            f"received {count or 'none'}"
-        )
-    names = tuple(feature.names)
-    # TFDS keeps a name in each line of a file, and leaves empty lines out.
-    if len(names) != count or len(set(names)) != count:
-        raise ValueError(
-            f"data set: {name}: label feature {label!r} expected {count} class names, received "
-            f"{len(names)}: {', '.join(names[:8])}. No name may be empty, stand twice or hold a "
-            f"line break: mend {label}.labels.txt or the builder, and build the set again"
-        )
-    return names
-
-
-def _check_names_file(directory: str, label: str, name: str) -> None:
-    """Raises ValueError for a file of class names that holds none: TFDS would number them."""
-    file = Path(directory) / f"{label}.labels.txt"
-    if file.is_file() and not file.read_bytes().strip():
-        raise ValueError(
-            f"data set: {name}: {file} expected the names of the classes, received an empty file. "
-            f"{rebuild_hint(directory)}"
-        )
 
 
 def _modality(feature: Any) -> str | None:
@@ -309,22 +295,4 @@ def _choose_input(
     raise ValueError(
         f"data set: {name}: one input feature expected (a picture, a fixed-length vector, "
         f"ids or text), received {found or 'none'} of {sorted(features)}. {remedy}"
-    )
-
-
-def _choose_label(features: dict[str, Any], wanted: str | None, name: str) -> str:
-    """The name of the label feature."""
-    import tensorflow_datasets as tfds
-
-    labels = [k for k, f in features.items() if isinstance(f, tfds.features.ClassLabel)]
-    if wanted in labels:
-        return str(wanted)
-    if wanted is None and len(labels) == 1:
-        return labels[0]
-    if wanted is None and "label" in labels:
-        return "label"
-    raise ValueError(
-        f"data set: {name}: one ClassLabel expected, received "
-        f"{wanted if wanted is not None else sorted(labels) or 'none'} of {sorted(features)}"
-        + ("; name one as label_feature in the builder's metadata" if labels else "")
     )

@@ -17,6 +17,7 @@ import numpy as np
 
 from records.sets.hints import rebuild_hint
 from records.sets.schema import Schema
+from records.sets.target import SINGLE_LABEL
 from records.shards.framing import FOOTER_BYTES, HEADER_BYTES, check_records, damage
 from records.shards.open_files import OpenFiles
 from records.stores.mirror import object_of, shard_size
@@ -40,7 +41,7 @@ class RecordIndex:
       shard: int32 [N], number of the shard that holds each record.
       offset: int64 [N], byte at which the record's header starts.
       length: int64 [N], bytes of the payload.
-      label: int32 [N], the class, -1 where unknown.
+      label: int32 [N], the class, -1 where unknown; of other targets 0, -1 where unknown.
       group: uint64 [N]; records of equal group must not straddle splits or folds.
       sequence_length: int32 [N], number of ids; 0 for other inputs.
       is_grey: bool [N], the picture has one distinct channel.
@@ -50,6 +51,7 @@ class RecordIndex:
         under their own class and group (see `records.damage.skipping`); None without any.
       damage: what is wrong with each of them, in their order.
       within: int64 [N], the number of each in its shard, where records were left out; else None.
+      target: float32 [N, C], 1 for each class that is there, or numbers; None for one class.
     """
 
     paths: tuple[str, ...]
@@ -66,6 +68,7 @@ class RecordIndex:
     damaged: np.ndarray | None = None
     damage: tuple[str, ...] = ()
     within: np.ndarray | None = None
+    target: np.ndarray | None = None
 
     @property
     def num_records(self) -> int:
@@ -104,7 +107,7 @@ class RecordIndex:
         release(self.offset)
 
 
-_NOT_STORED = ("paths", "damaged", "damage", "within")
+_NOT_STORED = ("paths", "damaged", "damage", "within", "target")
 COLUMNS = tuple(f.name for f in dataclasses.fields(RecordIndex) if f.name not in _NOT_STORED)
 
 
@@ -149,6 +152,9 @@ def frame(
         is_grey=np.zeros(count, bool),
         input_start=np.zeros(count, np.int64),
         input_bytes=np.zeros(count, np.int64),
+        target=None
+        if schema.task == SINGLE_LABEL
+        else np.zeros((count, schema.num_classes), np.float32),
     )
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from records.sets.schema import Schema
+from records.sets.target import SINGLE_LABEL
 from records.shards.index import COLUMNS, RecordIndex, lie_inside
 from records.system.npz import map_arrays, read_arrays, write_arrays
 
@@ -23,7 +24,9 @@ _LOADED_BYTES = 2**24
 
 def index_path(schema: Schema, split: str) -> Path:
     """The one file of a split's index."""
-    return Path(schema.directory) / f"{split}.index.npz"
+    # A set may be read for one target and for another: neither writes over the other's.
+    task = "" if schema.task == SINGLE_LABEL else f".{schema.task}"
+    return Path(schema.directory) / f"{split}{task}.index.npz"
 
 
 def _content_key(schema: Schema) -> str:
@@ -36,6 +39,8 @@ def write_index(index: RecordIndex, schema: Schema, split: str) -> None:
     """Stores a split's index beside its shards, whole or not at all."""
     arrays = {"key": np.array(_content_key(schema))}
     arrays |= {name: getattr(index, name) for name in COLUMNS}
+    if index.target is not None:
+        arrays["target"] = index.target
     write_arrays(index_path(schema, split), arrays)
 
 
@@ -100,6 +105,11 @@ def read_stored_index(schema: Schema, split: str, *, in_full: bool = False) -> R
         if str(stored["key"]) != _content_key(schema):
             return None
         arrays: dict[str, Any] = {name: stored[name] for name in COLUMNS}
+        if schema.task != SINGLE_LABEL:
+            arrays["target"] = target = stored["target"]
+            wanted = (schema.split_counts[split], schema.num_classes)
+            if target.shape != wanted or target.dtype != np.float32:
+                return None
         index = RecordIndex(paths=schema.shards[split], **arrays)
         if not _has_shape(index, schema.split_counts[split]):
             return None

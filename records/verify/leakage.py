@@ -19,9 +19,11 @@ import tensorflow as tf
 
 from records.damage.shard_scan import ShardScan
 from records.decoding.decode import PictureError, decode_whole
+from records.decoding.indexing import hash64
 from records.decoding.modality import modality_of
 from records.decoding.parsing import read_text
 from records.decoding.pixels import MAX_PIXELS, NEAR_COPY_CORRELATION, describe_pixels
+from records.decoding.targets import read_targets
 from records.sets.schema import IMAGE, TABULAR, TEXT, Schema
 from records.shards.framing import HEADER_BYTES
 from records.system.threads import ordered_map
@@ -39,7 +41,7 @@ class SplitInputs:
 
     Attributes:
       names: id, or shard and number, of each record.
-      labels: int64 [n].
+      labels: int64 [n]; of other targets than one class their hashes.
       exact: object [n], equal for exact copies.
       vectors: [n, D], what near copies are found by; sparse for texts.
     """
@@ -136,9 +138,10 @@ def _read_inputs(schema: Schema, scans: list[ShardScan], max_pixels: int) -> Spl
 
     def describe(payloads: list[bytes]) -> tuple[np.ndarray, list[Any], Any]:
         row = tf.io.parse_example(tf.constant(payloads, tf.string), spec)
-        return row[schema.label_name].numpy(), *_describe(
-            schema, row[schema.input_name], max_pixels
-        )
+        labels, targets = read_targets(schema, row[schema.label_name])
+        if targets is not None:
+            labels = np.array([hash64(target.tobytes()) for target in targets], np.uint64)
+        return labels, *_describe(schema, row[schema.input_name], max_pixels)
 
     def units() -> Iterator[list[bytes]]:
         for scan in scans:

@@ -166,7 +166,7 @@ def _write_metadata(
 
 def _write_index_and_fingerprint(folder: Path, feature: str) -> None:
     """Reads the copy through: its index is built, and its classes are counted, from its records."""
-    from records.decoding.indexing import read_index, write_indexes
+    from records.decoding.indexing import count_classes, read_index, write_indexes
     from records.sets.fingerprint import write_fingerprint
     from records.sets.schema import read_schema
 
@@ -175,9 +175,7 @@ def _write_index_and_fingerprint(folder: Path, feature: str) -> None:
     schema = read_schema(str(folder), feature)
     if "class_counts" in schema.metadata:
         whole = [split for split in schema.shards if split not in schema.parts]
-        labels = np.concatenate([read_index(schema, split).label for split in whole])
-        counts = np.bincount(labels[labels >= 0], minlength=schema.num_classes)
-        named = dict(zip(schema.class_names, counts.tolist(), strict=True))
+        named = count_classes(schema, [read_index(schema, split) for split in whole])
         metadata = dict(schema.metadata) | {"class_counts": named}
         (folder / "metadata.json").write_text(json.dumps(metadata), encoding="utf-8")
     # Last: whoever finds a fingerprint takes the set for complete.

@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 from records.damage.walk import walk_shard
 from records.decoding import cleaning
 from records.ordering.order import Order
-from records.sets.schema import TABULAR, Schema, _choose_input, _choose_label, _modality
+from records.sets.schema import TABULAR, Schema, _choose_input, _modality
+from records.sets.target import find_target
 from records.shards.framing import scan_shard
 from records.shards.index import RecordReader, frame
 from tests.support.fuzz_inputs import frame_records
@@ -169,16 +170,21 @@ def test_any_features_give_one_input_and_one_class_or_an_error_that_lists_them(
     kinds: dict[str, str], wanted: str | None
 ) -> None:
     features = {name: FEATURES[kind]() for name, kind in kinds.items()}
-    for choose in (_choose_input, _choose_label):
+
+    def choose_label(features: dict[str, Any], wanted: str | None, name: str) -> str:
+        return find_target(".", name, features, {}, wanted).feature
+
+    for choose in (_choose_input, choose_label):
         try:
             chosen = choose(features, wanted, "a_set")
         except ValueError as error:
             assert str(error).startswith("data set: a_set: ")
             continue
         assert chosen in features and wanted in (None, chosen)
-        is_class = kinds[chosen] == "class"
-        assert is_class == (choose is _choose_label)
-        assert is_class or _modality(features[chosen]) is not None
+        if choose is choose_label:  # a vector is a target where something names it alone
+            assert kinds[chosen] == "class" or (kinds[chosen] == "vector" and wanted == chosen)
+        else:
+            assert _modality(features[chosen]) is not None
 
 
 @pytest.mark.parametrize("kind", FEATURES)

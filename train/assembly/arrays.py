@@ -136,6 +136,6 @@ def _index(count: int) -> RecordIndex:
     zeros: dict[str, Any] = {
         field.name: np.zeros(count, np.int64)
         for field in dataclasses.fields(RecordIndex)
-        if field.name not in ("paths", "damaged", "damage")
+        if field.default is dataclasses.MISSING and field.name != "paths"
     }
     return RecordIndex(paths=(), **zeros)

@@ -139,6 +139,7 @@ def _input_config(settings: Settings) -> InputConfig:
         sequence_length=settings.sequence_length,
         vocab_size=settings.vocab_size,
         feature=settings.feature,
+        task=settings.task,
     )
 
 

@@ -15,14 +15,16 @@ from records.stores.address import is_address
 from records.stores.mirror import place_of
 from train.assembly.data import open_context, print_damage
 from train.devices.strategy import make_cluster, set_up_devices
-from train.folders.finished_run import FinishedRun, probabilities
+from train.folders.finished_run import FinishedRun
 from train.step.predictor import Predictor
 
 
 def predict_split(
     run: FinishedRun, split: str, data_dir: str | None, *, skip_damaged: bool = False
 ) -> tuple[Data, Examples, np.ndarray]:
-    """The data, the examples of a split, and the run's probabilities float64 [n, C] of them.
+    """The data, the examples of a split, and what the run says of them: float64 [n, C].
+
+    That is as `FinishedRun.say` has it: probabilities, or numbers.
 
     `data_dir` is the data folder, or the set's own directory; None where the run's data are where
     they were when it began, or in TFDS's own data folder.
@@ -36,7 +38,9 @@ def predict_split(
     settings = run.settings
     set_up_devices(None, settings.deterministic)
     directory = _find_data(run, data_dir)
-    opened = open_set(directory, feature=settings.feature, skip_damaged=skip_damaged)
+    opened = open_set(
+        directory, feature=settings.feature, task=settings.task, skip_damaged=skip_damaged
+    )
     if opened.fingerprint != run.fingerprint:
         raise ValueError(
             f"evaluate: {place_of(directory)} expected the data that {run.path} was trained on "
@@ -59,7 +63,7 @@ def predict_split(
         settings.global_batch_size,
         settings.length_buckets,
     )
-    return data, examples, probabilities(predictor.outputs(f"predicting {split}"))
+    return data, examples, run.say(predictor.outputs(f"predicting {split}"))
 
 
 def _find_data(run: FinishedRun, data_dir: str | None) -> str:

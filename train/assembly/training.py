@@ -17,13 +17,15 @@ from records.examples import AnyOrder, Examples
 from records.ordering.splits import balanced_class_weights
 from records.roles import Data
 from records.sets.schema import IMAGE, TABULAR
+from records.sets.target import MULTI_LABEL, REGRESSION
 from train.assembly.bin_edges import find_thresholds
 from train.assembly.context import RunContext
 from train.assembly.data import make_training_order
 from train.assembly.room import check_weight_room
+from train.measures.metrics import AnyMetrics
 from train.settings.resolved import Settings
 from train.step.features import extract_features
-from train.step.objective import Objective
+from train.step.objective import ClassesObjective, NumbersObjective, Objective
 from train.step.precision import LossScale, set_precision
 from train.step.train_step import StepOptions, TrainStep
 
@@ -50,6 +52,13 @@ class Training:
     level: str
     order: AnyOrder
 
+    @property
+    def measure(self) -> Callable[[np.ndarray, np.ndarray], AnyMetrics]:
+        """(outputs [n, ...], labels [n] or [n, C]) to metrics; not of `train.fit`."""
+        objective = self.step.options.objective
+        assert isinstance(objective, Objective | ClassesObjective | NumbersObjective)
+        return objective.metrics
+
 
 def build_training(context: RunContext) -> Training:
     """Builds model, optimizer and step in the strategy's scope.
@@ -67,6 +76,8 @@ def build_training(context: RunContext) -> Training:
             models.find_layer(model, settings.unfreeze_from or "all")  # an error now, not later
             models.freeze_backbone(model)
             features, head = models.split_frozen(model)
+            if scale := target_scale(context.data):
+                head = models.in_units(head, *scale)  # as the whole model is
     if not settings.freeze:
         return _assemble(context, model, model)
     # On the device whatever the pictures' level: features are some thousand times smaller.
@@ -106,11 +117,10 @@ def _assemble(context: RunContext, model: keras.Model, trained: keras.Model) -> 
         # Makes the slots here, in the strategy's scope; the traced step could not.
         optimizer.build(trained.trainable_variables)
         scale = LossScale() if settings.precision == "mixed_float16" else None
-        weights = class_weights(settings, train, context.data.schema.num_classes)
         # Whatever shapes the numbers of a step is listed here, and taken from resolved settings
         # alone: the step itself reads no flags.
         options = StepOptions(
-            objective=Objective(weights.astype(np.float32), settings.label_smoothing),
+            objective=_make_objective(settings, context.data, train),
             clip_norm=settings.clip_norm,
             clip_value=settings.clip_value,
             xla=settings.xla,
@@ -125,6 +135,30 @@ def _assemble(context: RunContext, model: keras.Model, trained: keras.Model) -> 
         )
         step = TrainStep(trained, optimizer, cluster, train.spec, options, scale)
     return Training(model, trained, step, optimizer, scale, context.examples, context.level, order)
+
+
+def _make_objective(
+    settings: Settings, data: Data, train: Examples
+) -> Objective | ClassesObjective | NumbersObjective:
+    classes = data.schema.num_classes
+    if data.schema.task == MULTI_LABEL:
+        return ClassesObjective(classes)
+    if scale := target_scale(data):
+        return NumbersObjective(*scale)
+    weights = class_weights(settings, train, classes)
+    return Objective(weights.astype(np.float32), settings.label_smoothing)
+
+
+def target_scale(data: Data) -> tuple[np.ndarray, np.ndarray] | None:
+    """(mean, deviation) float64 [D] of the training examples' numbers; None of classes.
+
+    A number that is the same in all of them is divided by 1.
+    """
+    if data.schema.task != REGRESSION:
+        return None
+    labels = data.examples("train").without_damaged().subset_labels.astype(np.float64)
+    deviation = labels.std(0)
+    return labels.mean(0), np.where(deviation > 0, deviation, 1.0)
 
 
 def make_optimizer(settings: Settings, steps_per_epoch: int) -> keras.optimizers.Optimizer:
@@ -183,7 +217,7 @@ def build_model(settings: Settings, data: Data) -> keras.Model:
         vocab_size=data.vocabulary.size if data.vocabulary else settings.vocab_size,
     )
     spec = tf.TensorSpec([None], tf.int32) if text else data.spec  # texts of any length
-    return models.build_model(
+    model = models.build_model(
         config,
         spec,
         data.schema.num_classes,
@@ -193,3 +227,5 @@ def build_model(settings: Settings, data: Data) -> keras.Model:
         seed=settings.seed,
         use_cudnn=False if settings.xla else "auto",  # XLA has no kernel for cuDNN's layers
     )
+    # Numbers leave the model in the user's units, in training as ever after.
+    return models.in_units(model, *scale) if (scale := target_scale(data)) else model

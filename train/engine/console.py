@@ -12,9 +12,11 @@ import numpy as np
 from records.examples import Examples
 from records.ordering.splits import class_counts
 from records.sets.schema import Schema
+from records.sets.target import MULTI_LABEL, REGRESSION, SINGLE_LABEL
 from records.system.progress import clock
 from train.devices.strategy import Cluster
 from train.engine.callbacks import NO_FIGURES
+from train.measures.metrics import FIGURES_OF
 from train.settings.resolved import Settings
 
 _MOST_CLASSES = 10  # named one by one
@@ -35,9 +37,13 @@ def print_dataset_note(schema: Schema) -> None:
 def print_data(model: str, schema: Schema) -> None:
     """What is trained on what: the set, its splits, the input and the class."""
     counts = ", ".join(f"{k} {v:,}" for k, v in schema.split_counts.items())
-    print(f"{model} on {schema.name} ({counts}; {schema.num_classes} classes)")
+    numbers = "1 number" if schema.num_classes == 1 else f"{schema.num_classes} numbers"
+    classes = numbers if schema.task == REGRESSION else f"{schema.num_classes} classes"
+    print(f"{model} on {schema.name} ({counts}; {classes})")
+    what = {SINGLE_LABEL: "class", MULTI_LABEL: "several classes at once", REGRESSION: "numbers"}
     print(
-        f"  input {schema.input_name!r} ({schema.modality}), class {schema.label_name!r}",
+        f"  input {schema.input_name!r} ({schema.modality}), {what[schema.task]} "
+        f"{schema.label_name!r}",
         flush=True,
     )
 
@@ -66,7 +72,13 @@ def print_roles(examples: Mapping[str, Examples], class_names: tuple[str, ...]) 
     roles = ", ".join(f"{role} {found.num_examples:,}" for role, found in examples.items())
     print(f"  examples: {roles}")
     for role, fewest in (("train", 2), ("validation", 1)):
-        counts = class_counts(examples[role].subset_labels, len(class_names))
+        labels = examples[role].subset_labels
+        if labels.ndim == 1:
+            counts = class_counts(labels, len(class_names))
+        elif examples[role].schema.task == REGRESSION:
+            continue
+        else:
+            counts = labels.sum(0).astype(int)
         few = [f"{class_names[i]} {counts[i]}" for i in np.flatnonzero(counts < fewest)]
         if few:
             more = f" and {len(few) - _MOST_CLASSES:,} more" if len(few) > _MOST_CLASSES else ""
@@ -167,6 +179,29 @@ def _with_prefix(number: float) -> str:
     return f"{number / 1000**power:.3g} {['', 'k', 'M', 'G', 'T', 'P'][power]}"
 
 
+def _print_table(task: str, roles: dict[str, Any]) -> None:
+    if task == SINGLE_LABEL:
+        print(f"\n{'':12}{'loss':>9}{'accuracy':>10}{'F1':>9}   recall per class")
+        for role, m in roles.items():
+            recall = _format_recall(m["recall"])
+            print(
+                f"{role:12}{m['loss']:9.4f}{m['accuracy']:10.4f}{m['weighted_f1']:9.4f}   {recall}"
+            )
+        return
+    names = FIGURES_OF[task]
+    width = max(11, *(len(name) + 2 for name in names))
+    said = "F1 of each class" if task == MULTI_LABEL else "R2 of each number"
+    print(
+        f"\n{'':12}"
+        + "".join(f"{name.replace('_', ' '):>{width}}" for name in names)
+        + f"   {said}"
+    )
+    for role, m in roles.items():
+        of_each = {k: v["f1" if task == MULTI_LABEL else "r2"] for k, v in m["of_each"].items()}
+        cells = "".join(f"{m[name]:{width}.5g}" for name in names)
+        print(f"{role:12}{cells}   {_format_recall(of_each)}")
+
+
 def print_summary(
     found: dict[str, Any], path: Path, data_dir: str | None, again: bool = False
 ) -> None:
@@ -176,14 +211,8 @@ def print_summary(
     """
     if again:
         print(f"{path} is a finished run of these settings. To train anew, remove it.")
-    print(f"\n{'':12}{'loss':>9}{'accuracy':>10}{'F1':>9}   recall per class")
-    for role in ("validation", "test"):
-        if role in found:
-            m = found[role]
-            recall = _format_recall(m["recall"])
-            print(
-                f"{role:12}{m['loss']:9.4f}{m['accuracy']:10.4f}{m['weighted_f1']:9.4f}   {recall}"
-            )
+    task = found.get("task", SINGLE_LABEL)
+    _print_table(task, {role: found[role] for role in ("validation", "test") if role in found})
     if "course" in found:
         print(found["course"])
     s = found["seconds"]
@@ -194,7 +223,8 @@ def print_summary(
     )
     if found.get("flops_per_example"):
         print(_format_arithmetic(found))
-    print(f"more: {path}/curves.png, {path}/confusion_matrix.png")
+    picture = {SINGLE_LABEL: "confusion_matrix", MULTI_LABEL: "classes", REGRESSION: "predicted"}
+    print(f"more: {path}/curves.png, {path}/{picture[task]}.png")
     print(f"      tensorboard --logdir {shlex.quote(f'{path}/tensorboard')}")
     arguments = [str(path), *(["--data-dir", data_dir] if data_dir else [])]
     if found.get("damaged"):

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from train.measures.metrics import SMALL_IS_GOOD
+
 
 @dataclasses.dataclass
 class BestSoFar:
@@ -23,7 +25,7 @@ class BestSoFar:
     def judge(self, figures: Mapping[str, float], monitor: str) -> bool:
         """Takes an epoch's validation figures; whether `monitor` is better than ever before."""
         value = figures[monitor]
-        signed = -value if monitor == "loss" else value
+        signed = -value if monitor in SMALL_IS_GOOD else value
         signed = signed if np.isfinite(signed) else -np.inf  # worse than any number
         # Strictly better: of equal epochs the first one's weights are kept, however often they
         # recur.

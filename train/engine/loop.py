@@ -351,7 +351,8 @@ def make_validation(
         return evaluator.figures
     predictor = make_predictor(context, training, "validation")
     predictor.stop = stop
-    return lambda: predictor.metrics().figures
+    labels, measure = training.examples["validation"].subset_labels, training.measure
+    return lambda: measure(predictor.outputs(), labels).figures
 
 
 def make_predictor(context: RunContext, training: Training, role: str) -> Predictor:

@@ -9,6 +9,7 @@ import platform
 from typing import Any
 
 import keras
+import numpy as np
 
 from train.assembly.context import RunContext
 from train.engine import console, tensorboard_files
@@ -18,7 +19,7 @@ from train.folders.model_input import ModelInput
 from train.folders.run_folder import RunFolder
 from train.folders.stored_config import METRICS
 from train.measures import plots
-from train.measures.metrics import Metrics
+from train.measures.metrics import AnyMetrics
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,6 +29,8 @@ class RunResult:
     Attributes:
       context: of the run.
       metrics: by role.
+      last: (outputs, labels) of the last role, for its picture.
+      learned: what predictions need of the training besides the model, see `ModelInput.of`.
       seconds: by kind: setup, input, step, rest.
       skipped_steps: with `--on-nan skip`.
       course: how the validation loss went, in a line.
@@ -35,7 +38,9 @@ class RunResult:
     """
 
     context: RunContext
-    metrics: dict[str, Metrics]
+    metrics: dict[str, AnyMetrics]
+    last: tuple[np.ndarray, np.ndarray]
+    learned: dict[str, Any]
     seconds: dict[str, float]
     skipped_steps: int
     course: str
@@ -55,6 +60,7 @@ class RunResult:
             "dataset": data.schema.name,
             "model": settings.model,
             "seed": settings.seed,
+            "task": settings.task,
             **{role: m.to_dict(names) for role, m in self.metrics.items()},
             "course": self.course,
             "seconds": self.seconds,
@@ -87,7 +93,7 @@ def write_result(
     folder.write_history(history)
     # The model first: what fails after it, such as a plot, costs no training.
     folder.write_model(model)
-    ModelInput.of(data).write(folder)
+    ModelInput.of(data, **result.learned).write(folder)
     profile = {"seconds": result.seconds, "input_share": result.input_share}
     if settings.profile:
         profile["trace"] = trace = read_input_share(folder.path)
@@ -111,21 +117,19 @@ def _write_pictures(
     settings, data = result.context.settings, result.context.data
     # The last role is test where that was evaluated, else validation.
     name, metrics = list(result.metrics.items())[-1]
-    names = data.schema.class_names
-    pictures = {
-        "curves.png": lambda: plots.draw_curves(history),
-        "confusion_matrix.png": lambda: plots.draw_confusion(metrics.confusion, names, name),
-    }
+    names, task = data.schema.class_names, settings.task
+    outputs, labels = result.last
+    own, draw_own = plots.outcome(task, metrics, names, name, outputs, labels)
+    pictures = {"curves.png": lambda: plots.draw_curves(history, task), own: draw_own}
     drawn = {
         file: plots.draw_safely(file, draw, functools.partial(folder.write_bytes, file))
         for file, draw in pictures.items()
     }
-    confusion = drawn["confusion_matrix.png"]
 
     def write_pages() -> None:
         used = settings.used(data.schema.modality)
         tensorboard_files.write_pages(
-            folder.path, used, result.metrics, model, data, confusion, len(history)
+            folder.path, used, result.metrics, model, data, drawn[own], len(history)
         )
 
     plots.draw_safely("pages for TensorBoard", write_pages)

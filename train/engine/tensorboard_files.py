@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import itertools
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +22,10 @@ from records.decoding.decode import split_words
 from records.examples import Examples
 from records.roles import Data
 from records.sets.schema import IMAGE, TABULAR, TOKENS
+from records.sets.target import REGRESSION, SINGLE_LABEL
 from records.system.writing import escape_cell
 from train.engine.activations import draw_activations
-from train.measures.metrics import FIGURES, Metrics
+from train.measures.metrics import MONITORED, AnyMetrics
 
 _SAMPLES = 8
 # Enough to see that ids stand for words; never a whole lyric, which is its author's.
@@ -47,7 +49,7 @@ def write_scalars(run_dir: Path, row: dict[str, Any]) -> None:
     for name, value in row.items():
         if not isinstance(value, int | float):
             continue  # a metric of several numbers
-        if f"val_{name}" in row or name in (*FIGURES, "learning_rate"):
+        if f"val_{name}" in row or name in (*MONITORED, "learning_rate"):
             figures["train"][f"epoch_{name}"] = value
         elif name.startswith("val_"):
             figures["validation"][f"epoch_{name.removeprefix('val_')}"] = value
@@ -86,19 +88,19 @@ def write_weights(run_dir: Path, model: keras.Model, epoch: int) -> None:
 def write_pages(
     run_dir: Path,
     settings: dict[str, Any],
-    metrics: dict[str, Metrics],
+    metrics: Mapping[str, AnyMetrics],
     model: keras.Model,
     data: Data,
-    confusion: bytes | None,
+    outcome: bytes | None,
     epochs: int,
 ) -> None:
     """Writes what is known at the end of a run of so many epochs.
 
-    `confusion` is the confusion matrix as PNG, where there is one; `settings` are those that it
-    used.
+    `outcome` is the picture of the predictions as PNG, where there is one; `settings` are those
+    that it used.
     """
     for role, found in metrics.items():
-        values = {name: getattr(found, name) for name in FIGURES}
+        values = found.figures
         if role == "validation":
             # A run of its own: the HPARAMS page shows all figures that stand beside the settings.
             with _writer(str(run_dir / "tensorboard" / "final")).as_default(step=0):
@@ -110,8 +112,9 @@ def write_pages(
             _write_figures(run_dir, role, epochs, points)
     writer = _writer(str(run_dir / "tensorboard"))
     with writer.as_default(step=0):
-        if confusion is not None:
-            tf.summary.image("confusion_matrix", tf.io.decode_png(confusion, channels=4)[None])
+        if outcome is not None:
+            name = "confusion_matrix" if data.schema.task == SINGLE_LABEL else "predictions"
+            tf.summary.image(name, tf.io.decode_png(outcome, channels=4)[None])
         try:
             _write_samples(data, data.examples("train").without_damaged())
             if data.schema.modality == IMAGE:
@@ -152,12 +155,12 @@ def _write_samples(data: Data, train: Examples) -> None:
     if schema.modality == IMAGE:
         tf.summary.image("inputs", _first_inputs(train, _SAMPLES), max_outputs=_SAMPLES)
         return
-    classes = [schema.class_names[label] for label in train.split_labels[numbers]]
+    classes = [schema.describe_label(label) for label in train.split_labels[numbers]]
     if schema.modality == TABULAR:
         # A row for each feature: a table of a hundred columns would be too wide for any screen.
         values = _first_inputs(train, _SAMPLES).T[:_FEATURES]
         names = schema.feature_names or map(str, range(len(values)))
-        head = ["class", *classes]
+        head = [schema.label_name if schema.task == REGRESSION else "class", *classes]
         rows = [[name, *(f"{v:.4g}" for v in row)] for name, row in zip(names, values)]
     else:
         head, texts = ["class", "first words"], _first_words(data, train, numbers)

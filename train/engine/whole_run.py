@@ -13,22 +13,24 @@ from typing import Any
 import numpy as np
 
 from records.opened import OpenedSet, open_set
+from records.sets.target import MULTI_LABEL
 from records.stores.mirror import place_of
 from train.assembly.context import RunContext
 from train.assembly.data import open_context, print_damage, resolve_shuffle_block
 from train.assembly.predictions import predict_split
-from train.assembly.training import Training, build_fine_tuning, build_training
+from train.assembly.training import Training, build_fine_tuning, build_training, target_scale
 from train.devices.strategy import Cluster, make_cluster, set_up_devices
 from train.engine import console
 from train.engine.arithmetic import steady_figures
 from train.engine.loop import Loop, make_predictor
 from train.engine.run_result import RunResult, write_result
 from train.engine.state import Progress
-from train.folders.finished_run import open_run
+from train.folders.finished_run import FinishedRun, open_run
 from train.folders.run_folder import HISTORY, RunFolder
 from train.folders.stored_config import METRICS
-from train.measures.metrics import Metrics, metrics_from_logits
-from train.measures.plots import draw_confusion, draw_safely
+from train.measures.metrics import AnyMetrics, metrics_from_logits, say
+from train.measures.plots import draw_safely, outcome
+from train.measures.target_metrics import choose_thresholds, metrics_of_classes, metrics_of_numbers
 from train.settings.config import TrainConfig
 from train.settings.convert_source import convert_source
 from train.settings.prepare import prepare
@@ -54,7 +56,7 @@ def train_and_evaluate(asked: TrainConfig) -> dict[str, Any]:
     set_up_devices(asked.cpu_devices, asked.deterministic)
     cluster = make_cluster(asked.strategy, asked.cpu_devices)
     with cluster.workers.watched() if cluster.workers else contextlib.nullcontext():
-        name = _in_turn(cluster, lambda: convert_source(asked.dataset, asked.data_dir))
+        name = _in_turn(cluster, lambda: convert_source(asked.dataset, asked.data_dir, asked.task))
         asked = dataclasses.replace(asked, dataset=name)
         opened = prepare_and_open(asked, cluster)
         settings = resolve(asked, opened.schema, cluster)
@@ -71,7 +73,8 @@ def prepare_and_open(asked: TrainConfig, cluster: Cluster) -> OpenedSet:
       ValueError: its shards are not those that were built, or --classes do not fit it.
     """
     directory = _in_turn(cluster, lambda: prepare(asked.dataset, asked.data_dir, asked.manual_dir))
-    opened = open_set(directory, feature=asked.feature, skip_damaged=asked.on_corrupt == "skip")
+    skip = asked.on_corrupt == "skip"
+    opened = open_set(directory, feature=asked.feature, task=asked.task, skip_damaged=skip)
     return opened.choose(asked.classes)
 
 
@@ -140,24 +143,32 @@ def _finished(
 
 def _add_test(found: dict[str, Any], folder: RunFolder, opened: OpenedSet) -> dict[str, Any]:
     """The metrics of a finished run with those of test, which it has not read before."""
-    data, examples, probability = predict_split(
-        open_run(folder.path),
+    run = open_run(folder.path)
+    data, examples, said = predict_split(
+        run,
         "test",
         opened.schema.directory,
         skip_damaged=opened.skip_damaged,
     )
-    # Softmax is the same of these as of the model's own logits.
-    logits = np.log(np.maximum(probability, np.finfo(np.float64).tiny))
-    metrics = metrics_from_logits(logits, examples.subset_labels)
-    names = data.schema.class_names
+    labels, names = examples.subset_labels, data.schema.class_names
+    metrics = _metrics_of_said(run, said, labels)
     found = found | {"test": metrics.to_dict(names)}
     folder.write_text(METRICS, json.dumps(found, indent=2) + "\n")
-    draw_safely(
-        file := "confusion_matrix.png",
-        lambda: draw_confusion(metrics.confusion, names, "test"),
-        functools.partial(folder.write_bytes, file),
-    )
+    file, draw = outcome(run.input.task, metrics, names, "test", said, labels)
+    draw_safely(file, draw, functools.partial(folder.write_bytes, file))
     return found
+
+
+def _metrics_of_said(run: FinishedRun, said: np.ndarray, labels: np.ndarray) -> AnyMetrics:
+    """The metrics of what a run says, as in its training."""
+    if run.input.scale is not None:
+        return metrics_of_numbers(said, labels, np.array(run.input.scale[1]))
+    tiny = np.finfo(np.float64).tiny
+    logits = np.log(np.maximum(said, tiny))
+    if run.input.task == MULTI_LABEL:
+        return metrics_of_classes(logits - np.log(np.maximum(1 - said, tiny)), labels)
+    # Softmax is the same of these as of the model's own logits.
+    return metrics_from_logits(logits, labels)
 
 
 def _open(folder: RunFolder, settings: Settings, opened: OpenedSet, cluster: Cluster) -> RunContext:
@@ -208,8 +219,10 @@ def _evaluate(
     """Measures the roles that were not trained on; the chief writes the run folder."""
     # In this order: the confusion matrix that is drawn is the last role's.
     roles = [role for role in ("validation", "test") if role in training.examples]
-    metrics: dict[str, Metrics] = {
-        role: make_predictor(context, training, role).metrics() for role in roles
+    outputs = {role: make_predictor(context, training, role).outputs() for role in roles}
+    labels = {role: training.examples[role].subset_labels for role in roles}
+    metrics: dict[str, AnyMetrics] = {
+        role: training.measure(outputs[role], labels[role]) for role in roles
     }
     # Setup is that of this start; the other kinds add up over all starts of the run.
     seconds = progress.seconds | {"setup": setup_seconds}
@@ -217,7 +230,22 @@ def _evaluate(
     rows, settings = progress.history[-progress.epoch :], context.settings.stages()[-1]
     course = console.describe_course(rows, settings)
     arithmetic = steady_figures(rows)
-    result = RunResult(context, metrics, seconds, progress.skipped_steps, course, arithmetic)
+    task, learned = context.data.schema.task, {}
+    if scale := target_scale(context.data):
+        learned["scale"] = tuple(tuple(values.tolist()) for values in scale)
+    if task == MULTI_LABEL:  # of probabilities, on validation alone
+        chosen = choose_thresholds(say(task, outputs["validation"]), labels["validation"])
+        learned["thresholds"] = tuple(chosen.tolist())
+    result = RunResult(
+        context,
+        metrics,
+        (outputs[roles[-1]], labels[roles[-1]]),
+        learned,
+        seconds,
+        progress.skipped_steps,
+        course,
+        arithmetic,
+    )
     if context.cluster.is_chief:
         with folder.last_files():
             return write_result(folder, result, training.model, progress.history)

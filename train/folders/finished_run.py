@@ -24,6 +24,7 @@ from train.folders.stored_config import (
     missing_files,
     read_config,
 )
+from train.measures.metrics import say
 from train.settings.command_line import RUN, format_command
 from train.settings.resolved import Settings
 
@@ -61,6 +62,8 @@ class FinishedRun:
         try:
             if models.is_own(self.settings.model):  # its classes are not known to Keras
                 model = own.build_own(self.settings.model, self.input.spec, self.input.num_classes)
+                if scale := self.input.scale:
+                    model = models.in_units(model, *scale)
                 model.load_weights(file if file.exists() else self.path / WEIGHTS)
                 return model
             model = keras.models.load_model(file, compile=False, safe_mode=True)
@@ -75,6 +78,10 @@ class FinishedRun:
                 f"run folder: {file} expected the Keras model of this run, received "
                 f"{reason.rstrip('.')}. {_remove(self.again)}"
             ) from error
+
+    def say(self, outputs: np.ndarray) -> np.ndarray:
+        """What outputs float32 [n, C] of the model stand for: `train.measures.metrics.say`."""
+        return say(self.input.task, outputs)
 
     def make_call(self) -> Any:
         """Loads the model; the function from a batch of its inputs to logits float32 [B, C].
@@ -147,11 +154,3 @@ def _format_again(path: Path, stored: StoredConfig) -> str:
 
 def _remove(again: str) -> str:
     return f"Remove it, and this command writes it anew: {again}"
-
-
-def probabilities(logits: np.ndarray) -> np.ndarray:
-    """Softmax of logits [n, C]: float64 [n, C]."""
-    # Less the largest, no exponential overflows.
-    shifted = logits.astype(np.float64) - logits.max(1, keepdims=True)
-    weights = np.exp(shifted)
-    return weights / weights.sum(1, keepdims=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from records.decoding.table_columns import TableColumns
 from records.roles import Data
 from records.sets.hints import rebuild_hint
 from records.sets.schema import IMAGE, TABULAR, TEXT, TOKENS, Schema
+from records.sets.target import MULTI_LABEL, REGRESSION, SINGLE_LABEL, TASKS
 from records.system.json_file import read_json
 from train.folders.run_folder import RunFolder
 
@@ -32,7 +34,7 @@ class ModelInput:
     Attributes:
       dataset: `name/config/version` of the set that was trained on.
       modality: one of `records.sets.schema`.
-      class_names: in the order of the logits.
+      class_names: in the order of the logits; of numbers their names.
       feature_names: columns of a table, in the model's order; () for other inputs.
       dtype: of a table's rows, float32 or float64; not used for other inputs.
       image_size, channels: of decoded pictures; 0 for other inputs.
@@ -45,6 +47,10 @@ class ModelInput:
       conversion: how `builders.convert` made inputs of files, as it stands in the set's metadata:
         "kind", and for tables the columns (`records.decoding.table_columns`), for pictures
         "max_side", for texts "column"; None for other sets.
+      task: one of `records.sets.target.TASKS`.
+      scale: (mean, deviation) of each number among the training examples; None of classes.
+      thresholds: of several classes at once, the probability from which on each is decided for,
+        chosen on validation; () of others.
     """
 
     dataset: str
@@ -60,10 +66,13 @@ class ModelInput:
     vocabulary: tuple[str, ...] = ()
     max_pixels: int = MAX_PIXELS
     conversion: dict[str, Any] | None = None
+    task: str = SINGLE_LABEL
+    scale: tuple[tuple[float, ...], tuple[float, ...]] | None = None
+    thresholds: tuple[float, ...] = ()
 
     @property
     def num_classes(self) -> int:
-        """C, the number of classes."""
+        """C, the number of classes or numbers."""
         return len(self.class_names)
 
     @property
@@ -76,8 +85,12 @@ class ModelInput:
         return tf.TensorSpec([None], tf.int32)
 
     @classmethod
-    def of(cls, data: Data) -> ModelInput:
-        """Of an opened set."""
+    def of(cls, data: Data, **learned: Any) -> ModelInput:
+        """Of an opened set; `learned` are `scale` and `thresholds`."""
+        return dataclasses.replace(cls._of(data), task=data.schema.task, **learned)
+
+    @classmethod
+    def _of(cls, data: Data) -> ModelInput:
         schema, config = data.schema, data.config
         common = (schema.name, schema.modality, schema.class_names)
         conversion = _conversion(schema)
@@ -159,7 +172,20 @@ class ModelInput:
         sizes = (self.image_size, self.channels, self.sequence_length, self.max_pixels)
         if any(type(size) is not int or not 0 <= size < 2**31 for size in sizes):
             raise ValueError(f"sizes {sizes}")
+        self._check_target()
         _check_conversion(self.modality, self.conversion, self.feature_names)
+
+    def _check_target(self) -> None:
+        if self.task not in TASKS or (self.scale is not None) != (self.task == REGRESSION):
+            raise ValueError(f"task {self.task!r}, scale {self.scale!r:.100}")
+        rows = [*(self.scale or ()), *([self.thresholds] if self.task == MULTI_LABEL else [])]
+        numbers = [number for row in rows for number in row]
+        if (
+            any(len(row) != self.num_classes for row in rows)
+            or not all(type(n) in (int, float) and math.isfinite(n) for n in numbers)
+            or len(self.scale or (1, 2)) != 2
+        ):
+            raise ValueError(f"scale or thresholds {rows!r:.100} of {self.num_classes} outputs")
 
     @classmethod
     def read(cls, run: Path, remedy: str) -> ModelInput:
@@ -177,6 +203,9 @@ class ModelInput:
                 if type(fields[name]) is not list or not all(type(n) is str for n in fields[name]):
                     raise ValueError(f"{name} that are no list of texts")
                 fields[name] = tuple(fields[name])
+            scale = fields.get("scale")
+            fields["scale"] = scale and tuple(map(tuple, scale))
+            fields["thresholds"] = tuple(fields.get("thresholds", ()))
             found = cls(**fields, vocabulary=tuple(words.split("\n")[:-1]))
             found.check()
             return found

@@ -185,7 +185,7 @@ class RunFolder:
             )
         found = read_config(self.path, _HINT)
         stored = found.asked.to_dict() | {"data_fingerprint": found.fingerprint}
-        differing = [name for name in sorted(stored) if stored[name] != self._known[name]]
+        differing = [name for name in sorted(stored) if stored[name] != self._known.get(name)]
         if "data_fingerprint" not in differing:
             # The same data, by another name or path.
             differing = [name for name in differing if name != "dataset"]
@@ -193,7 +193,7 @@ class RunFolder:
             # An unfinished run goes on with other replicas: it sees the same examples.
             differing = [name for name in differing if name not in _REPLICAS]
         if differing:
-            lines = "; ".join(f"{n}: {stored[n]!r}, now {self._known[n]!r}" for n in differing)
+            lines = "; ".join(f"{n}: {stored[n]!r}, now {self._known.get(n)!r}" for n in differing)
             raise ValueError(
                 f"run folder: {self.path} belongs to a run with other settings ({lines}). {_HINT}"
             )

@@ -12,8 +12,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, get_type_hints
 
+from records.sets.target import SINGLE_LABEL
 from records.system.json_file import read_json
-from train.measures.metrics import FIGURES
+from train.measures.metrics import FIGURES_OF
 from train.settings.config import PRECISIONS, RESULT_FIELDS, TrainConfig
 from train.settings.resolved import KEPT_FROM_FIRST_START
 from train.settings.settings_file import describe_type, is_of
@@ -103,8 +104,10 @@ def _check_metrics(found: Any) -> None:
             raise ValueError(f"{name} {found[name]!r}")
     numbers = [found["input_share"], *(found["seconds"][name] for name in SECONDS)]
     for role in ("validation", *({"test"} & found.keys())):
-        numbers += [found[role][name] for name in FIGURES]
-        numbers += [share for share in found[role]["recall"].values() if share is not None]
+        task = found.get("task", SINGLE_LABEL)
+        numbers += [found[role][name] for name in FIGURES_OF[task]]
+        of_each = found[role]["recall"] if task == SINGLE_LABEL else {}
+        numbers += [share for share in of_each.values() if share is not None]
     wrong = [number for number in numbers if type(number) not in (int, float)]
     if wrong:
         raise ValueError(f"{wrong[0]!r} in place of a number")
@@ -126,6 +129,8 @@ def read_settings(stored: Mapping[str, Any]) -> TrainConfig:
       ValueError: a setting is missing or unknown (another version of this project wrote the file),
         or not of its type.
     """
+    # Of one class no task is stored, and older versions knew no choice of classes.
+    stored = {"task": None, "classes": None} | dict(stored)
     missing = [name for name in RESULT_FIELDS if name not in stored]
     # Both ways: a setting of an older or a newer version may have changed the run.
     unknown = sorted(stored.keys() - set(RESULT_FIELDS))

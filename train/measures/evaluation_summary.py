@@ -6,6 +6,8 @@ import shlex
 from pathlib import Path
 from typing import Any
 
+from records.sets.target import SINGLE_LABEL
+
 
 def print_summary(found: dict[str, Any], folder: Path, measured: str) -> None:
     """Prints every metric with its interval, by class too, and where the files are.
@@ -33,9 +35,9 @@ def print_summary(found: dict[str, Any], folder: Path, measured: str) -> None:
         print(f"  {c:{width}}" + "".join(cells))
     if "decision" in found:
         _print_decision(found["decision"])
-    print(
-        f"more: {folder}/evaluation.json, confusion_matrix.png, calibration.png, worst_errors.csv"
-    )
+    single = found.get("task", SINGLE_LABEL) == SINGLE_LABEL
+    pictures = "confusion_matrix.png, calibration.png, " * single
+    print(f"more: {folder}/evaluation.json, {pictures}worst_errors.csv")
 
 
 def _print_decision(decision: dict[str, Any]) -> None:
@@ -51,7 +53,10 @@ def _print_decision(decision: dict[str, Any]) -> None:
 
 
 def _figure(value: float | None) -> str:
-    return f"{'-':>6}" if value is None else f"{value:6.4f}"
+    if value is None:
+        return f"{'-':>6}"
+    # Numbers may be of any size; shares have four digits behind the point.
+    return f"{value:6.4f}" if abs(value) < 100 else f"{value:6.6g}"
 
 
 def _range(limits: list[float | None]) -> str:

@@ -3,13 +3,34 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
+
+from records.sets.target import MULTI_LABEL, REGRESSION, SINGLE_LABEL
 
 # The figures of `Metrics` that are one number each. The history, TensorBoard, the curves, --monitor
 # and the sweep have one column or choice for each of them.
 FIGURES = ("loss", "accuracy", "weighted_f1")
+# By task. Of training alone there is no mean average precision, which no sums give.
+FIGURES_OF = {
+    SINGLE_LABEL: FIGURES,
+    MULTI_LABEL: ("loss", "macro_f1", "micro_f1", "mean_average_precision"),
+    REGRESSION: ("loss", "mae", "rmse", "r2"),
+}
+MONITORED = tuple(dict.fromkeys(name for names in FIGURES_OF.values() for name in names))
+SMALL_IS_GOOD = ("loss", "mae", "rmse")
+
+
+class AnyMetrics(Protocol):
+    """What a set of predictions is worth, whatever is predicted."""
+
+    @property
+    def figures(self) -> dict[str, float]:
+        """The figures that are one number each, by name: those of `FIGURES_OF`."""
+
+    def to_dict(self, class_names: tuple[str, ...]) -> dict[str, Any]:
+        """JSON-ready figures, those of each class or number as well."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,6 +67,26 @@ class Metrics:
             "recall": dict(zip(class_names, recall, strict=True)),
             "confusion_matrix": self.confusion.tolist(),
         }
+
+
+def say(task: str, outputs: np.ndarray) -> np.ndarray:
+    """What a model's outputs [n, C] stand for, float64 [n, C].
+
+    Probabilities: of one class they add up to 1, of several at once each is for itself. Or numbers.
+    """
+    found = outputs.astype(np.float64)
+    if task == MULTI_LABEL:
+        small = np.exp(-np.abs(found))  # never overflows
+        return np.where(found >= 0, 1, small) / (1 + small)
+    return probabilities(outputs) if task == SINGLE_LABEL else found
+
+
+def probabilities(logits: np.ndarray) -> np.ndarray:
+    """Softmax of logits [n, C]: float64 [n, C]."""
+    # Less the largest, no exponential overflows.
+    shifted = logits.astype(np.float64) - logits.max(1, keepdims=True)
+    weights = np.exp(shifted)
+    return weights / weights.sum(1, keepdims=True)
 
 
 def metrics_from_confusion(confusion: np.ndarray, loss: float) -> Metrics:

@@ -9,11 +9,13 @@ from typing import Any
 
 import numpy as np
 
+from records.sets.target import MULTI_LABEL, SINGLE_LABEL
 from records.system.plotting import plain
-from train.measures.metrics import FIGURES
+from train.measures.metrics import FIGURES_OF
 
 # Classes of which every count can be read in a confusion matrix.
 _READABLE_CLASSES = 30
+_SHOWN_NUMBERS, _SHOWN_POINTS = 6, 5000
 # Pairs of classes listed where it cannot; letters of their names, and cells of the matrix a side.
 _SHOWN_PAIRS, _SHOWN_LETTERS, _SHOWN_CELLS = 25, 24, 1000
 
@@ -56,15 +58,61 @@ def _png(figure: Any) -> bytes:
     return buffer.getvalue()
 
 
-def draw_curves(history: list[dict[str, Any]]) -> bytes:
+def draw_curves(history: list[dict[str, Any]], task: str = SINGLE_LABEL) -> bytes:
     """Cost and metrics per epoch, training and validation."""
-    figure, axes = _figure(12, 4, 3)
+    names = FIGURES_OF[task]
+    figure, axes = _figure(4 * len(names), 4, len(names))
     epochs = [row["epoch"] for row in history]
-    for axis, name in zip(axes, FIGURES, strict=True):
-        axis.plot(epochs, [row[name] for row in history], label="training")
+    for axis, name in zip(axes, names, strict=True):
+        if name in history[0]:  # no sums of a training give an average precision
+            axis.plot(epochs, [row[name] for row in history], label="training")
         axis.plot(epochs, [row[f"val_{name}"] for row in history], label="validation")
         axis.set(xlabel="epoch", title=name.replace("_", " "))
         axis.legend()
+        axis.grid(alpha=0.3)
+    return _png(figure)
+
+
+def outcome(
+    task: str,
+    metrics: Any,
+    names: tuple[str, ...],
+    role: str,
+    said: np.ndarray,
+    labels: np.ndarray,
+) -> tuple[str, Callable[[], bytes]]:
+    """(file name, what draws it) of the picture that shows predictions of a task best."""
+    if task == SINGLE_LABEL:
+        return "confusion_matrix.png", lambda: draw_confusion(metrics.confusion, names, role)
+    if task == MULTI_LABEL:
+        return "classes.png", lambda: draw_classes(metrics.each, names, role)
+    return "predicted.png", lambda: draw_numbers(said, labels, names, role)
+
+
+def draw_classes(each: dict[str, np.ndarray], names: tuple[str, ...], role: str) -> bytes:
+    """F1 and average precision [C] of each class; of many classes the least by the latter."""
+    shown = np.argsort(each["average_precision"])[:_READABLE_CLASSES]
+    figure, axis = _figure(8, 1.5 + 0.35 * len(shown))
+    at = np.arange(len(shown))
+    for shift, (name, values) in zip((-0.2, 0.2), each.items(), strict=True):
+        axis.barh(at + shift, values[shown], height=0.4, label=name.replace("_", " "))
+    axis.set_yticks(at, plain([names[i] for i in shown]))
+    axis.set(xlim=(0, 1), title=f"{role}: each class for itself")
+    axis.invert_yaxis()
+    axis.legend()
+    return _png(figure)
+
+
+def draw_numbers(said: np.ndarray, labels: np.ndarray, names: tuple[str, ...], role: str) -> bytes:
+    """Predicted over true numbers [n, D], a picture for each of the first ones."""
+    shown = min(len(names), _SHOWN_NUMBERS)
+    figure, axes = _figure(4.5 * shown, 4.5, shown)
+    step = -(-len(labels) // _SHOWN_POINTS)
+    for i, axis in enumerate(np.ravel(axes)):
+        true, found = labels[::step, i], said[::step, i]
+        axis.scatter(true, found, s=6, alpha=0.4)
+        axis.axline((true.mean(), true.mean()), slope=1, color="grey", linestyle="--")
+        axis.set(xlabel="true", ylabel="predicted", title=plain([f"{role}: {names[i]}"])[0])
         axis.grid(alpha=0.3)
     return _png(figure)
 

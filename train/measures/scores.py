@@ -7,7 +7,7 @@ same ones for all resamples at once, from how often each example was drawn; a te
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
 import numpy as np
@@ -31,6 +31,16 @@ class Bootstrap:
     resamples: int = 2000
     seed: int = 0
     percent: float = 95.0
+
+    def describe(
+        self, groups: np.ndarray | None, group_name: str | None, examples: int
+    ) -> dict[str, Any]:
+        """How the intervals of so many examples were made, JSON-ready."""
+        return dataclasses.asdict(self) | {
+            "method": "percentile",
+            "drawn": f"groups ({group_name})" if group_name else "examples",
+            "units": examples if groups is None else len(np.unique(groups)),
+        }
 
 
 def score(probability: np.ndarray, labels: np.ndarray) -> dict[str, np.ndarray]:
@@ -113,18 +123,28 @@ def intervals(
     bootstrap: Bootstrap,
     groups: np.ndarray | None = None,
 ) -> dict[str, np.ndarray]:
-    """(low, high) of every figure of `score`: float64 [2], or [2, C].
+    """(low, high) of every figure of `score`, of the same arguments, as `resampled_intervals`."""
+    return resampled_intervals(_Resampled(probability, labels), len(labels), bootstrap, groups)
+
+
+def resampled_intervals(
+    measure: Callable[[np.ndarray], dict[str, np.ndarray]],
+    n: int,
+    bootstrap: Bootstrap,
+    groups: np.ndarray | None = None,
+) -> dict[str, np.ndarray]:
+    """(low, high) of every figure that `measure` gives: float64 [2], or [2, C].
 
     Args:
-      probability, labels: as for `score`.
+      measure: draws float64 [r, n], how often each example was drawn, to figures [r] or [r, C].
+      n: examples.
       bootstrap: how many resamples, the seed, and the share they hold.
       groups: [n]; whole groups are drawn, so that the songs of an artist or the copies of a picture
         do not count as independent. None draws single examples.
 
     Resamples in which a figure is undefined are left out of its interval.
     """
-    measure = _Resampled(probability, labels)
-    parts = [measure(draws) for draws in _draws(len(labels), bootstrap, groups)]
+    parts = [measure(draws) for draws in _draws(n, bootstrap, groups)]
     found = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     outside = (100 - bootstrap.percent) / 2
     edges = [outside, 100 - outside]
@@ -216,7 +236,12 @@ def _mean(values: np.ndarray) -> np.ndarray:
     return np.where(count > 0, total / np.maximum(count, 1), np.nan)
 
 
-def to_json(values: dict[str, Any], class_names: tuple[str, ...]) -> dict[str, Any]:
+_PER_CLASS = ("precision", "recall", "f1", "auc")
+
+
+def to_json(
+    values: dict[str, Any], class_names: tuple[str, ...], per_class: Collection[str] = _PER_CLASS
+) -> dict[str, Any]:
     """JSON-ready: NaN as None; figures per class by the class's name."""
 
     def number(x: Any) -> Any:
@@ -228,5 +253,4 @@ def to_json(values: dict[str, Any], class_names: tuple[str, ...]) -> dict[str, A
         columns = np.moveaxis(np.asarray(x), -1, 0)
         return {c: number(v) for c, v in zip(class_names, columns, strict=True)}
 
-    per_class = ("precision", "recall", "f1", "auc")
     return {k: by_class(v) if k in per_class else number(v) for k, v in values.items()}

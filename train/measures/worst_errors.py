@@ -48,16 +48,53 @@ def write_errors(
     write_rows(folder, rows, pictures)
 
 
-def write_rows(folder: Path, rows: list[dict[str, Any]], pictures: np.ndarray | None) -> None:
-    """Writes errors that were chosen: rows by the columns of the table, pictures uint8 [e, ...]."""
+def write_largest_losses(
+    folder: Path, examples: Examples, said: np.ndarray, losses: np.ndarray, num_errors: int
+) -> None:
+    """As `write_errors`, of several classes at once or of numbers: by loss, the largest first.
+
+    Args:
+      said: [n, C], numbers, or 1 where a class was decided for.
+      losses: float64 [n].
+    """
+    worst, schema = np.argsort(-losses, kind="stable")[:num_errors], examples.schema
+    labels, numbers = examples.subset_labels, examples.numbers[worst]
+    rows = [
+        {
+            "record": int(number),
+            "id": as_text(read_text(payload, schema.id_name)),
+            "true": as_text(schema.describe_label(labels[i])),
+            "predicted": as_text(schema.describe_label(said[i])),
+            "loss": f"{losses[i]:.6g}",
+            "text": as_text(" ".join(read_text(payload, "text").split())[:_TEXT_CHARACTERS]),
+        }
+        for i, number, payload in zip(worst, numbers, examples.loader.read(numbers), strict=True)
+    ]
+    pictures = None
+    if schema.modality == IMAGE and rows:
+        pictures = examples.loader.load(numbers)
+    write_rows(folder, rows, pictures, "loss")
+
+
+def write_rows(
+    folder: Path,
+    rows: list[dict[str, Any]],
+    pictures: np.ndarray | None,
+    figure: str = "probability",
+) -> None:
+    """Writes errors that were chosen: rows by the columns of the table, pictures uint8 [e, ...].
+
+    `figure` is the column by which they were chosen.
+    """
+    figures = ("probability", "probability_of_true") if figure == "probability" else (figure,)
+    header = ("record", "id", "true", "predicted", *figures, "text")
     text = io.StringIO()
-    header = ("record", "id", "true", "predicted", "probability", "probability_of_true", "text")
     writer = csv.DictWriter(text, header)
     writer.writeheader()
     writer.writerows(rows)
     write_atomically(folder / "worst_errors.csv", text.getvalue().encode())
     if pictures is not None:
-        titles = [f"{r['id']}\n{r['true']} as {r['predicted']}\n{r['probability']}" for r in rows]
+        titles = [f"{r['id']}\n{r['true']} as {r['predicted']}\n{r[figure]}" for r in rows]
         draw = functools.partial(plots.draw_pictures, pictures, titles)
         write = functools.partial(write_atomically, folder / "worst_errors.png")
         plots.draw_safely("worst_errors.png", draw, write)

@@ -17,6 +17,7 @@ from train.devices.strategy import make_cluster, set_up_devices
 from train.engine.whole_run import prepare_and_open, train_settings
 from train.folders.lock import FolderLock
 from train.measures.metrics import FIGURES, Metrics, metrics_from_logits
+from train.measures.target_metrics import check_one_class
 from train.search.folds_at_once import can_train_together, train_folds
 from train.search.places import DRAWN
 from train.search.spaces import SPACES, Draws
@@ -55,6 +56,7 @@ class TrialRunner:
         set_up_devices(asked.cpu_devices, asked.deterministic)
         self._cluster = make_cluster(asked.strategy, asked.cpu_devices)
         self.opened = prepare_and_open(asked, self._cluster)
+        check_one_class(self.opened.schema.task, "sweep")
         self.fixed = resolve(asked, self.opened.schema, self._cluster)
         self._named, self._folder, self.metric = named, folder, metric
 

@@ -10,12 +10,13 @@ import tensorflow as tf
 from records.decoding.cleaning_ops import TextEncoder
 from records.decoding.decode_ops import decode_pictures
 from records.sets.schema import IMAGE, TABULAR
+from records.sets.target import MULTI_LABEL, REGRESSION
 from train.folders.finished_run import make_call
 from train.folders.model_input import ModelInput
 
 
 class Served(tf.Module):
-    """A batch of raw inputs to probabilities, classes and labels."""
+    """A batch of raw inputs to probabilities, classes and labels; or to numbers and their names."""
 
     def __init__(self, model: keras.Model, wanted: ModelInput):
         """Wraps a loaded model.
@@ -48,7 +49,7 @@ class Served(tf.Module):
         return found
 
     def _predict(self, raw: tf.Tensor) -> dict[str, tf.Tensor]:
-        wanted, classes = self._wanted, tf.constant(self._wanted.class_names)
+        wanted = self._wanted
         if wanted.modality == IMAGE:
             inputs, usable = decode_pictures(raw, wanted.image_size, wanted.channels)
         elif self._encoder is None:
@@ -57,14 +58,32 @@ class Served(tf.Module):
             usable = tf.reduce_all(tf.math.is_finite(raw), 1)
         else:
             inputs, usable = self._encoder(raw), None
-        probabilities = tf.nn.softmax(self._call(_filled(inputs))[: tf.shape(inputs)[0]])
-        label = tf.gather(classes, tf.argmax(probabilities, 1))
-        found = {"probabilities": probabilities, "classes": classes, "label": label}
+        return self._say(self._call(_filled(inputs))[: tf.shape(inputs)[0]], usable)
+
+    def _say(self, outputs: tf.Tensor, usable: tf.Tensor | None) -> dict[str, tf.Tensor]:
+        wanted, names = self._wanted, tf.constant(self._wanted.class_names)
+        if wanted.task == REGRESSION:
+            found = {"predicted": outputs, "names": names}
+            if usable is not None:  # any number would pass for a prediction
+                found["predicted"] = tf.where(usable[:, None], outputs, float("nan"))
+                found["usable"] = usable
+            return found
+        if wanted.task == MULTI_LABEL:
+            probabilities = tf.sigmoid(outputs)
+            found = {"probabilities": probabilities, "classes": names}
+            found["decided"] = probabilities >= tf.constant(wanted.thresholds)
+        else:
+            probabilities = tf.nn.softmax(outputs)
+            label = tf.gather(names, tf.argmax(probabilities, 1))
+            found = {"probabilities": probabilities, "classes": names, "label": label}
         if usable is not None:
             # No NaN, which some layers turn into a number: who adds probabilities up gets 0 for
             # what is no picture, or a row with a value that is no number.
             found["probabilities"] = tf.where(usable[:, None], probabilities, 0)
-            found["label"] = tf.where(usable, label, "")
+            if "label" in found:
+                found["label"] = tf.where(usable, label, "")
+            else:
+                found["decided"] &= usable[:, None]
             found["usable"] = usable
         return found
 

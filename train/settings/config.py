@@ -13,7 +13,8 @@ import os
 from typing import Any
 
 from records.decoding.input_config import LEVELS, MAX_PIXELS
-from train.measures.metrics import FIGURES
+from records.sets.target import TASKS
+from train.measures.metrics import MONITORED
 from train.settings.fields import MOMENTUM, NOT_NEGATIVE, POSITIVE, RATE, SHARE, WORDS, setting
 
 STRATEGIES = ("auto", "one_device", "mirrored", "multi_worker")
@@ -55,6 +56,12 @@ class TrainConfig:
         None,
         "train on the records of these classes alone, numbered as they are named; NEW=A,B makes "
         "one class of two (default: all)",
+    )
+    task: str | None = _data(
+        None,
+        "what is predicted: one class, several classes at once, or numbers (default: what the "
+        "label feature is made for)",
+        TASKS,
     )
     on_corrupt: str = _data(
         "error",
@@ -214,7 +221,9 @@ class TrainConfig:
         "or more: 10; texts: half of their epochs",
         within=NOT_NEGATIVE,
     )
-    monitor: str | None = _training(None, "validation metric that picks the best weights", FIGURES)
+    monitor: str | None = _training(
+        None, "validation metric that picks the best weights", MONITORED
+    )
     seed: int = _training(0, "names initial weights, order, dropout and validation cut")
 
     strategy: str = _hardware("auto", "distribution strategy", STRATEGIES)

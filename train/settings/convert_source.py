@@ -12,7 +12,7 @@ from records.system.places import check_local
 from records.system.tfds_command import run_printed
 
 
-def convert_source(dataset: str, data_dir: str | None) -> str:
+def convert_source(dataset: str, data_dir: str | None, task: str | None = None) -> str:
     """The name of the set that a file or a folder was converted to.
 
     It is converted by `builders.convert` unless that was done before. What is no such path, but
@@ -30,6 +30,7 @@ def convert_source(dataset: str, data_dir: str | None) -> str:
     source, root = Path(dataset), default_data_dir(data_dir)
     name = name_from_path(source)
     flags = [dataset, "--name", name, "--data_dir", str(root)]
+    flags += ["--task", task] if task else []
     found = root / name / "1.0.0"
     if (found / "dataset_info.json").exists():
         _check_origin(source, found, flags)

@@ -7,7 +7,9 @@ from typing import Any
 
 import models
 from records.sets.schema import IMAGE, TABULAR, TEXT, TOKENS, Schema
+from records.sets.target import SINGLE_LABEL
 from train.devices.strategy import Cluster
+from train.measures.target_metrics import check_monitor
 from train.settings.auto import choose_hardware
 from train.settings.config import TrainConfig
 from train.settings.defaults import MODALITY_DEFAULTS, defaults_by_size
@@ -25,6 +27,8 @@ _OF_OUR_MODELS = (
     "dropout",
     "recurrent_dropout",
 )
+# What shapes the target of one class among several.
+_OF_ONE_CLASS = ("class_weights", "label_smoothing", "mixup")
 _KINDS = {TABULAR: "a table", IMAGE: "pictures", TOKENS: "texts", TEXT: "texts"}
 
 
@@ -52,7 +56,8 @@ def resolve(asked: TrainConfig, schema: Schema, cluster: Cluster) -> Settings:
         accelerator=cluster.accelerator,
         num_replicas=cluster.num_replicas,
     )
-    settings = Settings.of(asked, found | hardware)
+    settings = Settings.of(asked, found | hardware | {"task": schema.task})
+    _check_task(settings, schema)
     _check_ignored(settings)
     _check_service(settings)
     if settings.evaluate_test and (settings.folds or "test" not in schema.split_counts):
@@ -62,6 +67,29 @@ def resolve(asked: TrainConfig, schema: Schema, cluster: Cluster) -> Settings:
         )
     _check_rows(settings, cluster)
     return settings
+
+
+def _check_task(settings: Settings, schema: Schema) -> None:
+    """Raises ValueError for what makes no sense for the set's target."""
+    if schema.task == SINGLE_LABEL:
+        if schema.num_classes < 2:
+            raise ValueError(
+                f"settings: {schema.name}: label {schema.label_name!r} expected two classes or "
+                f"more, received {', '.join(schema.class_names)}"
+            )
+    else:
+        for name in _OF_ONE_CLASS:
+            if getattr(settings, name) != getattr(TrainConfig, name):
+                raise ValueError(
+                    f"settings: --{name.replace('_', '-')} expected with one class (--task "
+                    f"{SINGLE_LABEL}), received with --task {schema.task}. Leave it out"
+                )
+        if models.check_model(settings.model).bins:
+            raise ValueError(
+                f"settings: --model {settings.model} expected with one class (--task "
+                f"{SINGLE_LABEL}), received with --task {schema.task}. Choose --model mlp"
+            )
+    check_monitor(schema.task, settings.monitor, "--monitor")
 
 
 def check_kind(given: Mapping[str, Any], schema: Schema) -> None:
@@ -100,6 +128,8 @@ def fill(asked: TrainConfig, modality: str, schema: Schema | None = None) -> dic
     usual = dict(MODALITY_DEFAULTS[modality])
     if schema is not None:
         usual |= defaults_by_size(modality, schema, asked.folds, asked.global_batch_size)
+        if schema.task != SINGLE_LABEL:
+            usual["monitor"] = "loss"
     found = {
         name: default if getattr(asked, name) is None else getattr(asked, name)
         for name, default in usual.items()

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any, get_args, get_type_hints
 
 from records.sets.schema import IMAGE, TABULAR, TEXT, TOKENS
+from records.sets.target import SINGLE_LABEL
 from train.settings.config import RESULT_FIELDS, TrainConfig, json_ready, setting_fields
 
 # What hardware and free memory decide. A run is known by what was asked of these, and goes on
@@ -53,6 +54,7 @@ class Settings:
     manual_dir: str | None
     feature: str | None
     classes: tuple[str, ...] | None
+    task: str
     on_corrupt: str
     cache: str
     memory_budget: float | None
@@ -125,7 +127,8 @@ class Settings:
         """
         values = {field.name: getattr(asked, field.name) for field in setting_fields()}
         # The right side wins: what was found takes the place of what was asked.
-        values |= {"profile": asked.profile_steps()} | dict(found)
+        task = asked.task or SINGLE_LABEL
+        values |= {"profile": asked.profile_steps(), "task": task} | dict(found)
         for name, hint in get_type_hints(cls).items():
             if name != "asked" and values[name] is None and type(None) not in get_args(hint):
                 raise ValueError(f"settings: {name} expected a value, received none")
@@ -153,9 +156,10 @@ class Settings:
         """
         # Two machines, or one with more memory, choose otherwise for the same run.
         asked = (*KEPT_FROM_FIRST_START, "profile")
-        return json_ready(
-            {n: getattr(self.asked if n in asked else self, n) for n in RESULT_FIELDS}
-        )
+        found = {n: getattr(self.asked if n in asked else self, n) for n in RESULT_FIELDS}
+        if self.task == SINGLE_LABEL:  # which names no run: those of older versions go on
+            del found["task"]
+        return json_ready(found)
 
     def used(self, modality: str) -> dict[str, Any]:
         """The settings that could have changed the result of a run on such data, by name.
@@ -163,6 +167,8 @@ class Settings:
         Left out is what belongs to another kind of data, or to a setting that is off.
         """
         unused = set().union(*OF_KIND.values()) - OF_KIND[modality] | {"profile"}
+        if self.task == SINGLE_LABEL:
+            unused |= {"task"}
         if self.folds is None:
             unused |= {"fold", "pool_splits", "group_folds"}
         if self.unfreeze_from is None:

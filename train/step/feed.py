@@ -48,8 +48,9 @@ class Chunk:
     """K steps of every local replica.
 
     Attributes:
-      arrays: per replica (inputs [n, ...] as `pack_rows` gives them, labels int64 [n], rows int64
-        [K, b], weights float32 [K, b], keys int64 [K, b]): step i is made of `rows[i]`.
+      arrays: per replica (inputs [n, ...] as `pack_rows` gives them, labels int64 [n] or float32
+        [n, C], rows int64 [K, b], weights float32 [K, b], keys int64 [K, b]): step i is made of
+        `rows[i]`.
       counts: float32 [K], real examples of each global batch.
       lengths: int32 [K], ids to which each batch of texts is cut; not used for other inputs.
       steps: how many of the K steps are real.
@@ -144,7 +145,7 @@ class DeviceFeed(Feed):
         inputs = examples.inputs
         assert inputs is not None, "examples without a cache are read, not gathered"
         # Shared once: on a CPU device the cache is this memory, not a copy of it.
-        cache = share(pack_rows(inputs)), share(examples.split_labels.astype(np.int64, copy=False))
+        cache = share(pack_rows(inputs)), share(_targets(examples.split_labels))
         self._caches = [_copy_to(device, *cache) for device in cluster.devices]
         # Plans of steps: (rows, weights, keys [steps, B], lengths [steps]), and what is left of
         # the newest one.
@@ -230,8 +231,13 @@ class HostFeed(Feed):
         """What the host gathered for K steps; the examples lie on the replica's device."""
         inputs, labels, weights, keys, *_ = next(self._iterators[local])
         device = self._cluster.devices[local]
-        labels = labels.astype(np.int64, copy=False)
-        return _place(pack_rows(inputs), device), _place(labels, device), self._rows, weights, keys
+        return (
+            _place(pack_rows(inputs), device),
+            _place(_targets(labels), device),
+            self._rows,
+            weights,
+            keys,
+        )
 
     def _counts(self, epoch: int, step: int, steps: int) -> np.ndarray:
         """[steps], real examples of each global batch."""
@@ -275,6 +281,11 @@ def make_feed(
     fitting = max(1, _HOST_CHUNK_BYTES // max(1, examples.example_bytes * width))
     # Of buckets each step may have another length: only a chunk of one step never mixes two.
     return HostFeed(examples, order, cluster, 1 if one_length else min(most, fitting), source)
+
+
+def _targets(labels: np.ndarray) -> np.ndarray:
+    """Classes in int64, because int32 would lie on the host; others as they are."""
+    return labels.astype(np.int64, copy=False) if labels.dtype == np.int32 else labels
 
 
 def _place(array: Any, device: str) -> tf.Tensor:

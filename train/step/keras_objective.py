@@ -27,7 +27,8 @@ class Rows:
 
     Attributes:
       inputs: how a row's arrays are packed; None where it is one array, as of every set.
-      targets: (y,) or (y, sample weight) packed; None where they are a set's classes int64 [N].
+      targets: (y,) or (y, sample weight) packed; None where they are a set's: classes int64 [N], or
+        float32 [N, C] of several at once or of numbers.
     """
 
     inputs: RowFormat | None = None
@@ -55,7 +56,8 @@ class Rows:
         taken = take_rows(
             tf.constant(pack_rows(found)), tf.range(len(found)), examples.spec, length
         )
-        labels = tf.constant(examples.split_labels[numbers].astype(np.int64))
+        labels = examples.split_labels[numbers]
+        labels = tf.constant(labels if labels.dtype != np.int32 else labels.astype(np.int64))
         return self.form_inputs(taken), self.split(labels)[0]
 
 

@@ -1,14 +1,16 @@
-"""What a step minimises and counts: cross-entropy with class weights, label smoothing and mixup."""
+"""What a step minimises and counts: of one class, of several at once, of numbers."""
 
 from __future__ import annotations
 
+import abc
 import dataclasses
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 import tensorflow as tf
 
-from train.measures.metrics import metrics_from_confusion
+from train.measures.metrics import Metrics, metrics_from_confusion, metrics_from_logits
+from train.measures.target_metrics import TargetMetrics, metrics_of_classes, metrics_of_numbers
 from train.step.replicas import replica_sum
 
 
@@ -106,6 +108,10 @@ class Objective:
         """loss, accuracy, weighted_f1."""
         return metrics_from_confusion(totals[0].numpy(), loss).figures
 
+    def metrics(self, outputs: np.ndarray, labels: np.ndarray) -> Metrics:
+        """Of logits [n, C] and labels int [n]."""
+        return metrics_from_logits(outputs, labels)
+
     def _of_label(self, logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
         if len(logits.shape) == 3:
             each = [self._of_label(one, labels) for one in tf.unstack(logits, axis=1)]
@@ -115,6 +121,138 @@ class Objective:
             evenly = tf.reduce_logsumexp(logits, -1) - tf.reduce_mean(logits, -1)
             losses = (1.0 - self.label_smoothing) * losses + self.label_smoothing * evenly
         return losses * tf.gather(self.class_weights, labels)
+
+
+class _OfEach(abc.ABC):
+    """A loss and sums over C outputs, each with a target of its own; targets are float32 [b, C]."""
+
+    num_sums: ClassVar[int]
+
+    @property
+    @abc.abstractmethod
+    def width(self) -> int:
+        """C."""
+
+    @abc.abstractmethod
+    def losses(self, outputs: tf.Tensor, targets: tf.Tensor) -> tf.Tensor:
+        """float32 [b, C] of both float32 [b, C]."""
+
+    @abc.abstractmethod
+    def terms(self, outputs: tf.Tensor, targets: tf.Tensor) -> list[tf.Tensor]:
+        """What is summed over the rows besides the rows themselves: `num_sums` times [b, C]."""
+
+    @abc.abstractmethod
+    def figures_of(self, count: float, sums: np.ndarray) -> dict[str, float]:
+        """The figures besides the loss of an epoch, of float64 [num_sums, C]."""
+
+    def make_totals(self) -> list[tf.Variable]:
+        """[rows and sums float64 [1 + num_sums, C]]."""
+        return [replica_sum((1 + self.num_sums, self.width))]
+
+    def form_inputs(self, taken: tf.Tensor) -> tf.Tensor:
+        """The rows themselves."""
+        return taken
+
+    def measure(
+        self, outputs: Any, targets: tf.Tensor, weight: tf.Tensor, count: tf.Tensor, share: Any
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """As `AnyObjective`; there is no mixup."""
+        losses = tf.reduce_mean(self.losses(tf.cast(outputs, tf.float32), targets), 1)
+        loss = tf.reduce_sum(losses * weight)
+        return loss, loss / count
+
+    def note(
+        self, totals: list[tf.Variable], outputs: Any, targets: tf.Tensor, weight: tf.Tensor
+    ) -> None:
+        """As `AnyObjective`."""
+        terms = [tf.ones_like(targets), *self.terms(tf.cast(outputs, tf.float32), targets)]
+        each = tf.cast(tf.stack(terms), tf.float64) * tf.cast(weight, tf.float64)[:, None]
+        totals[0].assign_add(tf.reduce_sum(each, 1))
+
+    def count(self, totals: list[tf.Variable]) -> float:
+        """As `AnyObjective`."""
+        return float(totals[0].numpy()[0, 0])
+
+    def figures(self, totals: list[tf.Variable], loss: float) -> dict[str, Any]:
+        """As `AnyObjective`; of several targets the means."""
+        rows, *sums = totals[0].numpy()
+        return {"loss": loss} | self.figures_of(max(float(rows[0]), 1.0), np.stack(sums))
+
+
+@dataclasses.dataclass(frozen=True)
+class ClassesObjective(_OfEach):
+    """Several classes at once: the mean binary cross-entropy of C logits, nats."""
+
+    num_classes: int
+    num_sums: ClassVar[int] = 3
+
+    @property
+    def width(self) -> int:
+        """C."""
+        return self.num_classes
+
+    def losses(self, outputs: tf.Tensor, targets: tf.Tensor) -> tf.Tensor:
+        """As `_OfEach`."""
+        return tf.nn.sigmoid_cross_entropy_with_logits(targets, outputs)
+
+    def terms(self, outputs: tf.Tensor, targets: tf.Tensor) -> list[tf.Tensor]:
+        """Rightly decided for, decided for, there."""
+        decided = tf.cast(outputs >= 0, tf.float32)  # a probability of 0.5
+        return [decided * targets, decided, targets]
+
+    def figures_of(self, count: float, sums: np.ndarray) -> dict[str, float]:
+        """macro_f1, micro_f1."""
+        right, decided, there = sums
+        f1 = 2 * right / np.maximum(decided + there, 1)
+        micro = 2 * right.sum() / max((decided + there).sum(), 1)
+        return {"macro_f1": float(f1.mean()), "micro_f1": float(micro)}
+
+    def metrics(self, outputs: np.ndarray, labels: np.ndarray) -> TargetMetrics:
+        """Of logits and labels [n, C]."""
+        return metrics_of_classes(outputs, labels)
+
+
+@dataclasses.dataclass(frozen=True)
+class NumbersObjective(_OfEach):
+    """Numbers: the mean squared error, in units of the deviation of the training examples.
+
+    Attributes:
+      mean, deviation: float64 [D], of the training examples.
+    """
+
+    mean: np.ndarray
+    deviation: np.ndarray
+    num_sums: ClassVar[int] = 4
+
+    @property
+    def width(self) -> int:
+        """D."""
+        return len(self.mean)
+
+    def losses(self, outputs: tf.Tensor, targets: tf.Tensor) -> tf.Tensor:
+        """As `_OfEach`; outputs and targets are in the user's units."""
+        return tf.square((outputs - targets) / tf.constant(self.deviation, tf.float32))
+
+    def terms(self, outputs: tf.Tensor, targets: tf.Tensor) -> list[tf.Tensor]:
+        """Error, its square, target and its square, scaled: their sums lose no digits."""
+        scale = tf.constant(self.deviation, tf.float32)
+        error = (outputs - targets) / scale
+        target = (targets - tf.constant(self.mean, tf.float32)) / scale
+        return [tf.abs(error), error * error, target, target * target]
+
+    def figures_of(self, count: float, sums: np.ndarray) -> dict[str, float]:
+        """mae, rmse, r2."""
+        error, squared, target, squares = sums / count
+        variance = squares - target**2
+        # As scikit-learn's where all targets are alike.
+        without = np.where(squared > 0, 0.0, 1.0)
+        r2 = np.where(variance > 0, 1 - squared / np.maximum(variance, 1e-300), without)
+        found = {"mae": error * self.deviation, "rmse": np.sqrt(squared) * self.deviation, "r2": r2}
+        return {name: float(value.mean()) for name, value in found.items()}
+
+    def metrics(self, outputs: np.ndarray, labels: np.ndarray) -> TargetMetrics:
+        """Of numbers and labels [n, D]."""
+        return metrics_of_numbers(outputs, labels, self.deviation)
 
 
 def swap_pairs(rows: tf.Tensor) -> tf.Tensor:

@@ -14,7 +14,6 @@ from records.ordering.buckets import make_order
 from records.system.progress import show_progress
 from train.devices.strategy import Cluster
 from train.devices.tensorflow_private import copies_of
-from train.measures.metrics import Metrics, metrics_from_logits
 from train.step.batch_norm import row_weights
 from train.step.feed import Chunk, make_feed
 from train.step.keras_private import host_loops
@@ -113,10 +112,6 @@ class Predictor(InOrder):
         for _ in show_progress(fill(), total, label):
             pass
         return found
-
-    def metrics(self) -> Metrics:
-        """Metrics of the outputs, taken as logits."""
-        return metrics_from_logits(self.outputs(), self._examples.subset_labels)
 
 
 class PredictStep:

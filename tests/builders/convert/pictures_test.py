@@ -178,7 +178,7 @@ def test_a_table_names_pictures_and_their_groups(tmp_path: Path) -> None:
         [name, str(n % 2), f"p{n % 6}"] for n, name in enumerate(names) if "DS_Store" not in name
     ]
     path = write_table(tmp_path / "list.csv", rows, ["file", "is_sick", "patient"])
-    found = _read(path, group="patient", label="is_sick", test_share=0.4)
+    found = _read(path, group="patient", label=("is_sick",), test_share=0.4)
     assert found.kind == "pictures" and found.class_names == ["0", "1"]
     assert [example.name for example in found.examples] == [row[0] for row in rows]
     split = {example.group: example.split for example in found.examples}
@@ -187,7 +187,7 @@ def test_a_table_names_pictures_and_their_groups(tmp_path: Path) -> None:
     with pytest.raises(
         ValueError, match="line 26, column 'file': .* 'files/gone.png', which is none"
     ):
-        _read(path, path_column="file", label="is_sick")
+        _read(path, path_column="file", label=("is_sick",))
 
 
 def test_what_systems_leave_in_folders_is_no_example(tmp_path: Path) -> None:

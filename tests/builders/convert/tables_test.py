@@ -88,7 +88,7 @@ def test_what_only_test_holds_teaches_nothing(tmp_path: Path) -> None:
         ["1", "X", "HS", "1", "no", "val"]
     ]
     path = write_table(tmp_path / "a.csv", rows, [*HEADER, "part"])
-    found = _read(path, split="part", label="income")
+    found = _read(path, split="part", label=("income",))
     assert found.split_counts() == {"train": 60, "validation": 1, "test": 40}
     ages = [float(row[0]) for row in rows[:60] if row[0] != "?"]
     assert _columns(found)["age"].median == np.median(ages)
@@ -118,14 +118,14 @@ def test_a_new_row_moves_no_other(tmp_path: Path) -> None:
 def test_groups_stay_together(tmp_path: Path) -> None:
     rows = [[*row, f"p{n % 30}"] for n, row in enumerate(make_rows(240))]
     path = write_table(tmp_path / "a.csv", rows, [*HEADER, "patient"])
-    found = _read(path, group="patient", label="income", test_share=0.3)
+    found = _read(path, group="patient", label=("income",), test_share=0.3)
     split = {example.group: example.split for example in found.examples}
     assert len(split) == 30 and all(split[e.group] == e.split for e in found.examples)
     assert 0 < found.split_counts()["test"] < 140
     assert "patient" not in _columns(found)
     # Rows without a group are groups of their own, not one.
     rows = [[*row[:-1], "p" if n % 5 else ""] for n, row in enumerate(rows)]
-    found = _read(write_table(path, rows, [*HEADER, "patient"]), group="patient", label="income")
+    found = _read(write_table(path, rows, [*HEADER, "patient"]), group="patient", label=("income",))
     in_p = {example.split for example in found.examples if example.group}
     assert len(in_p) == 1 and found.split_counts().keys() == {"train", "test"}
 
@@ -168,7 +168,7 @@ def test_every_guess_can_be_overruled(tmp_path: Path) -> None:
     rows = [[str(n % 3), *row] for n, row in enumerate(make_rows(90))]
     path = write_table(tmp_path / "a.csv", rows, ["zip", *HEADER])
     assert _columns(_read(path))["zip"].median == 1
-    found = _read(path, categorical=("zip",), drop=("age",), label="education")
+    found = _read(path, categorical=("zip",), drop=("age",), label=("education",))
     assert _columns(found)["zip"].values == ("0", "1", "2")
     assert {"age", "education"}.isdisjoint(_columns(found)) and "income" in _columns(found)
     assert found.class_names == ["BA", "HS", "MA", "PhD é"]
@@ -207,7 +207,7 @@ def test_a_measured_target_is_no_class(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="Name it with --label, one of 'age', "):
         _read(path)
     with pytest.raises(ValueError, match="column 'price': expected classes, received 60 different"):
-        _read(path, label="price")
+        _read(path, label=("price",), task="single_label")
 
 
 def test_the_same_rows_make_the_same_set_wherever_they_lie(adult: Path, tmp_path: Path) -> None:
@@ -272,7 +272,7 @@ def test_a_missing_class_is_none_however_it_is_spelled(tmp_path: Path) -> None:
 
 def test_a_column_has_one_use(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="received 'class' in --label and --group"):
-        _findings(tmp_path, [1, 2], label="class", group="class")
+        _findings(tmp_path, [1, 2], label=("class",), group="class")
     with pytest.raises(ValueError, match="received 'v' in --numeric and --categorical"):
         _findings(tmp_path, [1, 2], numeric=("v",), categorical=("v",))
 

@@ -12,7 +12,7 @@ import tensorflow_datasets as tfds
 
 from records.opened import open_set
 from records.ordering.splits import cut_validation
-from records.sets import schema
+from records.sets import schema, target
 from tests.support.tiny_sets import build_tiny
 
 features = tfds.features
@@ -69,7 +69,7 @@ def test_names_that_a_file_of_names_cannot_hold(names: list[str], tmp_path: Path
     spec.save_config(tmp_path)
     found = features.FeaturesDict.from_config(tmp_path)["label"]
     with pytest.raises(ValueError, match="expected 2 class names, received"):
-        schema._class_names(found, "label", "own")
+        target._class_names(found, "label", "own")
 
 
 @pytest.mark.parametrize(

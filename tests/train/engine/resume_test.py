@@ -171,17 +171,17 @@ def test_sigint_in_the_middle_of_validation_goes_on(
 
     flags = [*TABLE, f"--data-dir={synthetic_data_dir}", "--epochs=3", "--dropout=0.1"]
     assert main([*flags, f"--run-dir={tmp_path / 'whole'}"]) == 0
-    called, metrics = [], Predictor.metrics
+    called, outputs = [], Predictor.outputs
 
     def interrupted(self: Predictor) -> Any:
         called.append(1)
         if len(called) == 2:
             signal.raise_signal(signal.SIGINT)
-        return metrics(self)
+        return outputs(self)
 
     flags += [f"--run-dir={tmp_path / 'run'}"]
     with monkeypatch.context() as patched:
-        patched.setattr(Predictor, "metrics", interrupted)
+        patched.setattr(Predictor, "outputs", interrupted)
         assert main(flags) == 130
     found = read_checkpoint(tmp_path / "run" / "checkpoints")
     assert found is not None

@@ -1,0 +1,101 @@
+"""What a table's label columns are taken for, and the sets that come of it."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from builders.convert.__main__ import main
+from builders.convert.kinds import read_source
+from builders.convert.source import Conversion, Options
+from records.roles import open_data
+
+NUMBERS = 40
+
+
+def _write(path: Path, **columns: Any) -> Path:
+    with open(path, "w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(columns)
+        writer.writerows(zip(*columns.values(), strict=True))
+    return path
+
+
+def _table(path: Path, **more: Any) -> Path:
+    rng = np.random.default_rng(0)
+    columns = {"a": rng.normal(size=NUMBERS), "b": rng.integers(0, 9, NUMBERS)}
+    return _write(path / "t.csv", **columns, **more)
+
+
+def _read(path: Path, *label: str, **options: Any) -> Conversion:
+    return read_source(path, Options(label=label, **options))
+
+
+PRICES = [round(n * 1.7, 2) for n in range(NUMBERS)]
+TAGS = [";".join(t for n, t in enumerate(("x", "y", "z")) if i >> n & 1) for i in range(NUMBERS)]
+FLAGS = [i % 2 for i in range(NUMBERS)]
+
+
+@pytest.mark.parametrize(
+    ("more", "label", "options", "task", "names"),
+    [
+        ({"price": PRICES}, ["price"], {}, "regression", ["price"]),
+        ({"target": PRICES}, [], {}, "regression", ["target"]),
+        ({"price": PRICES, "n": PRICES}, ["price", "n"], {}, "regression", ["price", "n"]),
+        ({"year": range(NUMBERS)}, ["year"], {}, "regression", ["year"]),
+        ({"tags": TAGS}, ["tags"], {}, "multi_label", ["x", "y", "z"]),
+        ({"p": FLAGS, "q": FLAGS}, ["p", "q"], {}, "multi_label", ["p", "q"]),
+        ({"p": FLAGS}, ["p"], {"task": "regression"}, "regression", ["p"]),
+        ({"p": FLAGS}, ["p"], {}, "single_label", ["0", "1"]),
+        ({"grade": [i % 3 / 2 for i in range(NUMBERS)]}, ["grade"], {}, "single_label", None),
+    ],
+)
+def test_the_target_is_guessed_and_overruled(
+    more: Any, label: list[str], options: Any, task: str, names: Any, tmp_path: Path
+) -> None:
+    found = _read(_table(tmp_path, **more), *label, **options)
+    assert found.labels.task == task
+    assert names is None or found.class_names == names
+    # What is predicted is no input.
+    assert "a" in found.metadata["feature_names"]
+    assert not set(more) & set(found.metadata["feature_names"])
+
+
+def test_numbers_become_a_set_that_trains(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    prices: list[Any] = [*PRICES[:-1], "?"]
+    path = _table(tmp_path, price=prices, weight=PRICES)
+    flags = [str(path), "--name=t", f"--data_dir={tmp_path}", "--label", "price", "weight"]
+    assert main(flags) == 0
+    said = capsys.readouterr().out
+    assert (
+        "number price: 0 to 64.6" in said and "left out: 1 (no number in 'price, weight')" in said
+    )
+    data = open_data("t", tmp_path)
+    assert (data.schema.task, data.schema.class_names) == ("regression", ("price", "weight"))
+    found = np.concatenate([data.examples(role).subset_labels for role in data.roles()])
+    np.testing.assert_array_equal(np.sort(found, 0), np.float32(np.stack([PRICES[:-1]] * 2, 1)))
+
+
+def test_lists_of_classes_become_a_set_that_trains(tmp_path: Path) -> None:
+    path = _table(tmp_path, tags=TAGS)
+    assert main([str(path), "--name=t", f"--data_dir={tmp_path}", "--label", "tags"]) == 0
+    data = open_data("t", tmp_path)
+    assert (data.schema.task, data.schema.class_names) == ("multi_label", ("x", "y", "z"))
+    assert data.schema.metadata["class_counts"] == {t: sum(t in c for c in TAGS) for t in "xyz"}
+    found = np.concatenate([data.examples(role).subset_labels for role in data.roles()])
+    expected = sorted([float(t in c.split(";")) for t in "xyz"] for c in TAGS)
+    assert sorted(found.tolist()) == expected
+
+
+def test_a_cell_that_is_no_number_is_named(tmp_path: Path) -> None:
+    path = _table(tmp_path, price=[*PRICES[:-1], "cheap"])
+    with pytest.raises(
+        ValueError, match="line 41, column 'price': expected a finite number.*cheap"
+    ):
+        _read(path, "price", task="regression")

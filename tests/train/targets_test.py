@@ -1,0 +1,287 @@
+"""Several classes at once and numbers: trained, measured and repeated as one class is."""
+
+from __future__ import annotations
+
+import csv
+import json
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+import tensorflow_datasets as tfds
+from sklearn import metrics
+
+from tests.support.tiny_sets import build_tiny
+from train.assembly.predictions import predict_split
+from train.folders.finished_run import open_run
+from train.run import main
+from train.step.train_step import TrainStep
+
+features = tfds.features
+ROWS = 330  # the last batch of 64 is filled up
+TIMES = {"examples_per_s", "seconds", "flops_per_example", "flops_per_s", "peak_share"}
+TABLE = ["--model=mlp_small", "--epochs=3", "--global-batch-size=64", "--no-xla"]
+
+
+def _make_sets(base: Path) -> None:
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(ROWS, 4)).astype(np.float32)
+    y = np.stack([5000 + 300 * x[:, 0] * x[:, 1], 0.01 * x[:, 2]], 1)
+    there = x[:, :3] > [0.0, 0.5, 1.0]
+    vector = features.Tensor(shape=(4,), dtype=np.float32)
+    kinds: dict[str, tuple[Any, Any]] = {
+        "numbers": (features.Tensor(shape=(2,), dtype=np.float32), list(y)),
+        "classes": (
+            features.Sequence(features.ClassLabel(names=["a", "b", "c"])),
+            [np.flatnonzero(row).tolist() for row in there],
+        ),
+    }
+    for name, (feature, labels) in kinds.items():
+        rows = [{"x": a, "label": b} for a, b in zip(x, labels, strict=True)]
+        spec, parts = {"x": vector, "label": feature}, {"train": rows[:250], "test": rows[250:]}
+        build_tiny(base / name, spec, parts, label_feature="label")
+
+
+@pytest.fixture(scope="module")
+def sets(once_per_session: Callable[..., Path]) -> dict[str, str]:
+    base = once_per_session("target_sets", _make_sets)
+    return {name: str(base / name / "tiny" / "1.0.0") for name in ("numbers", "classes")}
+
+
+@pytest.fixture(scope="module")
+def runs(sets: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    base = tmp_path_factory.mktemp("target_runs")
+    for name, directory in sets.items():
+        flags = [f"--dataset={directory}", f"--run-dir={base / name}", "--evaluate-test"]
+        assert main([*flags, *TABLE, "--dropout=0", "--strategy=one_device"]) == 0
+    return {name: base / name for name in sets}
+
+
+def _metrics(run: Path) -> Any:
+    return json.loads((run / "metrics.json").read_text())
+
+
+def test_numbers_are_measured_as_by_scikit_learn(runs: dict[str, Path]) -> None:
+    run = open_run(runs["numbers"])
+    for role in ("validation", "test"):
+        _, examples, said = predict_split(run, role, None)
+        y, found = np.float64(examples.subset_labels), _metrics(run.path)[role]
+        assert found["mae"] == pytest.approx(metrics.mean_absolute_error(y, said), rel=1e-6)
+        assert found["rmse"] == pytest.approx(metrics.root_mean_squared_error(y, said), rel=1e-6)
+        assert found["r2"] == pytest.approx(metrics.r2_score(y, said), abs=1e-6)
+        # In the user's units: both numbers lie about their own means.
+        assert np.all(np.abs(said.mean(0) - y.mean(0)) < 2 * y.std(0))
+    # The scale is that of the training examples, not of all.
+    _, train, _ = predict_split(run, "train", None)
+    assert run.input.scale is not None
+    np.testing.assert_allclose(run.input.scale, [f(train.subset_labels, 0) for f in MEAN_STD], 1e-5)
+
+
+MEAN_STD = (
+    lambda y, axis: np.mean(y.astype(np.float64), axis),
+    lambda y, axis: np.std(y.astype(np.float64), axis),
+)
+
+
+def test_classes_are_measured_as_by_scikit_learn(runs: dict[str, Path]) -> None:
+    run = open_run(runs["classes"])
+    for role in ("validation", "test"):
+        _, examples, said = predict_split(run, role, None)
+        y, found = examples.subset_labels.astype(int), _metrics(run.path)[role]
+        decided = said >= 0.5
+        expected = {
+            "loss": np.mean(
+                [metrics.log_loss(y[:, c], said[:, c], labels=[0, 1]) for c in range(3)]
+            ),
+            "macro_f1": metrics.f1_score(y, decided, average="macro"),
+            "micro_f1": metrics.f1_score(y, decided, average="micro"),
+            "mean_average_precision": metrics.average_precision_score(y, said, average="macro"),
+        }
+        for name, value in expected.items():
+            assert found[name] == pytest.approx(value, abs=1e-6), name
+    # Thresholds are those of the best F1 on validation; no other split chose them.
+    _, examples, said = predict_split(run, "validation", None)
+    for c, chosen in enumerate(run.input.thresholds):
+        y, p = examples.subset_labels[:, c], said[:, c]
+        best = max(metrics.f1_score(y, p >= t, zero_division=0) for t in np.unique(p))
+        assert metrics.f1_score(y, p >= chosen) == pytest.approx(best)
+
+
+@pytest.mark.parametrize("name", ["numbers", "classes"])
+def test_two_replicas_equal_one(
+    name: str, sets: dict[str, str], runs: dict[str, Path], tmp_path: Path
+) -> None:
+    flags = [f"--dataset={sets[name]}", f"--run-dir={tmp_path}", "--evaluate-test", "--dropout=0"]
+    assert main([*flags, *TABLE, "--strategy=mirrored"]) == 0
+    ours, theirs = (
+        keras.models.load_model(path / "model.keras") for path in (tmp_path, runs[name])
+    )
+    for one, other in zip(ours.get_weights(), theirs.get_weights(), strict=True):
+        np.testing.assert_allclose(one, other, rtol=0, atol=1e-5)
+    first, second = ((p / "history.csv").read_text().splitlines() for p in (tmp_path, runs[name]))
+    for a, b in zip(first[1:], second[1:], strict=True):
+        for key, x, y in zip(first[0].split(","), a.split(","), b.split(","), strict=True):
+            assert key in TIMES or float(x) == pytest.approx(float(y), rel=1e-4, abs=1e-5), key
+
+
+@pytest.mark.parametrize("name", ["numbers", "classes"])
+def test_the_sums_of_an_epoch_are_scikit_learns(name: str) -> None:
+    """Of a batch with rows of weight 0, by the objective's own sums."""
+    import tensorflow as tf
+
+    from train.step.objective import ClassesObjective, NumbersObjective
+
+    rng = np.random.default_rng(1)
+    outputs: Any = np.float32(rng.normal(size=(50, 2)))
+    weight = np.float32(np.arange(50) < 40)
+    objective: Any
+    labels: Any
+    if name == "classes":
+        labels = np.float32(rng.random((50, 2)) > 0.7)
+        objective = ClassesObjective(2)
+    else:
+        outputs = outputs * [3, 1e-3] + [1e4, 0]
+        labels = np.float32(outputs + rng.normal(size=(50, 2)) * [3, 1e-3])
+        outputs = np.float32(outputs)
+        objective = NumbersObjective(np.array([1e4, 0]), np.array([3, 1e-3]))
+    totals = objective.make_totals()
+    objective.note(totals, tf.constant(outputs), tf.constant(labels), tf.constant(weight))
+    found = objective.figures(totals, 1.0)
+    expected = objective.metrics(outputs[:40], labels[:40]).figures
+    assert objective.count(totals) == 40
+    for key in found.keys() - {"loss"}:
+        assert found[key] == pytest.approx(expected[key], rel=1e-5), key
+    loss, mean = objective.measure(
+        tf.constant(outputs), tf.constant(labels), tf.constant(weight), tf.constant(40.0), None
+    )
+    assert float(mean) == pytest.approx(expected["loss"], rel=1e-5)
+    assert float(loss) == pytest.approx(40 * expected["loss"], rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--class-weights=balanced"], "--class-weights expected with one class"),
+        (["--label-smoothing=0.1"], "--label-smoothing expected with one class"),
+        (["--model=dcn"], "--model dcn expected with one class.*Choose --model mlp"),
+        (["--monitor=accuracy", "--early-stopping=3"], "expected one of loss, mae, rmse, r2"),
+        (["--task=multi_label"], "--task multi_label expected one Sequence"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(
+    flags: list[str], said: str, sets: dict[str, str], capfd: pytest.CaptureFixture[str]
+) -> None:
+    import re
+
+    assert main([f"--dataset={sets['numbers']}", *flags]) == 1
+    assert re.search(said, capfd.readouterr().err)
+
+
+def test_a_run_of_one_class_is_known_as_ever(finished_runs: dict[str, Path]) -> None:
+    """Its settings name no task: folders of older versions go on, under the same name."""
+    stored = json.loads((finished_runs["fetal_health"] / "config.json").read_text())
+    assert "task" not in stored
+    run = open_run(finished_runs["fetal_health"])
+    assert (run.settings.task, run.input.task, run.input.scale) == ("single_label",) * 2 + (None,)
+    assert "--task" not in run.again
+
+
+def test_evaluate_predict_and_export_say_the_same(
+    runs: dict[str, Path], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    from train import evaluate, export, predict
+
+    rows = np.random.default_rng(3).normal(size=(9, 4))
+    table = tmp_path / "rows.csv"
+    lines = ["x_0,x_1,x_2,x_3", *(",".join(map(str, row)) for row in rows)]
+    table.write_text("\n".join(lines) + "\n")
+    for name, path in runs.items():
+        run = open_run(path)
+        assert evaluate.main([str(path), "--split=test", "--resamples=20"]) == 0
+        found = json.loads((path / "evaluation-test" / "evaluation.json").read_text())
+        for key, value in _metrics(path)["test"].items():
+            if key != "of_each":
+                assert found["metrics"][key] == pytest.approx(value, rel=1e-6), key
+                low, high = found["intervals"][key]
+                assert low <= high
+        output = tmp_path / f"{name}.csv"
+        assert predict.main([str(path), str(table), f"--output={output}"]) == 0
+        said = run.say(run.make_call()(np.float32(rows)).numpy())
+        written = [line.split(",") for line in output.read_text().splitlines()]
+        head = {
+            "numbers": ["input", "predicted_label_0", "predicted_label_1"],
+            "classes": ["input", "predicted", *(f"probability_{c}" for c in "abc")],
+        }
+        assert written[0] == head[name]
+        first = 1 if name == "numbers" else 2
+        numbers = np.array([row[first:] for row in written[1:]], float)
+        np.testing.assert_allclose(numbers, said, rtol=1e-6, atol=1e-8)
+        if name == "classes":
+            decided = [
+                ";".join(c for c, p, t in zip("abc", r, run.input.thresholds) if p >= t)
+                for r in said
+            ]
+            assert [row[1] for row in written[1:]] == decided
+        exported = tmp_path / name
+        assert export.main([str(path), f"--output={exported}", f"--check={table}"]) == 0
+        assert "9 items compared" in capfd.readouterr().out
+        assert predict.main([str(path), str(table), "--threshold=a=0.5"]) == 1
+
+
+def test_resamples_that_draw_each_example_once_give_the_figures() -> None:
+    from train.measures.target_scores import Classes, Numbers
+
+    rng = np.random.default_rng(2)
+    labels: Any = np.float32(rng.random((60, 3)) > [0.5, 0.8, 0.3])
+    said = np.round(rng.random((60, 3)), 1)  # with ties
+    for measure in (
+        Classes(said, labels, (0.3, 0.5, 0.7)),
+        Numbers(said, (said + rng.normal(size=(60, 3))).astype(np.float32), (1.0, 2.0, 3.0)),
+    ):
+        once = measure(np.ones((1, 60)))
+        assert once.keys() == measure.score().keys()
+        for key, value in measure.score().items():
+            np.testing.assert_allclose(once[key][0], value, rtol=1e-9, err_msg=key)
+        # An example that is drawn twice counts as two.
+        twice = np.concatenate([np.arange(60), [7, 7]])
+        both = type(measure)(measure._said[twice], measure._labels[twice], (0.3, 0.5, 0.7))
+        draws = np.bincount(twice, minlength=60)[None].astype(float)
+        alike = type(measure)(measure._said, measure._labels, (0.3, 0.5, 0.7))(draws)
+        for key, value in both.score().items():
+            np.testing.assert_allclose(alike[key][0], value, rtol=1e-9, err_msg=key)
+
+
+@pytest.mark.parametrize("name", ["numbers", "classes"])
+def test_a_run_killed_in_mid_epoch_goes_on_to_the_bit(
+    name: str, sets: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flags = [f"--dataset={sets[name]}", *TABLE, "--epochs=2", "--checkpoint-steps=1"]
+    assert main([*flags, f"--run-dir={tmp_path / 'whole'}"]) == 0
+    run, calls = TrainStep.run, []
+
+    def interrupted(self: TrainStep, *arguments: Any) -> None:
+        calls.append(1)
+        if len(calls) == 2:
+            signal.raise_signal(signal.SIGINT)
+        run(self, *arguments)
+
+    flags += [f"--run-dir={tmp_path / 'killed'}"]
+    with monkeypatch.context() as patched:
+        patched.setattr(TrainStep, "run", interrupted)
+        assert main(flags) == 130
+    assert len(calls) == 2  # of four steps of an epoch
+    assert main(flags) == 0
+    both = [tmp_path / part for part in ("killed", "whole")]
+    ours, theirs = (keras.models.load_model(path / "model.keras") for path in both)
+    for one, other in zip(ours.get_weights(), theirs.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert _metrics(both[0])["validation"] == _metrics(both[1])["validation"]
+    first, second = (list(csv.DictReader((path / "history.csv").open())) for path in both)
+    for a, b in zip(first, second, strict=True):
+        assert {k: v for k, v in a.items() if k not in TIMES} == {
+            k: v for k, v in b.items() if k not in TIMES
+        }
