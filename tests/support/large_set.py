@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import re
 import shutil
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,7 @@ from records.decoding.indexing import read_index
 from records.sets.schema import Schema, read_schema
 from records.shards.index import RecordIndex
 from records.shards.index_file import index_path, write_index
-from records.system.npz import read_arrays
+from records.system import npz
 
 
 def make_large_set(schema: Schema, repeats: int, folder: Path) -> str:
@@ -42,7 +44,9 @@ def make_large_set(schema: Schema, repeats: int, folder: Path) -> str:
     lengths = [int(n) * repeats for n in splits["train"]["shardLengths"]]
     splits["train"]["shardLengths"] = list(map(str, lengths))
     _write(target, info)
-    write_index(_repeated(stored, repeats), read_schema(str(target)), "train")
+    sizes = _extend(stored.paths, lengths)
+    index = dataclasses.replace(_repeated(stored, repeats), shard_bytes=sizes)
+    write_index(index, read_schema(str(target)), "train")
     return str(target)
 
 
@@ -60,6 +64,13 @@ def _repeated(stored: RecordIndex, repeats: int) -> RecordIndex:
     return dataclasses.replace(stored, **columns)
 
 
+def _extend(paths: Sequence[str], lengths: Sequence[int]) -> np.ndarray:
+    """Lets shards be as large as so many records are at least, by holes; int64, their sizes."""
+    for path, length in zip(paths, lengths, strict=True):
+        os.truncate(path, max(os.path.getsize(path), 16 * length))
+    return np.array([os.path.getsize(path) for path in paths], np.int64)
+
+
 def _write(target: Path, info: dict[str, Any]) -> None:
     (target / "dataset_info.json").write_text(json.dumps(info), encoding="utf-8")
 
@@ -69,13 +80,19 @@ def make_sparse_index(directory: str, count: int) -> None:
 
     Only the file's size and its first bytes are those of such a set: no record can be read.
     """
-    path = index_path(read_schema(directory), "train")
-    stored = read_arrays(path)
+    schema = read_schema(directory)
+    path = index_path(schema, "train")
+    stored = {
+        name: array[:1] if array.ndim else array for name, array in npz.map_arrays(path).items()
+    }
     info = json.loads((Path(directory) / "dataset_info.json").read_text(encoding="utf-8"))
     (train,) = (split for split in info["splits"] if split["name"] == "train")
     shards = len(train["shardLengths"])
-    train["shardLengths"] = [str(count - (shards - 1)), *["1"] * (shards - 1)]
+    lengths = [count - (shards - 1), *[1] * (shards - 1)]
+    train["shardLengths"] = list(map(str, lengths))
+    stored["shard_bytes"] = _extend(schema.shards["train"], lengths)
     _write(Path(directory), info)
+    path.unlink()  # what is mapped is not written into
     with open(path, "wb") as file, zipfile.ZipFile(file, "w") as archive:
         for name, array in stored.items():
             with archive.open(zipfile.ZipInfo(f"{name}.npy"), "w", force_zip64=True) as out:
@@ -87,3 +104,6 @@ def make_sparse_index(directory: str, count: int) -> None:
                 size = count * array.itemsize
                 out._file_size += size  # type: ignore[attr-defined]
                 file.seek(size, 1)
+        archive.close()
+        file.flush()
+        npz._mark(file.fileno(), archive.infolist())  # nobody looks at the sums of holes
