@@ -39,22 +39,16 @@ def draw_safely(
 
 
 def _figure(width: float, height: float, columns: int = 1, rows: int = 1) -> Any:
-    import matplotlib
+    from matplotlib.figure import Figure
 
-    # Draws into memory: a machine that trains has no display.
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    return pyplot.subplots(rows, columns, figsize=(width, height), layout="constrained")
+    # Not pyplot: it may ask for a display, and a notebook that trains draws with it.
+    figure = Figure(figsize=(width, height), layout="constrained")
+    return figure, figure.subplots(rows, columns)
 
 
 def _png(figure: Any) -> bytes:
-    from matplotlib import pyplot
-
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=100)
-    # pyplot keeps every figure until it is closed.
-    pyplot.close(figure)
     return buffer.getvalue()
 
 
