@@ -20,7 +20,7 @@ from records.decoding.indexing import fill_index
 from records.sets.fingerprint import Change, Difference, FingerprintMismatch
 from records.sets.hints import rebuild_hint, verify_hint
 from records.sets.schema import Schema
-from records.shards.index import RecordIndex, frame
+from records.shards.index import RecordIndex, frame, shard_bytes
 from records.shards.index_file import check_group_is_kept, read_stored_index
 from records.stores.mirror import fetch_all
 
@@ -56,7 +56,11 @@ def read_marked_index(
         check_group_is_kept(schema, split)
     index = stored or _indexed(schema, split, scans, usable)
     # Of a shard out of which bytes were cut, or into which some were put, not as it was stored.
-    index = dataclasses.replace(index, offset=np.concatenate([s.layout.offset for s in scans]))
+    index = dataclasses.replace(
+        index,
+        offset=np.concatenate([s.layout.offset for s in scans]),
+        shard_bytes=shard_bytes(schema, split),  # the reader looks no further
+    )
     return index if usable.all() else _marked(index, usable, tuple(damage))
 
 

@@ -202,4 +202,4 @@ def test_bad_settings_name_the_valid_ones() -> None:
     with pytest.raises(ValueError, match=r"expected input \[F\], received \[8, 8, 1\]"):
         models.build_model(models.ModelConfig("mlp"), tf.TensorSpec([8, 8, 1]), 3, seed=0)
     with pytest.raises(ValueError, match="num_classes expected at least 1"):
-        models.build_model(models.ModelConfig("mlp"), SPEC, 1, seed=0)
+        models.build_model(models.ModelConfig("mlp"), SPEC, 0, seed=0)

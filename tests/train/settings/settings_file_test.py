@@ -105,6 +105,15 @@ def test_what_is_no_file_of_settings(
     assert "missing.yaml" in said
 
 
+def test_a_file_runs_nothing(tmp_path: Path, capsys: Any) -> None:
+    made = tmp_path / "made"
+    with pytest.raises(SystemExit):
+        text = f"epochs: !!python/object/apply:os.mkdir ['{made}']"
+        parse_config(["--config", _write(tmp_path, text)])
+    assert "could not determine a constructor" in capsys.readouterr().err
+    assert not made.exists()
+
+
 def test_a_run_from_another_runs_settings_ends_with_the_same_bits(
     finished_runs: dict[str, Path], synthetic_data_dir: Path, tmp_path: Path
 ) -> None:
