@@ -32,10 +32,11 @@ def _write_run(folder: Path) -> None:
 def test_summary_holds_metrics_time_and_figures(tmp_path: Path) -> None:
     for name in commands.SETS:
         _write_run(tmp_path / name)
-    one: dict[str, Any] = {"dataset": "fetal_health/synthetic/1.0.0", "question": "epoch, warm"}
+    one: dict[str, Any] = {"dataset": "fetal_health/synthetic/1.0.0", "question": "cold epoch"}
     systems = {"ours": {"median": 50.0}, "fit": {"median": 100.0}}
     one |= {"reference": "fit", "ratio": 0.5, "quantity": "examples/s", "systems": systems}
-    (tmp_path / "benchmarks.json").write_text(json.dumps({"comparisons": [one]}))
+    short = one | {"question": "warm, iterator", "ratio": 0.125}
+    (tmp_path / "benchmarks.json").write_text(json.dumps({"comparisons": [one, short]}))
     options = whole_demo.parse_arguments(["--run_dir", str(tmp_path)])
     compared = whole_demo.comparison_lines(options.run_dir)
     text = "\n".join(demo.summary_lines(options.run_dir, compared))
@@ -46,7 +47,7 @@ def test_summary_holds_metrics_time_and_figures(tmp_path: Path) -> None:
     assert "0.900   0.800" in text and "12.5 %" in text
     assert "200" in text  # the median of the epochs after the first
     assert "enerated" in text and f"--logdir {tmp_path}" in text
-    assert "0.50  examples/s, fit" in text
+    assert "0.50  examples/s, fit" in text and "0.12" not in text
     (tmp_path / "song_lyrics" / "curves.png").unlink()
     with pytest.raises(ValueError, match=r"song_lyrics expected curves\.png"):
         demo.summary_lines(options.run_dir)
