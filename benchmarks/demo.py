@@ -14,8 +14,8 @@ from train.commands import python_command, run_command
 from train.demo import demonstrate, make_parser
 from train.settings.flags import normalise_flags
 
-# Beside `tfds.load` and Keras `fit` alone: all suites take minutes. Suite -> file of its result, and
-# set.
+# Beside `tfds.load` and Keras `fit` alone: all suites take minutes. Suite -> (file of its result,
+# set).
 _SUITES = {
     "readers": ("benchmarks.json", "brain_tumor_mri/synthetic"),
     "fit": ("benchmarks-fit.json", "fetal_health/synthetic"),
