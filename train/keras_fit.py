@@ -122,7 +122,8 @@ def _ask(data: Any, own: dict[str, Any], flags: dict[str, Any]) -> TrainConfig:
         raise ValueError(
             f"fit: expected flags among {', '.join(FLAGS)}, received {', '.join(unknown)}. Weights "
             "of classes or rows are the third of (x, y, sample_weight); validation_data is cut by "
-            "you; a run_dir goes on by itself"
+            "you; a run_dir goes on by itself. The size of a set's pictures is asked for by "
+            "records.open_data(..., config=records.InputConfig(image_size=96))"
         )
     if isinstance(data, Data):
         config = dataclasses.asdict(data.config)

@@ -176,7 +176,7 @@ def guess_label(table: Table, options: Options, others: Sequence[str]) -> tuple[
         return few[0], "guessed: the only one of few values; another: --label COLUMN"
     alone = len(table.columns) == 1
     raise ValueError(
-        f"convert: {table.path}: expected to know which column holds the classes. "
+        f"convert: {table.path}: expected to know which column is to be predicted. "
         + (f"It has one column only, {listed(free)}: " if alone else "")
         + ("say what parts its columns, such as --separator ,. Or name" if alone else "Name")
         + f" it with --label, one of {listed(free)}"

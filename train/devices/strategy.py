@@ -112,7 +112,8 @@ def set_up_devices(cpu_devices: int | None, deterministic: bool) -> None:
         if cpu_devices and cpu_devices != present:
             raise ValueError(
                 f"devices: --cpu-devices expected {present}, which this process already "
-                f"uses, received {cpu_devices}: start a new process"
+                f"uses, received {cpu_devices}: ask for them before the process makes its first "
+                "model or tensor. In Python: tf.config.set_logical_device_configuration"
             ) from error
 
 

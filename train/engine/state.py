@@ -154,6 +154,10 @@ class State:
         found = read_checkpoint(self._checkpoints)
         if found is not None:
             self._take_up(*found)
+        elif self._cluster.is_chief and (self._checkpoints.parent / "history.csv").exists():
+            print(
+                "  no checkpoint was left (--checkpoint-steps, --checkpoint-minutes): begins anew"
+            )
         where = f"newest checkpoint in {self._checkpoints} (name a --run-dir they share)"
         self._cluster.check_same(where, "none" if found is None else str(self.number))
 

@@ -125,7 +125,8 @@ def check_one_class(task: str, place: str) -> None:
     if task != SINGLE_LABEL:
         raise ValueError(
             f"{place}: expected a target of one class ({SINGLE_LABEL}), received {task}, for which "
-            "there is none yet. train.run, train.evaluate, train.predict and train.export take it"
+            "this does not exist yet. What does: train.run, train.evaluate RUN --split SPLIT, "
+            "train.predict and train.export without --format"
         )
 
 

@@ -73,7 +73,9 @@ def parse_settings(
     try:
         read = read_settings_file(file, {name: hints[name] for name in names}, find_fault)
         values = _of_run(read, own) if read.is_run else read.values
-    except (ValueError, OSError) as error:
+    except OSError as error:
+        parser.error(f"settings: --config {file}: {error.strerror or error}")
+    except ValueError as error:
         parser.error(str(error) if file in str(error) else f"settings: --config {file}: {error}")
     if "dataset" in given and read.is_run:
         values.pop("data_dir", None)  # another set may lie elsewhere

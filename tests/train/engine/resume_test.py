@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ import pytest
 
 from tests.support.runs import REPOSITORY, check_same_run, finish, fork_run, history, start
 from train.engine.checkpoint import read_checkpoint, write_checkpoint
+from train.engine.state import State
 from train.run import main
 
 TABLE = ["--dataset=fetal_health/synthetic", "--no-xla", "--model=mlp_small"]
@@ -101,6 +103,18 @@ def test_damaged_newest_checkpoint_falls_back(
     (tmp_path / "step-0000000010.npz").write_bytes(b"")
     assert read_checkpoint(tmp_path) is None
     assert "beginning anew" in capsys.readouterr().out
+
+
+def test_a_run_that_left_no_checkpoint_says_that_it_begins_anew(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cluster = SimpleNamespace(is_chief=True, check_same=lambda *found: None)
+    state: Any = SimpleNamespace(_checkpoints=tmp_path / "checkpoints", _cluster=cluster)
+    State.restore(state)
+    assert not capsys.readouterr().out  # of a first start
+    (tmp_path / "history.csv").touch()
+    State.restore(state)
+    assert "no checkpoint was left" in capsys.readouterr().out
 
 
 def test_a_damaged_checkpoint_of_a_later_step_goes_with_the_next_write(tmp_path: Path) -> None:
