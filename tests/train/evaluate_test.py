@@ -139,6 +139,7 @@ def test_the_data_of_a_run_that_was_given_a_relative_path(
     stored = json.loads((run / "config.json").read_text())
     moved = {"dataset": "data/fetal_health/synthetic/1.0.0", "data_directory": "/nowhere/1.0.0"}
     (run / "config.json").write_text(json.dumps(stored | moved))
+    monkeypatch.chdir(tmp_path)  # a folder `data` of the demo is no place of this run
     monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "none"))
     assert main([str(run)]) == 1
     expected = f"received none there or in {tmp_path / 'none'}. Name the folder that holds the set"
