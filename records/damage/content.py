@@ -20,10 +20,10 @@ from records.decoding.parsing import (
     make_parser,
     parse_what_fits,
     read_feature,
+    read_targets,
     read_text,
 )
 from records.decoding.pixels import MAX_PIXELS
-from records.decoding.targets import read_targets
 from records.sets.schema import Schema
 from records.shards.index import RecordIndex
 from records.system.quiet import NativeNotes

@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 
 from records.decoding.modality import modality_of
-from records.decoding.parsing import make_parser, parse_records
-from records.decoding.targets import read_targets
+from records.decoding.parsing import make_parser, parse_records, read_targets
 from records.sets.schema import Schema, read_schema
 from records.sets.target import REGRESSION
 from records.shards.framing import scan_shard

@@ -13,8 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from records.decoding.input_config import InputConfig
-from records.decoding.parsing import Parse, make_parser, parse_records
-from records.decoding.targets import target_feature
+from records.decoding.parsing import Parse, make_parser, parse_records, target_feature
 from records.sets.schema import Schema
 from records.shards.index import RecordIndex
 

@@ -21,9 +21,8 @@ from records.damage.shard_scan import ShardScan
 from records.decoding.decode import PictureError, decode_whole
 from records.decoding.indexing import hash64
 from records.decoding.modality import modality_of
-from records.decoding.parsing import read_text
+from records.decoding.parsing import read_targets, read_text
 from records.decoding.pixels import MAX_PIXELS, NEAR_COPY_CORRELATION, describe_pixels
-from records.decoding.targets import read_targets
 from records.sets.schema import IMAGE, TABULAR, TEXT, Schema
 from records.shards.framing import HEADER_BYTES
 from records.system.threads import ordered_map

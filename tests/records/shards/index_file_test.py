@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-import shutil
 import subprocess
 import sys
 import tracemalloc
@@ -26,15 +25,6 @@ from records.shards.index import COLUMNS, RecordIndex, RecordReader
 from records.shards.index_file import index_path, read_stored_index, write_index
 from records.verify.check import verify_set
 from tests.support.large_set import make_large_set, make_sparse_index
-
-
-@pytest.fixture
-def copied(synthetic_data_dir: Path, tmp_path: Path) -> Schema:
-    """A copy of fetal_health/synthetic that a test may damage."""
-    source = find_directory("fetal_health/synthetic", str(synthetic_data_dir))
-    target = tmp_path / "fetal_health" / "synthetic" / Path(source).name
-    shutil.copytree(source, target)
-    return read_schema(str(target))
 
 
 @pytest.fixture

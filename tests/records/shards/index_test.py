@@ -16,15 +16,6 @@ from records.shards.framing import scan_shard
 from records.shards.index import RecordReader
 
 
-@pytest.fixture
-def copied(synthetic_data_dir: Path, tmp_path: Path) -> Schema:
-    """A copy of fetal_health/synthetic that a test may damage."""
-    source = find_directory("fetal_health/synthetic", str(synthetic_data_dir))
-    target = tmp_path / "fetal_health" / "synthetic" / Path(source).name
-    shutil.copytree(source, target)
-    return read_schema(str(target))
-
-
 @pytest.mark.parametrize("name", ["fetal_health", "brain_tumor_mri", "song_lyrics"])
 def test_random_access_equals_tensorflows_reader(synthetic_data_dir: Path, name: str) -> None:
     schema = read_schema(find_directory(f"{name}/synthetic", str(synthetic_data_dir)))
