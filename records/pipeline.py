@@ -60,18 +60,19 @@ def make_batches(
     epochs = itertools.count(first_epoch)
     plan = Plan(examples, order, (first_epoch, 0), first_epoch + 1, 1, slice(None))
     if examples.cached is None and plan.has_blocks:
-        batches = _block_batches(plan, epochs)
+        batches = _drop_padding(_block_batches(plan, epochs), pad)
     elif examples.cached is None:
-        batches = _batches(plan, epochs, _load_in(examples), 1)
+        batches = _drop_padding(_batches(plan, epochs, _load_in(examples)), pad)
     elif examples.filling is None or examples.filling.done:
         take_rows = _take_from(*examples.host_tensors)
-        batches = _batches(plan, epochs, take_rows, plan.gathered_together)
+        if plan.gathered_together > 1 and not isinstance(order, BucketOrder):
+            batches = _small_batches(plan, epochs, take_rows, pad)
+        else:
+            batches = _drop_padding(_batches(plan, epochs, take_rows), pad)
     else:
         # The first pass decodes and fills; the others find the same memory filled.
         take_rows = _take_from(share(examples.cached), share(examples.split_labels))
-        batches = _batches(plan, epochs, _fill_in(examples.filling, take_rows), 1)
-    if not pad:
-        batches = batches.map(_drop_padding)
+        batches = _drop_padding(_batches(plan, epochs, _fill_in(examples.filling, take_rows)), pad)
     # tf.data cannot count through Python calls, and `fit` shows no progress without a length.
     count = order.steps_per_epoch
     return batches.apply(tf.data.experimental.assert_cardinality(count)).prefetch(2)
@@ -118,15 +119,12 @@ def make_chunks(
     return iterate_chunks(Plan(examples, order, start, _ENDLESS, chunk_steps, rows))
 
 
-def _batches(
-    plan: Plan, epochs: Iterator[int], take_rows: TakeRows, together: int
-) -> tf.data.Dataset:
-    """The batches of the epoch that is next when a pass begins.
+def _batches(plan: Plan, epochs: Iterator[int], take_rows: TakeRows) -> tf.data.Dataset:
+    """The batches of the epoch that is next when a pass begins, with their padding.
 
     Args:
       plan: of single steps of the same examples and order, in any epoch.
-      take_rows: numbers int64 [..., B] of records -> (inputs [..., B, ...], labels [..., B]).
-      together: batches that are taken in one call.
+      take_rows: numbers int64 [B] of records -> (inputs [B, ...], labels [B]).
     """
 
     def fetch(numbers: tf.Tensor, weights: tf.Tensor, length: tf.Tensor) -> tuple[tf.Tensor, ...]:
@@ -134,20 +132,40 @@ def _batches(
         return (inputs[:, :length] if in_buckets else inputs), labels, weights
 
     in_buckets = isinstance(plan.order, BucketOrder)
-    planned = _planned(plan, epochs)
     # Not AUTOTUNE: more calls at once than cores only hold more memory.
-    # Batches of different lengths cannot stand in one tensor.
-    if in_buckets or together == 1:
-        return planned.unbatch().map(fetch, num_threads())
-    return planned.rebatch(together).map(fetch, num_threads()).unbatch()
+    return _planned(plan, epochs).unbatch().map(fetch, num_threads())
 
 
-def _drop_padding(
-    inputs: tf.Tensor, labels: tf.Tensor, weights: tf.Tensor
-) -> tuple[tf.Tensor, ...]:
-    """(inputs, labels) of the rows of weight 1; those of weight 0 stand at a batch's end."""
-    rows = tf.math.count_nonzero(weights, dtype=tf.int32)
-    return inputs[:rows], labels[:rows]
+def _small_batches(
+    plan: Plan, epochs: Iterator[int], take_rows: TakeRows, pad: bool
+) -> tf.data.Dataset:
+    """As `_batches`, many batches gathered in one call and cut by tf.data, with or without padding.
+
+    Cut by `rebatch`, not by `unbatch` and a function that drops the padding of each batch: half of
+    the processor time, for 32 rows of 21 numbers.
+    """
+
+    def in_a_row(numbers: tf.Tensor, weights: tf.Tensor, _: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        rows, weights = tf.reshape(numbers, [-1]), tf.reshape(weights, [-1])
+        # The rows of weight 0 are the last ones of an epoch.
+        return (rows, weights) if pad else (rows[: tf.math.count_nonzero(weights)],)
+
+    def fetch(rows: tf.Tensor, *weights: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        return *take_rows(rows), *weights
+
+    rows = _planned(plan, epochs).map(in_a_row).rebatch(plan.gathered_together * plan.width)
+    return rows.map(fetch, num_threads()).rebatch(plan.width, drop_remainder=pad)
+
+
+def _drop_padding(batches: tf.data.Dataset, pad: bool) -> tf.data.Dataset:
+    """The same batches if `pad`, else (inputs, labels) of the rows of weight 1."""
+
+    def drop(inputs: tf.Tensor, labels: tf.Tensor, weights: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        # Rows of weight 0 stand at a batch's end.
+        rows = tf.math.count_nonzero(weights, dtype=tf.int32)
+        return inputs[:rows], labels[:rows]
+
+    return batches if pad else batches.map(drop)
 
 
 def _take_from(inputs: tf.Tensor, labels: tf.Tensor) -> TakeRows:

@@ -74,8 +74,8 @@ def make_ours(work: Work, endless: bool = False) -> Iterator[tuple[np.ndarray, .
 
 
 def make_our_dataset(work: Work, endless: bool = False) -> tf.data.Dataset:
-    """The same as a `tf.data.Dataset`."""
-    batches = make_batches(*open_examples(work))
+    """The same as a `tf.data.Dataset`, as `make_dataset` gives it and the others: no padding."""
+    batches = make_batches(*open_examples(work), pad=False)
     return batches.repeat() if endless else batches
 
 
