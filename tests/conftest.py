@@ -24,10 +24,12 @@ import pytest
 
 from records.system.quiet import import_tensorflow_quietly
 
+gc.disable()  # what is imported stays; until `pytest_collection_finish`
 import_tensorflow_quietly()
 
 import keras  # noqa: E402 - after TensorFlow's start-up notes were turned away
 import tensorflow as tf  # noqa: E402
+from PIL import Image  # noqa: E402
 from tensorflow.python.framework.config import disable_op_determinism  # noqa: E402
 
 from records.system import progress  # noqa: E402
@@ -35,6 +37,7 @@ from tests.support.forks import fork  # noqa: E402
 from tests.support.runs import fork_run, start  # noqa: E402
 from tests.support.stores import s3_server, store  # noqa: E402, F401 - fixtures
 from tests.support.tiny_models import take_tiny_backbone  # noqa: E402
+from train.measures import plots  # noqa: E402
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 BUILDERS = ("fetal_health", "brain_tumor_mri", "song_lyrics")
@@ -84,6 +87,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: rank.get(str(item.path), last))
 
 
+def pytest_collection_finish() -> None:
+    """Leaves what the imports made, some million objects, out of all garbage collections.
+
+    With what follows of the imports' own, that was a tenth of the processor time of a short file.
+    """
+    gc.freeze()
+    gc.set_threshold(10_000, 10, 10)
+    gc.enable()
+
+
 @pytest.fixture(autouse=True, scope="module")
 def _forget_models() -> Iterator[None]:
     """Frees the models and traced functions of a file's tests, which refer to one another.
@@ -97,6 +110,24 @@ def _forget_models() -> Iterator[None]:
     disable_op_determinism()
     signal.signal(signal.SIGTERM, handler or signal.SIG_DFL)
     gc.collect()
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _blank_pictures(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Leaves out the last step of a run's pictures, which takes a third of a short run: their text.
+
+    Files marked `pictures` draw whole ones, and so does every process that is forked or started.
+    """
+
+    def png(figure: Any) -> bytes:
+        buffer, size = io.BytesIO(), [int(100 * inches) for inches in figure.get_size_inches()]
+        Image.new("RGB", (size[0], size[1])).save(buffer, "PNG")
+        return buffer.getvalue()
+
+    with pytest.MonkeyPatch.context() as patch:
+        if request.node.get_closest_marker("pictures") is None:
+            patch.setattr(plots, "_png", png)
+        yield
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
@@ -248,7 +279,7 @@ def finished_runs(
     Each worker has a copy of its own: tests may add files to a folder, and change none.
     """
     flags = {
-        "fetal_health": ["--model=mlp_small"],
+        "fetal_health": ["--model=mlp_small", "--no-xla"],
         "brain_tumor_mri": ["--image-size=32"],
         "song_lyrics": ["--model=gru", "--sequence-length=12", "--vocab-size=300"],
     }

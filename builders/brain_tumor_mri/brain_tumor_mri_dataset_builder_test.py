@@ -113,12 +113,18 @@ def test_groups_are_the_same_in_both_configs(tmp_path: Path) -> None:
     assert groups["deduplicated"].items() <= groups["kaggle"].items()
 
 
-def test_synthetic_has_the_quirks_of_the_real_files(tmp_path: Path) -> None:
+def test_synthetic_has_the_quirks_of_the_real_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert sum(synthetic.TRAINING_COUNTS) + sum(synthetic.TESTING_COUNTS) == 640
+    monkeypatch.setattr(synthetic, "TRAINING_COUNTS", (37, 37, 18, 37))
+    monkeypatch.setattr(synthetic, "TESTING_COUNTS", (9, 10, 7, 7))
+    monkeypatch.setattr(synthetic, "TESTING_COPIES", (1, 4, 5, 2))
     builder = _build(tmp_path, None, "synthetic")
     metadata = builder.info.metadata
     assert metadata["generated"] is True
     assert len(set(metadata["class_counts"].values())) > 1
-    assert sum(metadata["class_counts"].values()) == 640
+    assert sum(metadata["class_counts"].values()) == 162
     rows = {split: _rows(builder, split) for split in builder.info.splits}
     hashes = {split: {row["pixel_hash"] for row in rows[split]} for split in rows}
     assert hashes["test"] & (hashes["train"] | hashes["validation"])

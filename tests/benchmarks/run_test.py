@@ -149,7 +149,9 @@ def test_plain_text_is_refused(synthetic_data_dir: Path, monkeypatch: pytest.Mon
         work_module.open_work(directory)
 
 
+@pytest.mark.slow
 def test_quick_run_end_to_end(synthetic_data_dir: Path, tmp_path: Path) -> None:
+    """Quick: what it measures in the tests above, what becomes of it in those below."""
     file = tmp_path / "result.json"
     flags = ["--quick", "--repeats=2", "--suite=readers", f"--data_dir={synthetic_data_dir}"]
     flags += ["--dataset=fetal_health/synthetic", f"--output={file}"]

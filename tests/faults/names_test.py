@@ -39,6 +39,8 @@ from train.measures.plots import draw_confusion
 from train.predict import main as predict
 from train.run import main as train
 
+pytestmark = pytest.mark.pictures  # with such names in them
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 WEIRD = "a b 'q\" $HOME `x` ünï; 100% {0} [*?] \n# é&<b>|"

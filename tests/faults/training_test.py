@@ -304,7 +304,7 @@ while True:
 """
 
 
-@pytest.mark.parametrize("kills", [20])
+@pytest.mark.parametrize("kills", [8, pytest.param(40, marks=pytest.mark.slow)])
 def test_a_kill_while_checkpoints_are_written_costs_none(tmp_path: Path, kills: int) -> None:
     """After each kill the newest whole checkpoint is the last that was said, or the one begun."""
     rng = np.random.default_rng(3)

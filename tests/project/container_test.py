@@ -79,6 +79,6 @@ def test_the_job_for_kubernetes_finds_the_environment_of_the_image() -> None:
 def test_ci_resolves_what_gpus_need() -> None:
     path = REPOSITORY / ".ci" / "run"
     subprocess.run(["bash", "-n", path], check=True)
-    (line,) = re.findall(r"^step .*--dry-run.*$", path.read_text(encoding="utf-8"), re.M)
+    (line,) = re.findall(r"^beside gpu .*--dry-run.*$", path.read_text(encoding="utf-8"), re.M)
     words = shlex.split(line)
     assert words[-4:] == ["-e", ".[gpu]", "-c", "constraints.txt"]

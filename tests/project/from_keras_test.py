@@ -1,5 +1,6 @@
 """Runs the examples of docs/howto/from_keras.md, and compares what Keras says with NumPy."""
 
+import functools
 import re
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,9 @@ def test_the_examples_run_and_are_true(
     saved = tmp_path / "runs" / "my_run" / "saved_model"
     assert export.main([str(finished_runs["fetal_health"]), "--output", str(saved)]) == 0
     monkeypatch.chdir(tmp_path)
+    # Keras would compile by XLA, which takes most of a test's time.
+    compile_ = functools.partialmethod(keras.Model.compile, jit_compile=False)
+    monkeypatch.setattr(keras.Model, "compile", compile_)
     found = re.findall(
         r"<!-- python: (.+?) -->\n```python\n(.*?)```", PAGE.read_text("utf-8"), re.S
     )

@@ -3,8 +3,11 @@
 TensorFlow's devices are not set up by an import, so each forked process still sets its own.
 """
 
+import gc
+
 from records.system.quiet import import_tensorflow_quietly
 
+gc.disable()  # what is imported stays
 import_tensorflow_quietly()
 
 import matplotlib.pyplot  # noqa: E402, F401
@@ -17,3 +20,7 @@ import tensorflow_datasets  # noqa: E402, F401
 
 import models  # noqa: E402, F401
 import train.engine.whole_run  # noqa: E402, F401
+
+# A collection in a forked process would copy each page that it looks at.
+gc.freeze()
+gc.enable()

@@ -16,9 +16,12 @@ from train.baseline import main, make_baselines
 
 
 @pytest.mark.parametrize("name", ["fetal_health", "brain_tumor_mri", "song_lyrics"])
-def test_baselines_learn_something(name: str, synthetic_data_dir: Path, capsys: Any) -> None:
+def test_baselines_learn_something(
+    name: str, synthetic_data_dir: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    take_tiny_backbone(monkeypatch)
     dataset = f"{name}/synthetic"
-    size = ["--image-size=64"] if name == "brain_tumor_mri" else []
+    size = ["--image-size=32"] if name == "brain_tumor_mri" else []
     assert main(["--dataset", dataset, "--data-dir", str(synthetic_data_dir), *size]) == 0
     printed = capsys.readouterr().out
     labels = open_data(dataset, str(synthetic_data_dir)).examples("test").subset_labels

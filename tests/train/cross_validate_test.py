@@ -83,7 +83,8 @@ def test_texts_run_apart(synthetic_data_dir: Path, tmp_path: Path, terminal: io.
     output = tmp_path / "found.json"
     arguments = ["--dataset=song_lyrics/synthetic", f"--data-dir={synthetic_data_dir}"]
     arguments += ["--model=gru", "--epochs=1", "--folds=2", "--seeds", "0", "--strategy=one_device"]
-    arguments += ["--sequence-length=12", "--units=4", "--embedding-dim=4", f"--output={output}"]
+    arguments += ["--sequence-length=12", "--units=4", "--embedding-dim=4", "--length-buckets=1"]
+    arguments += ["--vocab-size=300", f"--output={output}"]
     # A monitor is the default of texts, and an error where it is asked for without stopping.
     assert main([*arguments, "--no-baselines", "--early-stopping=0"]) == 0
     lines = terminal.getvalue()

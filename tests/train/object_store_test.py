@@ -31,7 +31,13 @@ def test_a_run_from_a_bucket(
     bucket: str, finished_runs: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = tmp_path / "run"
-    flags = [f"--dataset={NAME}", "--model=mlp_small", "--epochs=2", "--strategy=one_device"]
+    flags = [
+        f"--dataset={NAME}",
+        "--model=mlp_small",
+        "--epochs=2",
+        "--no-xla",
+        "--strategy=one_device",
+    ]
     assert main([*flags, f"--data-dir={bucket}", f"--run-dir={run}", "--evaluate-test"]) == 0
     weights = [
         keras.models.load_model(r / "model.keras").get_weights()

@@ -37,6 +37,7 @@ def finished(tmp_path_factory: Any, synthetic_data_dir: Path) -> Any:
     """An uninterrupted run: (folder, what it printed, its flags)."""
     run_dir = tmp_path_factory.mktemp("runs") / "whole"
     flags = [*FAST, "--data-dir", str(synthetic_data_dir), "--profile", "4,8", "--dropout", "0.2"]
+    flags += ["--model=mlp_small"]
     # As a user starts it, from nothing: what TensorFlow prints while it is imported is seen, too.
     return run_dir, _run(*flags, "--run-dir", str(run_dir), begin=start), flags
 
@@ -89,14 +90,14 @@ def test_killed_run_ends_with_the_same_weights(
     replicas: int, finished: Any, synthetic_data_dir: Path, tmp_path: Path
 ) -> None:
     whole, _, flags = finished
-    extra = ["--strategy", "mirrored", "--cpu-devices", "2", "--no-xla", "--model", "mlp_small"]
-    extra = extra if replicas == 2 else []
     if replicas == 2:
         whole = tmp_path / "whole"
-        _run(*flags, *extra, "--run-dir", str(whole))
+        flags = [*FAST, "--data-dir", str(synthetic_data_dir), "--model=mlp_small", "--no-xla"]
+        flags += ["--strategy=mirrored", "--cpu-devices=2"]
+        _run(*flags, "--run-dir", str(whole))
     killed = tmp_path / "killed"
     # A checkpoint after every call, so that the kill falls into the middle of an epoch.
-    flags = [*flags, *extra, "--run-dir", str(killed), "--checkpoint-minutes", "0"]
+    flags = [*flags, "--run-dir", str(killed), "--checkpoint-minutes", "0"]
     # Killed, a forked process ends as another does.
     process = (start if replicas == 1 else fork_run)(*flags)
     deadline = time.monotonic() + 120
@@ -116,10 +117,10 @@ def test_sigterm_writes_a_checkpoint_and_the_same_command_goes_on(
     flags = ["--dataset=fetal_health/synthetic", "--model=mlp_small", "--no-xla"]
     flags += ["--epochs=2000", "--data-dir"]
     flags += [str(synthetic_data_dir), "--run-dir", str(tmp_path / "run")]
-    process = start(*flags)
-    for line in process.stdout or ():
-        if line.startswith("epoch   3"):
-            break
+    process = fork_run(*flags)
+    deadline = time.monotonic() + 120
+    while "epoch   3" not in process.printed() and time.monotonic() < deadline:
+        time.sleep(0.01)
     process.send_signal(signal.SIGTERM)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130 and "the same command goes on" in err
@@ -187,12 +188,12 @@ def test_text_and_pictures_train_mirrored(
     """Both other families over two replicas: the loss falls and the run folder is whole."""
     take_tiny_backbone(monkeypatch)
     sets = {
-        "mixed_bfloat16": ("song_lyrics", "--sequence-length=16"),
-        "mixed_float16": ("brain_tumor_mri", "--image-size=32"),
+        "mixed_bfloat16": ("song_lyrics", ["--sequence-length=16", "--model=gru", "--units=8"]),
+        "mixed_float16": ("brain_tumor_mri", ["--image-size=32"]),
     }
-    name, size = sets[precision]
+    name, own = sets[precision]
     flags = [f"--dataset={name}/synthetic", f"--data-dir={synthetic_data_dir}", "--epochs=2"]
-    flags += [f"--run-dir={tmp_path / 'run'}", "--strategy=mirrored", size]
+    flags += [f"--run-dir={tmp_path / 'run'}", "--strategy=mirrored", *own]
     assert main([*flags, f"--precision={precision}"]) == 0
     assert "test" not in json.loads((tmp_path / "run" / "metrics.json").read_text()), "unasked"
     rows = history(tmp_path / "run")

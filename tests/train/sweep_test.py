@@ -1,6 +1,8 @@
 """`python -m train.sweep`: it searches, goes on where it was, and never reads the split test."""
 
+import contextlib
 import csv
+import io
 import json
 import signal
 import time
@@ -15,6 +17,7 @@ from tests.support.runs import finish, start
 from train import sweep
 from train.folders.lock import FolderLock
 from train.run import parse_config
+from train.search import leaderboard
 
 FLAGS = ["--model=mlp_small", "--epochs=1", "--folds=2", "--hidden", "8", "--strategy=one_device"]
 FLAGS += ["--no-xla"]  # what would be compiled for seconds takes some
@@ -23,6 +26,12 @@ FLAGS += ["--no-xla"]  # what would be compiled for seconds takes some
 def _sweep(data_dir: Path, folder: Path, *flags: str, code: int = 0) -> None:
     arguments = ["--dataset=fetal_health/synthetic", f"--data-dir={data_dir}", *FLAGS]
     assert sweep.main([*arguments, f"--sweep-dir={folder}", *flags]) == code
+
+
+@pytest.fixture(autouse=True)
+def _no_plots(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They take longer than a trial; the sweep `alone`, begun before this fixture, draws them."""
+    monkeypatch.setattr(leaderboard, "_write_plots", lambda study, folder: None)
 
 
 def _leaderboard(folder: Path) -> list[dict[str, str]]:
@@ -36,10 +45,13 @@ def _without_ids(folder: Path) -> list[dict[str, str]]:
     return [{k: v for k, v in row.items() if k != "id"} for row in _leaderboard(folder)]
 
 
-def test_a_leaderboard_comes_out(
-    synthetic_data_dir: Path, tmp_path: Path, monkeypatch: Any, capsys: Any
-) -> None:
-    """Sorted, with mean and deviation; named settings are not searched; test is not read."""
+RANDOM = ("--trials=4", "--no-prune", "--sampler=random")
+
+
+@pytest.fixture(scope="module")
+def alone(synthetic_data_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """A sweep of four trials: (its folder, what it printed, the roles that it read)."""
+    folder, printed = tmp_path_factory.mktemp("sweeps") / "s", io.StringIO()
     read: set[str] = set()
     subset = Data.subset
 
@@ -47,21 +59,27 @@ def test_a_leaderboard_comes_out(
         read.add(role)
         return subset(self, role)
 
-    monkeypatch.setattr(Data, "subset", watch)
-    _sweep(synthetic_data_dir, tmp_path / "s", "--trials=4", "--no-prune", "--sampler=random")
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(printed):
+        patch.setattr(Data, "subset", watch)
+        _sweep(synthetic_data_dir, folder, *RANDOM)
+    return folder, printed.getvalue(), read
+
+
+def test_a_leaderboard_comes_out(alone: Any) -> None:
+    """Sorted, with mean and deviation; named settings are not searched; test is not read."""
+    folder, printed, read = alone
     assert read == {"train", "validation"}
-    rows = _leaderboard(tmp_path / "s")
+    rows = _leaderboard(folder)
     values = [float(row["weighted_f1"]) for row in rows]
     assert len(rows) == 4 and values == sorted(values, reverse=True)
     assert {row["id"] for row in rows} == {"0", "1", "2", "3"}
     assert len({row["learning_rate"] for row in rows}) == 4
     assert all(float(row["weighted_f1_deviation"]) >= 0 for row in rows)
-    best = json.loads((tmp_path / "s" / "best.json").read_text())
+    best = json.loads((folder / "best.json").read_text())
     assert best["hidden"] == [8] and best["epochs"] == 1
     for name in ("history.png", "importance.png"):
-        assert (tmp_path / "s" / name).read_bytes().startswith(b"\x89PNG")
-    assert len(list((tmp_path / "s" / "tensorboard").iterdir())) == 4
-    printed = capsys.readouterr().out
+        assert (folder / name).read_bytes().startswith(b"\x89PNG")
+    assert len(list((folder / "tensorboard").iterdir())) == 4
     assert "classes)\n  input 'features' (tabular), class 'label'\n  4 trials of " in printed
     command = next(line for line in printed.splitlines() if "python -m train.run" in line)
     again = parse_config(command.split("train.run ")[1].split())
@@ -225,11 +243,12 @@ raise SystemExit(sweep.main(sys.argv[2:]))
 """
 
 
-def test_workers_share_a_sweep_and_one_is_killed(synthetic_data_dir: Path, tmp_path: Path) -> None:
+def test_workers_share_a_sweep_and_one_is_killed(
+    synthetic_data_dir: Path, tmp_path: Path, alone: Any
+) -> None:
     """The end has every trial once, each with the result that a lone sweep finds."""
     flags = ["--dataset=fetal_health/synthetic", f"--data-dir={synthetic_data_dir}", *FLAGS]
-    flags += ["--trials=5", "--sampler=random", "--no-prune"]
-    _sweep(synthetic_data_dir, tmp_path / "alone", *flags[-3:])
+    flags += RANDOM
     folder = tmp_path / "s"
     storage = [f"--storage=journal:{tmp_path / 'secret.log'}", f"--sweep-dir={folder}"]
     dying, other = (fork("-c", WORKER, kind, *flags, *storage) for kind in ("dies", "lives"))
@@ -237,7 +256,7 @@ def test_workers_share_a_sweep_and_one_is_killed(synthetic_data_dir: Path, tmp_p
     dying.communicate()
     assert dying.returncode == -signal.SIGKILL
     assert "its worker is silent; it begins anew" in printed and "shared with other" in printed
-    assert _without_ids(folder) == _without_ids(tmp_path / "alone") and "secret" not in printed
+    assert _without_ids(folder) == _without_ids(alone[0]) and "secret" not in printed
     assert all(b"secret" not in f.read_bytes() for f in folder.rglob("*") if f.is_file())
     done = sweep.main([*flags, *storage]), sweep.main([*flags, *storage, "--metric=loss"])
     assert done == (0, 1)

@@ -255,7 +255,7 @@ def test_resamples_that_draw_each_example_once_give_the_figures() -> None:
             np.testing.assert_allclose(alike[key][0], value, rtol=1e-9, err_msg=key)
 
 
-@pytest.mark.parametrize("name", ["numbers", "classes"])
+@pytest.mark.parametrize("name", [pytest.param("numbers", marks=pytest.mark.slow), "classes"])
 def test_a_run_killed_in_mid_epoch_goes_on_to_the_bit(
     name: str, sets: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,8 @@ def test_both_ways_train_and_validate_every_fold(
         return whole_run.train_and_evaluate(config)
 
     monkeypatch.setattr(folds, "train_and_evaluate", count)
+    # XLA, the default, takes seconds for each of the four that are trained.
+    monkeypatch.setattr(folds, "TrainConfig", functools.partial(folds.TrainConfig, xla=False))
     for name, value in (("_EPOCHS", 2), ("FOLDS", 2), ("_MODELS", ("mlp_small",))):
         monkeypatch.setattr(folds, name, value)
     directory = work_module.choose_set("fetal_health/synthetic", str(synthetic_data_dir))

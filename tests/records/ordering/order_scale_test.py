@@ -91,10 +91,9 @@ ORDERS: dict[str, Callable[[], AnyOrder]] = {
 def test_workers_partition_every_batch_of_a_million(name: str) -> None:
     order = ORDERS[name]()
     last = order.steps_per_epoch - 1
-    for epoch, steps in ((0, (last // 2, last)), (7, (0,))):
-        _check_epoch(order, epoch)
-        for step in steps:
-            _check_step(order, epoch, step)
+    _check_epoch(order, 7)
+    for epoch, step in ((0, last // 2), (7, last)):
+        _check_step(order, epoch, step)
 
 
 def test_fewer_examples_than_workers_are_padded_at_weight_0() -> None:
@@ -112,7 +111,7 @@ def test_workers_partition_sampled_batches_of_a_billion(block: int | None) -> No
     assert len(_check_step(order, 2, last)) == HUGE - last * BATCH
     random = np.random.default_rng(1)
     seen = [order.examples(0, last)[0][0, : HUGE - last * BATCH]]
-    for step in np.unique(random.integers(0, last, 200)).tolist():
+    for step in np.unique(random.integers(0, last, 100)).tolist():
         numbers, weights = order.examples(0, step)
         assert (weights == 1).all()
         seen.append(numbers[0])

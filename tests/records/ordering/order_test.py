@@ -29,7 +29,7 @@ def test_permutes_every_size(n: int, seed: int, epoch: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "n", [1, 3, 1701, 100_003, *(pytest.param(n, marks=pytest.mark.slow) for n in (2, 17, 4096))]
+    "n", [3, 1701, 100_003, *(pytest.param(n, marks=pytest.mark.slow) for n in (1, 2, 17, 4096))]
 )
 def test_numpy_tensorflow_and_xla_agree(n: int) -> None:
     keys = round_keys(5, 6)
@@ -43,7 +43,7 @@ def test_numpy_tensorflow_and_xla_agree(n: int) -> None:
     assert np.array_equal(tf.function(in_graph, jit_compile=True)(positions), reference)
 
 
-@pytest.mark.parametrize("n", [3, 4, 5, pytest.param(6, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("n", [3, 4, *(pytest.param(n, marks=pytest.mark.slow) for n in (5, 6))])
 def test_all_permutations_are_equally_likely(n: int) -> None:
     draws = 50 * math.factorial(n)
     counts = collections.Counter(

@@ -46,6 +46,7 @@ class Runs:
         self.folder, self._references = folder, references
         self._data = ["--dataset=fetal_health/synthetic", f"--data-dir={data_dir}", "--no-xla"]
         self.flags: tuple[str, ...] = ("--epochs=12",)
+        self.model = "mlp"
 
     @property
     def run_dir(self) -> Path:
@@ -65,7 +66,13 @@ class Runs:
         check_same_run(self.on_devices(count), self.run_dir)
 
     def _all(self) -> list[str]:
-        return [*self._data, "--global-batch-size=48", "--checkpoint-steps=16", *self.flags]
+        return [
+            *self._data,
+            f"--model={self.model}",
+            "--global-batch-size=48",
+            "--checkpoint-steps=16",
+            *self.flags,
+        ]
 
     def on_hosts(self, hosts: Hosts, numbers: Sequence[int]) -> list[Forked]:
         """Begins to train."""
@@ -111,10 +118,8 @@ def _ends(workers: list[Forked], case: str) -> list[str]:
     return said
 
 
-def test_a_cut_cable_ends_both_hosts_and_the_same_command_ends_as_one_process_does(
-    make_hosts: Any, runs: Runs
-) -> None:
-    hosts = make_hosts(2)
+def _cut(hosts: Hosts, runs: Runs) -> None:
+    """Trains, cuts a cable, and reads what both said."""
     workers = runs.begin(hosts, 2)
     hosts.cut(1)
     first, second = _ends(workers, "cut cable")
@@ -122,6 +127,18 @@ def test_a_cut_cable_ends_both_hosts_and_the_same_command_ends_as_one_process_do
     assert second.startswith("error: worker 0 (host0:2222) ended or cannot be reached, so worker 1")
     assert all("Start all workers again with the same command" in said for said in (first, second))
     assert all('File "' not in said for said in (first, second))
+
+
+def test_a_cut_cable_ends_both_hosts(make_hosts: Any, runs: Runs) -> None:
+    runs.model = "mlp_small"
+    _cut(make_hosts(2), runs)
+
+
+@pytest.mark.slow
+def test_after_a_cut_the_same_command_ends_as_one_process_does(make_hosts: Any, runs: Runs) -> None:
+    """As `multi_worker_test.py::test_killed_worker_ends_the_others...` on one host, quickly."""
+    hosts = make_hosts(2)
+    _cut(hosts, runs)
     hosts.heal(1)
     chief, _ = finish(*runs.on_hosts(hosts, (0, 1)))
     assert "going on at epoch" in chief

@@ -219,10 +219,11 @@ def test_sigterm_while_waiting_for_the_others_ends_with_a_message(tmp_path: Path
     """TensorFlow, which waits here, would ignore it."""
     cluster = {"worker": [f"localhost:{port}" for port in free_ports(2)]}
     flags = [*TABLE, "--strategy=multi_worker", f"--run-dir={tmp_path}"]
-    first = start(*flags, variables={"TF_CONFIG": _tf_config(cluster, "worker", 0)})
-    assert first.stdout is not None
-    assert "waiting for the others" in first.stdout.readline()
-    time.sleep(4)  # TensorFlow's own handling is in place by then
+    first = fork_run(*flags, variables={"TF_CONFIG": _tf_config(cluster, "worker", 0)})
+    deadline = time.monotonic() + 120
+    while "waiting for the others" not in first.printed() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    time.sleep(3)  # TensorFlow's own handling is in place by then
     first.send_signal(signal.SIGTERM)
     (printed,) = finish(first, code=130, timeout_s=30)
     assert "interrupted" in printed

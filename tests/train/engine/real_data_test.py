@@ -1,7 +1,7 @@
 """The recipes of RESULTS.md in short, on the real sets: fewer epochs and folds, looser bounds.
 
 Bounds are on validation examples or folds inside the split train. The recipes are `slow`; in their
-place `make test` has the generated sets, and the network with crosses on real rows.
+place `make test` has the generated sets, and the table's default model on real rows.
 """
 
 from __future__ import annotations
@@ -43,11 +43,14 @@ def test_pictures_and_texts_are_learned(
     assert found["accuracy"] >= least > 1.3 * classes.max() / classes.sum()
 
 
+@pytest.mark.slow
 @pytest.mark.real_data
 def test_cross_and_deep_network_learns_real_rows(
     real_data_dir: Callable[..., str], tmp_path: Path
 ) -> None:
-    """One fold of three; `slow` compares with boosting and the linear model on all."""
+    """One fold of three. Of the mechanism: `tests/models/mlp_test.py`, and the real rows of
+    `run_test.py::test_fetal_health_beats_its_goal`.
+    """
     arguments = [
         "--dataset=fetal_health/kaggle",
         f"--data-dir={real_data_dir('fetal_health/kaggle')}",

@@ -10,7 +10,11 @@ import pytest
 from PIL import Image
 
 from train.engine.console import _format_recall
+from train.measures import plots, scores
+from train.measures.metrics import FIGURES
 from train.measures.plots import draw_confusion, draw_safely, most_confused
+
+pytestmark = pytest.mark.pictures
 
 
 def _confusion(classes: int) -> np.ndarray:
@@ -25,6 +29,22 @@ def test_many_classes_are_drawn_in_a_figure_of_one_size(classes: int, width: int
     names = tuple(f"class {i} $" * (1 + i % 5) for i in range(classes))
     with Image.open(io.BytesIO(draw_confusion(_confusion(classes), names, "test"))) as picture:
         assert picture.format == "PNG" and picture.size[0] == width
+
+
+def test_all_other_pictures_are_drawn() -> None:
+    rng, names = np.random.default_rng(0), ("$x^{", "a|b", "c")
+    columns = [*FIGURES, *(f"val_{name}" for name in FIGURES)]
+    share, numbers = rng.dirichlet(np.ones(3), 9), rng.random((9, 3))
+    pictures = (
+        plots.draw_curves([dict.fromkeys(["epoch", *columns], 0.5)] * 2),
+        plots.draw_classes({"f1": numbers[0], "average_precision": numbers[1]}, names, "test"),
+        plots.draw_numbers(numbers, numbers, names, "test"),
+        plots.draw_calibration(scores.calibration_bins(share, share.argmin(1)), "test"),
+        plots.draw_pictures(np.zeros((6, 8, 8, 1), np.uint8), [*names, *names]),
+    )
+    for data in pictures:
+        with Image.open(io.BytesIO(data)) as picture:
+            assert picture.size[0] > 800 and len(set(np.ravel(picture.convert("L")))) > 50
 
 
 def test_the_most_frequent_errors_come_first() -> None:

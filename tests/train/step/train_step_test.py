@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-# Trains 20 steps from the same start with our step and, at one replica, with `fit`.
+# Trains some steps from the same start with our step and, at one replica, with `fit`.
 _TRAIN = """
 import dataclasses, json, sys
 import keras
@@ -121,7 +121,7 @@ def train(run_python: Callable[..., str], tmp_path: Path, synthetic_data_dir: Pa
 # before it squares them, for Adam's second moments and for the norm; ours are added up first.
 def test_one_replica_equals_keras_fit(train: Train) -> None:
     common: dict[str, Any] = {
-        "steps": 20,
+        "steps": 12,
         "k": 7,
         "fit": True,
         "class_weights": "balanced",
