@@ -58,25 +58,33 @@ _set_logical_cpus(LOGICAL_CPU_DEVICES)
 # Files that take longest, in seconds of one processor, at the head of the queue: a long one that a
 # worker began last would let the others wait for it.
 LONGEST_FILES = (
-    "tests/project/your_own_data_test.py",
+    "tests/train/keras_fit_test.py",
     "tests/train/run_test.py",
     "tests/train/step/matrix_test.py",
-    "tests/models/cnn_test.py",
-    "tests/benchmarks/run_test.py",
     "tests/records/pipeline_test.py",
-    "tests/train/devices/multi_worker_test.py",
-    "tests/train/keras_fit_test.py",
-    "tests/train/sweep_test.py",
-    "tests/faults/records_test.py",
-    "tests/faults/training_test.py",
-    "tests/train/cross_validate_test.py",
-    "tests/train/engine/real_data_test.py",
+    "tests/models/cnn_test.py",
     "tests/train/export_test.py",
-    "tests/records/service/service_test.py",
-    "tests/records/ordering/order_test.py",
-    "tests/train/step/fit_test.py",
+    "tests/faults/records_test.py",
+    "tests/train/devices/hosts_test.py",
+    "tests/faults/training_test.py",
+    "tests/train/sweep_test.py",
     "tests/train/step/train_step_test.py",
+    "tests/records/service/service_test.py",
+    "tests/train/devices/multi_worker_test.py",
     "tests/benchmarks/input/libraries_test.py",
+    "tests/train/engine/resume_test.py",
+    "tests/project/your_own_data_test.py",
+    "tests/train/cross_validate_test.py",
+    "tests/models/rnn_test.py",
+    "tests/benchmarks/run_test.py",
+    "tests/train/targets_test.py",
+    "tests/train/engine/profile_test.py",
+    "tests/train/step/fit_test.py",
+    "tests/models/mlp_test.py",
+    "tests/records/ordering/order_test.py",
+    "tests/benchmarks/input/growth_test.py",
+    "tests/benchmarks/training/target_test.py",
+    "tests/train/results_test.py",
 )
 
 
@@ -105,7 +113,7 @@ def _forget_models() -> Iterator[None]:
     """
     handler = signal.getsignal(signal.SIGTERM)
     yield
-    keras.utils.clear_session()
+    keras.utils.clear_session(free_memory=False)  # below, once
     keras.config.set_dtype_policy("float32")
     disable_op_determinism()
     signal.signal(signal.SIGTERM, handler or signal.SIG_DFL)

@@ -38,7 +38,7 @@ def test_the_reports_way_with_its_own_table_model(
     synthetic_data_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     work = _open(synthetic_data_dir, "fetal_health")
-    settings = {"global_batch_size": 32}
+    settings = {"global_batch_size": 32, "xla": False}
     found = _measure(work, Question("mlp_small", settings=settings, report=True))
     assert set(found.samples) == {OURS, "report", "fit tuned"}, "fit at its defaults is that way"
     steps = found.details["steps_per_second"]

@@ -40,7 +40,8 @@ def test_killed_worker_ends_the_others_and_a_restart_ends_as_one_process_does(
     one_process = ["--strategy=mirrored", "--cpu-devices=2", f"--run-dir={tmp_path / 'a'}"]
     finish(fork_run(*flags, *one_process))
     flags += ["--strategy=multi_worker", f"--run-dir={tmp_path / 'b'}"]
-    survivor, victim = start_workers(2, *flags)
+    # Killed, a forked process ends as another does.
+    survivor, victim = start_workers(2, *flags, begin=fork_run)
     _wait_for_checkpoint(tmp_path / "b")
     victim.send_signal(signal.SIGKILL)
     killed = time.monotonic()

@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tensorflow as tf
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from records import open_data
 from records.decoding.input_config import InputConfig
@@ -225,7 +226,19 @@ def _rows(table: dict[str, Any]) -> list[dict[str, Any]]:
     return [dict(zip(names, (c.get("v") for c in r["c"]), strict=True)) for r in table["rows"]]
 
 
+def test_scalars_in_the_files(profiled: tuple[Path, str]) -> None:
+    run_dir, _ = profiled
+
+    def get(_: str, run: str, tag: str) -> list[tuple[float, int, float]]:
+        events = EventAccumulator(str(run_dir.parent / run)).Reload().Tensors(tag)
+        return [(e.wall_time, e.step, float(tf.make_ndarray(e.tensor_proto))) for e in events]
+
+    _check_scalars(get, run_dir)
+
+
+@pytest.mark.slow
 def test_tensorboard_shows_the_run(profiled: tuple[Path, str], synthetic_data_dir: Path) -> None:
+    """Quick, of the files it shows: the tests above and `tensorboard_files_test.py`."""
     run_dir, _ = profiled
     with _tensorboard(run_dir.parent) as get:
         _check_profile_pages(get, run_dir)
