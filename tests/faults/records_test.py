@@ -382,7 +382,7 @@ def test_batches_around_a_damaged_record_are_the_same(copies: Path) -> None:
         config = InputConfig(image_size=32, sequence_length=16, vocab_size=10**6)
         clean = Data(open_set(schema.directory), config)
         train = clean.examples("train")
-        order = Order(train.num_examples, 8, seed=3)
+        order = Order(train.num_examples, 32, seed=3)
         expected = list(make_arrays(train, order, epochs=2))
         number = int(train.numbers[5])
         index = read_index(schema, "train")
