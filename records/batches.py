@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -12,13 +12,12 @@ import tensorflow as tf
 from records import pipeline
 from records.decoding.input_config import InputConfig
 from records.examples import AnyOrder, Examples
-from records.ordering.buckets import make_order
 from records.roles import Data, open_data
 from records.system.arguments import check_kind, check_seed, check_whole
 
 
 def make_dataset(
-    dataset: str | os.PathLike[str] | Data,
+    dataset: str | os.PathLike[str] | Mapping[str, float] | Data,
     role: str = "train",
     *,
     data_dir: str | os.PathLike[str] | None = None,
@@ -37,7 +36,8 @@ def make_dataset(
     epoch of `fit`, gives every example once, in the order of the next epoch.
 
     Args:
-      dataset: as `open_data`, or an opened `Data`.
+      dataset: as `open_data`, or an opened `Data`. Several sets are mixed in `train` where that is
+        shuffled; else they come one after the other.
       role: `train`, `validation` or another split of the set.
       data_dir, config: as `open_data`; an opened `Data` has its own.
       global_batch_size: B.
@@ -77,7 +77,7 @@ def make_dataset(
 
 
 def make_arrays(
-    dataset: str | os.PathLike[str] | Data,
+    dataset: str | os.PathLike[str] | Mapping[str, float] | Data,
     role: str = "train",
     *,
     epochs: int = 1,
@@ -113,7 +113,7 @@ def make_arrays(
 
 
 def _open_ordered(
-    dataset: str | os.PathLike[str] | Data,
+    dataset: str | os.PathLike[str] | Mapping[str, float] | Data,
     role: str,
     *,
     data_dir: str | os.PathLike[str] | None = None,
@@ -144,17 +144,19 @@ def _open_ordered(
     else:
         data = open_data(dataset, data_dir, config, seed)
     examples = data.examples(role)
+    if examples.mixture is not None and (shuffle_block is not None or length_buckets > 1):
+        raise ValueError(
+            "input: shuffle_block and length_buckets expected with one set, received with a mixture"
+        )
     if not pad:
         # Rows of weight 0 stand at a batch's end only where no damaged record does.
         examples = examples.without_damaged()
-    order = make_order(
-        examples.num_examples,
+    order = examples.order(
         global_batch_size,
         seed,
         # Evaluation keeps the order of the records, so that predictions can be matched with them.
         role == "train" if shuffle is None else shuffle,
         shuffle_block=shuffle_block,
-        lengths=examples.subset_lengths if length_buckets > 1 else None,
         length_buckets=length_buckets,
     )
     return examples, order

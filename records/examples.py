@@ -11,7 +11,8 @@ import tensorflow as tf
 
 from records.loading.cache import Filling
 from records.loading.load import Loader
-from records.ordering.buckets import BucketOrder
+from records.ordering.buckets import BucketOrder, make_order
+from records.ordering.mixture import MixedOrder, Mixture
 from records.ordering.order import Order
 from records.ordering.splits import AllRecords, Numbers
 from records.sets.schema import IMAGE, Schema
@@ -26,7 +27,7 @@ PLAN_POSITIONS = 2**16
 # 64 texts of 200 ids. Larger ones are gathered one by one, in parallel.
 _GATHER_BYTES = 2**20
 
-AnyOrder = Order | BucketOrder
+AnyOrder = Order | BucketOrder | MixedOrder
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,6 +46,7 @@ class Examples:
         by, or when `inputs` is first asked for.
       loader: reads and decodes records.
       filling: what decodes into `cached`; None where that is done.
+      mixture: how the training examples of several sets are mixed; None of one set.
     """
 
     schema: Schema
@@ -56,6 +58,7 @@ class Examples:
     cached: np.ndarray | None
     loader: Loader
     filling: Filling | None = None
+    mixture: Mixture | None = None
 
     @property
     def inputs(self) -> np.ndarray | None:
@@ -75,7 +78,8 @@ class Examples:
         if not self.num_damaged or self.index.damaged is None:
             return self
         usable = ~self._of_subset(self.index.damaged)
-        return dataclasses.replace(self, numbers=self.numbers[usable])
+        mixture = None if self.mixture is None else self.mixture.keep(usable)
+        return dataclasses.replace(self, numbers=self.numbers[usable], mixture=mixture)
 
     @property
     def num_examples(self) -> int:
@@ -86,6 +90,36 @@ class Examples:
     def subset_labels(self) -> np.ndarray:
         """int32 [n] or float32 [n, C], the labels of the subset."""
         return self._of_subset(self.split_labels)
+
+    @property
+    def weights(self) -> np.ndarray | None:
+        """float64 [n], how often each example counts in what is learned of all; None: once."""
+        return None if self.mixture is None else self.mixture.weights
+
+    def order(
+        self,
+        global_batch_size: int,
+        seed: int = 0,
+        shuffle: bool = True,
+        *,
+        shuffle_block: int | None = None,
+        length_buckets: int = 1,
+    ) -> AnyOrder:
+        """The order of the subset: arguments as `make_order`.
+
+        Without `shuffle` every example stands once, those of a mixture set after set.
+        """
+        if self.mixture is not None and shuffle:
+            return self.mixture.order(global_batch_size, seed)
+        return make_order(
+            self.num_examples,
+            global_batch_size,
+            seed,
+            shuffle,
+            shuffle_block=shuffle_block,
+            lengths=self.subset_lengths if length_buckets > 1 else None,
+            length_buckets=length_buckets,
+        )
 
     @property
     def subset_lengths(self) -> np.ndarray | None:

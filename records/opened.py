@@ -50,6 +50,16 @@ class OpenedSet:
         """
         return self.shards.content
 
+    @property
+    def selection(self) -> str:
+        """Names which records of the files are used; "" for all."""
+        return "" if self.choice is None else str(self.choice.asked)
+
+    @property
+    def directories(self) -> tuple[str, ...]:
+        """Where the set lies; of a mixture one for each of its sets."""
+        return (self.schema.directory,)
+
     def read_index(self, split: str) -> RecordIndex:
         """The index of a split, read once; with `skip_damaged` every record is checked first.
 

@@ -10,6 +10,7 @@ import dataclasses
 import functools
 import hashlib
 import os
+from collections.abc import Mapping
 
 import numpy as np
 import tensorflow as tf
@@ -21,8 +22,10 @@ from records.examples import Examples
 from records.loading import cache, cut_file, disk_cache
 from records.loading.load import Loader
 from records.loading.moments import check_moments, moments, stream_moments
+from records.mixed import MixedSet, mix_sets
 from records.opened import OpenedSet, open_set
 from records.ordering import splits
+from records.ordering.mixture import Mixture, whole_shares
 from records.sets.target import MULTI_LABEL, REGRESSION
 from records.shards.index import RecordIndex
 from records.system.arguments import check_kind, check_seed, check_whole
@@ -132,7 +135,8 @@ class Data:
             return None
         # Validation and test words must not be ranked: ids seen only there stay out of vocabulary.
         _, training = self.subset("train")
-        return Vocabulary(self.schema, self._asked, self._index, self._base, training)
+        weights = None if self._mixture is None else self._mixture.weights
+        return Vocabulary(self.schema, self._asked, self._index, self._base, training, weights)
 
     @property
     def spec(self) -> tf.TensorSpec:
@@ -180,6 +184,7 @@ class Data:
             cached=None if self.config.cache == "none" else self._decoded(split),
             loader=self._loader(split),
             filling=self._filling.get(split),
+            mixture=self._mixture if role == "train" else None,
         )
         return found if role == "train" else found.without_damaged()
 
@@ -196,11 +201,15 @@ class Data:
         """
         examples = self.examples("train").without_damaged()
         if examples.inputs is not None:
-            found = moments(examples.inputs[examples.numbers])
+            found = moments(examples.inputs[examples.numbers], examples.weights)
         else:
-            found = stream_moments(examples.loader, examples.numbers)
+            found = stream_moments(examples.loader, examples.numbers, examples.weights)
         check_moments(self.schema, *found, self._modality.spec(self.config, 0).dtype.as_numpy_dtype)
         return found
+
+    @property
+    def _mixture(self) -> Mixture | None:
+        return self.opened.mixture if isinstance(self.opened, MixedSet) else None
 
     @functools.cached_property
     def _cut(self) -> cut_file.Cut:
@@ -316,8 +325,8 @@ class Data:
     def _records_key(self) -> str:
         """The shards and the feature, and what of them is damaged."""
         key = f"{self.opened.fingerprint} {self.schema.input_name}"
-        if self.opened.choice is not None:
-            key += f" {self.opened.choice.asked}"
+        if self.opened.selection:
+            key += f" {self.opened.selection}"
         # A damaged record's row holds its stand-in's input: repaired shards need another file.
         if damage := self.damage():
             key += f" {hashlib.sha256(repr(damage).encode()).hexdigest()}"
@@ -325,29 +334,32 @@ class Data:
 
 
 def open_data(
-    dataset: str | os.PathLike[str],
+    dataset: str | os.PathLike[str] | Mapping[str, float],
     data_dir: str | os.PathLike[str] | None = None,
     config: InputConfig | None = None,
     seed: int = 0,
 ) -> Data:
-    """Opens a prepared set.
+    """Opens a prepared set, or several as one.
 
     Args:
-      dataset: `name[/config[/version]]` below `data_dir`, or the set's own directory.
+      dataset: `name[/config[/version]]` below `data_dir`, or the set's own directory; or several,
+        each with its share of every training batch, such as `{"a": 0.7, "b": 0.3}`.
       data_dir: TFDS's data directory; default `$TFDS_DATA_DIR` or `~/tensorflow_datasets`.
       config: shapes of the inputs.
-      seed: names the validation cut, where the set has no validation split.
+      seed: names the validation cut, where a set has no validation split.
 
     Raises:
       FileNotFoundError: there is no such set.
-      ValueError: it cannot be trained on, or its shards are not those that were built; the message
-        says why.
+      ValueError: it cannot be trained on, or its shards are not those that were built; or several
+        differ in kind or classes; the message says why.
     """
-    check_kind("dataset", dataset, (str, os.PathLike), "the name of a set, or its path")
+    kinds = (str, os.PathLike, Mapping)
+    check_kind("dataset", dataset, kinds, "the name of a set, its path, or shares of several")
     check_kind("data_dir", data_dir, (str, os.PathLike, type(None)), "a folder or None")
     check_kind("config", config, (InputConfig, type(None)), "an InputConfig or None")
     check_seed(seed)
     config = config or InputConfig()
     place = None if data_dir is None else os.fspath(data_dir)
-    opened = open_set(os.fspath(dataset), place, feature=config.feature, task=config.task)
-    return Data(opened, config, seed)
+    shares = dataset if isinstance(dataset, Mapping) else {os.fspath(dataset): 1}
+    parts = [open_set(n, place, feature=config.feature, task=config.task) for n in shares]
+    return Data(mix_sets(parts, whole_shares(list(shares.values())), seed), config, seed)

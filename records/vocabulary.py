@@ -34,6 +34,7 @@ class Vocabulary:
         index_of: Callable[[str], RecordIndex],
         split: str,
         training: Numbers,
+        weights: np.ndarray | None = None,
     ):
         """Counts nothing yet.
 
@@ -42,9 +43,10 @@ class Vocabulary:
           index_of: the index of a split.
           split: that the training examples are part of.
           training: int64 [n], their numbers in it.
+          weights: float64 [n], how often each counts; None: once.
         """
         self._schema, self._config, self._index_of = schema, config, index_of
-        self._split, self._training = split, training
+        self._split, self._training, self._weights = split, training, weights
         self._stores_text = modality_of(schema).is_text
         self._ids: dict[str, tuple[np.ndarray, np.ndarray]] = {}  # by split
 
@@ -70,6 +72,21 @@ class Vocabulary:
         used[self._training] = True
         if index.damaged is not None:
             used &= ~index.damaged
+        if self._weights is None:
+            counts = self._count(used)
+        else:
+            # Whole numbers of each set first: sums of fractions would differ by the cache level.
+            of_record = np.zeros(index.num_records)
+            of_record[self._training] = self._weights
+            weights = np.unique(self._weights)
+            found = [self._count(used & (of_record == weight)) for weight in weights]
+            width = max(map(len, found))
+            counts = weights @ np.stack([np.pad(one, (0, width - len(one))) for one in found])
+        # `pad_ids` maps every id beyond the table to its last entry.
+        return np.append(decode.rank_ids(counts), np.int32(decode.OOV_ID))
+
+    def _count(self, used: np.ndarray) -> np.ndarray:
+        """int64 [ids], how often each id stands in the records where `used` bool [N]."""
         # Ids 0 and 1 always exist. A set without a stored vocabulary shows its size only by its
         # ids.
         counts = np.zeros(max(2, len(self._schema.vocabulary() or ())), np.int64)
@@ -79,8 +96,7 @@ class Vocabulary:
             wider[: len(counts)] += counts
             wider[: len(found)] += found
             counts = wider
-        # `pad_ids` maps every id beyond the table to its last entry.
-        return np.append(decode.rank_ids(counts), np.int32(decode.OOV_ID))
+        return counts
 
     def words(self) -> tuple[str, ...] | None:
         """The words of the ids in use, `size` of them, the first two special.

@@ -28,6 +28,7 @@ from records.system.writing import check_output, escape_cell, write_atomically
 from train.measures.metrics import FIGURES
 from train.settings.config import TrainConfig
 from train.settings.flags import add_flags, parse_settings
+from train.settings.sets import folder_name
 
 if TYPE_CHECKING:
     from records.opened import OpenedSet
@@ -98,7 +99,7 @@ def parse_arguments(arguments: list[str]) -> CrossValidation:
         config = TrainConfig(**({"folds": 5} | given), given=frozenset(given))
     except ValueError as error:
         parser.error(str(error))
-    name = f"{config.dataset.strip('/').replace('/', '-')}-{config.model or 'default'}"
+    name = f"{folder_name(config.dataset)}-{config.model or 'default'}"
     return CrossValidation(
         config, seeds, output or Path("cross_validation", f"{name}.json"), found["baselines"]
     )

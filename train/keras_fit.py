@@ -12,6 +12,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from records.mixed import MixedSet
+from records.opened import OpenedSet
 from records.roles import Data, open_data
 from records.stores.mirror import place_of
 from train.assembly.arrays import open_arrays
@@ -26,6 +28,7 @@ from train.folders.run_folder import RunFolder
 from train.settings.auto import choose_xla
 from train.settings.config import PRECISIONS, TrainConfig
 from train.settings.resolved import Settings
+from train.settings.sets import AnySet
 from train.step.batch_norm import batch_norms
 from train.step.keras_objective import (
     KerasObjective,
@@ -91,6 +94,8 @@ def fit(
       Interrupted: a signal came; with `run_dir` the same call goes on.
     """
     data = open_data(data, seed=seed) if isinstance(data, str) else data
+    if isinstance(data, Data) and len(data.opened.directories) > 1 and not shuffle:
+        raise ValueError("fit: a mixture of sets expected shuffle=True, received False")
     own = {"epochs": epochs, "global_batch_size": batch_size, "seed": seed, "run_dir": run_dir}
     asked = _ask(data, own, flags)
     how = (shuffle, Pace(steps_per_call), _checked_callbacks(callbacks))
@@ -128,9 +133,17 @@ def _ask(data: Any, own: dict[str, Any], flags: dict[str, Any]) -> TrainConfig:
     if isinstance(data, Data):
         config = dataclasses.asdict(data.config)
         del config["cache"]  # the flag of that name says more
-        own |= config | {"dataset": place_of(data.schema.directory), "seed": data.seed}
+        own |= config | {"dataset": _named(data.opened), "seed": data.seed}
     asked: dict[str, Any] = {"dataset": "arrays", "early_stopping": 0} | own | flags
     return TrainConfig(**asked)
+
+
+def _named(opened: OpenedSet) -> AnySet:
+    """As `train.run` takes it."""
+    places = [place_of(directory) for directory in opened.directories]
+    if not isinstance(opened, MixedSet):
+        return places[0]
+    return tuple(f"{p}={s}" for p, s in zip(places, opened.mixture.shares, strict=True))
 
 
 def _fit(

@@ -27,6 +27,7 @@ from records.system.writing import check_output, write_atomically
 from train.measures.metrics import FIGURES
 from train.settings.config import RESULT_FIELDS, TrainConfig
 from train.settings.flags import add_flags, parse_settings
+from train.settings.sets import folder_name
 
 if TYPE_CHECKING:
     import optuna
@@ -112,7 +113,7 @@ def parse_config(arguments: list[str]) -> SweepConfig:
         fixed = TrainConfig(**({"folds": _FOLDS} | given), given=frozenset(given))
     except ValueError as error:
         parser.error(str(error))
-    name = fixed.dataset.strip("/").replace("/", "-")
+    name = folder_name(fixed.dataset)
     folder = own["sweep_dir"] or f"sweeps/{name}-{fixed.model or 'default'}-{own['sampler']}"
     return SweepConfig(
         fixed, named, own["trials"], own["sampler"], own["metric"], own["prune"], Path(folder),

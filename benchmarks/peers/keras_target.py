@@ -98,7 +98,7 @@ def _make_logger(config: TrainConfig) -> keras.callbacks.CSVLogger:
 
 def _open(config: TrainConfig) -> _Parts:
     """Opens the set as a run does, which checks its files first, and builds the run's model."""
-    opened = open_set(config.dataset)
+    opened = open_set(str(config.dataset))
     cluster = make_cluster("one_device")
     # Compiled models read texts without cuDNN, as `fit` will compile it.
     asked = dataclasses.replace(config, precision="float32", xla=True)

@@ -20,7 +20,6 @@ import numpy as np
 from records import pipeline
 from records.examples import AnyOrder, Examples
 from records.loading.load import Loader, StageTime
-from records.ordering.buckets import make_order
 from records.roles import Data
 from records.stores.mirror import fetch_all
 from records.system.threads import num_threads
@@ -104,7 +103,7 @@ def measure(data: Data, global_batch_size: int, seconds: float) -> Report:
     """
     examples = data.examples("train")
     cached = examples.inputs is not None  # decodes now, where it is kept
-    order = make_order(examples.num_examples, global_batch_size)
+    order = examples.order(global_batch_size)
     chunks = pipeline.make_chunks(examples, order, (0, 0), 1, slice(None))
     for _ in range(4):
         consume(next(chunks)[0])  # traces, and fills what reads ahead

@@ -13,26 +13,36 @@ from records.sets.schema import Schema
 _SHOWN = 5  # columns named in an error
 
 
-def moments(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(mean, variance) float64 [F] of rows [n, F]."""
+def moments(rows: np.ndarray, weights: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """(mean, variance) float64 [F] of rows [n, F], each as often as `weights` [n] say."""
     first = rows[0].astype(np.float64)
     # Less the first row a constant column is exactly 0, and time stamps keep their digits.
     shifted = rows - first
-    return first + shifted.mean(0), shifted.var(0)
+    if weights is None:
+        return first + shifted.mean(0), shifted.var(0)
+    mean = np.average(shifted, 0, weights)
+    return first + mean, np.average((shifted - mean) ** 2, 0, weights)
 
 
-def stream_moments(loader: Loader, numbers: Numbers) -> tuple[np.ndarray, np.ndarray]:
+def stream_moments(
+    loader: Loader, numbers: Numbers, weights: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
     """As `moments`, of a table's records `numbers`, of which one unit is held."""
     wanted = np.zeros(loader.index.num_records, bool)
     wanted[numbers] = True
+    counted = np.ones(1) if weights is None else np.zeros(len(wanted))
+    if weights is not None:
+        counted[numbers] = weights
     first = loader.load(numbers[:1])[0].astype(np.float64)
     sums, squares = np.zeros(()), np.zeros(())
     for unit in (u[wanted[u]] for u in loader.units()):
         shifted = loader.load(unit) - first
-        sums, squares = sums + shifted.sum(0), squares + (shifted**2).sum(0)
-    mean = sums / len(numbers)
+        count = counted[unit if weights is not None else slice(1), None]
+        sums, squares = sums + (count * shifted).sum(0), squares + (count * shifted**2).sum(0)
+    total = len(numbers) if weights is None else weights.sum()
+    mean = sums / total
     # Rounding can leave less than 0.
-    return first + mean, np.maximum(squares / len(numbers) - mean**2, 0)
+    return first + mean, np.maximum(squares / total - mean**2, 0)
 
 
 def check_moments(schema: Schema, mean: np.ndarray, variance: np.ndarray, dtype: Any) -> None:

@@ -165,7 +165,14 @@ def class_counts(labels: np.ndarray, num_classes: int) -> np.ndarray:
     return counts
 
 
-def balanced_class_weights(labels: np.ndarray, num_classes: int) -> np.ndarray:
-    """Weights N / (C * count) float64 [C], scikit-learn's "balanced"; 0 for absent classes."""
+def balanced_class_weights(
+    labels: np.ndarray, num_classes: int, weights: np.ndarray | None = None
+) -> np.ndarray:
+    """Weights N / (C * count) float64 [C], scikit-learn's "balanced"; 0 for absent classes.
+
+    `weights` float64 [N], of mean 1, say how often each example is counted; None: once.
+    """
     counts = class_counts(labels, num_classes)
-    return np.where(counts > 0, len(labels) / (num_classes * np.maximum(counts, 1)), 0.0)
+    if weights is not None:
+        counts = np.bincount(labels, weights, num_classes)
+    return np.where(counts > 0, len(labels) / (num_classes * np.where(counts > 0, counts, 1)), 0.0)

@@ -22,7 +22,6 @@ import tensorflow as tf
 from records.chunks import load_chunk
 from records.decoding.input_config import InputConfig
 from records.examples import Plan
-from records.ordering.buckets import make_order
 from records.roles import Data, open_data
 
 # The tokens of a worker's functions. `tf.numpy_function` numbers the functions of a process from 0.
@@ -152,13 +151,11 @@ class Worker:
                 "this worker"
             )
         examples = data.examples(asked.role)
-        order = make_order(
-            examples.num_examples,
+        order = examples.order(
             asked.order["global_batch_size"],
             asked.order["seed"],
             asked.order["shuffle"],
             shuffle_block=asked.order.get("shuffle_block"),
-            lengths=examples.subset_lengths if asked.length_buckets > 1 else None,
             length_buckets=asked.length_buckets,
         )
         # Chunks are planned here: they must be those of the order that the trainer counts its steps

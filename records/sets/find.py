@@ -164,7 +164,9 @@ def describe_place(path: Path) -> str:
         return "a file"
     if is_run_folder(path):
         place = read_json(path / "config.json").get("data_directory")
-        return "a run folder" + (f": name its data, {shlex.quote(str(place))}" if place else "")
+        places = place if isinstance(place, list) else [place] if place else []
+        named = " and ".join(shlex.quote(str(one)) for one in places)
+        return "a run folder" + (f": name its data, {named}" if named else "")
     if sets := [shlex.quote(str(one)) for one in sets_below(path)]:
         more = f", or one of {len(sets) - _MOST_NAMED:,} more" if len(sets) > _MOST_NAMED else ""
         return f"a folder of prepared sets: name {' or '.join(sets[:_MOST_NAMED])}{more}"

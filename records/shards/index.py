@@ -113,16 +113,41 @@ COLUMNS = tuple(f.name for f in dataclasses.fields(RecordIndex) if f.name not in
 
 def select_records(index: RecordIndex, keep: np.ndarray, label: np.ndarray) -> RecordIndex:
     """The records where `keep` bool [N], in their order, with other labels: int [N]."""
-    starts = np.searchsorted(index.shard, np.arange(len(index.paths)))
-    within = np.arange(index.num_records) - starts[index.shard]
+    within = _within(index)
     arrays = {name: getattr(index, name)[keep] for name in COLUMNS if name != "shard_bytes"}
     arrays |= {"label": label[keep].astype(np.int32), "within": within[keep]}
+    arrays |= {"target": None if index.target is None else index.target[keep]}
     if index.damaged is None:
         return dataclasses.replace(index, **arrays)
     damaged = np.flatnonzero(index.damaged)
     damage = tuple(line for n, line in zip(damaged, index.damage, strict=True) if keep[n])
     rest = index.damaged[keep] if damage else None
     return dataclasses.replace(index, **arrays, damaged=rest, damage=damage)
+
+
+def join_indexes(indexes: Sequence[RecordIndex]) -> RecordIndex:
+    """The records of several splits, one split after the other, as one."""
+    arrays = {name: np.concatenate([getattr(i, name) for i in indexes]) for name in COLUMNS}
+    firsts = np.cumsum([0, *(len(i.paths) for i in indexes)])
+    shards = [i.shard + first for i, first in zip(indexes, firsts)]
+    damaged = [np.zeros(len(i.shard), bool) if i.damaged is None else i.damaged for i in indexes]
+    targets = [i.target for i in indexes if i.target is not None]
+    return RecordIndex(
+        paths=tuple(path for i in indexes for path in i.paths),
+        **arrays | {"shard": np.concatenate(shards).astype(np.int32)},
+        damaged=np.concatenate(damaged) if any(i.damage for i in indexes) else None,
+        damage=tuple(line for i in indexes for line in i.damage),
+        within=np.concatenate([_within(i) for i in indexes]),
+        target=np.concatenate(targets) if targets else None,
+    )
+
+
+def _within(index: RecordIndex) -> np.ndarray:
+    """int64 [N], the number of each record in its shard."""
+    if index.within is not None:
+        return index.within
+    starts = np.searchsorted(index.shard, np.arange(len(index.paths)))
+    return np.arange(index.num_records) - starts[index.shard]
 
 
 def frame(
@@ -168,7 +193,7 @@ class RecordReader:
     def __init__(self, index: RecordIndex):
         self._index = index
         self._files = OpenFiles()
-        self._is_stored = any(object_of(path) is not None for path in index.paths[:1])
+        self._is_stored = any(object_of(path) is not None for path in index.paths)
         self._background = Background(index.paths)
         self._lock = threading.Lock()
         self.bytes_read = 0

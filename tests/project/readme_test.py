@@ -37,6 +37,7 @@ from train import (
 )
 from train.run import parse_config
 from train.settings.defaults import MODALITY_DEFAULTS
+from train.settings.sets import read_sets
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
@@ -82,12 +83,13 @@ def check_tfds_build(words: list[str]) -> None:
 
 def check_train(words: list[str]) -> None:
     config = parse_config(words)
-    if Path(config.dataset).suffix:  # the reader's own file
-        return
-    name = config.dataset.partition("/")[0]
-    check_dataset(config.dataset)
-    model = config.model or MODALITY_DEFAULTS[_MODALITY[name]]["model"]
-    check_model(model, _MODALITY[name])
+    for dataset in read_sets(config.dataset):
+        if Path(dataset).suffix:  # the reader's own file
+            continue
+        name = dataset.partition("/")[0]
+        check_dataset(dataset)
+        model = config.model or MODALITY_DEFAULTS[_MODALITY[name]]["model"]
+        check_model(model, _MODALITY[name])
 
 
 def check_benchmark(words: list[str]) -> None:

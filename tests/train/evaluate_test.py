@@ -148,4 +148,4 @@ def test_the_data_of_a_run_that_was_given_a_relative_path(
     for place in (synthetic_data_dir, own):
         assert main([str(run), f"--data-dir={place}", "--resamples=2"]) == 0
     assert "data_directory" in stored and Path(stored["data_directory"]) == own
-    assert open_run(run).directory == "/nowhere/1.0.0"
+    assert open_run(run).directories == ("/nowhere/1.0.0",)

@@ -33,7 +33,9 @@ def find_thresholds(train: Examples, bins: int) -> np.ndarray:
             "or disk. Choose --cache auto or another --model"
         )
     # Evenly spread: records may lie in the order of their classes.
-    numbers = train.numbers[:: -(-len(train.numbers) // _MOST_ROWS)]
+    spread = slice(None, None, -(-len(train.numbers) // _MOST_ROWS))
+    numbers = train.numbers[spread]
+    weights = None if train.weights is None else train.weights[spread]
     rows, labels = train.inputs[numbers].astype(np.float64), train.split_labels[numbers]
     shift, scale = np.zeros(rows.shape[1]), np.ones(rows.shape[1])
     if train.inputs.dtype == np.float64:  # scikit-learn's trees compare in float32
@@ -44,7 +46,7 @@ def find_thresholds(train: Examples, bins: int) -> np.ndarray:
         tree = DecisionTreeClassifier(
             max_leaf_nodes=max(bins, 2), min_samples_leaf=_LEAST_EXAMPLES, random_state=0
         )
-        fitted = tree.fit(values[:, None], labels).tree_
+        fitted = tree.fit(values[:, None], labels, weights).tree_
         # A leaf has no child, and no threshold.
         inner = fitted.threshold[fitted.children_left >= 0]
         found = np.unique([values.min(), *inner, values.max()])

@@ -10,7 +10,6 @@ from records.decoding.input_config import LEVELS, InputConfig
 from records.examples import AnyOrder, Examples
 from records.loading.cache import choose_level, choose_shuffle_block, host_budget
 from records.opened import OpenedSet
-from records.ordering.buckets import make_order
 from records.pipeline import make_chunks
 from records.roles import Data, Fold
 from records.service.trainer import RemoteSource
@@ -84,7 +83,7 @@ def resolve_shuffle_block(context: RunContext) -> int | None:
     A run keeps what its first start found: the order of its examples depends on it.
     """
     settings, index = context.settings, context.examples["train"].index
-    if settings.shuffle_block is not None:
+    if settings.shuffle_block is not None or context.examples["train"].mixture is not None:
         return settings.shuffle_block
     block = choose_shuffle_block(
         context.level,
@@ -100,13 +99,11 @@ def resolve_shuffle_block(context: RunContext) -> int | None:
 
 def make_training_order(settings: Settings, train: Examples, *, shuffle: bool = True) -> AnyOrder:
     """The order of the training examples; that of the set where they are not shuffled."""
-    return make_order(
-        train.num_examples,
+    return train.order(
         settings.global_batch_size,
         settings.seed,
-        shuffle=shuffle,
+        shuffle,
         shuffle_block=settings.shuffle_block,
-        lengths=train.subset_lengths if settings.length_buckets > 1 else None,
         length_buckets=settings.length_buckets,
     )
 

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from records.examples import Examples
-from records.opened import open_set
+from records.mixed import BETWEEN_NAMES, joint_fingerprint, mix_sets
+from records.opened import OpenedSet, open_set
 from records.roles import Data
 from records.sets.find import default_data_dir, find_directory
 from records.stores.address import is_address
@@ -16,6 +17,7 @@ from records.stores.mirror import place_of
 from train.assembly.data import open_context, print_damage
 from train.devices.strategy import make_cluster, set_up_devices
 from train.folders.finished_run import FinishedRun
+from train.settings.sets import read_sets, shares_of
 from train.step.predictor import Predictor
 
 
@@ -35,20 +37,15 @@ def predict_split(
       ValueError: no such split, or other data than the run's.
       FileNotFoundError: the set is not there.
     """
+    set_up_devices(None, run.settings.deterministic)
+    return predict_opened(run, split, _open_again(run, data_dir, skip_damaged))
+
+
+def predict_opened(
+    run: FinishedRun, split: str, opened: OpenedSet
+) -> tuple[Data, Examples, np.ndarray]:
+    """As `predict_split`, of the run's data, opened as for its training."""
     settings = run.settings
-    set_up_devices(None, settings.deterministic)
-    directory = _find_data(run, data_dir)
-    opened = open_set(
-        directory, feature=settings.feature, task=settings.task, skip_damaged=skip_damaged
-    )
-    if opened.fingerprint != run.fingerprint:
-        raise ValueError(
-            f"evaluate: {place_of(directory)} expected the data that {run.path} was trained on "
-            f"(fingerprint {run.fingerprint[:12]}), received others "
-            f"({opened.fingerprint[:12]}). Name the folder of theirs with --data-dir, or train "
-            "again on these"
-        )
-    opened = opened.choose(settings.classes)
     if split != "validation":  # which may be a part of train
         opened.schema.check_split(split)
     context = open_context(settings, opened, make_cluster("one_device"))
@@ -66,27 +63,55 @@ def predict_split(
     return data, examples, run.say(predictor.outputs(f"predicting {split}"))
 
 
-def _find_data(run: FinishedRun, data_dir: str | None) -> str:
-    """The directory of the set that a run was trained on.
+def _open_again(run: FinishedRun, data_dir: str | None, skip_damaged: bool) -> OpenedSet:
+    """Opens the data that a run was trained on; errors as `predict_split`."""
+    settings = run.settings
+    directories = _find_data(run, data_dir)
+    parts = [
+        open_set(d, feature=settings.feature, task=settings.task, skip_damaged=skip_damaged)
+        for d in directories
+    ]
+    shares = shares_of(settings.dataset)
+    found = joint_fingerprint(parts, shares)
+    if found != run.fingerprint:
+        raise ValueError(
+            f"evaluate: {' and '.join(map(place_of, directories))} expected the data that "
+            f"{run.path} was trained on (fingerprint {run.fingerprint[:12]}), received others "
+            f"({found[:12]}). Name the folder of theirs with --data-dir, or train again on these"
+        )
+    return mix_sets([part.choose(settings.classes) for part in parts], shares, settings.seed)
+
+
+def _find_data(run: FinishedRun, data_dir: str | None) -> list[str]:
+    """The directory of each set that a run was trained on.
 
     Raises:
-      FileNotFoundError: it is in none of the places where it may be.
+      FileNotFoundError: one is in none of the places where it may be.
     """
-    # As it was given to the run: a name, or a path that may be relative to another folder.
-    named = run.settings.dataset
-    places = [data_dir] if data_dir else [run.directory, named]
+    # As they were given to the run: names, or paths that may be relative to another folder.
+    named = read_sets(run.settings.dataset)
+    stored = run.input.dataset.split(BETWEEN_NAMES)
+    lay = run.directories or (None,) * len(named)
+    sets = zip(named, stored, lay, strict=True)
+    return [_find_set(run, data_dir, *one) for one in sets]
+
+
+def _find_set(
+    run: FinishedRun, data_dir: str | None, named: str, stored: str, lay: str | None
+) -> str:
+    places = [data_dir] if data_dir else [lay, named]
     for place in places:
         if place and is_address(place) and not data_dir:
             return place
         if place and (Path(place) / "dataset_info.json").is_file():
             return place
-    for name in (run.input.dataset, named):
+    for name in (stored, named):
         with contextlib.suppress(FileNotFoundError, ValueError):
             return find_directory(name, data_dir)
     if data_dir and is_address(data_dir):
         return find_directory(data_dir)
-    lay = f", which lay in {run.directory}" if run.directory else ""
+    there = f", which lay in {lay}" if lay else ""
     raise FileNotFoundError(
-        f"evaluate: {run.path} expected its data set {run.input.dataset}{lay}, received none there "
+        f"evaluate: {run.path} expected its data set {stored}{there}, received none there "
         f"or in {default_data_dir(data_dir)}. Name the folder that holds the set with --data-dir"
     )

@@ -156,9 +156,12 @@ def target_scale(data: Data) -> tuple[np.ndarray, np.ndarray] | None:
     """
     if data.schema.task != REGRESSION:
         return None
-    labels = data.examples("train").without_damaged().subset_labels.astype(np.float64)
-    deviation = labels.std(0)
-    return labels.mean(0), np.where(deviation > 0, deviation, 1.0)
+    train = data.examples("train").without_damaged()
+    labels, weights = train.subset_labels.astype(np.float64), train.weights
+    mean, deviation = np.average(labels, 0, weights), labels.std(0)
+    if weights is not None:
+        deviation = np.sqrt(np.average((labels - mean) ** 2, 0, weights))
+    return mean, np.where(deviation > 0, deviation, 1.0)
 
 
 def make_optimizer(settings: Settings, steps_per_epoch: int) -> keras.optimizers.Optimizer:
@@ -191,7 +194,8 @@ def class_weights(settings: Settings, train: Examples, num_classes: int) -> np.n
         return np.ones(num_classes)
     # Damaged examples have weight 0 in the loss; counted here they would shift the weights of the
     # classes that they claim to be of.
-    return balanced_class_weights(train.without_damaged().subset_labels, num_classes)
+    train = train.without_damaged()
+    return balanced_class_weights(train.subset_labels, num_classes, train.weights)
 
 
 def build_model(settings: Settings, data: Data) -> keras.Model:

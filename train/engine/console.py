@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 
 from records.examples import Examples
+from records.mixed import MixedSet
+from records.opened import OpenedSet
 from records.ordering.splits import class_counts
 from records.sets.schema import Schema
 from records.sets.target import MULTI_LABEL, REGRESSION, SINGLE_LABEL
@@ -48,10 +50,13 @@ def print_data(model: str, schema: Schema) -> None:
     )
 
 
-def print_header(settings: Settings, schema: Schema, cluster: Cluster, path: Path) -> None:
+def print_header(settings: Settings, opened: OpenedSet, cluster: Cluster, path: Path) -> None:
     """One paragraph: what is trained, on what, where it is written."""
     compiled = "XLA" if settings.xla else "no XLA"
-    print_data(settings.model, schema)
+    print_data(settings.model, opened.schema)
+    if isinstance(opened, MixedSet):
+        for line in opened.describe(settings.global_batch_size):
+            print(f"  {line}")
     print(
         f"  {cluster.name}, {cluster.num_replicas} replica{'s' * (cluster.num_replicas > 1)} on "
         f"{'GPU' if cluster.accelerator else 'CPU'}, {settings.precision}, {compiled}, "

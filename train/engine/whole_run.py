@@ -12,12 +12,13 @@ from typing import Any
 
 import numpy as np
 
+from records.mixed import mix_sets
 from records.opened import OpenedSet, open_set
 from records.sets.target import MULTI_LABEL
 from records.stores.mirror import place_of
 from train.assembly.context import RunContext
 from train.assembly.data import open_context, print_damage, resolve_shuffle_block
-from train.assembly.predictions import predict_split
+from train.assembly.predictions import predict_opened
 from train.assembly.training import Training, build_fine_tuning, build_training, target_scale
 from train.devices.strategy import Cluster, make_cluster, set_up_devices
 from train.engine import console
@@ -36,6 +37,7 @@ from train.settings.convert_source import convert_source
 from train.settings.prepare import prepare
 from train.settings.resolve import resolve
 from train.settings.resolved import Settings
+from train.settings.sets import read_sets, rename_sets, shares_of
 
 
 def train_and_evaluate(asked: TrainConfig) -> dict[str, Any]:
@@ -56,8 +58,9 @@ def train_and_evaluate(asked: TrainConfig) -> dict[str, Any]:
     set_up_devices(asked.cpu_devices, asked.deterministic)
     cluster = make_cluster(asked.strategy, asked.cpu_devices)
     with cluster.workers.watched() if cluster.workers else contextlib.nullcontext():
-        name = _in_turn(cluster, lambda: convert_source(asked.dataset, asked.data_dir, asked.task))
-        asked = dataclasses.replace(asked, dataset=name)
+        prepared = functools.partial(convert_source, data_dir=asked.data_dir, task=asked.task)
+        names = _in_turn(cluster, lambda: rename_sets(asked.dataset, prepared))
+        asked = dataclasses.replace(asked, dataset=names)
         opened = prepare_and_open(asked, cluster)
         settings = resolve(asked, opened.schema, cluster)
         found = train_settings(settings, opened, cluster, began)
@@ -66,22 +69,31 @@ def train_and_evaluate(asked: TrainConfig) -> dict[str, Any]:
 
 
 def prepare_and_open(asked: TrainConfig, cluster: Cluster) -> OpenedSet:
-    """Opens the set; prepares it where it is missing.
+    """Opens the set, or several as one; prepares what is missing.
 
     Raises:
-      FileNotFoundError: the set is not there and cannot be prepared.
-      ValueError: its shards are not those that were built, or --classes do not fit it.
+      FileNotFoundError: a set is not there and cannot be prepared.
+      ValueError: its shards are not those that were built, or --classes do not fit it; or several
+        sets differ in kind or classes.
     """
-    directory = _in_turn(cluster, lambda: prepare(asked.dataset, asked.data_dir, asked.manual_dir))
+    names = read_sets(asked.dataset)
+    directories = _in_turn(
+        cluster, lambda: [prepare(name, asked.data_dir, asked.manual_dir) for name in names]
+    )
     skip = asked.on_corrupt == "skip"
-    opened = open_set(directory, feature=asked.feature, task=asked.task, skip_damaged=skip)
-    return opened.choose(asked.classes)
+    parts = [
+        open_set(directory, feature=asked.feature, task=asked.task, skip_damaged=skip)
+        for directory in directories
+    ]
+    return mix_sets(
+        [part.choose(asked.classes) for part in parts], shares_of(asked.dataset), asked.seed
+    )
 
 
-def _in_turn(cluster: Cluster, work: Callable[[], str]) -> str:
+def _in_turn(cluster: Cluster, work: Callable[[], Any]) -> Any:
     """What `work` gives, one worker after the other: the first builds for those beside it."""
     own = 0 if cluster.workers is None else cluster.workers.index
-    found = ""
+    found = None
     for turn in range(len(cluster.workers.addresses) if cluster.workers else 1):
         if turn == own:
             found = work()
@@ -107,7 +119,7 @@ def train_settings(
         settings.folder,
         known,
         opened.fingerprint,
-        directory=place_of(opened.schema.directory),
+        directories=tuple(map(place_of, opened.directories)),
         is_chief=cluster.is_chief,
     ) as folder:
         finished = _finished(folder, settings, opened, cluster)
@@ -144,12 +156,7 @@ def _finished(
 def _add_test(found: dict[str, Any], folder: RunFolder, opened: OpenedSet) -> dict[str, Any]:
     """The metrics of a finished run with those of test, which it has not read before."""
     run = open_run(folder.path)
-    data, examples, said = predict_split(
-        run,
-        "test",
-        opened.schema.directory,
-        skip_damaged=opened.skip_damaged,
-    )
+    data, examples, said = predict_opened(run, "test", opened)
     labels, names = examples.subset_labels, data.schema.class_names
     metrics = _metrics_of_said(run, said, labels)
     found = found | {"test": metrics.to_dict(names)}
@@ -182,7 +189,7 @@ def _open(folder: RunFolder, settings: Settings, opened: OpenedSet, cluster: Clu
     settings = dataclasses.replace(settings, precision=kept["precision"], xla=kept["xla"])
     if cluster.is_chief:
         console.print_dataset_note(opened.schema)
-        console.print_header(settings, opened.schema, cluster, folder.path)
+        console.print_header(settings, opened, cluster, folder.path)
     context = open_context(settings, opened, cluster)
     cluster.check_same("damaged records", json.dumps(context.data.damage()))
     if cluster.is_chief:

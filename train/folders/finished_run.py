@@ -26,7 +26,9 @@ from train.folders.stored_config import (
 )
 from train.measures.metrics import say
 from train.settings.command_line import RUN, format_command
+from train.settings.config import json_ready
 from train.settings.resolved import Settings
+from train.settings.sets import rename_sets
 
 _HINT = "Name a folder that python -m train.run has left, such as runs/<set>-<model>-<hash>"
 
@@ -40,7 +42,8 @@ class FinishedRun:
       settings: as it used them.
       fingerprint: of the data it was trained on.
       input: what its model is fed with.
-      directory: where the data lay when it began; None where an older run did not say.
+      directories: where the data lay when it began, a place for each set; () where an older run
+        did not say.
       again: the command that writes a file of the folder anew, once it is removed.
     """
 
@@ -48,7 +51,7 @@ class FinishedRun:
     settings: Settings
     fingerprint: str
     input: ModelInput
-    directory: str | None
+    directories: tuple[str, ...]
     again: str
 
     def load_model(self) -> keras.Model:
@@ -134,7 +137,7 @@ def open_run(path: str | Path) -> FinishedRun:
         settings=Settings.of(stored.asked, stored.resolved),
         fingerprint=stored.fingerprint,
         input=ModelInput.read(path, _remove(again)),
-        directory=stored.directory,
+        directories=stored.directories,
         again=again,
     )
 
@@ -142,9 +145,11 @@ def open_run(path: str | Path) -> FinishedRun:
 def _format_again(path: Path, stored: StoredConfig) -> str:
     """The command that goes on with a run, from any folder where its data are still in place."""
     settings = stored.asked.to_dict()
-    place = stored.directory
-    if is_address(place) or (place and (Path(place) / "dataset_info.json").exists()):
-        settings["dataset"] = place
+    places = iter(stored.directories)
+    there = [is_address(d) or (Path(d) / "dataset_info.json").exists() for d in stored.directories]
+    if there and all(there):
+        dataset = rename_sets(stored.asked.dataset, lambda _: next(places))
+        settings |= json_ready({"dataset": dataset})
     try:
         command = format_command(RUN, settings)
     except (KeyError, ValueError):  # the settings name no model that there is

@@ -8,7 +8,7 @@ import hashlib
 import io
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -48,14 +48,15 @@ class RunFolder:
         settings: dict[str, Any],
         fingerprint: str,
         *,
-        directory: str | None = None,
+        directories: Sequence[str] = (),
         is_chief: bool = True,
     ):
         """Opens or makes the folder; nothing is written before `claim`.
 
         Args:
           settings: what the run is known by, `Settings.to_dict`.
-          directory: where the data lie; stored for `train.evaluate`, and names no run.
+          directories: where the data lie, a place for each set; stored for `train.evaluate`, and
+            names no run.
           is_chief: only the chief writes.
 
         Raises:
@@ -68,8 +69,7 @@ class RunFolder:
         self.path = Path(path)
         self._is_chief = is_chief
         self._known = settings | {"data_fingerprint": fingerprint}
-        is_path = directory is not None and not is_address(directory)
-        self._directory = os.path.abspath(directory) if directory and is_path else directory
+        self._directories = [d if is_address(d) else os.path.abspath(d) for d in directories]
         # A finished run is shown from a disk that is mounted read-only, too.
         if missing_files(self.path):
             check_output(self.path, "run folder", "--run-dir", is_folder=True)
@@ -90,7 +90,11 @@ class RunFolder:
     def claim(self) -> None:
         """Writes `config.json`: from now on the folder belongs to this run's settings."""
         if self._is_chief:
-            found = self._known | {"resolved": self._resolved, "data_directory": self._directory}
+            # Of one set a text, as of older versions.
+            place = (
+                self._directories if len(self._directories) > 1 else (*self._directories, None)[0]
+            )
+            found = self._known | {"resolved": self._resolved, "data_directory": place}
             self.write_text(FILE_NAME, json.dumps(found, indent=2, sort_keys=True) + "\n")
 
     @property

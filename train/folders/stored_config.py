@@ -35,13 +35,14 @@ class StoredConfig:
       asked: the settings that change a result; those that hardware decides as they were asked for.
       fingerprint: of the data.
       resolved: what hardware and free memory decided: precision, xla, shuffle_block.
-      directory: where the data lay when the run began; None where an older run did not say.
+      directories: where the data lay when the run began, a place for each set; () where an older
+        run did not say.
     """
 
     asked: TrainConfig
     fingerprint: str
     resolved: dict[str, Any]
-    directory: str | None = None
+    directories: tuple[str, ...] = ()
 
 
 def read_config(run: Path, hint: str) -> StoredConfig:
@@ -57,11 +58,12 @@ def read_config(run: Path, hint: str) -> StoredConfig:
     try:
         stored = dict(read_json(file))
         fingerprint, resolved = stored.pop("data_fingerprint"), stored.pop("resolved")
-        directory = stored.pop("data_directory", None)
-        if type(fingerprint) is not str or not isinstance(directory, str | None):
-            raise ValueError(f"data_fingerprint {fingerprint!r}, data_directory {directory!r}")
+        place = stored.pop("data_directory", None)
+        directories = tuple(place) if isinstance(place, list) else (place,) * (place is not None)
+        if not all(type(text) is str for text in (fingerprint, *directories)):
+            raise ValueError(f"data_fingerprint {fingerprint!r}, data_directory {place!r}")
         resolved = _check_resolved(resolved)
-        return StoredConfig(read_settings(stored), fingerprint, resolved, directory)
+        return StoredConfig(read_settings(stored), fingerprint, resolved, directories)
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(
             f"run folder: {file} expected the settings of a run of this version, received "

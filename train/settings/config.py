@@ -16,6 +16,7 @@ from records.decoding.input_config import LEVELS, MAX_PIXELS
 from records.sets.target import TASKS
 from train.measures.metrics import MONITORED
 from train.settings.fields import MOMENTUM, NOT_NEGATIVE, POSITIVE, RATE, SHARE, WORDS, setting
+from train.settings.sets import OF_ONE_SET, shares_of
 
 STRATEGIES = ("auto", "one_device", "mirrored", "multi_worker")
 PRECISIONS = ("auto", "float32", "mixed_bfloat16", "mixed_float16")
@@ -39,9 +40,10 @@ _output = functools.partial(setting, "output")
 class TrainConfig:
     """One run, as asked for. `python -m train.run --help` says what each field means."""
 
-    dataset: str = _data(
+    dataset: str | tuple[str, ...] = _data(
         "fetal_health/synthetic",
-        "name[/config] of a TFDS set, a prepared directory, or a file or folder to convert first",
+        "name[/config] of a TFDS set, a prepared directory, or a file or folder to convert first; "
+        "several as NAME=SHARE, such as a=0.7 b=0.3, are mixed in every batch",
     )
     data_dir: str | None = _data(
         None,
@@ -285,12 +287,27 @@ class TrainConfig:
             if field.metadata["is_place"] and getattr(self, field.name) is not None:
                 place = os.path.expanduser(getattr(self, field.name))
                 object.__setattr__(self, field.name, place)
-        for name in ("hidden", "classes"):
-            if getattr(self, name) is not None:  # argparse and JSON give a list
+        for name in ("hidden", "classes", "dataset"):
+            if isinstance(getattr(self, name), list):  # argparse and JSON give one
                 object.__setattr__(self, name, tuple(getattr(self, name)))
+        self._check_sets()
         # For its errors: a wrong --profile ends the command now, not after minutes.
         self.profile_steps()
         self._check_folds()
+
+    def _check_sets(self) -> None:
+        """Raises ValueError for shares that cannot be, and for what several sets do not do."""
+        if len(self.dataset) == 1 and not isinstance(self.dataset, str):
+            object.__setattr__(self, "dataset", self.dataset[0])
+        shares_of(self.dataset)
+        for name in () if isinstance(self.dataset, str) else OF_ONE_SET:
+            if self.is_given(name):
+                raise ValueError(
+                    f"settings: --{name.replace('_', '-')} expected with one set, received with "
+                    f"--dataset {' '.join(self.dataset)}. Leave it out"
+                    + ", and train.cross_validate and train.sweep"
+                    * (name == "folds")
+                )
 
     def _check_folds(self) -> None:
         """Raises ValueError for a fold that is not there."""

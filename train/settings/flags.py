@@ -11,6 +11,7 @@ from records.system.command import with_home
 from records.system.quiet import import_tensorflow_quietly
 from train.settings.config import TrainConfig, find_fault, setting_fields
 from train.settings.defaults import MODALITY_DEFAULTS
+from train.settings.sets import read_sets
 from train.settings.settings_file import FromFile, read_settings_file
 
 
@@ -93,7 +94,8 @@ def _of_run(read: FromFile, own: tuple[str, ...]) -> dict[str, Any]:
 
     values = {name: value for name, value in unusual(read.values).items() if name not in own}
     # Of ROOT/name/config/version, or ADDRESS/name/config/version in a store.
-    name = values.get("dataset", TrainConfig.dataset).strip("/")
+    first = TrainConfig(dataset=values.get("dataset", TrainConfig.dataset)).dataset
+    name = next(iter(read_sets(first))).strip("/")
     root = f"{read.directory or ''}/".rpartition(f"/{name}/")[0]
     return values | ({"data_dir": root} if root else {})
 
@@ -111,8 +113,8 @@ def normalise_flags(arguments: list[str]) -> list[str]:
 
 def _scalar_type(hint: Any) -> tuple[Any, bool]:
     """(type of one value, whether the field holds several)."""
-    if isinstance(hint, types.UnionType):
-        hint = next(h for h in get_args(hint) if h is not type(None))
+    if isinstance(hint, types.UnionType):  # the last: of one set and several it is the latter
+        hint = next(h for h in reversed(get_args(hint)) if h is not type(None))
     if get_origin(hint) is tuple:
         return get_args(hint)[0], True
     return hint, False

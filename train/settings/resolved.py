@@ -11,6 +11,7 @@ from typing import Any, get_args, get_type_hints
 from records.sets.schema import IMAGE, TABULAR, TEXT, TOKENS
 from records.sets.target import SINGLE_LABEL
 from train.settings.config import RESULT_FIELDS, TrainConfig, json_ready, setting_fields
+from train.settings.sets import AnySet, folder_name
 
 # What hardware and free memory decide. A run is known by what was asked of these, and goes on
 # with what they became at its first start: `resolved` in config.json.
@@ -49,7 +50,7 @@ class Settings:
 
     asked: TrainConfig
 
-    dataset: str
+    dataset: AnySet
     data_dir: str | None
     manual_dir: str | None
     feature: str | None
@@ -146,8 +147,7 @@ class Settings:
             return self.run_dir
         text = json.dumps(self.to_dict(), indent=2, sort_keys=True)
         digest = hashlib.sha256(text.encode()).hexdigest()[:8]
-        name = self.dataset.strip("/").replace("/", "-")
-        return f"runs/{name}-{self.model.replace(':', '.')}-{digest}"
+        return f"runs/{folder_name(self.dataset)}-{self.model.replace(':', '.')}-{digest}"
 
     def to_dict(self) -> dict[str, Any]:
         """What a run is known by, JSON-ready: the settings that change its result.

@@ -32,7 +32,7 @@ class FromFile:
     Attributes:
       values: the settings in it, by name.
       is_run: a run wrote it.
-      directory: where its data lay; None where the file does not say.
+      directory: where its data, or the first of its sets, lay; None where the file does not say.
     """
 
     values: dict[str, Any]
@@ -64,6 +64,7 @@ def read_settings_file(
     is_run, directory = {"data_fingerprint", "resolved", "model"} <= values.keys(), None
     if is_run:
         *_, directory = (values.pop(name, None) for name in _FOUND_BY_A_RUN)
+        directory = directory[0] if isinstance(directory, list) and directory else directory
     faults = []
     for name, value in values.items():
         expected = None

@@ -10,7 +10,6 @@ import numpy as np
 import tensorflow as tf
 
 from records.examples import Examples
-from records.ordering.buckets import make_order
 from records.system.progress import show_progress
 from train.devices.strategy import Cluster
 from train.devices.tensorflow_private import copies_of
@@ -43,13 +42,7 @@ class InOrder:
     ):
         """Feeds `examples` over all replicas; texts in batches of like length."""
         # Not shuffled: whatever the level and the replicas, an example has the same neighbours.
-        order = make_order(
-            examples.num_examples,
-            global_batch_size,
-            shuffle=False,
-            lengths=examples.subset_lengths if length_buckets > 1 else None,
-            length_buckets=length_buckets,
-        )
+        order = examples.order(global_batch_size, shuffle=False, length_buckets=length_buckets)
         self._feed = make_feed(examples, order, cluster, level)
         self._examples, self._order, self._cluster = examples, order, cluster
         self._pace, self._epoch = Pace(), 0
