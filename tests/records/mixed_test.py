@@ -10,6 +10,9 @@ import pytest
 import tensorflow_datasets as tfds
 
 from records import InputConfig, make_arrays, open_data
+from records.examples import plan_steps
+from records.mixed import mix_sets
+from records.opened import open_set
 from records.roles import Data
 from tests.support.tiny_sets import build_tiny
 
@@ -127,3 +130,24 @@ def test_sets_that_cannot_be_mixed(tables: tuple[str, str], tmp_path: Path) -> N
         open_data({one: 1, f"{one}/": 1})
     with pytest.raises(ValueError, match="shuffle_block and length_buckets expected with one set"):
         make_arrays(dict(zip(tables, (1, 1))), shuffle_block=5)
+
+
+def test_a_damaged_record_keeps_its_place_and_counts_nothing(tmp_path: Path) -> None:
+    places = [_table(tmp_path / name, count, 0) for name, count in (("one", 30), ("other", 20))]
+    (shard,) = Path(places[1]).glob("*train*tfrecord*")
+    whole = open_data(dict(zip(places, (1, 1)))).examples("train")
+    payload = bytearray(shard.read_bytes())
+    payload[-6] ^= 255  # of the last record
+    shard.write_bytes(payload)
+    parts = [open_set(place, skip_damaged=True) for place in places]
+    data = Data(mix_sets(parts, (1, 1)), InputConfig())
+    train = data.examples("train")
+    assert train.num_damaged == 1 and data.damage()["train"][0].startswith(str(shard))
+    usable = train.without_damaged()
+    assert usable.mixture is not None and usable.mixture.sizes == (27, 17)
+    found, expected = (
+        plan_steps(examples, examples.order(8, seed=1), 0, 0, 5, slice(None))
+        for examples in (train, whole)
+    )
+    np.testing.assert_array_equal(found[0], expected[0])
+    assert (found[1] == 0).sum() == (found[0] == train.num_examples - 1).sum() > 0
