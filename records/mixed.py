@@ -187,21 +187,22 @@ def _differences(one: Schema, other: Schema) -> list[str]:
         "input": lambda s: f"{s.input_name} ({s.modality})",
         "label": lambda s: f"{s.label_name} ({s.task}, {s.label_stored})",
     }
-    if one.modality == other.modality == TABULAR:
-        kinds["numbers"] = lambda s: f"{s.input_shape} {s.input_dtype}, {s.input_in_bytes}"
+    same_kind = one.modality == other.modality
+    if same_kind and one.modality == TABULAR:
+        kinds["numbers"] = lambda s: (
+            f"{s.input_shape[0]} of {s.input_dtype}" + ", stored as bytes" * s.input_in_bytes
+        )
     found = [
         f"{what}: {value(one)} and {value(other)}"
         for what, value in kinds.items()
         if value(one) != value(other)
     ]
-    if found:
-        return found
     # Of one class the numbers are mended where they stand in another order.
     is_one_class = one.task == SINGLE_LABEL
     lists = {"classes": (one.class_names, other.class_names)}
-    if one.modality == TABULAR:
+    if same_kind and one.modality == TABULAR:
         lists["columns"] = one.feature_names, other.feature_names
-    if one.modality == TOKENS:
+    if same_kind and one.modality == TOKENS:
         lists["words (take the texts themselves, --feature)"] = (
             one.vocabulary() or (),
             other.vocabulary() or (),

@@ -124,7 +124,7 @@ def test_sets_that_cannot_be_mixed(tables: tuple[str, str], tmp_path: Path) -> N
     )
     text = {"x": tfds.features.Text(), "label": tfds.features.ClassLabel(names=list(NAMES))}
     rows = [{"x": "a", "label": "no"}, {"x": "b", "label": "yes"}]
-    with pytest.raises(ValueError, match=r"input: x \(tabular\) and x \(text\)"):
+    with pytest.raises(ValueError, match=r"differ\. input: x \(tabular\) and x \(text\)$"):
         open_data({one: 1, build_tiny(tmp_path / "b", text, {"train": rows}): 1})
     with pytest.raises(ValueError, match="expected different sets"):
         open_data({one: 1, f"{one}/": 1})
