@@ -30,6 +30,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from records.sets.schema import IMAGE
 from records.sets.target import REGRESSION, SINGLE_LABEL
 from records.system.command import run_as_command, with_home
 from records.system.places import check_utf8
@@ -137,7 +138,8 @@ def export(run: FinishedRun, output: Path) -> None:
         temporary.replace(output)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-    print(f"{output}: {run.settings.model} of {run.path}, {', '.join(run.input.class_names)}")
+    most = f"; pictures of up to {run.input.max_pixels:,} pixels" * (run.input.modality == IMAGE)
+    print(f"{output}: {run.settings.model} of {run.path}, {', '.join(run.input.class_names)}{most}")
 
 
 def export_small(

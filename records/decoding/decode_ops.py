@@ -23,7 +23,7 @@ _GREY = (9798, 19235, 3735)  # of red, green and blue in 1/32768: ITU-R 601, as 
 
 
 def decode_pictures(
-    encoded: tf.Tensor, image_size: int, channels: int
+    encoded: tf.Tensor, image_size: int, channels: int, max_pixels: int = MAX_PIXELS
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """Pictures' files, string [B], to (uint8 [B, S, S, channels], bool [B]: which are usable).
 
@@ -33,7 +33,8 @@ def decode_pictures(
 
     def decode(data: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         picture = tf.data.Dataset.from_tensors(data)
-        picture = picture.map(lambda data: (decode_picture(data, image_size, channels), True))
+        limits = (image_size, channels, max_pixels)
+        picture = picture.map(lambda data: (decode_picture(data, *limits), True))
         nothing = tf.data.Dataset.from_tensors((tf.zeros(pixels.shape, pixels.dtype), False))
         # Only tf.data goes on after an operation that failed.
         found = picture.ignore_errors().concatenate(nothing).take(1)
@@ -42,14 +43,16 @@ def decode_pictures(
     return tf.map_fn(decode, encoded, fn_output_signature=(pixels, tf.TensorSpec([], tf.bool)))
 
 
-def decode_picture(encoded: tf.Tensor, image_size: int, channels: int) -> tf.Tensor:
+def decode_picture(
+    encoded: tf.Tensor, image_size: int, channels: int, max_pixels: int = MAX_PIXELS
+) -> tf.Tensor:
     """A JPEG or PNG, string [], to uint8 [S, S, channels]; see `records.decoding.decode`."""
     is_jpeg = tf.strings.substr(encoded, 0, len(_JPEG_START)) == _JPEG_START
     is_png = tf.strings.substr(encoded, 0, len(_PNG_START)) == _PNG_START
     shape = tf.cond(
         is_jpeg, lambda: tf.image.extract_jpeg_shape(encoded), lambda: _png_shape(encoded)
     )
-    fits = tf.reduce_prod(tf.cast(shape[:2], tf.int64)) <= MAX_PIXELS
+    fits = tf.reduce_prod(tf.cast(shape[:2], tf.int64)) <= max_pixels
     tf.debugging.Assert((is_jpeg | is_png) & fits, ["expected JPEG or PNG", shape])
     pixels = tf.cond(
         is_jpeg & (shape[2] == _CMYK),

@@ -108,6 +108,8 @@ def _head_lines(schema: Schema) -> list[str]:
     ]
     if schema.metadata.get("generated"):
         lines.append("  GENERATED data: its figures say nothing about the real task")
+    if schema.names_note:
+        lines.append(f"  note: {schema.names_note}")
     dropped = schema.metadata.get("dropped") or {}
     for reason, count in dropped.items():
         lines.append(f"  dropped when it was built: {count:,} ({reason})")

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import shlex
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -23,7 +25,10 @@ from records.decoding.parsing import read_text
 from records.ordering.splits import Numbers
 from records.sets.schema import Schema
 from records.shards.index import RecordIndex, RecordReader, record_damage, record_place
+from records.stores.mirror import place_of
+from records.system.quiet import native_lines, written_bytes
 
+_MOST_TOLD = 8  # pictures of which the decoder's words are told
 STAGES = ("read", "parse", "decode", "order", "gather")
 
 
@@ -56,6 +61,8 @@ class Loader:
         self.decode_rows = decode
         # Of `times`: += on a float is not atomic between threads.
         self._lock = threading.Lock()
+        self._told: set[int] = set()
+        self._telling = threading.Lock()
 
     def load(self, numbers: np.ndarray) -> np.ndarray:
         """The inputs [n, ...] of the records `numbers` int [n]; any thread may call it.
@@ -68,13 +75,14 @@ class Loader:
     def finish(self, numbers: np.ndarray, payloads: np.ndarray, **options: Any) -> Any:
         """As `load`, of payloads that are read already; `options` go to `decode`."""
         rows = self.parse(numbers, payloads)
+        is_heard = self.modality.is_slow
+        before = written_bytes() if is_heard else 0
         with self.timed("decode", len(numbers)) as done:
             try:
                 inputs = self.decode_rows(rows, **options)
             except PictureError as error:
                 number = int(numbers[error.row])
-                found = read_text(payloads[error.row], self.schema.id_name)
-                name = repr(self.schema.input_name) + (f" of {found!r}" if found else "")
+                name = self._name(payloads[error.row])
                 if error.remedy:
                     place = record_place(self.index, number)
                     raise ValueError(
@@ -84,7 +92,43 @@ class Loader:
                 expected = f"feature {name} to be a whole picture ({error})"
                 raise record_damage(self.index, number, expected) from None
             done.bytes = sum(x.nbytes for x in inputs)
+        if is_heard and written_bytes() != before:
+            with self._telling:
+                self._tell_warnings(numbers, payloads, rows)
         return inputs
+
+    def _name(self, payload: bytes) -> str:
+        """The input feature of a record, and the record's id where it has one, for people."""
+        found = read_text(payload, self.schema.id_name)
+        return repr(self.schema.input_name) + (f" of {found!r}" if found else "")
+
+    def _tell_warnings(self, numbers: np.ndarray, payloads: np.ndarray, rows: Any) -> None:
+        """Says which pictures libjpeg or libpng has warned of: their own lines name no file.
+
+        Each is decoded again, alone, and told once.
+        """
+        for number, payload, row in zip(numbers.tolist(), payloads, rows, strict=True):
+            if number in self._told or len(self._told) >= _MOST_TOLD:
+                continue
+            with native_lines() as lines:
+                before = written_bytes()
+                self.decode_rows([row])
+                written = written_bytes() - before
+            # Another thread may have written meanwhile: then its words are not quoted as these.
+            if not written:
+                print("".join(f"{line}\n" for line in lines), end="", file=sys.stderr)
+                continue
+            self._told.add(number)
+            said = "; ".join(lines) if sum(len(x) + 1 for x in lines) == written else "a warning"
+            place = record_place(self.index, number)
+            verify = f"python -m records.verify {shlex.quote(place_of(self.schema.directory))}"
+            more = f". {verify} names all of them" * (len(self._told) == _MOST_TOLD)
+            print(
+                f"note: {place}: the picture of feature {self._name(payload)} is read, and its "
+                f"decoder says: {said}{more}",
+                file=sys.stderr,
+                flush=True,
+            )
 
     def read(self, numbers: Numbers) -> np.ndarray:
         """The payloads of records, as bytes objects [n]."""

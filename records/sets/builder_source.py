@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 from pathlib import Path
@@ -19,21 +20,35 @@ def write_source_hash(directory: str | os.PathLike[str], builder: Path) -> None:
 def source_change(directory: str | os.PathLike[str], builder: Path) -> str:
     """What to do where the set was built by another source than there is, else "".
 
-    `tfds build` alone keeps no hash of a builder of TFDS's own class: then times of files tell.
+    `tfds build` alone keeps no hash of a builder of TFDS's own class: then times of files tell, and
+    where they say that nothing was edited, the hash is kept from now on.
     """
-    file = Path(directory) / FILE_NAME
+    built = Path(directory) / "dataset_info.json"
     try:
-        differs = file.read_text(encoding="utf-8").strip() != _hash(builder)
+        kept = (Path(directory) / FILE_NAME).read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError):
-        built = Path(directory) / "dataset_info.json"
         edited = max((path.stat().st_mtime for path in _modules(builder)), default=0.0)
-        differs = built.exists() and edited > built.stat().st_mtime
-    if not differs:
-        return ""
-    return (
-        f"the builder in {os.path.relpath(builder)} was edited after {directory} was built, which "
-        "is used as it is. Build it anew with --overwrite, or give the builder a new VERSION"
-    )
+        if not built.exists():
+            return ""
+        if edited <= built.stat().st_mtime:
+            with contextlib.suppress(OSError):  # a folder that cannot be written
+                write_source_hash(directory, builder)
+            return ""
+        said = (
+            f"the builder in {os.path.relpath(builder)} has files that are newer than {directory}. "
+            "Whether they were edited is not known: tfds build kept no hash of them. The set is "
+            "used as it is"
+        )
+        again = "Where they were, build it"
+    else:
+        if kept == _hash(builder):
+            return ""
+        said = (
+            f"the builder in {os.path.relpath(builder)} was edited after {directory} was built, "
+            "which is used as it is"
+        )
+        again = "Build it"
+    return f"{said}. {again} anew with --overwrite, or give the builder a new VERSION"
 
 
 def _hash(builder: Path) -> str:

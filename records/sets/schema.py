@@ -13,7 +13,7 @@ from typing import Any
 
 from records.sets import metadata_keys
 from records.sets.hints import rebuild_hint
-from records.sets.target import CLASS, MULTI_LABEL, SINGLE_LABEL, find_target
+from records.sets.target import CLASS, CLASSES, MULTI_LABEL, SINGLE_LABEL, find_target
 from records.sets.tfds_metadata import open_builder
 
 TABULAR, IMAGE, TOKENS, TEXT = "tabular", "image", "tokens", "text"
@@ -77,6 +77,17 @@ class Schema:
         if self.task == MULTI_LABEL:
             return ", ".join(n for n, there in zip(self.class_names, label) if there) or "none"
         return ", ".join(f"{number:.6g}" for number in label)
+
+    @property
+    def names_note(self) -> str:
+        """What to say where no file names the classes, so that TFDS has numbered them; or ""."""
+        file = Path(self.directory) / f"{self.label_name}.labels.txt"
+        if self.label_stored not in (CLASS, CLASSES) or file.exists():
+            return ""
+        return (
+            f"{file} is not there: classes are called by their numbers, 0 to "
+            f"{self.num_classes - 1}. Where the set had names, put that file back or build it again"
+        )
 
     @property
     def parts(self) -> dict[str, str]:

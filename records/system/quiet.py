@@ -32,6 +32,18 @@ def native_lines() -> Iterator[list[str]]:
             lines += notes.read().decode(errors="replace").splitlines()
 
 
+def written_bytes() -> int:
+    """Bytes that this thread has written so far, to whatever file; 0 where the kernel counts none.
+
+    A thread that only decodes writes nothing: if it did, a library in C had something to say.
+    """
+    try:
+        with open("/proc/thread-self/io", "rb") as file:
+            return int(file.read().split(b"wchar:")[1].split()[0])
+    except (OSError, IndexError, ValueError):
+        return 0
+
+
 class NativeNotes:
     """What libraries in C write to the error stream while threads work, told apart by the work.
 

@@ -134,6 +134,7 @@ def verify_set(
     # A part repeats the ids of its split on purpose.
     problems += _repeated_ids({s: c for s, c in checkers.items() if s not in schema.parts})
     notes = [n for s, c in checkers.items() for n in _others(c, schema, s, FindingKind.NOTE)]
+    notes += [schema.names_note] if schema.names_note else []
     seconds = time.perf_counter() - start
     return SetReport(schema.name, schema, scans, problems, differing, seconds, notes)
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from PIL import Image
 
 from builders.brain_tumor_mri.synthetic import write_pictures
@@ -24,7 +25,9 @@ from records.decoding.cleaning_ops import TextEncoder
 from records.sets.schema import IMAGE
 from tests.support.fuzz_inputs import make_picture, make_run_folder
 from train import export, predict
+from train.folders.finished_run import open_run
 from train.run import main as train
+from train.serving.served_model import Served
 
 # A process that has TensorFlow alone: by name a folder and raw inputs as JSON on stdin, what the
 # model in it gives on stdout.
@@ -182,6 +185,18 @@ def test_what_a_check_leaves_out_is_named(tmp_path: Path, capsys: Any) -> None:
     printed = capsys.readouterr().out
     assert "1 of 3 were left out:\n  notes.txt: expected JPEG or PNG\n" in printed
     assert f"{folder}: 2 items compared" in printed
+
+
+@pytest.mark.parametrize("most", [119, 120])
+def test_the_exported_graph_has_the_limit_of_its_training(most: int, tmp_path: Path) -> None:
+    run = make_run_folder(tmp_path / "run", IMAGE)
+    fields = json.loads((run / "model_input.json").read_text()) | {"max_pixels": most}
+    (run / "model_input.json").write_text(json.dumps(fields))
+    files = io.BytesIO()
+    Image.fromarray(np.full((12, 10), 7, np.uint8)).save(files, "PNG")
+    found = open_run(str(run))
+    served = Served(found.load_model(), found.input).signatures()["serving_default"]
+    assert served(tf.constant([files.getvalue()]))["usable"].numpy().tolist() == [most == 120]
 
 
 def test_an_export_is_never_half_there(

@@ -48,6 +48,8 @@ def print_data(model: str, schema: Schema) -> None:
         f"{schema.label_name!r}",
         flush=True,
     )
+    if schema.names_note:
+        print(f"  note: {schema.names_note}", flush=True)
 
 
 def print_header(settings: Settings, opened: OpenedSet, cluster: Cluster, path: Path) -> None:

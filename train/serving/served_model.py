@@ -51,7 +51,9 @@ class Served(tf.Module):
     def _predict(self, raw: tf.Tensor) -> dict[str, tf.Tensor]:
         wanted = self._wanted
         if wanted.modality == IMAGE:
-            inputs, usable = decode_pictures(raw, wanted.image_size, wanted.channels)
+            inputs, usable = decode_pictures(
+                raw, wanted.image_size, wanted.channels, wanted.max_pixels
+            )
         elif self._encoder is None:
             # Not another width, which the model's shift and scale would stretch to its own.
             inputs = tf.ensure_shape(raw, [None, len(wanted.feature_names)])

@@ -13,6 +13,7 @@ import tensorflow_datasets as tfds
 from records.opened import open_set
 from records.ordering.splits import cut_validation
 from records.sets import schema, target
+from records.verify.__main__ import main as verify
 from tests.support.tiny_sets import build_tiny
 
 features = tfds.features
@@ -60,6 +61,23 @@ def test_another_number_of_class_names_is_an_error_at_opening(content: str, tmp_
     (Path(directory) / "label.labels.txt").write_text(content)
     with pytest.raises(ValueError, match="expected (3 class names|the names of the classes)"):
         schema.read_schema(directory)
+
+
+def test_classes_that_lost_their_names_are_told(tmp_path: Path, capsys: Any) -> None:
+    """TFDS numbers them; a set without a fingerprint has nothing else that tells."""
+    spec = {"x": features.Tensor(shape=(1,), dtype=np.float32)}
+    spec["label"] = features.ClassLabel(names=["a", "b", "c"])
+    rows = [{"x": [0.0], "label": i} for i in range(3)]
+    directory = build_tiny(tmp_path, spec, {"train": rows})
+    assert schema.read_schema(directory).names_note == ""
+    names = Path(directory) / "label.labels.txt"
+    names.unlink()
+    found = schema.read_schema(directory)
+    assert found.class_names == ("0", "1", "2")
+    assert found.names_note.startswith(f"{names} is not there: classes are called by their numbers")
+    capsys.readouterr()
+    assert verify([directory]) == 0
+    assert f"  note: {found.names_note}\n" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("names", [["a\nb", "c"], ["", "yes"]])

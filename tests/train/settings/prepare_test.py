@@ -73,14 +73,24 @@ def test_an_edited_builder_is_told(asked: list[list[str]], capsys: Any) -> None:
     assert source_change("data", builder) == "", "no set"
 
 
-def test_an_edited_builder_is_told_by_its_time_where_tfds_alone_built_the_set(
+def test_where_tfds_alone_built_the_set_times_tell_once_and_then_a_hash(
     asked: list[list[str]],
 ) -> None:
     folder, builder = Path("data/my_own/1.0.0"), Path("my_own")
     folder.mkdir(parents=True)
     (folder / "dataset_info.json").touch()
     built = (folder / "dataset_info.json").stat().st_mtime
-    for age, said in ((10, ""), (-10, "the builder in my_own was edited after data/my_own/1.0.0")):
-        os.utime(builder / "my_own_dataset_builder.py", (built - age, built - age))
-        assert source_change(folder, builder).startswith(said)
-        assert bool(source_change(folder, builder)) == bool(said)
+    source = builder / "my_own_dataset_builder.py"
+    os.utime(source, (built + 10, built + 10))
+    said = source_change(folder, builder)
+    assert said.startswith("the builder in my_own has files that are newer than data/my_own/1.0.0")
+    assert "tfds build kept no hash" in said and "--overwrite" in said
+    os.utime(source, (built - 10, built - 10))
+    assert source_change(folder, builder) == ""
+    # From now on its content counts: a checkout gives files the time of day.
+    os.utime(source, (built + 10, built + 10))
+    assert source_change(folder, builder) == ""
+    source.write_text("VERSION = 1  # other rows\n")
+    os.utime(source, (built - 10, built - 10))
+    said = source_change(folder, builder)
+    assert said.startswith("the builder in my_own was edited after data/my_own/1.0.0 was built")

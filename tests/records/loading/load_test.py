@@ -1,0 +1,60 @@
+"""What decoders of pictures, libraries in C, say of one is told with its place and file."""
+
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow_datasets as tfds
+from PIL import Image
+
+from records.decoding.input_config import InputConfig
+from records.loading import load
+from records.roles import open_data
+from records.system.quiet import written_bytes
+from tests.support.tiny_sets import build_tiny
+
+
+def _picture(seed: int) -> bytes:
+    out = io.BytesIO()
+    pixels = np.random.default_rng(seed).integers(0, 256, (40, 30, 3), np.uint8)
+    Image.fromarray(pixels).save(out, "JPEG")
+    return out.getvalue()
+
+
+def test_the_picture_that_a_decoder_warns_of_is_named_once(
+    tmp_path: Path, capfd: Any, monkeypatch: Any
+) -> None:
+    whole = _picture(0)
+    guessed = whole[:-200] + whole[-2:]  # libjpeg fills the end with grey, and warns
+    files = [guessed if number in (1, 3, 4) else _picture(number) for number in range(5)]
+    spec = {
+        "image": tfds.features.Image(shape=(None, None, 3)),
+        "filename": tfds.features.Text(),
+        "label": tfds.features.ClassLabel(names="ab"),
+    }
+    rows = [
+        {"image": io.BytesIO(one), "filename": f"{i}.jpg", "label": i % 2}
+        for i, one in enumerate(files)
+    ]
+    directory = build_tiny(tmp_path, spec, {"train": rows}, input_feature="image")
+    monkeypatch.setattr(load, "_MOST_TOLD", 2)
+    loader = open_data(directory, config=InputConfig(image_size=8)).examples("train").loader
+    before = written_bytes()
+    capfd.readouterr()
+    first = loader.load(np.arange(5))
+    assert written_bytes() > before, "the kernel counts what this thread writes"
+    said = capfd.readouterr().err.splitlines()
+    assert said[:3] == ["Corrupt JPEG data: premature end of data segment"] * 3
+    begin = f"note: {directory}/tiny-train.tfrecord-00000-of-00001, record "
+    assert all(line.startswith(begin) for line in said[3:])
+    told = [line.removeprefix(begin).partition(" at byte ") for line in said[3:]]
+    assert [number for number, _, _ in told] == ["1", "3"]
+    middle = (
+        "the picture of feature 'image' of '1.jpg' is read, and its decoder says: "
+        "Corrupt JPEG data: premature end of data segment"
+    )
+    assert told[0][2].endswith(middle)
+    assert told[1][2].endswith(f". python -m records.verify {directory} names all of them")
+    assert (loader.load(np.arange(5)) == first).all()
+    assert "note:" not in capfd.readouterr().err, "it was told before"
