@@ -29,6 +29,8 @@ from records.system.writing import check_output, write_atomically
 from train.measures.evaluation_summary import print_summary
 from train.settings.config import ON_CORRUPT
 
+_COPY = "Copy the run to where its results can be written, and name that folder"
+
 if TYPE_CHECKING:
     from train.folders.finished_run import FinishedRun
     from train.measures.scores import Bootstrap
@@ -166,7 +168,7 @@ def evaluate(
 
     run = open_run(path)
     folder = run.path / f"evaluation-{split}"
-    check_output(folder, "evaluate", "RUN", is_folder=True)
+    check_output(folder, "evaluate", "RUN", is_folder=True, mend=_COPY)
     if least_recall:
         check_one_class(run.input.task, "evaluate: --least-recall")
     if least_recall:  # a slip in it is told before the work
@@ -236,7 +238,7 @@ def evaluate_elsewhere(
         labelled = _open_other(run, source, options.split, options.data_dir, skip_damaged)
     called = re.sub(r"[/.]", "_", labelled.about["set"]) if options.on else source
     folder = run.path / f"measured-{name_from_path(Path(called))}"
-    check_output(folder, "evaluate", "RUN", is_folder=True)
+    check_output(folder, "evaluate", "RUN", is_folder=True, mend=_COPY)
     numbers = number_classes(labelled.classes.values(), names, options.map, source)
     print(f"{run.settings.model} of {run.path} on {source}", flush=True)
     errors = worst_errors.WorstErrors(names, num_errors)

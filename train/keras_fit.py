@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import re
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, cast
 
 import keras
@@ -19,6 +20,7 @@ from records.stores.mirror import place_of
 from train.assembly.arrays import open_arrays
 from train.assembly.context import RunContext
 from train.assembly.data import make_training_order, open_context
+from train.assembly.room import check_batch_room
 from train.assembly.training import Training
 from train.devices.strategy import Cluster, make_cluster, set_up_devices
 from train.devices.tensorflow_private import determinism
@@ -45,6 +47,7 @@ from train.step.keras_private import (
     restore_moments,
     restore_reduction,
 )
+from train.step.objective import Diverged
 from train.step.pace import Pace
 from train.step.precision import LossScale
 from train.step.train_step import StepOptions, TrainStep
@@ -93,13 +96,14 @@ def fit(
       ValueError: what cannot be trained right on every replica; says what and why.
       Interrupted: a signal came; with `run_dir` the same call goes on.
     """
-    data = open_data(data, seed=seed) if isinstance(data, str) else data
-    if isinstance(data, Data) and len(data.opened.directories) > 1 and not shuffle:
-        raise ValueError("fit: a mixture of sets expected shuffle=True, received False")
-    own = {"epochs": epochs, "global_batch_size": batch_size, "seed": seed, "run_dir": run_dir}
-    asked = _ask(data, own, flags)
-    how = (shuffle, Pace(steps_per_call), _checked_callbacks(callbacks))
-    return _fit(model, data, validation_data, asked, how)
+    with _in_words_of_fit(run_dir):
+        data = open_data(data, seed=seed) if isinstance(data, str) else data
+        if isinstance(data, Data) and len(data.opened.directories) > 1 and not shuffle:
+            raise ValueError("fit: a mixture of sets expected shuffle=True, received False")
+        own = {"epochs": epochs, "global_batch_size": batch_size, "seed": seed, "run_dir": run_dir}
+        asked = _ask(data, own, flags)
+        how = (shuffle, Pace(steps_per_call), _checked_callbacks(callbacks))
+        return _fit(model, data, validation_data, asked, how)
 
 
 def _checked_callbacks(callbacks: Any) -> list[keras.callbacks.Callback]:
@@ -118,6 +122,12 @@ FLAGS = (
     *("clip_norm", "clip_value", "accumulate_steps", "on_nan"),
     *("cache", "memory_budget", "length_buckets", "shuffle_block"),
     *("checkpoint_minutes", "checkpoint_steps", "keep_checkpoints", "profile", "histograms"),
+)
+
+# Arguments of `fit` by the names that `train.run` has for them.
+_RENAMED = {"global_batch_size": "batch_size", "run_dir": "run_dir", "epochs": "epochs"}
+_FLAG = re.compile(
+    r"--(no-)?([a-z][a-z-]*[a-z])(?:[ =](\d[\d.]*|auto|none|memory|disk|device|skip|stop)\b)?"
 )
 
 
@@ -165,6 +175,34 @@ def _fit(
         return _Use(model, cluster, *how).train(asked, data, validation)
 
 
+@contextlib.contextmanager
+def _in_words_of_fit(run_dir: str | None) -> Iterator[None]:
+    """Errors of the engine, which name the flags of `train.run`, name the arguments of `fit`."""
+    try:
+        yield
+    except Diverged as error:
+        another = f" and another run_dir than {run_dir}" if run_dir else ""
+        raise Diverged(
+            error.what,
+            "Where the inputs are as they should be, compile the model with a smaller learning "
+            f'rate, or give fit clip_norm=1{another}; on_nan="skip" leaves the update of such a '
+            "step out",
+        ) from None
+    except Exception as error:
+        named = (_FLAG.sub(_argument, x) if isinstance(x, str) else x for x in error.args)
+        error.args = tuple(named)
+        raise
+
+
+def _argument(flag: re.Match[str]) -> str:
+    """`--cache none` as `cache="none"`; a flag that `fit` lacks stays."""
+    negative, name, value = flag[1], flag[2].replace("-", "_"), flag[3]
+    if name not in (*FLAGS, *_RENAMED):
+        return flag[0]
+    said = "False" if negative else value if value is None or value[0].isdigit() else f'"{value}"'
+    return _RENAMED.get(name, name) + (f"={said}" if said else "")
+
+
 @dataclasses.dataclass(frozen=True)
 class _Use:
     """A compiled model on its replicas, and how it is fed."""
@@ -189,6 +227,9 @@ class _Use:
             context, digest = open_context(settings, data.opened, cluster), data.opened.fingerprint
         else:
             examples, rows, digest = open_arrays(data, validation)
+            spec = examples["train"].spec
+            row_bytes = int(np.prod(spec.shape)) * spec.dtype.size
+            check_batch_room(settings.global_batch_size, row_bytes)
             # Nothing in the loop asks for a set.
             context = RunContext(settings, cluster, cast(Data, None), "device", examples)
         self._build(context, rows)

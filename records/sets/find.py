@@ -193,8 +193,9 @@ def name_from_path(source: Path) -> str:
     Never that of a builder, ours or one that lies here.
     """
     path = source.absolute()
-    plain = unicodedata.normalize("NFKD", path.name if path.is_dir() else path.stem)
-    plain = plain.encode("ascii", "ignore").decode()
+    # By its bytes: where the locale is ASCII or Latin-1, Python has not read them as UTF-8.
+    own = os.fsencode(path.name if path.is_dir() else path.stem).decode(errors="ignore")
+    plain = unicodedata.normalize("NFKD", own).encode("ascii", "ignore").decode()
     name = re.sub(r"[^a-z0-9]+", "_", plain.lower()).strip("_")
     name = name if name[:1].isalpha() else f"set_{name}".rstrip("_")
     return name if builder_path(name) is None else f"{name}_files"

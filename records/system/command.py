@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import itertools
 import math
 import os
 import re
@@ -14,6 +15,7 @@ from typing import Any
 from records.system.quiet import import_tensorflow_quietly
 
 _HOME = re.compile(r"^(--[\w-]+=|)~(?=/|$)")
+_PLACE = re.compile(r"(--[\w-]*(?:dir|output|repair))(=?)")
 _STREAMS = {1: "stdout", 2: "stderr"}  # by their file descriptors
 _INTERRUPTED = 130  # what shells give a command that SIGINT ended: 128 + 2
 
@@ -21,9 +23,16 @@ _INTERRUPTED = 130  # what shells give a command that SIGINT ended: 128 + 2
 def with_home(arguments: list[str] | None) -> list[str]:
     """Arguments with the home directory for "~", which a shell leaves in `--output=~/file`.
 
-    None: those of the command line.
+    None: those of the command line. Exits with 2 where the path of a flag is empty: else the
+    default would take the place of an unset variable.
     """
     home, given = os.path.expanduser("~"), sys.argv[1:] if arguments is None else arguments
+    for flag, value in itertools.pairwise([*given, None]):
+        found = _PLACE.fullmatch(flag or "")
+        if found and (found[2] or value == ""):
+            said = f"error: {found[1]} expected a path, received an empty text"
+            print(f"{said}. Where it comes from a variable, set that", file=sys.stderr)
+            raise SystemExit(2)
     return [_HOME.sub(lambda found: f"{found[1]}{home}", argument) for argument in given]
 
 

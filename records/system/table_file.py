@@ -16,6 +16,8 @@ from pathlib import Path
 _FIELD_BYTES = 2**27
 _LISTED = 8  # names in an error
 _SEPARATORS = ",;\t|"
+# How files of gzip, zip (a spreadsheet of Excel is one), bzip2, xz and zstd begin.
+_PACKED = (b"\x1f\x8b", b"PK\x03\x04", b"BZh", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd")
 
 
 def read_lines(path: Path, place: str) -> Iterator[str]:
@@ -34,9 +36,11 @@ def read_lines(path: Path, place: str) -> Iterator[str]:
             try:
                 yield line.decode("utf-8-sig" if number == 1 else "utf-8")
             except UnicodeDecodeError as error:
+                is_packed = number == 1 and line.startswith(_PACKED)
+                mend = "Unpack it; save a spreadsheet as CSV" if is_packed else "Save it as UTF-8"
                 raise ValueError(
-                    f"{place}: {path}, line {number}: expected text in UTF-8, received other bytes "
-                    f"({error}). Save the file as UTF-8"
+                    f"{place}: {path}, line {number}: expected text in UTF-8, received "
+                    f"{'a packed file' if is_packed else f'other bytes ({error})'}. {mend}"
                 ) from error
 
 
@@ -94,9 +98,10 @@ def parse_table(
         elif not fields:
             continue
         elif len(fields) != len(header):
+            title = f". Where line {before + 1} is a title, take it away" * (len(header) == 1)
             raise ValueError(
                 f"{place}: {path}, line {line}: expected {len(header)} fields as in the header, "
-                f"received {len(fields)}"
+                f"received {len(fields)}{title}"
             )
         yield line, fields
 

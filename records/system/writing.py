@@ -12,8 +12,17 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from records.system.places import what_stands
 
-def check_output(path: Path, part: str, flag: str = "--output", *, is_folder: bool = False) -> None:
+
+def check_output(
+    path: Path,
+    part: str,
+    flag: str = "--output",
+    *,
+    is_folder: bool = False,
+    mend: str = "Choose another {flag}",
+) -> None:
     """Asks whether a file or a folder can be written, before the work for it is done.
 
     Nothing is left behind: folders that are missing are made where the output is written.
@@ -23,19 +32,23 @@ def check_output(path: Path, part: str, flag: str = "--output", *, is_folder: bo
       part: first words of the error.
       flag: what named it.
       is_folder: files are to be written into it.
+      mend: what to do.
 
     Raises:
       ValueError: it cannot be written; says why.
     """
     try:
-        wrong = _obstacle(path.expanduser().resolve(), is_folder)
+        is_dangling = is_folder and path.is_symlink() and not path.exists()
+        wrong = (
+            what_stands(path) if is_dangling else _obstacle(path.expanduser().resolve(), is_folder)
+        )
     except (OSError, RuntimeError) as error:  # the latter: links in a circle
         wrong = getattr(error, "strerror", None) or str(error)
     if wrong:
         what = "a folder" if is_folder else "a file"
         raise ValueError(
             f"{part}: {flag} expected {what} that can be written, received {path} ({wrong}). "
-            f"Choose another {flag}"
+            f"{mend.format(flag=flag)}"
         )
 
 

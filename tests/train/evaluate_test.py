@@ -144,8 +144,16 @@ def test_the_data_of_a_run_that_was_given_a_relative_path(
     assert main([str(run)]) == 1
     expected = f"received none there or in {tmp_path / 'none'}. Name the folder that holds the set"
     assert f"{expected} with --data-dir" in capsys.readouterr().err
+    assert main([str(run), f"--data-dir={tmp_path}"]) == 1
+    expected = f"which lay in /nowhere/1.0.0, received none in {tmp_path}. Name the folder"
+    assert expected in capsys.readouterr().err
     own = synthetic_data_dir / "fetal_health" / "synthetic" / "1.0.0"
-    for place in (synthetic_data_dir, own):
+    # The command that a finished run prints says where they lie now.
+    again = shlex.split(open_run(run).again)[3:]
+    again[again.index("--dataset") + 1] = str(own)
+    assert train(again) == 0
+    assert f"python -m train.evaluate {run} --data-dir {own} " in capsys.readouterr().out
+    for place in (synthetic_data_dir, own, own.parent):
         assert main([str(run), f"--data-dir={place}", "--resamples=2"]) == 0
     assert "data_directory" in stored and Path(stored["data_directory"]) == own
     assert open_run(run).directories == ("/nowhere/1.0.0",)

@@ -16,7 +16,9 @@ import tensorflow as tf
 
 import records
 import train
+from train import keras_fit
 from train.engine.loop import Interrupted
+from train.step.objective import Diverged
 
 L = keras.layers
 N, VALIDATION, BATCH = 150, 37, 32  # the last batches are filled up: 150 = 4 * 32 + 22
@@ -398,9 +400,47 @@ def test_what_cannot_be_right_is_refused(model: Any, data: Any, message: str) ->
         )
 
 
+def test_weights_of_classes_are_the_third_of_the_data() -> None:
+    with pytest.raises(ValueError, match=r"received class_weight. Weights of classes or rows are"):
+        train.fit(_compiled(), (TABLE, NUMBER), class_weight={0: 2.0})
+
+
 def test_an_unknown_flag_names_the_known() -> None:
     with pytest.raises(ValueError, match="fit: expected flags among .*clip_norm.* clip_nrm"):
         train.fit(_compiled(), (TABLE, NUMBER), clip_nrm=1.0)
+
+
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [
+        ("--global-batch-size 30 expected", "batch_size=30 expected"),
+        ("choose --cache memory or --cache none.", 'choose cache="memory" or cache="none".'),
+        ("Choose another --run-dir, or remove", "Choose another run_dir, or remove"),
+        ("Choose --no-xla, or --freeze", "Choose xla=False, or --freeze"),
+        ("records.verify a --repair DIR", "records.verify a --repair DIR"),
+    ],
+)
+def test_errors_name_the_arguments_of_fit(said: str, expected: str) -> None:
+    with pytest.raises(ValueError) as error, keras_fit._in_words_of_fit(None):
+        raise ValueError(said)
+    assert str(error.value) == expected
+
+
+@pytest.mark.parametrize("run_dir", [None, "runs/mine"])
+def test_a_loss_that_is_no_number_names_what_fit_can_do(run_dir: str | None) -> None:
+    with pytest.raises(Diverged) as error, keras_fit._in_words_of_fit(run_dir):
+        raise Diverged("the loss is nan", "Choose another --run-dir than /tmp/xyz")
+    another = " and another run_dir than runs/mine" * (run_dir is not None)
+    assert str(error.value) == (
+        "the loss is nan. Where the inputs are as they should be, compile the model with a smaller "
+        f'learning rate, or give fit clip_norm=1{another}; on_nan="skip" leaves the update of such '
+        "a step out"
+    )
+
+
+def test_a_batch_beyond_the_memory_is_refused() -> None:
+    with pytest.raises(ValueError, match="batch_size=2000000000 expected rows that fit the"):
+        train.fit(_compiled(), (TABLE, NUMBER), batch_size=2 * 10**9, strategy="one_device")
 
 
 @pytest.mark.parametrize(

@@ -37,6 +37,12 @@ def test_an_output_is_checked_first(
     assert [path.name for path in tmp_path.iterdir()] == ["file"] * (wrong == FILE)
 
 
+def test_a_link_to_nothing_is_no_folder(tmp_path: Path, capsys: Any) -> None:
+    (tmp_path / "runs").symlink_to(tmp_path / "gone")
+    assert verify.main(["nothing", f"--repair={tmp_path / 'runs'}"]) == 1
+    assert f"runs (a link to nothing ({tmp_path / 'gone'}))" in capsys.readouterr().err
+
+
 def test_the_runs_of_folds_have_a_folder_of_their_own() -> None:
     names = {"a.json": "a", "a": "a-folds", "b/c.d.json": "b/c.d"}
     for output, folder in names.items():

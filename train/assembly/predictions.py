@@ -11,7 +11,7 @@ from records.examples import Examples
 from records.mixed import BETWEEN_NAMES, joint_fingerprint, mix_sets
 from records.opened import OpenedSet, open_set
 from records.roles import Data
-from records.sets.find import default_data_dir, find_directory
+from records.sets.find import default_data_dir, find_directory, sets_below
 from records.stores.address import is_address
 from records.stores.mirror import place_of
 from train.assembly.data import open_context, print_damage
@@ -75,7 +75,7 @@ def _open_again(run: FinishedRun, data_dir: str | None, skip_damaged: bool) -> O
     found = joint_fingerprint(parts, shares)
     if found != run.fingerprint:
         raise ValueError(
-            f"evaluate: {' and '.join(map(place_of, directories))} expected the data that "
+            f"data set: {' and '.join(map(place_of, directories))} expected the data that "
             f"{run.path} was trained on (fingerprint {run.fingerprint[:12]}), received others "
             f"({found[:12]}). Name the folder of theirs with --data-dir, or train again on these"
         )
@@ -110,8 +110,12 @@ def _find_set(
             return find_directory(name, data_dir)
     if data_dir and is_address(data_dir):
         return find_directory(data_dir)
+    # The folder of its name or config, which holds it alone: whether it is that set is asked later.
+    if data_dir and len(below := sets_below(Path(data_dir))) == 1:
+        return str(below[0])
     there = f", which lay in {lay}" if lay else ""
+    either = " there or" * bool(lay and not data_dir)
     raise FileNotFoundError(
-        f"evaluate: {run.path} expected its data set {stored}{there}, received none there "
-        f"or in {default_data_dir(data_dir)}. Name the folder that holds the set with --data-dir"
+        f"data set: {run.path} expected its set {stored}{there}, received none{either} in "
+        f"{default_data_dir(data_dir)}. Name the folder that holds the set with --data-dir"
     )

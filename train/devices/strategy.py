@@ -5,7 +5,10 @@ from __future__ import annotations
 import dataclasses
 import functools
 import hashlib
+import os
+import shlex
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +16,8 @@ import tensorflow as tf
 
 from train.devices.gpus import set_up_gpus
 from train.devices.workers import Workers, find_workers, make_exchange
+
+_DRIVER = Path("/proc/driver/nvidia/gpus")  # a folder for each GPU that the driver knows
 
 
 @dataclasses.dataclass(frozen=True)
@@ -141,14 +146,29 @@ def make_cluster(name: str, cpu_devices: int | None = None) -> Cluster:
     if name == "mirrored" and len(devices) > 1:
         strategy = _mirrored(tuple(devices))
         return Cluster(strategy, name, tuple(devices), 0, len(devices), bool(gpus))
-    note = ""
+    note = "" if gpus else _unseen_gpus()
     if name == "mirrored":
         kind = "GPU" if gpus else "CPU"
-        note = f"mirrored on the one {kind} device there is: 1 replica (--cpu-devices 2 makes two)"
+        one = f"mirrored on the one {kind} device there is: 1 replica (--cpu-devices 2 makes two)"
+        note = f"{one}. {note}".removesuffix(". ")
     # Also for `mirrored` on one device: MirroredStrategy there would keep a chunk from being
     # compiled as a whole.
     default = tf.distribute.get_strategy()
     return Cluster(default, name, (devices[0],), 0, 1, bool(gpus), note)
+
+
+def _unseen_gpus() -> str:
+    """What to say where the machine has GPUs and TensorFlow sees none; "" where that was asked for.
+
+    A value of CUDA_VISIBLE_DEVICES that names no GPU hides them all, without a word.
+    """
+    count, visible = len(list(_DRIVER.glob("*"))), os.environ.get("CUDA_VISIBLE_DEVICES")
+    if not count or (visible is not None and visible.strip() in ("", "-1")):
+        return ""
+    why = "the libraries of CUDA come with: pip install '.[gpu]'"
+    if visible is not None:
+        why = f"CUDA_VISIBLE_DEVICES={shlex.quote(visible)} must name some, by numbers from 0 on"
+    return f"on the CPU, although this machine has GPUs ({count}): TensorFlow sees none; {why}"
 
 
 @functools.cache

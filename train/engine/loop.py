@@ -160,10 +160,10 @@ class Loop:
             train = self.training.examples["train"]
             batch = describe_batch(train, self.order, epoch, step)
         raise Diverged(
-            f"training: {where}: the training loss expected a number, received {loss}. {batch}. "
+            f"training: {where}: the training loss expected a number, received {loss}. {batch}",
             "Where the inputs are as they should be, choose a smaller --learning-rate, or "
             f"--clip-norm 1, and another --run-dir than {self.folder.path}; --on-nan skip goes on "
-            "from the last checkpoint, without the update of such a step"
+            "from the last checkpoint, without the update of such a step",
         )
 
     def _run_steps(self, line: Line) -> None:

@@ -133,8 +133,9 @@ class State:
             raise Diverged(
                 f"checkpoint: weights after step {self.number} expected numbers, received others: "
                 f"the gradients of a step were none. {self._checkpoints} holds the states from "
-                "before it. Choose a smaller --learning-rate or --clip-norm 1, and another "
-                "--run-dir; --on-nan skip goes on from there without the update of such a step"
+                "before it",
+                "Choose a smaller --learning-rate or --clip-norm 1, and another "
+                "--run-dir; --on-nan skip goes on from there without the update of such a step",
             )
         # Not among `_groups`: the sums differ by replica, and the best weights are arrays already.
         arrays |= {"totals": totals, "best": self.best}

@@ -16,6 +16,7 @@ from records.mixed import mix_sets
 from records.opened import OpenedSet, open_set
 from records.sets.target import MULTI_LABEL
 from records.stores.mirror import place_of
+from records.system.writing import check_output
 from train.assembly.context import RunContext
 from train.assembly.data import open_context, print_damage, resolve_shuffle_block
 from train.assembly.predictions import predict_opened
@@ -143,13 +144,16 @@ def _finished(
     cluster.check_same(f"--run-dir {folder.path}, a folder they share,", seen)
     if found is not None and cluster.is_chief:
         if settings.evaluate_test and "test" not in found:
+            check_output(folder.path, "run folder", "--run-dir", is_folder=True)
             found = _add_test(found, folder, opened)
         if found.get("history_sha256", folder.history_sha256()) != folder.history_sha256():
             print(
                 f"note: {folder.path / HISTORY} is not as the run wrote it. Remove "
                 f"{folder.path / METRICS}, and the same command writes both anew"
             )
-        console.print_summary(found, folder.path, settings.data_dir, again=True)
+        here, before = folder.directories, list(open_run(folder.path).directories)
+        moved = here[0] if len(here) == 1 and here != before else None
+        console.print_summary(found, folder.path, settings.data_dir or moved, again=True)
     return found
 
 

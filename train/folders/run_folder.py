@@ -69,7 +69,7 @@ class RunFolder:
         self.path = Path(path)
         self._is_chief = is_chief
         self._known = settings | {"data_fingerprint": fingerprint}
-        self._directories = [d if is_address(d) else os.path.abspath(d) for d in directories]
+        self.directories = [d if is_address(d) else os.path.abspath(d) for d in directories]
         # A finished run is shown from a disk that is mounted read-only, too.
         if missing_files(self.path):
             check_output(self.path, "run folder", "--run-dir", is_folder=True)
@@ -91,9 +91,7 @@ class RunFolder:
         """Writes `config.json`: from now on the folder belongs to this run's settings."""
         if self._is_chief:
             # Of one set a text, as of older versions.
-            place = (
-                self._directories if len(self._directories) > 1 else (*self._directories, None)[0]
-            )
+            place = self.directories if len(self.directories) > 1 else (*self.directories, None)[0]
             found = self._known | {"resolved": self._resolved, "data_directory": place}
             self.write_text(FILE_NAME, json.dumps(found, indent=2, sort_keys=True) + "\n")
 

@@ -133,8 +133,8 @@ class _Folds:
             self._step.run(self._chunk(epoch), epoch * self.steps_per_epoch)
             if not np.isfinite(self._step.loss_sum.numpy()):
                 raise Diverged(
-                    f"training: epoch {epoch + 1}: the training loss is NaN or infinite. "
-                    "Choose a smaller --learning-rate"
+                    f"training: epoch {epoch + 1}: the training loss is NaN or infinite",
+                    "Choose a smaller --learning-rate",
                 )
             logits = self._predict(self._validation_rows).numpy()
             found = []

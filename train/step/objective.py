@@ -15,7 +15,15 @@ from train.step.replicas import replica_sum
 
 
 class Diverged(ValueError):
-    """The training loss became NaN or infinite."""
+    """The training loss became NaN or infinite.
+
+    Attributes:
+      what: where, and in which batch: the message without its remedy.
+    """
+
+    def __init__(self, what: str, remedy: str):
+        super().__init__(f"{what}. {remedy}")
+        self.what = what
 
 
 class AnyObjective(Protocol):

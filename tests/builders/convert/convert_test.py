@@ -98,6 +98,13 @@ def test_names_of_sets_are_made_of_paths(tmp_path: Path, path: str, name: str) -
     assert parse_arguments([path]).name == name
 
 
+def test_names_are_those_of_a_utf8_locale_in_every_locale(tmp_path: Path) -> None:
+    """In an ASCII locale Python keeps the bytes of what is no ASCII as they are."""
+    read = "Müller Bücher.csv".encode().decode("ascii", "surrogateescape")
+    assert name_from_path(Path(read)) == "muller_bucher"
+    assert name_from_path(tmp_path / "Müller Bücher.csv") == "muller_bucher"
+
+
 def test_folders_keep_their_dots(tmp_path: Path) -> None:
     (tmp_path / "photos.2020").mkdir()
     assert name_from_path(tmp_path / "photos.2020") == "photos_2020"

@@ -77,6 +77,18 @@ def test_a_folder_of_mixed_pictures_opens_as_a_set(tmp_path: Path) -> None:
     assert len(names) == 24 and "cat, big/inner/1 ü.JPG" in names
 
 
+def test_a_huge_file_is_left_unread(tmp_path: Path) -> None:
+    _write_mixed(tmp_path)
+    with open(next(p for p in tmp_path.rglob("*") if p.is_file()), "wb") as sparse:
+        sparse.truncate(2**30 + 1)
+    with pytest.raises(ValueError) as error:
+        _read(tmp_path)
+    said = "a file of 1,073,741,825 bytes, at most 1,073,741,824 are read\n"
+    assert f"1 of 24 files are no pictures that can be read:\n  {sparse.name}: {said}" in str(
+        error.value
+    )
+
+
 def test_files_that_training_decodes_keep_their_bytes_and_others_their_pixels(
     tmp_path: Path,
 ) -> None:

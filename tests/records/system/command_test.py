@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -32,6 +33,17 @@ def test_a_home_directory_that_the_shell_left(monkeypatch: pytest.MonkeyPatch) -
     assert with_home(given) == expected
     monkeypatch.setattr(sys, "argv", ["command", "~/b"])
     assert with_home(None) == ["/home/me/b"]
+
+
+@pytest.mark.parametrize("flag", ["--data-dir", "--data_dir", "--run-dir", "--output", "--repair"])
+def test_an_empty_place_is_not_the_default(flag: str, capsys: Any) -> None:
+    for given in ([f"{flag}="], [flag, "", "--x"], ["--x", flag, ""]):
+        with pytest.raises(SystemExit) as end:
+            with_home(given)
+        assert end.value.code == 2
+        said = f"error: {flag} expected a path, received an empty text. Where it comes from a var"
+        assert capsys.readouterr().err.startswith(said)
+    assert with_home([flag, "a", "--missing", ""]) == [flag, "a", "--missing", ""]
 
 
 def test_the_work_gives_the_exit_code() -> None:

@@ -90,6 +90,7 @@ def test_a_carriage_return_parts_no_text(tmp_path: Path) -> None:
         (b'text,n\na,1\n\n"b\nc"x,2\n', "lines 4 to 5: expected a row .* received ',' expected"),
         (b'text,n\n"a",1\n"b,2\nc,3\nd,4\n', "lines 3 to 5: .*unexpected end of data"),
         (b"text,n\na,1\nb\rc,2\n", "line 3: .*a carriage return within a field that is not quoted"),
+        (b"\x1f\x8b\x08\x00\xff", "line 1: .* received a packed file. Unpack it"),
         (b"text,n\n" + b"a,1\n" * 5000 + b"\xff,2\n", "line 5002: expected text in UTF-8"),
     ],
 )
