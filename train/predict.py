@@ -124,7 +124,7 @@ def predict(
             _print_accuracy(chosen, names, shlex.join([str(path), str(source)]))
     print_left_out(unusable, total)
     if not count:
-        print(f"error: {source}: nothing in it could be predicted", file=sys.stderr)
+        print(f"error: predict: {source}: nothing in it could be predicted", file=sys.stderr)
     return 1 if not count or (strict and unusable) else 0
 
 

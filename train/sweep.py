@@ -297,11 +297,16 @@ def _claim(config: SweepConfig, runner: TrialRunner) -> dict[str, Any]:
 
 
 def _check_same(where: str, asked: dict[str, Any], stored: dict[str, Any]) -> None:
-    differing = [key for key in asked if stored.get(key) != asked[key]]
-    if differing:
+    differing = [
+        f"{key}: {old.get(key)!r}, now {value!r}"
+        for new, old in ((asked, stored), (asked["settings"], stored.get("settings")))
+        for key, value in new.items()
+        if key != "settings" and isinstance(old, dict) and old.get(key) != value
+    ]
+    if differing or not isinstance(stored.get("settings"), dict):
         raise ValueError(
-            f"sweep: {where} expected a sweep with the same {', '.join(differing)}, received "
-            "another one's. Choose another --sweep-dir"
+            f"sweep: {where} belongs to a sweep with other settings ({', '.join(differing)}). "
+            "Choose another --sweep-dir"
         )
 
 

@@ -21,7 +21,13 @@ from typing import Any
 from builders.convert.source import KINDS, Conversion, Options
 from records.decoding.picture_files import MAX_SIDE
 from records.decoding.table_columns import parse_number
-from records.sets.find import default_data_dir, name_from_path
+from records.sets.find import (
+    default_data_dir,
+    describe_place,
+    is_run_folder,
+    name_from_path,
+    sets_below,
+)
 from records.sets.origin import make_origin
 from records.sets.target import TASKS
 from records.system.command import run_as_command, with_home
@@ -109,6 +115,10 @@ def convert(asked: argparse.Namespace) -> None:
     check_local(asked.data_dir, "--data_dir", is_output=True)
     source, root = Path(asked.source), default_data_dir(asked.data_dir)
     final = root / asked.name / "1.0.0"
+    if source.is_dir() and (is_run_folder(source) or sets_below(source)):
+        raise ValueError(
+            f"convert: {source} expected files to make a set of, received {describe_place(source)}"
+        )
     if (Path(__file__).parents[1] / asked.name).is_dir():
         raise ValueError(f"convert: --name {asked.name} is taken by a builder. Choose another one")
     # Before the source is read, which may take long.
@@ -125,6 +135,10 @@ def convert(asked: argparse.Namespace) -> None:
     }
     found = read_source(source, Options(**options))
     print("\n".join([*found.findings, *_summary(found)]), flush=True)
+    if asked.test_share and asked.group and "test" not in found.split_counts():
+        print(
+            "warning: no split test: a group stays whole, and they are too few to cut", flush=True
+        )
     if not asked.dry_run:
         _write(asked, found, source, root)
 

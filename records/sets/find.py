@@ -48,7 +48,7 @@ def find_directory(dataset: str, data_dir: str | None = None) -> str:
         return str(Path(dataset))
     root = default_data_dir(data_dir)
     name, *rest = dataset.split("/")
-    if not name or len(rest) > 2 or ".." in rest:
+    if not name or len(rest) > 2 or ".." in (name, *rest):
         raise _no_set(dataset, root)
     if is_address(place):
         return _find_stored(dataset, parse_address(place, root_flag))

@@ -181,6 +181,11 @@ def read_schema(
     own = metadata.get("input_feature") or keys[0]
     others = (id_name, group, target.feature, "id", "filename")
     source = _choose_input(features, input_feature or own, name, others)
+    if source == target.feature:
+        raise ValueError(
+            f"data set: {name}: input and target expected to be two features, received {source!r} "
+            "for both. Name another input with --feature"
+        )
     modality = _modality(features[source])
     assert modality is not None  # _choose_input only returns features with a modality
     _check_encoding(features[source], source, name)

@@ -258,6 +258,6 @@ def test_missing_files_are_clear_errors(
     finished_runs: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main([str(finished_runs["fetal_health"]), str(tmp_path / "nothing.csv")]) == 1
-    assert "nothing.csv is not there" in capsys.readouterr().err
+    assert "nothing.csv expected a file or a folder, received nothing" in capsys.readouterr().err
     assert main([str(tmp_path), "nothing.csv"]) == 1
     assert "expected a run folder" in capsys.readouterr().err

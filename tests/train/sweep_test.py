@@ -192,7 +192,20 @@ def test_a_folder_belongs_to_its_sweep(
     _sweep(synthetic_data_dir, tmp_path / "s", "--trials=1")
     _sweep(synthetic_data_dir, tmp_path / "s", "--trials=1", "--metric=loss", code=1)
     message = capsys.readouterr().err
-    assert "expected a sweep with the same metric" in message and "--sweep-dir" in message
+    assert "other settings (metric: 'weighted_f1', now 'loss'). Choose another --sweep" in message
+
+
+@pytest.mark.parametrize(
+    ("stored", "said"),
+    [
+        ({"settings": {"epochs": 1}, "metric": "loss"}, r"\(epochs: 1, now 2\)"),
+        ({"settings": {}, "metric": "f1"}, r"\(metric: 'f1', now 'loss', epochs: None, now 2\)"),
+        ({"metric": "loss"}, r"other settings \(\)"),
+    ],
+)
+def test_what_differs_of_another_sweep_is_named(stored: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValueError, match=f"sweep: here belongs to a sweep with .*{said}"):
+        sweep._check_same("here", {"settings": {"epochs": 2}, "metric": "loss"}, stored)
 
 
 @pytest.mark.slow

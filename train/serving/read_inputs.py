@@ -66,7 +66,9 @@ def read_raw(path: Path, wanted: ModelInput, column: str | None) -> Items:
       OSError: there is no such file.
     """
     if not path.exists():
-        raise FileNotFoundError(f"predict: {path} is not there: {what_stands(path)}")
+        raise FileNotFoundError(
+            f"predict: {path} expected a file or a folder, received {what_stands(path)}"
+        )
     if column is not None and wanted.modality in (TABULAR, IMAGE):
         reads = "pictures" if wanted.modality == IMAGE else "its table's columns by name"
         raise ValueError(

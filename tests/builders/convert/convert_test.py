@@ -98,6 +98,25 @@ def test_names_of_sets_are_made_of_paths(tmp_path: Path, path: str, name: str) -
     assert parse_arguments([path]).name == name
 
 
+def test_a_set_is_no_source(tmp_path: Path, capsys: Any) -> None:
+    (tmp_path / "my_set" / "1.0.0").mkdir(parents=True)
+    (tmp_path / "my_set" / "1.0.0" / "dataset_info.json").touch()
+    assert main([str(tmp_path / "my_set"), f"--data_dir={tmp_path}", "--dry_run"]) == 1
+    said = f"received a folder of prepared sets: name {tmp_path}/my_set/1.0.0"
+    assert said in capsys.readouterr().err
+
+
+def test_groups_that_are_too_few_for_a_test_split_are_told(tmp_path: Path, capsys: Any) -> None:
+    file = tmp_path / "a.csv"
+    rows = [f"{i},{i % 2},{'xy'[i % 2]}" for i in range(40)]
+    file.write_text("\n".join(["n,who,label", *rows]) + "\n")
+    arguments = [str(file), f"--data_dir={tmp_path}", "--dry_run", "--label", "label"]
+    for flags in ([], ["--group", "who"]):
+        assert main([*arguments, *flags]) == 0
+        printed = capsys.readouterr().out
+        assert ("warning: no split test: a group" in printed) == ("test " not in printed)
+
+
 def test_names_are_those_of_a_utf8_locale_in_every_locale(tmp_path: Path) -> None:
     """In an ASCII locale Python keeps the bytes of what is no ASCII as they are."""
     read = "Müller Bücher.csv".encode().decode("ascii", "surrogateescape")

@@ -107,6 +107,20 @@ def test_one_set_is_read_for_two_targets(tmp_path: Path) -> None:
     assert names == ["train.index.npz", "train.multi_label.index.npz"]
 
 
+@pytest.mark.parametrize("is_named", [True, False])
+def test_the_input_is_no_target(is_named: bool, tmp_path: Path) -> None:
+    """A table with a class, and --task regression: its columns are no numbers to predict."""
+    columns = features.Tensor(shape=(2,), dtype=np.float32)
+    rows = [{"features": [i, i], "label": i % 2} for i in range(4)]
+    metadata: dict[str, Any] = {"feature_names": ["a", "b"]}
+    metadata |= {"input_feature": "features"} if is_named else {}
+    spec = {"features": columns, "label": features.ClassLabel(num_classes=2)}
+    directory = build_tiny(tmp_path, spec, {"train": rows}, **metadata)
+    said = "--task regression expected one number or vector" if is_named else "to be two features"
+    with pytest.raises(ValueError, match=said):
+        read_schema(directory, None if is_named else "features", REGRESSION)
+
+
 @pytest.mark.parametrize(
     ("feature", "value", "task", "said"),
     [

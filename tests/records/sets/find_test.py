@@ -33,6 +33,7 @@ def place(tmp_path: Path) -> Path:
         ("a", "{}/data/a/1.0.0", "--data-dir expected .*name {}/data/a/1.0.0$"),
         ("a/9.0.0", "{}/data", "prepared there: a. Prepare it with: tfds build a --data_dir {}"),
         ("c", "{}/data", "no prepared set 'c' in {}/data; prepared there: a, b/small. Prepare"),
+        ("../data/a", "{}/data", "or the path of a prepared set, received '../data/a'$"),
         ("", "{}/data", "or the path of a prepared set, received ''$"),
     ],
 )
