@@ -180,12 +180,7 @@ def read_schema(
     group, is_text = metadata_keys.check_group(name, features, metadata.get("group_feature"))
     own = metadata.get("input_feature") or keys[0]
     others = (id_name, group, target.feature, "id", "filename")
-    source = _choose_input(features, input_feature or own, name, others)
-    if source == target.feature:
-        raise ValueError(
-            f"data set: {name}: input and target expected to be two features, received {source!r} "
-            "for both. Name another input with --feature"
-        )
+    source = _choose_input(features, input_feature or own, name, others, target.feature)
     modality = _modality(features[source])
     assert modality is not None  # _choose_input only returns features with a modality
     _check_encoding(features[source], source, name)
@@ -286,8 +281,9 @@ def _choose_input(
     wanted: str | None,
     name: str,
     others: Collection[str | None] = ("id", "filename"),
+    target: str | None = None,
 ) -> str:
-    """The name of the input feature; one of `others` only where it is `wanted`."""
+    """The name of the input feature; one of `others` only where it is `wanted`, never `target`."""
     modalities = {k: m for k, f in features.items() if (m := _modality(f))}
     usable = sorted(k for k in modalities if _has_known_encoding(features[k], name))
     if wanted is not None:
@@ -296,6 +292,11 @@ def _choose_input(
                 f"data set: {name}: input feature expected one of "
                 f"{usable or 'none'} (a picture, a fixed-length vector, ids or text), "
                 f"received {wanted!r}"
+            )
+        if wanted == target:
+            raise ValueError(
+                f"data set: {name}: input and target expected to be two features, received "
+                f"{wanted!r} for both. Name another input with --feature"
             )
         return wanted
     # Names, ids and groups are texts, too, and no input, unless a group is all there is.

@@ -115,9 +115,8 @@ def verify_set(
         swapped = [i for i, p in enumerate(paths) if _is_swapped(differing.get(Path(p).name))]
         layouts = split_layouts(index, len(paths))
         layouts = [None if i in swapped else one for i, one in enumerate(layouts)]
-        checker = ContentChecker(schema, split, index, swapped, max_pixels, heard)
-        checkers[split] = checker
-        # Nor is such a shard expected to hold as many records as the one that was built.
+        checkers[split] = checker = ContentChecker(schema, split, index, swapped, max_pixels, heard)
+        # Such a shard need not hold as many records as the one that was built.
         counts = [0 if i in swapped else n for i, n in enumerate(schema.shard_lengths[split])]
         with heard.listen(content and schema.modality == IMAGE):
             found = scan_shards(paths, counts, layouts, checker if content else None, progress.add)
@@ -133,8 +132,8 @@ def verify_set(
     problems += _compare_fingerprint(directory, differing, scans)
     # A part repeats the ids of its split on purpose.
     problems += _repeated_ids({s: c for s, c in checkers.items() if s not in schema.parts})
-    notes = [n for s, c in checkers.items() for n in _others(c, schema, s, FindingKind.NOTE)]
-    notes += [schema.names_note] if schema.names_note else []
+    notes = [schema.names_note] if schema.names_note else []
+    notes += [n for s, c in checkers.items() for n in _others(c, schema, s, FindingKind.NOTE)]
     seconds = time.perf_counter() - start
     return SetReport(schema.name, schema, scans, problems, differing, seconds, notes)
 
