@@ -15,6 +15,7 @@ from typing import Any
 import tensorflow_datasets as tfds
 from absl import logging
 from etils import epath
+from google.protobuf.json_format import ParseError
 
 from builders import build_request, messages, sources, storage, writing
 from records.sets import fingerprint
@@ -49,13 +50,20 @@ class RecordsBuilder(  # type: ignore[call-arg]
         """Makes a builder; arguments as for any TFDS builder.
 
         Raises:
-          ValueError: `file_format` is not tfrecord, or `data_dir` is an address of an object store.
+          ValueError: `file_format` is not tfrecord, `data_dir` is an address of an object store, or
+            the metadata of the set that lies there are damaged.
         """
         check_local(kwargs.get("data_dir"), "--data_dir", is_output=True)
         build_request.check_file_format(self.place, file_format)
         self._synthetic_dir: Path | None = None
         self._manual_dir_given = False
-        super().__init__(file_format=file_format, **kwargs)
+        try:
+            super().__init__(file_format=file_format, **kwargs)
+        except ParseError as error:  # also with --overwrite, which TFDS asks for later
+            raise ValueError(
+                f"{self.place}: {self.data_dir}/dataset_info.json expected JSON as TFDS writes it, "
+                f"received something else ({error}). Remove that folder, and build the set again"
+            ) from None
 
     @property
     def place(self) -> str:

@@ -147,11 +147,11 @@ def _write(asked: argparse.Namespace, found: Conversion, source: Path, root: Pat
     import tensorflow_datasets as tfds
 
     from builders.convert.converted_set import ConvertedSet
+    from builders.storage import GuardedPath
 
+    if asked.overwrite:  # before the builder reads what may be damaged there
+        GuardedPath(root / asked.name / "1.0.0").rmtree(missing_ok=True)
     builder = ConvertedSet(asked.name, found, make_origin(source, _flags(asked)), data_dir=root)
-    if asked.overwrite:
-        builder.data_path.rmtree(missing_ok=True)
-        builder = ConvertedSet(asked.name, found, make_origin(source, _flags(asked)), data_dir=root)
     rebuild = tfds.download.GenerateMode.REUSE_CACHE_IF_EXISTS
     builder.download_and_prepare(
         download_config=tfds.download.DownloadConfig(download_mode=rebuild)

@@ -21,6 +21,7 @@ from builders.convert.source import (
     Options,
     choose_split,
     find_copies,
+    listed,
 )
 from builders.convert.table_file import Table
 from builders.convert.tables import read_rows
@@ -28,6 +29,7 @@ from records.decoding.orientation import UPRIGHT, read_orientation
 from records.decoding.picture_files import TooLargeError, to_stored_file
 from records.decoding.pixels import is_grey_picture
 from records.system.progress import Progress
+from records.system.quiet import written_bytes
 from records.system.threads import ordered_map
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
@@ -40,6 +42,7 @@ class _Facts:
     Attributes:
       digest: of its bytes: copies stay together.
       damage: why it cannot be used, or "".
+      is_warned_of: it is read, and libjpeg or libpng wrote to the error stream, naming no file.
     """
 
     digest: bytes = b""
@@ -48,6 +51,7 @@ class _Facts:
     is_changed: bool = False
     is_too_large: bool = False
     damage: str = ""
+    is_warned_of: bool = False
 
 
 def convert_pictures(
@@ -118,6 +122,7 @@ def list_pictures(
 def _read(path: Path, max_side: int | None) -> _Facts:
     from records.decoding.decode import PictureError, decode_whole
 
+    before = written_bytes()
     try:
         data = read_file(path)
         stored = to_stored_file(data, max_side)
@@ -131,6 +136,7 @@ def _read(path: Path, max_side: int | None) -> _Facts:
         is_grey=is_grey_picture(pixels),
         is_turned=read_orientation(data) != UPRIGHT,
         is_changed=stored != data,
+        is_warned_of=written_bytes() != before,
     )
 
 
@@ -178,6 +184,8 @@ def _conversion(
     if changed:
         findings.append(f"{changed:,} are stored anew: scaled down, or of a kind that is not read")
     findings += copies
+    if warned := [file.name for file, one in usable if one.is_warned_of]:
+        findings.append(f"{len(warned):,} are read, and their decoder warns: {listed(warned)}")
     if turned:
         findings.append(f"{turned:,} are turned upright by their EXIF orientation")
     return Conversion(

@@ -77,8 +77,9 @@ def convert_text_files(
             if options.on_corrupt != "skip":
                 raise ValueError(
                     f"convert: {file.path}: expected text in UTF-8, received something else "
-                    f"({error}). Save it in UTF-8, for instance with: iconv -f latin1 -t utf-8 "
-                    "FILE; or leave such files out: --on_corrupt skip"
+                    f"({error}). Save it in UTF-8, for instance with: iconv -f latin1 (utf-16 "
+                    "where byte 0 is 0xff) -t utf-8 FILE; or leave such files out: --on_corrupt "
+                    "skip"
                 ) from None
             dropped["no text in UTF-8"] += 1
             continue

@@ -38,6 +38,10 @@ class TooLargeError(ValueError):
     """A picture of more pixels than training decodes."""
 
 
+class _UnsupportedError(ValueError):
+    """A whole picture of a kind that is not read."""
+
+
 def other_kind(data: Any) -> str:
     """What kind of picture that is no JPEG or PNG begins with these bytes; "" for none."""
     found = (kind for kind, (at, mark) in _MARKS.items() if data[at : at + len(mark)] == mark)
@@ -60,31 +64,38 @@ def to_stored_file(data: bytes, max_side: int | None = None) -> bytes:
       ValueError: it cannot be read.
     """
     try:
-        with warnings.catch_warnings(), Image.open(io.BytesIO(data), formats=_READ_KINDS) as image:
-            # Pillow warns of large pictures from 89 million pixels on, and refuses twice as many.
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            width, height = image.size
-            if max_side is None and width * height > MAX_PIXELS:
-                raise TooLargeError(f"{width:,} x {height:,} pixels, of {MAX_PIXELS:,} at most")
-            shrinks = max_side is not None and max(width, height) > max_side
-            # MPO: a JPEG with more pictures behind it, as some cameras write.
-            is_jpeg = image.format in ("JPEG", "MPO")
-            if (is_jpeg or image.format == "PNG") and not shrinks:
-                return data
-            # A JPEG decodes to near the size itself, which is many times as fast.
-            picture = image if is_jpeg else _eight_bits(image)
-            if shrinks and max_side:
-                picture.thumbnail((max_side, max_side), Image.Resampling.LANCZOS)
-            # Pillow itself turns a TIFF.
-            upright = turn_upright(np.asarray(_eight_bits(picture)), read_orientation(data))
-            return _encode(Image.fromarray(upright), "JPEG" if is_jpeg else "PNG")
-    except TooLargeError:
+        with warnings.catch_warnings():
+            # Pillow warns of large pictures from 89 million pixels on, and refuses twice as many;
+            # and of odd EXIF data, of which the one tag that counts is read by us.
+            warnings.filterwarnings("ignore", module=r"PIL\.")
+            with Image.open(io.BytesIO(data), formats=_READ_KINDS) as image:
+                return _stored(image, data, max_side)
+    except (TooLargeError, _UnsupportedError):
         raise
     except Image.UnidentifiedImageError:
         received = f", received {kind}" if (kind := other_kind(data)) else ""
         raise ValueError(f"no picture of a kind that can be read{received}") from None
     except Exception as error:  # Pillow's readers raise some ten kinds
         raise ValueError(f"damaged ({error})") from None
+
+
+def _stored(image: Image.Image, data: bytes, max_side: int | None) -> bytes:
+    """As `to_stored_file`, of a picture that is open."""
+    width, height = image.size
+    if max_side is None and width * height > MAX_PIXELS:
+        raise TooLargeError(f"{width:,} x {height:,} pixels, of {MAX_PIXELS:,} at most")
+    shrinks = max_side is not None and max(width, height) > max_side
+    # MPO: a JPEG with more pictures behind it, as some cameras write.
+    is_jpeg = image.format in ("JPEG", "MPO")
+    if (is_jpeg or image.format == "PNG") and not shrinks:
+        return data
+    # A JPEG decodes to near the size itself, which is many times as fast.
+    picture = image if is_jpeg else _eight_bits(image)
+    if shrinks and max_side:
+        picture.thumbnail((max_side, max_side), Image.Resampling.LANCZOS)
+    # Pillow itself turns a TIFF.
+    upright = turn_upright(np.asarray(_eight_bits(picture)), read_orientation(data))
+    return _encode(Image.fromarray(upright), "JPEG" if is_jpeg else "PNG")
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:
@@ -94,7 +105,7 @@ def _eight_bits(image: Image.Image) -> Image.Image:
         values = np.asarray(image).astype(np.int64) >> 8
         return Image.fromarray(np.clip(values, 0, 255).astype(np.uint8))
     if image.mode in ("F", "LAB", "HSV"):
-        raise ValueError(f"pixels of the kind {image.mode}")
+        raise _UnsupportedError(f"pixels of the kind {image.mode}, which is not supported")
     return image.convert("L" if image.mode in ("1", "L", "LA") else "RGB")
 
 

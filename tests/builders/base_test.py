@@ -176,6 +176,15 @@ def test_prepared_set_says_what_it_cannot_do(prepared: Any) -> None:
     ]
 
 
+def test_damaged_metadata_name_the_folder_to_remove(tmp_path: Path) -> None:
+    version = fetal_health_dataset_builder.Builder.VERSION
+    folder = tmp_path / "fetal_health" / "kaggle" / str(version)
+    folder.mkdir(parents=True)
+    (folder / "dataset_info.json").write_text("{")
+    with pytest.raises(ValueError, match=f"{folder}/dataset_info.json .* Remove that folder"):
+        fetal_health_dataset_builder.Builder(config="kaggle", data_dir=tmp_path)
+
+
 def test_an_edited_builder_is_not_used_without_a_word(prepared: Any) -> None:
     with mock.patch("builders.base.logging.warning") as warning:
         _build(prepared.data_dir_root)

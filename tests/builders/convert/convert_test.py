@@ -64,6 +64,7 @@ def test_a_set_is_replaced_only_when_asked_to_and_kept_when_that_fails(
     assert check_shards(set_).content == content
     assert [path.name for path in set_.parent.iterdir()] == ["1.0.0"]
     assert list((tmp_path / "data/other").iterdir()) == []
+    (set_ / "dataset_info.json").write_text("{")  # TFDS would read it first
     assert main([str(table), *flags, "--overwrite"]) == 0
     assert check_shards(set_).content != content
 

@@ -77,6 +77,24 @@ def test_a_folder_of_mixed_pictures_opens_as_a_set(tmp_path: Path) -> None:
     assert len(names) == 24 and "cat, big/inner/1 ü.JPG" in names
 
 
+def test_a_picture_that_its_decoder_warns_of_is_named(
+    tmp_path: Path, capfd: Any, recwarn: Any
+) -> None:
+    """libjpeg itself names no file; Pillow's words on odd EXIF data are nobody's."""
+    for number in range(8):
+        place = tmp_path / "ab"[number % 2]
+        place.mkdir(exist_ok=True)
+        _picture(number).convert("RGB").save(place / f"{number}.jpg")
+    whole = (tmp_path / "a" / "2.jpg").read_bytes()
+    (tmp_path / "a" / "2.jpg").write_bytes(whole[:-200] + whole[-2:])
+    exif = b"\xff\xe1\x00\x10Exif\0\0MM\0*" + b"\xff" * 4
+    odd = (tmp_path / "b" / "3.jpg").read_bytes()
+    (tmp_path / "b" / "3.jpg").write_bytes(odd[:2] + exif + odd[2:])
+    found = _read(tmp_path)
+    assert "1 are read, and their decoder warns: 'a/2.jpg'" in found.findings
+    assert "EXIF" not in capfd.readouterr().err + "".join(str(w.message) for w in recwarn)
+
+
 def test_a_huge_file_is_left_unread(tmp_path: Path) -> None:
     _write_mixed(tmp_path)
     with open(next(p for p in tmp_path.rglob("*") if p.is_file()), "wb") as sparse:
