@@ -56,9 +56,9 @@ def find_target(
     Raises:
       ValueError: no feature, or more than one, can be it; or its names are not usable.
     """
-    found = {key: _Label.of(key, feature, metadata) for key, feature in features.items()}
-    if wanted != (own := metadata.get("input_feature")):
-        found.pop(own, None)  # what the model reads: with another --task it is no target either
+    # What the model reads is no target either, with another --task.
+    able = [key for key in features if key == wanted or key != metadata.get("input_feature")]
+    found = {key: _Label.of(key, features[key], metadata) for key in able}
     labels = {key: label for key, label in found.items() if label is not None}
     chosen = _choose(labels, wanted, task)
     if chosen is None:
