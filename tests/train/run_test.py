@@ -85,10 +85,14 @@ def test_stored_metrics_are_those_of_the_stored_model(
     assert stored["loss"] == pytest.approx(loss, rel=1e-4)
 
 
-@pytest.mark.parametrize("replicas", [pytest.param(1, marks=pytest.mark.slow), 2])
+@pytest.mark.slow
+@pytest.mark.parametrize("replicas", [1, 2])
 def test_killed_run_ends_with_the_same_weights(
     replicas: int, finished: Any, synthetic_data_dir: Path, tmp_path: Path
 ) -> None:
+    """Quick: SIGKILL and a restart in `devices/multi_worker_test.py`, the end in mid-epoch on one
+    device in `targets_test.py`, in validation in `engine/resume_test.py`.
+    """
     whole, _, flags = finished
     if replicas == 2:
         whole = tmp_path / "whole"

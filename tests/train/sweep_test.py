@@ -17,7 +17,7 @@ from tests.support.runs import finish, start
 from train import sweep
 from train.folders.lock import FolderLock
 from train.run import parse_config
-from train.search import leaderboard
+from train.search import leaderboard, study
 
 FLAGS = ["--model=mlp_small", "--epochs=1", "--folds=2", "--hidden", "8", "--strategy=one_device"]
 FLAGS += ["--no-xla"]  # what would be compiled for seconds takes some
@@ -107,6 +107,7 @@ def test_a_second_sweep_leaves_the_folds_of_the_first_alone(
 def test_an_interrupted_sweep_goes_on_to_the_same_end(
     synthetic_data_dir: Path, tmp_path: Path, monkeypatch: Any, sampler: str
 ) -> None:
+    monkeypatch.setattr(study, "_STARTUP_TRIALS", 1)  # the others are guided
     flags = ("--trials=3", f"--sampler={sampler}")
     _sweep(synthetic_data_dir, tmp_path / "whole", *flags)
     run_trial, calls = sweep.run_trial, 0
