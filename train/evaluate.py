@@ -173,7 +173,7 @@ def evaluate(
         check_one_class(run.input.task, "evaluate: --least-recall")
     if least_recall:  # a slip in it is told before the work
         parse_threshold(least_recall, run.input.class_names, "--least-recall")
-    print(f"{run.settings.model} of {run.path} on {run.input.dataset}, split {split}", flush=True)
+    print(f"{run.settings.model} of {run.place} on {run.input.dataset}, split {split}", flush=True)
     data, examples, probability = predict_split(run, split, data_dir, skip_damaged=skip_damaged)
     groups = examples.index.group[examples.numbers] if data.schema.group_name else None
     found: dict[str, Any] = {"dataset": run.input.dataset, "data_fingerprint": run.fingerprint}
@@ -183,6 +183,7 @@ def evaluate(
         found |= measure_target(folder, run.input, examples, probability, how, num_errors)
         write_atomically(folder / "evaluation.json", (json.dumps(found, indent=2) + "\n").encode())
         print_summary(found, folder, f"split {split}")
+        run.keep(folder)
         return found
     found |= _measure(
         run, examples.subset_labels, probability, bootstrap, groups, data.schema.group_name
@@ -195,6 +196,7 @@ def evaluate(
     _write(folder, found, run.input.class_names, examples.subset_labels, probability)
     write_errors(folder, examples, probability, run.input.class_names, num_errors)
     print_summary(found, folder, f"split {split}")
+    run.keep(folder)
     return found
 
 
@@ -240,7 +242,7 @@ def evaluate_elsewhere(
     folder = run.path / f"measured-{name_from_path(Path(called))}"
     check_output(folder, "evaluate", "RUN", is_folder=True, mend=_COPY)
     numbers = number_classes(labelled.classes.values(), names, options.map, source)
-    print(f"{run.settings.model} of {run.path} on {source}", flush=True)
+    print(f"{run.settings.model} of {run.place} on {source}", flush=True)
     errors = worst_errors.WorstErrors(names, num_errors)
     labels, probability, kept, left_out = predict_labelled(run, labelled, numbers, errors)
     groups = None if labelled.groups is None else np.array([labelled.groups[n] for n in kept])
@@ -255,6 +257,7 @@ def evaluate_elsewhere(
     print_summary(found, folder, source)
     if lacking := [name for number, name in enumerate(names) if number not in labels]:
         print(f"note: no example of {listed(lacking)}: what is undefined for a class stands as -")
+    run.keep(folder)
     return found
 
 

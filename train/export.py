@@ -32,6 +32,7 @@ import numpy as np
 
 from records.sets.schema import IMAGE
 from records.sets.target import REGRESSION, SINGLE_LABEL
+from records.stores.address import is_address
 from records.system.command import run_as_command, with_home
 from records.system.places import check_utf8
 from records.system.writing import check_output, write_atomically
@@ -70,6 +71,10 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
     options = parser.parse_args(with_home(arguments))
     if options.column is not None and options.check is None:
         parser.error("--column expected with --check INPUT, received without it")
+    if is_address(options.run) and options.output is None:
+        parser.error(
+            "--output expected with a RUN in a store: an export is written to this machine"
+        )
     is_small = options.format == "litert"
     if not is_small and (options.int8 or options.data_dir):
         parser.error("--int8 and --data-dir expected with --format litert, received without it")
@@ -139,7 +144,9 @@ def export(run: FinishedRun, output: Path) -> None:
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     most = f"; pictures of up to {run.input.max_pixels:,} pixels" * (run.input.modality == IMAGE)
-    print(f"{output}: {run.settings.model} of {run.path}, {', '.join(run.input.class_names)}{most}")
+    print(
+        f"{output}: {run.settings.model} of {run.place}, {', '.join(run.input.class_names)}{most}"
+    )
 
 
 def export_small(

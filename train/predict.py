@@ -119,7 +119,7 @@ def predict(
         # At the end: the file appears whole or not at all.
         output.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(output, text.encode())
-        print(f"{output}: {count:,} of {total:,} predicted by {run.settings.model} of {run.path}")
+        print(f"{output}: {count:,} of {total:,} predicted by {run.settings.model} of {run.place}")
         if run.input.task == SINGLE_LABEL:
             _print_accuracy(chosen, names, shlex.join([str(path), str(source)]))
     print_left_out(unusable, total)

@@ -74,3 +74,18 @@ def parse_address(place: str | os.PathLike[str], flag: str) -> Address:
             f"place: {flag} expected a bucket and a key without '..', received {place}"
         )
     return Address(scheme, bucket, "/".join(parts))
+
+
+def parse_output(place: str | os.PathLike[str], flag: str) -> Address:
+    """As `parse_address`, of a place that is written.
+
+    Raises:
+      ValueError: also for a web server, which is only read.
+    """
+    address = parse_address(place, flag)
+    if address.scheme in ("http", "https") or not address.key:
+        raise ValueError(
+            f"place: {flag} expected a folder of a bucket, such as s3://bucket/runs/one, received "
+            f"{address}: a web server is only read, and a bucket alone is no folder"
+        )
+    return address

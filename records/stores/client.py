@@ -7,6 +7,7 @@ because an address in them may carry a signature.
 from __future__ import annotations
 
 import atexit
+import contextlib
 import dataclasses
 import datetime
 import functools
@@ -15,8 +16,8 @@ import re
 import sys
 import threading
 import time
-from collections.abc import Callable
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterable
+from typing import Any, BinaryIO, TypeVar
 
 from records.stores.address import Address
 from records.stores.credentials import credentials_hint, store_settings
@@ -24,6 +25,9 @@ from records.stores.credentials import credentials_hint, store_settings
 _MOST_TRIES = 8
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 0.1, 10.0
 _TIMEOUT_S = 60
+# A larger object is sent in parts, of which a store takes 10,000 at most.
+_PART_BYTES, _MOST_PARTS = 8 * 2**20, 9_000
+_PARTS_AT_ONCE = 4
 _CODE = re.compile(r"<Code>(\w{1,60})</Code>")
 _STATUS = re.compile(r"status code: (\d{3})")
 _NO_CREDENTIALS = re.compile(
@@ -34,14 +38,17 @@ _Result = TypeVar("_Result")
 
 @dataclasses.dataclass
 class Traffic:
-    """What this process has asked of stores: requests, bytes that came, requests tried again."""
+    """What this process has asked of stores: requests, bytes that came and went, second tries."""
 
     requests: int = 0
     bytes: int = 0
+    sent: int = 0
     retries: int = 0
 
     def __str__(self) -> str:
-        return f"{self.requests:,} requests, {self.bytes / 1e6:,.1f} MB, {self.retries} retries"
+        sent = f", {self.sent / 1e6:,.1f} MB sent" if self.sent else ""
+        came = f"{self.requests:,} requests, {self.bytes / 1e6:,.1f} MB"
+        return f"{came}{sent}, {self.retries} retries"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,12 +125,88 @@ def list_folder(address: Address) -> tuple[list[str], dict[str, Object]]:
     return usual, {k: v for k, v in objects.items() if k not in ("", ".", "..")}
 
 
+def list_below(address: Address) -> dict[str, Object]:
+    """All objects below an address, by what stands behind it in their keys.
+
+    Raises:
+      StoreError: as `read`.
+    """
+
+    def ask() -> list[Any]:
+        import obstore
+
+        store = _store(address.scheme, address.bucket)
+        return [one for some in obstore.list(store, address.key or None) for one in some]
+
+    first = len(f"{address.key}/") if address.key else 0
+    found = {one["path"][first:]: one for one in _try(ask, address)}
+    return {name: Object(one["size"], _plain(one.get("e_tag"))) for name, one in found.items()}
+
+
+def write(address: Address, content: bytes | BinaryIO) -> None:
+    """Writes an object, which holds the old bytes or all the new ones at any time.
+
+    Args:
+      content: a file is read from its first byte.
+
+    Raises:
+      StoreError: it is not taken, as `read`.
+    """
+    size = len(content) if isinstance(content, bytes) else content.seek(0, 2)
+    parts = max(1, -(-size // _PART_BYTES))
+
+    def put() -> None:
+        import obstore
+
+        data: bytes | BinaryIO = content
+        if not isinstance(data, bytes):
+            data.seek(0)
+            data = data if parts > 1 else data.read()
+        obstore.put(
+            # A part that fails is sent again by the library: the others are not lost with it.
+            _store(address.scheme, address.bucket, tries_of_parts=_MOST_TRIES if parts > 1 else 0),
+            address.key,
+            data,
+            use_multipart=parts > 1,
+            chunk_size=max(_PART_BYTES, -(-size // _MOST_PARTS)),
+            max_concurrency=_PARTS_AT_ONCE,
+        )
+        with _lock:
+            traffic.requests += parts + 1 if parts > 1 else 0  # it begins, and ends, with one
+
+    try:
+        _try(put, address)
+    except FileNotFoundError:
+        raise StoreError(
+            f"store: {address}: expected a bucket {address.bucket!r} to write to, received none"
+        ) from None
+    with _lock:
+        traffic.sent += size
+
+
+def delete(addresses: Iterable[Address]) -> None:
+    """Removes objects; one that is gone already is none the worse.
+
+    Raises:
+      StoreError: as `read`.
+    """
+
+    def remove(one: Address) -> None:
+        import obstore
+
+        obstore.delete(_store(one.scheme, one.bucket), one.key)
+
+    for one in addresses:
+        with contextlib.suppress(FileNotFoundError):
+            _try(functools.partial(remove, one), one)
+
+
 class _Cut(Exception):
     """A response that ended early."""
 
 
 @functools.lru_cache(maxsize=64)
-def _store(scheme: str, bucket: str) -> Any:
+def _store(scheme: str, bucket: str, tries_of_parts: int = 0) -> Any:
     """The client of a bucket; it is loaded where an address is met, and not before."""
     try:
         from obstore.store import AzureStore, GCSStore, HTTPStore, S3Store
@@ -133,8 +216,9 @@ def _store(scheme: str, bucket: str) -> Any:
             "pip install obstore"
         ) from None
     kinds: dict[str, Any] = {"s3": S3Store, "gs": GCSStore, "az": AzureStore}
+    waits = datetime.timedelta(seconds=_TIMEOUT_S if tries_of_parts else 1)
     options: dict[str, Any] = {
-        "retry_config": {"max_retries": 0, "retry_timeout": datetime.timedelta(seconds=1)},
+        "retry_config": {"max_retries": tries_of_parts, "retry_timeout": waits},
         # An endpoint that the environment names may be http; the clouds' own are https.
         "client_options": {"allow_http": True, "timeout": f"{_TIMEOUT_S}s"},
     }

@@ -31,7 +31,7 @@ _NOT_READ = ("sso_session", "sso_start_url", "role_arn", "credential_process")
 def credentials_hint(scheme: str) -> str:
     """What to set, for the error of a request that was refused."""
     hint = _HINTS.get(scheme)
-    return f"Name credentials that may read it: {hint}" if hint else "It must be readable for all"
+    return f"Name credentials that may do this: {hint}" if hint else "It must be readable for all"
 
 
 def store_settings(scheme: str) -> dict[str, str]:

@@ -34,8 +34,8 @@ class Proxy:
     """Passes requests on to a server.
 
     Attributes:
-      asked: the paths of all requests so far, with their ranges.
-      fault: tells what to do with a request; None passes it on.
+      asked: the paths of all requests so far, with their ranges; "PUT /path" of what is written.
+      fault: tells what to do with a request, by that; None passes it on.
       latency_s: before each answer.
     """
 
@@ -53,7 +53,7 @@ class Proxy:
             def do_GET(self) -> None:
                 proxy._pass_on(self, host, port)
 
-            do_HEAD = do_PUT = do_GET
+            do_HEAD = do_PUT = do_POST = do_DELETE = do_GET
 
             def log_message(self, *arguments: Any) -> None:
                 """Nothing."""
@@ -66,9 +66,10 @@ class Proxy:
     def _pass_on(self, handler: BaseHTTPRequestHandler, host: str, port: int) -> None:
         size = int(handler.headers.get("Content-Length") or 0)
         body = handler.rfile.read(size)
-        self.asked.append(f"{handler.path} {handler.headers.get('Range', '')}".strip())
+        command = "" if handler.command in ("GET", "HEAD") else f"{handler.command} "
+        self.asked.append(f"{command}{handler.path} {handler.headers.get('Range', '')}".strip())
         time.sleep(self.latency_s)
-        fault = self.fault(handler.path)
+        fault = self.fault(f"{command}{handler.path}")
         if isinstance(fault, int):
             answer: Answer = fault, [], b"<Error><Code>Faulty</Code></Error>"
         else:
@@ -213,6 +214,24 @@ class Store:
         import obstore
 
         obstore.put(self._store, key, data)
+
+    def get(self, key: str) -> bytes:
+        """The bytes of an object, asked for behind the proxy."""
+        import obstore
+
+        return bytes(obstore.get(self._store, key).bytes())
+
+    def remove(self, key: str) -> None:
+        """Removes an object."""
+        import obstore
+
+        obstore.delete(self._store, key)
+
+    def names(self) -> list[str]:
+        """All objects, sorted."""
+        import obstore
+
+        return sorted(one["path"] for some in obstore.list(self._store) for one in some)
 
     def upload(self, folder: Path, key: str = "") -> None:
         """Writes all files of a folder and of those below it."""

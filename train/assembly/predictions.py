@@ -116,6 +116,6 @@ def _find_set(
     there = f", which lay in {lay}" if lay else ""
     either = " there or" * bool(lay and not data_dir)
     raise FileNotFoundError(
-        f"data set: {run.path} expected its set {stored}{there}, received none{either} in "
+        f"data set: {run.place} expected its set {stored}{there}, received none{either} in "
         f"{default_data_dir(data_dir)}. Name the folder that holds the set with --data-dir"
     )

@@ -18,6 +18,7 @@ from records.sets.target import MULTI_LABEL, REGRESSION, SINGLE_LABEL
 from records.system.progress import clock
 from train.devices.strategy import Cluster
 from train.engine.callbacks import NO_FIGURES
+from train.folders.run_folder import RunFolder
 from train.measures.metrics import FIGURES_OF
 from train.settings.resolved import Settings
 
@@ -52,7 +53,9 @@ def print_data(model: str, schema: Schema) -> None:
         print(f"  note: {schema.names_note}", flush=True)
 
 
-def print_header(settings: Settings, opened: OpenedSet, cluster: Cluster, path: Path) -> None:
+def print_header(
+    settings: Settings, opened: OpenedSet, cluster: Cluster, folder: RunFolder
+) -> None:
     """One paragraph: what is trained, on what, where it is written."""
     compiled = "XLA" if settings.xla else "no XLA"
     print_data(settings.model, opened.schema)
@@ -62,8 +65,10 @@ def print_header(settings: Settings, opened: OpenedSet, cluster: Cluster, path: 
     print(
         f"  {cluster.name}, {cluster.num_replicas} replica{'s' * (cluster.num_replicas > 1)} on "
         f"{'GPU' if cluster.accelerator else 'CPU'}, {settings.precision}, {compiled}, "
-        f"seed {settings.seed} -> {path}"
+        f"seed {settings.seed} -> {folder.place}"
     )
+    if folder.is_stored:
+        print(f"  written to {folder.path} first; checkpoints and the end are uploaded")
     first = settings.stages()[0]
     stops = f"ends after {first.early_stopping} without a better validation {first.monitor}"
     epochs = "1 epoch" if first.epochs == 1 else f"{first.epochs} epochs"
@@ -210,7 +215,7 @@ def _print_table(task: str, roles: dict[str, Any]) -> None:
 
 
 def print_summary(
-    found: dict[str, Any], path: Path, data_dir: str | None, again: bool = False
+    found: dict[str, Any], path: Path | str, data_dir: str | None, again: bool = False
 ) -> None:
     """The closing table.
 

@@ -162,7 +162,7 @@ class Loop:
         raise Diverged(
             f"training: {where}: the training loss expected a number, received {loss}. {batch}",
             "Where the inputs are as they should be, choose a smaller --learning-rate, or "
-            f"--clip-norm 1, and another --run-dir than {self.folder.path}; --on-nan skip goes on "
+            f"--clip-norm 1, and another --run-dir than {self.folder.place}; --on-nan skip goes on "
             "from the last checkpoint, without the update of such a step",
         )
 

@@ -104,7 +104,7 @@ def write_result(
     # A folder with metrics.json is a finished run: after it come pictures alone.
     folder.write_text(METRICS, json.dumps(found, indent=2) + "\n")
     _write_pictures(folder, result, model, history)
-    console.print_summary(found, folder.path, settings.data_dir)
+    console.print_summary(found, folder.place, settings.data_dir)
     if settings.profile:
         console.print_trace(trace, settings.profile)
     return found

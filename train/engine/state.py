@@ -67,7 +67,7 @@ class State:
         Of `before`, the head's stage, history and times go on.
         """
         self._training, self._cluster, self._keep = training, cluster, keep
-        self._checkpoints = folder.checkpoints
+        self._checkpoints, self._folder = folder.checkpoints, folder
         self.progress = Progress()
         if before is not None:
             # Of its own: a resume begins with the head's stage, which is found finished.
@@ -144,6 +144,7 @@ class State:
         if self.callbacks is not None:
             state["callbacks"], arrays["callbacks"] = self.callbacks.state()
         write_checkpoint(self._checkpoints, self.number, arrays, state, self._keep)
+        self._folder.upload()
 
     def restore(self) -> None:
         """Takes up the newest readable checkpoint of the run folder, if there is one.

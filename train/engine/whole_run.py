@@ -15,6 +15,7 @@ import numpy as np
 from records.mixed import mix_sets
 from records.opened import OpenedSet, open_set
 from records.sets.target import MULTI_LABEL
+from records.stores.address import is_address
 from records.stores.mirror import place_of
 from records.system.writing import check_output
 from train.assembly.context import RunContext
@@ -116,6 +117,12 @@ def train_settings(
     cluster.check_same("settings", json.dumps(known))
     cluster.check_same("--evaluate-test", str(settings.evaluate_test))
     cluster.check_same(f"the data of {opened.schema.name}", opened.fingerprint)
+    if cluster.workers is not None and is_address(settings.folder):
+        raise ValueError(
+            "settings: --run-dir expected a folder that all workers share, received "
+            f"{settings.folder}: with --strategy multi_worker it cannot be in a store. Name a "
+            "shared folder, and copy it when the run has ended"
+        )
     with RunFolder(
         settings.folder,
         known,
@@ -148,12 +155,12 @@ def _finished(
             found = _add_test(found, folder, opened)
         if found.get("history_sha256", folder.history_sha256()) != folder.history_sha256():
             print(
-                f"note: {folder.path / HISTORY} is not as the run wrote it. Remove "
-                f"{folder.path / METRICS}, and the same command writes both anew"
+                f"note: {folder.place}/{HISTORY} is not as the run wrote it. Remove "
+                f"{folder.place}/{METRICS}, and the same command writes both anew"
             )
         here, before = folder.directories, list(open_run(folder.path).directories)
         moved = here[0] if len(here) == 1 and here != before else None
-        console.print_summary(found, folder.path, settings.data_dir or moved, again=True)
+        console.print_summary(found, folder.place, settings.data_dir or moved, again=True)
     return found
 
 
@@ -193,7 +200,7 @@ def _open(folder: RunFolder, settings: Settings, opened: OpenedSet, cluster: Clu
     settings = dataclasses.replace(settings, precision=kept["precision"], xla=kept["xla"])
     if cluster.is_chief:
         console.print_dataset_note(opened.schema)
-        console.print_header(settings, opened, cluster, folder.path)
+        console.print_header(settings, opened, cluster, folder)
     context = open_context(settings, opened, cluster)
     cluster.check_same("damaged records", json.dumps(context.data.damage()))
     if cluster.is_chief:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import shlex
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,11 @@ import tensorflow as tf
 
 import models
 from models import own
-from records.stores.address import is_address
+from records.stores.address import is_address, parse_output
+from records.stores.upload import write_all
 from records.system.places import check_local
 from train.folders.model_input import ModelInput
+from train.folders.run_copy import fetch_run
 from train.folders.stored_config import (
     FILE_NAME,
     MODEL,
@@ -38,7 +41,8 @@ class FinishedRun:
     """A finished run.
 
     Attributes:
-      path: its folder.
+      path: its folder, on this machine.
+      place: for people: that, or the address of its store.
       settings: as it used them.
       fingerprint: of the data it was trained on.
       input: what its model is fed with.
@@ -48,11 +52,24 @@ class FinishedRun:
     """
 
     path: Path
+    place: str
     settings: Settings
     fingerprint: str
     input: ModelInput
     directories: tuple[str, ...]
     again: str
+
+    def keep(self, folder: Path) -> None:
+        """Uploads the files of a folder below its own, where the run is in a store.
+
+        Raises:
+          OSError: one is not taken; they stay where they are.
+        """
+        if is_address(self.place):
+            files = {p.relative_to(self.path).as_posix(): p for p in folder.rglob("*")}
+            files = {name: path for name, path in files.items() if path.is_file()}
+            write_all(parse_output(self.place, "RUN"), files)
+            print(f"uploaded: {self.place}/{folder.relative_to(self.path).as_posix()}")
 
     def load_model(self) -> keras.Model:
         """The model with the weights that the run chose; sets Keras's precision to the run's.
@@ -109,31 +126,37 @@ def make_call(model: keras.Model) -> Any:
 
 
 def open_run(path: str | Path) -> FinishedRun:
-    """Opens a run folder.
+    """Opens a run folder; of one in a store, a copy on this machine.
 
     Raises:
       ValueError: it is none, or the run is unfinished; the message names the command that mends.
+      StoreError: its store refuses, or does not answer.
     """
+    place = os.fspath(path)
+    if is_address(path):
+        place = str(address := parse_output(path, "RUN"))
+        path = fetch_run(address)
     check_local(path, "RUN")
     path = Path(path)
     if not (path / FILE_NAME).is_file():
         received = f"a folder without {FILE_NAME}" if path.is_dir() else "no folder"
-        raise ValueError(f"run folder: {path} expected a run folder, received {received}. {_HINT}")
+        raise ValueError(f"run folder: {place} expected a run folder, received {received}. {_HINT}")
     stored = read_config(path, _HINT)
     if "@" in (stored.asked.model or ""):
         raise ValueError(
-            f"run folder: {path} expected a run of python -m train.run, received one of train.fit, "
-            f"whose model is Keras's: keras.models.load_model({str(path / MODEL)!r}), or the "
-            "model's own load_weights"
+            f"run folder: {place} expected a run of python -m train.run, received one of "
+            f"train.fit, whose model is Keras's: keras.models.load_model({str(path / MODEL)!r}), "
+            "or the model's own load_weights"
         )
-    again = _format_again(path, stored)
+    again = _format_again(place, stored)
     if missing := missing_files(path):
         raise ValueError(
-            f"run folder: {path} expected a finished run, received one without "
+            f"run folder: {place} expected a finished run, received one without "
             f"{' and '.join(missing)}. To finish it: {again}"
         )
     return FinishedRun(
         path=path,
+        place=place,
         settings=Settings.of(stored.asked, stored.resolved),
         fingerprint=stored.fingerprint,
         input=ModelInput.read(path, _remove(again)),
@@ -142,7 +165,7 @@ def open_run(path: str | Path) -> FinishedRun:
     )
 
 
-def _format_again(path: Path, stored: StoredConfig) -> str:
+def _format_again(run: str, stored: StoredConfig) -> str:
     """The command that goes on with a run, from any folder where its data are still in place."""
     settings = stored.asked.to_dict()
     places = iter(stored.directories)
@@ -154,7 +177,7 @@ def _format_again(path: Path, stored: StoredConfig) -> str:
         command = format_command(RUN, settings)
     except (KeyError, ValueError):  # the settings name no model that there is
         return "the python -m train.run command that began it"
-    return f"{command} --run-dir {shlex.quote(str(path))}"
+    return f"{command} --run-dir {shlex.quote(run)}"
 
 
 def _remove(again: str) -> str:

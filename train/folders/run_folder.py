@@ -8,14 +8,16 @@ import hashlib
 import io
 import json
 import os
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from records.stores.address import is_address
+from records.stores.address import is_address, parse_output
 from records.system.places import check_local, check_utf8
 from records.system.writing import check_output, write_atomically
 from train.folders.lock import FolderLock
+from train.folders.run_copy import CHECKPOINTS
 from train.folders.stored_config import (
     FILE_NAME,
     METRICS,
@@ -25,6 +27,7 @@ from train.folders.stored_config import (
     read_config,
     read_metrics,
 )
+from train.folders.uploads import Uploads
 
 if TYPE_CHECKING:
     import keras
@@ -40,6 +43,10 @@ class RunFolder:
 
     One process at a time holds it; the system releases it however that process ends. Of several
     workers this is the chief; the others only read.
+
+    Attributes:
+      path: on this machine.
+      place: for people and commands: the path, or the address of the store that it is uploaded to.
     """
 
     def __init__(
@@ -62,9 +69,16 @@ class RunFolder:
         Raises:
           ValueError: it belongs to a run with other settings or other data, says which differ; or
             to a run of another version; or it cannot be made; or another process trains in it; or
-            an address of an object store, or no UTF-8.
+            it is no UTF-8.
+          StoreError: its store refuses, or does not answer.
         """
-        check_local(path, "--run-dir", is_output=True)
+        self._uploads: Uploads | None = None
+        if is_address(path):
+            self._uploads = Uploads(address := parse_output(path, "--run-dir"))
+            path, self.place = os.fspath(self._uploads.folder), str(address)
+        else:
+            check_local(path, "--run-dir", is_output=True)
+            self.place = path
         check_utf8(path, "--run-dir")
         self.path = Path(path)
         self._is_chief = is_chief
@@ -82,23 +96,54 @@ class RunFolder:
     def __enter__(self) -> RunFolder:
         return self
 
-    def __exit__(self, *error: object) -> None:
-        """Lets other processes have the folder."""
-        if self._is_chief:
-            self._lock.release()
+    def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
+        """Uploads what is not yet, and lets other processes have the folder.
+
+        Raises:
+          OSError: the last state of the run could not be uploaded.
+        """
+        try:
+            # A second Ctrl-C waits for nothing; `Interrupted` is another class.
+            if self._uploads and (self.path / FILE_NAME).exists() and kind is not KeyboardInterrupt:
+                self._uploads.finish()
+        except OSError as error:
+            if kind is None or issubclass(kind, KeyboardInterrupt):
+                raise
+            print(f"warning: {error}", file=sys.stderr)  # what ended the run is told after it
+        finally:
+            if self._uploads:
+                self._uploads.release()
+            if self._is_chief:
+                self._lock.release()
 
     def claim(self) -> None:
-        """Writes `config.json`: from now on the folder belongs to this run's settings."""
+        """Writes `config.json`: from now on the folder belongs to this run's settings.
+
+        Raises:
+          OSError: it cannot be written, here or in the run's store: better told before training.
+        """
         if self._is_chief:
             # Of one set a text, as of older versions.
             place = self.directories if len(self.directories) > 1 else (*self.directories, None)[0]
             found = self._known | {"resolved": self._resolved, "data_directory": place}
             self.write_text(FILE_NAME, json.dumps(found, indent=2, sort_keys=True) + "\n")
+            if self._uploads:
+                self._uploads.finish()
+
+    def upload(self) -> None:
+        """Uploads what the folder holds, beside the caller; nothing where it is not in a store."""
+        if self._uploads:
+            self._uploads.send()
+
+    @property
+    def is_stored(self) -> bool:
+        """Whether it is uploaded to a store."""
+        return self._uploads is not None
 
     @property
     def checkpoints(self) -> Path:
         """Where checkpoints lie."""
-        return self.path / "checkpoints"
+        return self.path / CHECKPOINTS
 
     def keep_resolved(self, resolved: dict[str, Any]) -> dict[str, Any]:
         """Adds what hardware decided, unless an earlier start has; returns all of it."""
@@ -116,7 +161,7 @@ class RunFolder:
         if not missing:
             return read_metrics(self.path)
         if METRICS not in missing and self._is_chief:
-            print(f"{self.path} lacks {' and '.join(missing)}: the run goes on and writes it anew")
+            print(f"{self.place} lacks {' and '.join(missing)}: the run goes on and writes it anew")
         return None
 
     def write_text(self, name: str, text: str) -> None:
@@ -150,7 +195,7 @@ class RunFolder:
             yield
         except OSError as error:
             raise OSError(
-                f"run folder: {self.path} expected room for the last files of the run (model, "
+                f"run folder: {self.place} expected room for the last files of the run (model, "
                 f"figures, metrics), received: {error.strerror or error}. Nothing of the training "
                 "is lost: make room, and the same command writes them"
             ) from error
@@ -182,7 +227,7 @@ class RunFolder:
             if self.path.is_dir() and not any(self.path.iterdir()):
                 return {}
             raise ValueError(
-                f"run folder: {self.path} expected a run folder or a new name, received "
+                f"run folder: {self.place} expected a run folder or a new name, received "
                 f"something that holds no {FILE_NAME}. {_HINT}"
             )
         found = read_config(self.path, _HINT)
@@ -197,6 +242,6 @@ class RunFolder:
         if differing:
             lines = "; ".join(f"{n}: {stored[n]!r}, now {self._known.get(n)!r}" for n in differing)
             raise ValueError(
-                f"run folder: {self.path} belongs to a run with other settings ({lines}). {_HINT}"
+                f"run folder: {self.place} belongs to a run with other settings ({lines}). {_HINT}"
             )
         return found.resolved
