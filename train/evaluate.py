@@ -169,9 +169,8 @@ def evaluate(
     run = open_run(path)
     folder = run.path / f"evaluation-{split}"
     check_output(folder, "evaluate", "RUN", is_folder=True, mend=_COPY)
-    if least_recall:
-        check_one_class(run.input.task, "evaluate: --least-recall")
     if least_recall:  # a slip in it is told before the work
+        check_one_class(run.input.task, "evaluate: --least-recall")
         parse_threshold(least_recall, run.input.class_names, "--least-recall")
     print(f"{run.settings.model} of {run.place} on {run.input.dataset}, split {split}", flush=True)
     data, examples, probability = predict_split(run, split, data_dir, skip_damaged=skip_damaged)
