@@ -7,6 +7,7 @@ import contextlib
 import inspect
 import os
 import shlex
+import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -20,6 +21,7 @@ from google.protobuf.json_format import ParseError
 from builders import build_request, messages, sources, storage, writing
 from records.sets import fingerprint
 from records.sets.builder_source import source_change, write_source_hash
+from records.stores.address import Address, is_address, parse_output
 from records.system.places import check_local
 
 # At import: the `tfds` command gives no other place between its start and the first error.
@@ -50,9 +52,15 @@ class RecordsBuilder(  # type: ignore[call-arg]
         """Makes a builder; arguments as for any TFDS builder.
 
         Raises:
-          ValueError: `file_format` is not tfrecord, `data_dir` is an address of an object store, or
-            the metadata of the set that lies there are damaged.
+          ValueError: `file_format` is not tfrecord, `data_dir` is an address that cannot be written,
+            or the metadata of the set that lies there are damaged.
         """
+        self._store: Address | None = None
+        place: Any = kwargs.get("data_dir")
+        if is_address(place):
+            # Built here first: a build that ends early then leaves nothing there.
+            self._store = parse_output(place, "--data_dir")
+            kwargs["data_dir"] = storage.local_copy(self._store)
         check_local(kwargs.get("data_dir"), "--data_dir", is_output=True)
         build_request.check_file_format(self.place, file_format)
         self._synthetic_dir: Path | None = None
@@ -69,6 +77,13 @@ class RecordsBuilder(  # type: ignore[call-arg]
     def place(self) -> str:
         """First words of messages: the builder's folder."""
         return f"builders/{self.name}"
+
+    @property
+    def address(self) -> Address | None:
+        """Where the set lies in a store; None where it lies in `data_dir`."""
+        if self._store is None:
+            return None
+        return self._store / Path(self.data_dir).relative_to(self.data_dir_root).as_posix()
 
     @property
     def is_synthetic(self) -> bool:
@@ -166,15 +181,38 @@ class RecordsBuilder(  # type: ignore[call-arg]
     ) -> None:
         """Builds the set, as TFDS does; with what the module's other parts add.
 
+        With an address for `data_dir` it is then checked and uploaded, and the local copy goes.
+
         Raises:
           ValueError: the request asks for something that would be ignored or lose data, or the
             source files are not as expected.
           FileNotFoundError: the source files are missing.
           OSError: the data directory cannot be written.
           RuntimeError: another build of this config is running.
+          StoreError: it cannot be uploaded; the same command uploads what was built.
         """
         request = download_config or tfds.download.DownloadConfig()
         check_local(request.manual_dir, "--manual_dir")
+        if self.address is None:
+            self._build(request, download_dir, file_format, **kwargs)
+            return
+        from records.verify.upload import check_free, upload_set
+
+        # A build begins anew where it was asked to with --overwrite.
+        keeps = request.download_mode == tfds.download.GenerateMode.REUSE_DATASET_IF_EXISTS
+        check_free(self.address, overwrite=not keeps)
+        self._build(request, download_dir, file_format, **kwargs)
+        upload_set(self.data_dir, self.address)
+        shutil.rmtree(self.data_dir)
+
+    def _build(
+        self,
+        request: tfds.download.DownloadConfig,
+        download_dir: Any,
+        file_format: Any,
+        **kwargs: Any,
+    ) -> None:
+        """Builds the set in `data_dir`."""
         final = Path(self.data_dir)
         reuse = request.download_mode == tfds.download.GenerateMode.REUSE_DATASET_IF_EXISTS
         if reuse and final.is_dir() and not storage.aside_path(final).exists():
@@ -267,7 +305,7 @@ class RecordsBuilder(  # type: ignore[call-arg]
             command += ["--config", self.builder_config.name]
         if request.manual_dir and not self.is_synthetic:
             command += ["--manual_dir", os.fspath(request.manual_dir)]
-        return shlex.join([*command, "--data_dir", str(self.data_dir_root)])
+        return shlex.join([*command, "--data_dir", str(self._store or self.data_dir_root)])
 
     def _download_and_prepare(
         self, dl_manager: Any, download_config: tfds.download.DownloadConfig

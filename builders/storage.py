@@ -19,6 +19,9 @@ from pathlib import Path
 
 from etils import epath
 
+from records.stores.address import Address
+from records.stores.cache import cache_folder
+
 _ASIDE_PREFIX = "replaced."
 # What a full disk, a used-up quota and a limit on file sizes say. TFDS passes on the text alone.
 _FULL = tuple(os.strerror(n) for n in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG))
@@ -47,6 +50,11 @@ class GuardedPath(type(epath.Path("/"))):  # type: ignore[misc]
                 set_aside(path)
         elif not missing_ok:
             raise FileNotFoundError(os.fspath(self))
+
+
+def local_copy(address: Address) -> Path:
+    """The data folder in which the sets of a store's data folder are built."""
+    return cache_folder() / "builds" / address.scheme / address.bucket / address.key
 
 
 def aside_path(final: Path) -> Path:

@@ -23,6 +23,7 @@ from records.decoding.picture_files import MAX_SIDE
 from records.decoding.table_columns import parse_number
 from records.sets.find import (
     default_data_dir,
+    default_place,
     describe_place,
     is_run_folder,
     name_from_path,
@@ -30,6 +31,7 @@ from records.sets.find import (
 )
 from records.sets.origin import make_origin
 from records.sets.target import TASKS
+from records.stores.address import is_address, parse_output
 from records.system.command import run_as_command, with_home
 from records.system.places import check_local
 
@@ -110,11 +112,10 @@ def convert(asked: argparse.Namespace) -> None:
       RuntimeError: another build of the set is running.
     """
     from builders.convert.kinds import read_source
+    from records.verify.upload import check_free
 
     check_local(asked.source, "SOURCE")
-    check_local(asked.data_dir, "--data_dir", is_output=True)
-    source, root = Path(asked.source), default_data_dir(asked.data_dir)
-    final = root / asked.name / "1.0.0"
+    source, place = Path(asked.source), default_place(asked.data_dir)
     if source.is_dir() and (is_run_folder(source) or sets_below(source)):
         raise ValueError(
             f"convert: {source} expected files to make a set of, received {describe_place(source)}"
@@ -122,7 +123,14 @@ def convert(asked: argparse.Namespace) -> None:
     if (Path(__file__).parents[1] / asked.name).is_dir():
         raise ValueError(f"convert: --name {asked.name} is taken by a builder. Choose another one")
     # Before the source is read, which may take long.
-    if final.is_dir() and not asked.overwrite and not asked.dry_run:
+    replaces = asked.overwrite or asked.dry_run
+    if is_address(place):
+        check_free(parse_output(place, "--data_dir") / f"{asked.name}/1.0.0", overwrite=replaces)
+    else:
+        check_local(place, "--data_dir", is_output=True)
+        place = str(default_data_dir(place))
+    final = Path(place) / asked.name / "1.0.0"
+    if final.is_dir() and not replaces:
         raise ValueError(
             f"convert: {final} is there already. To replace it: --overwrite; to keep it, choose "
             "another --name"
@@ -140,24 +148,26 @@ def convert(asked: argparse.Namespace) -> None:
             "warning: no split test: a group stays whole, and they are too few to cut", flush=True
         )
     if not asked.dry_run:
-        _write(asked, found, source, root)
+        _write(asked, found, source, place)
 
 
-def _write(asked: argparse.Namespace, found: Conversion, source: Path, root: Path) -> None:
+def _write(asked: argparse.Namespace, found: Conversion, source: Path, place: str) -> None:
     import tensorflow_datasets as tfds
 
+    from builders import storage
     from builders.convert.converted_set import ConvertedSet
-    from builders.storage import GuardedPath
 
-    if asked.overwrite:  # before the builder reads what may be damaged there
-        GuardedPath(root / asked.name / "1.0.0").rmtree(missing_ok=True)
-    builder = ConvertedSet(asked.name, found, make_origin(source, _flags(asked)), data_dir=root)
+    here = storage.local_copy(parse_output(place, "--data_dir")) if is_address(place) else place
+    # What may be damaged there, before the builder reads it; and what could not be uploaded.
+    if asked.overwrite or is_address(place):
+        storage.GuardedPath(Path(here, asked.name, "1.0.0")).rmtree(missing_ok=True)
+    builder = ConvertedSet(asked.name, found, make_origin(source, _flags(asked)), data_dir=place)
     rebuild = tfds.download.GenerateMode.REUSE_CACHE_IF_EXISTS
     builder.download_and_prepare(
         download_config=tfds.download.DownloadConfig(download_mode=rebuild)
     )
-    again = shlex.join(["--dataset", asked.name, "--data-dir", str(root)])
-    print(f"{builder.data_dir} is prepared. Train: python -m train.run {again}")
+    again = shlex.join(["--dataset", asked.name, "--data-dir", place])
+    print(f"{builder.address or builder.data_dir} is prepared. Train: python -m train.run {again}")
 
 
 def _alike(names: Iterable[str]) -> str:

@@ -137,8 +137,8 @@ def _find_stored(dataset: str, root: Address) -> str:
     there = ", ".join(str(root / path) for path in sorted(list_sets(root))[:_MOST_NAMED])
     raise FileNotFoundError(
         f"data set: no prepared set {dataset!r} in {root}, bucket {root.bucket!r}; prepared there: "
-        f"{there or 'nothing'}. Build it into a local folder, and copy the folder there, its "
-        "dataset_info.json last"
+        f"{there or 'nothing'}. tfds build takes --data_dir {root}; a set that is here goes there "
+        f"with: python -m records.verify DATA_DIR --upload {root}"
     )
 
 

@@ -83,9 +83,9 @@ def parse_output(place: str | os.PathLike[str], flag: str) -> Address:
       ValueError: also for a web server, which is only read.
     """
     address = parse_address(place, flag)
-    if address.scheme in ("http", "https") or not address.key:
+    if address.scheme in ("http", "https"):
         raise ValueError(
-            f"place: {flag} expected a folder of a bucket, such as s3://bucket/runs/one, received "
-            f"{address}: a web server is only read, and a bucket alone is no folder"
+            f"place: {flag} expected a bucket, such as s3://bucket/runs/one, received {address}: a "
+            "web server is only read"
         )
     return address

@@ -16,7 +16,7 @@ import re
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any, BinaryIO, TypeVar
 
 from records.stores.address import Address
@@ -184,21 +184,20 @@ def write(address: Address, content: bytes | BinaryIO) -> None:
         traffic.sent += size
 
 
-def delete(addresses: Iterable[Address]) -> None:
-    """Removes objects; one that is gone already is none the worse.
+def delete(address: Address) -> None:
+    """Removes an object; one that is gone already is none the worse.
 
     Raises:
       StoreError: as `read`.
     """
 
-    def remove(one: Address) -> None:
+    def remove() -> None:
         import obstore
 
-        obstore.delete(_store(one.scheme, one.bucket), one.key)
+        obstore.delete(_store(address.scheme, address.bucket), address.key)
 
-    for one in addresses:
-        with contextlib.suppress(FileNotFoundError):
-            _try(functools.partial(remove, one), one)
+    with contextlib.suppress(FileNotFoundError):
+        _try(remove, address)
 
 
 class _Cut(Exception):

@@ -50,8 +50,9 @@ def replace_all(address: Address, files: Mapping[str, Path], last: str, label: s
 
     Raises: as `write_all`.
     """
-    there = list_below(address)
-    # In this order: what made the old files whole goes before one of them is touched.
-    delete(address / name for name in sorted(there, key=lambda name: name != last))
+    old = [address / name for name in list_below(address) if name != last]
+    delete(address / last)  # before one of the files that it makes whole is touched
+    for _ in ordered_map(delete, old, _AT_ONCE):
+        pass
     write_all(address, {name: path for name, path in files.items() if name != last}, label)
     write_all(address, {last: files[last]})

@@ -3,6 +3,7 @@
     python -m records.verify DATA_DIR
     python -m records.verify DATA_DIR --leakage
     python -m records.verify DATA_DIR --repair DIR
+    python -m records.verify DATA_DIR --upload s3://bucket/data
 
 DATA_DIR holds prepared sets, or is one. The exit code is 1 where anything is wrong.
 """
@@ -19,7 +20,7 @@ from records.decoding.pixels import MAX_PIXELS
 from records.sets.find import describe_place, is_run_folder
 from records.sets.fingerprint import find_shards
 from records.sets.hints import prepare_hint
-from records.stores.address import is_address, parse_address
+from records.stores.address import is_address, parse_address, parse_output
 from records.stores.flags import add_cache_flags
 from records.stores.mirror import fetch_all, list_sets, mirror
 from records.system.command import run_as_command, with_home
@@ -57,6 +58,12 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
         metavar="DIR",
         help="write a copy of each damaged set, without the damaged records, to this data folder",
     )
+    add(
+        "--upload",
+        metavar="URL",
+        help="copy each set that is sound to this data folder of an object store",
+    )
+    add("--overwrite", action="store_true", help="--upload: replace sets that are there")
     add("--feature", help="the input feature, where a set has several and names none")
     add(
         "--max-pixels",
@@ -68,6 +75,8 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
     found = parser.parse_args(with_home(arguments))
     if found.max_pixels < 1:
         parser.error(f"--max-pixels expected 1 or more, received {found.max_pixels}")
+    if found.overwrite and not found.upload:
+        parser.error("--overwrite expected with --upload URL, received without it")
     return found
 
 
@@ -81,6 +90,8 @@ def _verify(options: argparse.Namespace) -> int:
     sound = True
     if options.repair:
         check_output(Path(options.repair), "verify", "--repair", is_folder=True)
+    if options.upload:
+        parse_output(options.upload, "--upload")
     for directory in find_sets(options.data_dir):
         # What fails with one set is told, and the next one is checked.
         try:
@@ -93,8 +104,14 @@ def _verify(options: argparse.Namespace) -> int:
 
 def _verify_one(directory: str, options: argparse.Namespace) -> bool:
     """Whether a set is sound."""
+    from records.sets.schema import read_schema
     from records.verify.check import verify_set
+    from records.verify.upload import check_free, upload_set
 
+    address = None
+    if options.upload:  # before the set is read
+        address = parse_output(options.upload, "--upload") / read_schema(directory).name
+        check_free(address, overwrite=options.overwrite)
     fetch_all(find_shards(Path(directory)))  # of a store
     report = verify_set(
         directory,
@@ -104,6 +121,8 @@ def _verify_one(directory: str, options: argparse.Namespace) -> bool:
     )
     print_report(report)
     _print_more(report, options)
+    if address is not None:
+        upload_set(directory, address, report)
     return report.is_sound
 
 

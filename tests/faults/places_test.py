@@ -47,9 +47,10 @@ def test_object_stores_are_refused(name: str, synthetic_data_dir: Path, capsys: 
     record_fault(f"{name} in an object store", message, "refused before anything is done")
 
 
-def test_builders_refuse_them(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="--data_dir expected a folder of a local or mounted"):
-        fetal_health.Builder(data_dir=GS, config="kaggle")
+def test_builders_refuse_them() -> None:
+    for place, said in ((HDFS, "a folder of a local or mounted"), ("https://host/x", "a bucket")):
+        with pytest.raises(ValueError, match=f"--data_dir expected {said}"):
+            fetal_health.Builder(data_dir=place, config="kaggle")
 
 
 def test_local_places_pass() -> None:

@@ -156,7 +156,8 @@ def upload(
         old |= {f"{CHECKPOINTS}/{name}" for name in list_below(address / CHECKPOINTS)}
         left = sorted(old - {one.key for one in found.values()})
         try:
-            delete(address / key for key in left)
+            for key in left:
+                delete(address / key)
         except StoreError as error:  # nothing is lost, and the next upload tries again
             print(f"note: old checkpoints stay: {error}", file=sys.stderr, flush=True)
     known[:] = [found]
@@ -176,7 +177,8 @@ def fetch_run(address: Address) -> Path:
             f"run folder: {address} expected a run folder, received none: there is no {MANIFEST}"
         )
     # Of this state alone: who reads an older one is not disturbed.
-    folder = local_folder(address, json.dumps(pack(manifest))) / address.key.rpartition("/")[2]
+    folder = local_folder(address, json.dumps(pack(manifest)))
+    folder /= address.key.rpartition("/")[2] or address.bucket
     names = [name for name in manifest if PurePosixPath(name).parts[0] != CHECKPOINTS]
     download(address, manifest, folder, (n for n in names if not (folder / n).exists()))
     return folder

@@ -58,7 +58,7 @@ class Uploads:
         own = local_folder(address, str(address))
         own.mkdir(parents=True, exist_ok=True)
         self._lock = FolderLock(own, "--run-dir")
-        self.folder = own / address.key.rpartition("/")[2]
+        self.folder = own / (address.key.rpartition("/")[2] or address.bucket)
         self._state = own / "uploaded.json"
         self.failure: Exception | None = None
         self._files: dict[str, BinaryIO] | None = None  # to be uploaded next

@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 from pathlib import Path
 
-from records.sets.find import default_data_dir, find_directory, is_run_folder, name_from_path
+from records.sets.find import (
+    default_data_dir,
+    default_place,
+    find_directory,
+    is_run_folder,
+    name_from_path,
+)
 from records.sets.hints import builder_path, convert_command
 from records.sets.origin import hash_source, read_origin
 from records.stores.address import is_address
@@ -27,11 +35,16 @@ def convert_source(dataset: str, data_dir: str | None, task: str | None = None) 
     check_local(dataset, "dataset")
     if not _is_source(dataset, data_dir):
         return dataset
-    source, root = Path(dataset), default_data_dir(data_dir)
+    source, place = Path(dataset), default_place(data_dir)
     name = name_from_path(source)
-    flags = [dataset, "--name", name, "--data_dir", str(root)]
+    found = Path(place).expanduser() / name / "1.0.0"
+    if is_address(place):
+        with contextlib.suppress(FileNotFoundError):
+            found = Path(find_directory(name, place))
+    else:
+        place = os.fspath(default_data_dir(place))
+    flags = [dataset, "--name", name, "--data_dir", place]
     flags += ["--task", task] if task else []
-    found = root / name / "1.0.0"
     if (found / "dataset_info.json").exists():
         _check_origin(source, found, flags)
         print(f"{dataset} was converted before: {found} is used", flush=True)
