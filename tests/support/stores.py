@@ -10,6 +10,9 @@ import itertools
 import json
 import logging
 import os
+import random
+import signal
+import subprocess
 import threading
 import time
 import urllib.error
@@ -60,6 +63,7 @@ class Proxy:
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self._server.daemon_threads = True
+        self._server.handle_error = lambda *_: None  # type: ignore[method-assign]
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
         self.port = self._server.server_address[1]
 
@@ -245,6 +249,20 @@ class Store:
     def shards_asked(self) -> list[str]:
         """The requests for shards so far."""
         return [one for one in self.proxy.asked if ".tfrecord-" in one]
+
+
+def kill_in_mid_request(
+    child: subprocess.Popen[bytes], proxy: Proxy, chance: random.Random
+) -> None:
+    """Kills a process at a random instant of its next twenty requests that write."""
+    before, wanted = len(proxy.asked), chance.randrange(1, 20)
+    deadline = time.monotonic() + 120
+    while sum(one.startswith("P") for one in proxy.asked[before:]) < wanted:
+        assert child.poll() is None and time.monotonic() < deadline
+        time.sleep(0.0005)
+    time.sleep(chance.uniform(0, 0.01))
+    child.send_signal(signal.SIGKILL)
+    child.wait()
 
 
 @contextlib.contextmanager

@@ -177,7 +177,7 @@ def test_a_killed_download_leaves_nothing_that_is_read(
     program = "import sys; from records.stores import mirror; mirror.fetch_all(sys.argv[1:])"
     paths = [str(folder / shard.name) for shard in shards]
     store.proxy.latency_s = 0.02
-    for wait_s in np.linspace(0, 0.4, 6):
+    for wait_s in np.linspace(0, 0.4, 10):
         child = subprocess.Popen([sys.executable, "-c", program, *paths])
         deadline = time.monotonic() + 30
         while not list(folder.glob("*-of-*")) and child.poll() is None:

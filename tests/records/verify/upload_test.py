@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import os
 import random
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -20,7 +18,7 @@ from records.stores.address import parse_address
 from records.stores.client import traffic
 from records.stores.upload import replace_all
 from records.verify import __main__ as verify
-from tests.support.stores import Store
+from tests.support.stores import Store, kill_in_mid_request
 
 NAME = "fetal_health/synthetic"
 
@@ -142,9 +140,7 @@ def test_a_killed_upload_leaves_no_mixed_set(
         child = subprocess.Popen(command, stdout=subprocess.PIPE, env=os.environ)
         assert child.stdout is not None
         child.stdout.readline()
-        time.sleep(chance.uniform(0.05, 0.4))
-        child.send_signal(signal.SIGKILL)
-        child.wait()
+        kill_in_mid_request(child, store.proxy, chance)
         monkeypatch.setenv(cache.FOLDER_VARIABLE, str(tmp_path / f"reader-{kill}"))
         there = mirror.list_sets(address)
         if not there:
