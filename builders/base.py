@@ -52,8 +52,8 @@ class RecordsBuilder(  # type: ignore[call-arg]
         """Makes a builder; arguments as for any TFDS builder.
 
         Raises:
-          ValueError: `file_format` is not tfrecord, `data_dir` is an address that cannot be written,
-            or the metadata of the set that lies there are damaged.
+          ValueError: `file_format` is not tfrecord, `data_dir` is an address that cannot be
+            written, or the metadata of the set that lies there are damaged.
         """
         self._store: Address | None = None
         place: Any = kwargs.get("data_dir")

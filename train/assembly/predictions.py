@@ -76,7 +76,7 @@ def _open_again(run: FinishedRun, data_dir: str | None, skip_damaged: bool) -> O
     if found != run.fingerprint:
         raise ValueError(
             f"data set: {' and '.join(map(place_of, directories))} expected the data that "
-            f"{run.path} was trained on (fingerprint {run.fingerprint[:12]}), received others "
+            f"{run.place} was trained on (fingerprint {run.fingerprint[:12]}), received others "
             f"({found[:12]}). Name the folder of theirs with --data-dir, or train again on these"
         )
     return mix_sets([part.choose(settings.classes) for part in parts], shares, settings.seed)
