@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from models import check_model
 from records.examples import Examples
 from records.mixed import MixedSet
 from records.opened import OpenedSet
@@ -146,7 +147,10 @@ def describe_course(history: list[dict[str, Any]], settings: Settings) -> str:
         kept += f" by {settings.monitor} (--monitor loss takes this one)"
     if not settings.early_stopping:
         kept = "the model has the last weights: --early-stopping 10 --monitor loss keeps the best"
-    return f"{said}, {last:.4f} at the end; {kept}"
+    # 1,200 lyrics of 3 genres, accuracy on test: gru 0.56 and 0.58, TF-IDF 0.66.
+    is_text = check_model(settings.model).modality == "text"
+    beside = "; on few texts TF-IDF may be ahead: train.baseline measures it" * is_text
+    return f"{said}, {last:.4f} at the end; {kept}{beside}"
 
 
 def print_trace(trace: dict[str, Any] | None, steps: tuple[int, int]) -> None:

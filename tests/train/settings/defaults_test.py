@@ -64,6 +64,11 @@ def test_epochs_and_patience(
             {"early_stopping": 3, "monitor": "accuracy"},
             "the weights of the best epoch by accuracy (--monitor loss takes this one)",
         ),
+        (
+            [0.5, 0.32, 0.4, 0.484],
+            {"early_stopping": 3, "monitor": "loss", "model": "gru"},
+            "the best epoch; on few texts TF-IDF may be ahead: train.baseline measures it",
+        ),
         ([0.5, 0.32, 0.3201, 0.3202], {}, "best at epoch 2: 0.3200, 0.3202 at the end"),
         ([0.02, 0.016, 0.015, 0.014], {}, "best at epoch 4: 0.0140, 0.0140 at the end"),
         ([0.5], {}, "best at epoch 1: 0.5000, 0.5000 at the end"),
@@ -73,4 +78,5 @@ def test_the_last_line_says_how_the_loss_went(
     losses: list[float], asked: dict[str, Any], expected: str
 ) -> None:
     rows = [{"epoch": i, "val_loss": loss} for i, loss in enumerate(losses, 1)]
-    assert expected in describe_course(rows, make_settings(**asked))
+    said = describe_course(rows, make_settings("text" if "model" in asked else "tabular", **asked))
+    assert expected in said and ("TF-IDF" in said) == ("model" in asked)
