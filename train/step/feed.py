@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import abc
 import dataclasses
+import functools
 import itertools
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -200,7 +201,8 @@ class HostFeed(Feed):
         """Gathers nothing before `start`; `source` as `make_feed`."""
         super().__init__(examples, order, cluster, steps)
         self._source = source
-        self._iterators: list[Iterator[tuple[np.ndarray, ...]]] = []
+        # Chunks to come: of each, per local replica, what `_place_chunk` gives.
+        self._placed: Iterator[list[tuple[Any, ...]]] = iter(())
         # What was gathered last, per local replica, and which of its steps are left.
         self._gathered: list[tuple[Any, ...]] = []
         self._left = range(0)
@@ -210,15 +212,25 @@ class HostFeed(Feed):
 
     def _go_to(self, epoch: int, step: int) -> None:
         self._left = range(0)
-        self._iterators = [
+        devices, numbers = self._cluster.devices, self._rows
+        chunks = [
             self._source(self.examples, self.order, (epoch, step), self.chunk_steps, rows)
             for rows in self._slices
         ]
 
+        def place(_: int) -> list[tuple[Any, ...]]:
+            pairs = zip(chunks, devices, strict=True)
+            return [_place_chunk(next(own), numbers, device) for own, device in pairs]
+
+        # TensorFlow lets a copy to a GPU wait for what was started there before, and the thread for
+        # the copy. So it has a thread of its own, and is done one chunk ahead.
+        ahead = functools.partial(ordered_map, threads=1) if self._cluster.accelerator else map
+        self._placed = ahead(place, itertools.count())
+
     def _take(self, epoch: int, step: int, limit: int) -> _Taken:
         if not self._left:
             self._left = range(min(self.order.steps_per_epoch - step, self.chunk_steps))
-            self._gathered = [self._gather(local) for local in range(len(self._slices))]
+            self._gathered = next(self._placed)
         steps, first = min(limit, len(self._left)), self._left.start
         self._left = self._left[steps:]
         replicas = [
@@ -226,18 +238,6 @@ class HostFeed(Feed):
             for *examples, rows, weights, keys in self._gathered
         ]
         return steps, self._counts(epoch, step, steps), self._lengths(epoch, step, steps), replicas
-
-    def _gather(self, local: int) -> tuple[Any, ...]:
-        """What the host gathered for K steps; the examples lie on the replica's device."""
-        inputs, labels, weights, keys, *_ = next(self._iterators[local])
-        device = self._cluster.devices[local]
-        return (
-            _place(pack_rows(inputs), device),
-            _place(_targets(labels), device),
-            self._rows,
-            weights,
-            keys,
-        )
 
     def _counts(self, epoch: int, step: int, steps: int) -> np.ndarray:
         """[steps], real examples of each global batch."""
@@ -286,6 +286,13 @@ def make_feed(
 def _targets(labels: np.ndarray) -> np.ndarray:
     """Classes in int64, because int32 would lie on the host; others as they are."""
     return labels.astype(np.int64, copy=False) if labels.dtype == np.int32 else labels
+
+
+def _place_chunk(chunk: tuple[np.ndarray, ...], rows: np.ndarray, device: str) -> tuple[Any, ...]:
+    """What the host gathered for K steps of a replica; the examples lie on its device."""
+    inputs, labels, weights, keys, *_ = chunk
+    inputs, labels = (_place(a, device) for a in (pack_rows(inputs), _targets(labels)))
+    return inputs, labels, rows, weights, keys
 
 
 def _place(array: Any, device: str) -> tf.Tensor:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 from records.decoding.input_config import InputConfig
 from records.opened import open_set
 from records.ordering.order import Order
+from records.pipeline import make_chunks
 from records.roles import Data
 from train.devices.strategy import make_cluster
 from train.step import feed as feed_module
@@ -34,9 +36,11 @@ def _batches(feed: Feed, epoch: int, limits: list[int]) -> list[tuple[Any, ...]]
     return found
 
 
-@pytest.mark.parametrize("level", ["device", "memory"])
+@pytest.mark.parametrize(
+    ("level", "accelerator"), [("device", False), ("memory", False), ("memory", True)]
+)
 def test_calls_of_any_length_hold_the_order(
-    synthetic_data_dir: Path, level: str, monkeypatch: pytest.MonkeyPatch
+    synthetic_data_dir: Path, level: str, accelerator: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Chunks of 7 steps: some end within an epoch, the last one is short.
     monkeypatch.setattr(feed_module, "_CHUNK_STEPS", 7)
@@ -45,7 +49,8 @@ def test_calls_of_any_length_hold_the_order(
     opened = open_set("fetal_health/synthetic", str(synthetic_data_dir))
     train = Data(opened, InputConfig(), 0).examples("train")
     order = Order(train.num_examples, 32, 0)
-    feed = make_feed(train, order, make_cluster("one_device"), level)
+    cluster = dataclasses.replace(make_cluster("one_device"), accelerator=accelerator)
+    feed = make_feed(train, order, cluster, level)
     assert feed.chunk_steps == 7 and order.steps_per_epoch % 7
     assert train.inputs is not None
     for epoch, limits in ((0, [1, 3, 100]), (1, [7]), (2, [2])):
@@ -58,6 +63,44 @@ def test_calls_of_any_length_hold_the_order(
             np.testing.assert_array_equal(labels, train.split_labels[numbers])
             np.testing.assert_array_equal(weights, real[0])
             assert count == real.sum()
+
+
+@pytest.mark.parametrize("level", ["memory", "disk", "none"])
+def test_the_next_chunk_is_copied_before_it_is_asked_for(
+    synthetic_data_dir: Path, level: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On an accelerator; by the feed's own thread, of the gathered bytes themselves."""
+    monkeypatch.setattr(feed_module, "_CHUNK_STEPS", 7)
+    monkeypatch.setattr(feed_module, "_CHUNK_EXAMPLES", 0)
+    monkeypatch.setattr(feed_module, "_SHARED_BYTES", 1)
+    opened = open_set("fetal_health/synthetic", str(synthetic_data_dir))
+    train = Data(opened, InputConfig(cache=level), 0).examples("train")
+    gathered, placed, second = [], [], threading.Event()
+    place_chunk = feed_module._place_chunk
+
+    def source(*arguments: Any) -> Any:
+        for chunk in make_chunks(*arguments):
+            gathered.append(chunk[0])
+            yield chunk
+
+    def note(*arguments: Any) -> tuple[Any, ...]:
+        placed.append((threading.current_thread(), place_chunk(*arguments)))
+        if len(placed) == 2:
+            second.set()
+        return placed[-1][1]
+
+    monkeypatch.setattr(feed_module, "_place_chunk", note)
+    cluster = dataclasses.replace(make_cluster("one_device"), accelerator=True)
+    feed = make_feed(train, Order(train.num_examples, 32, 0), cluster, level, source=source)
+    feed.start(0)
+    first = feed.take(7)
+    assert first is not None and first.arrays[0] is placed[0][1][0]
+    assert second.wait(60), "while nobody asks for it"
+    assert all(thread is not threading.main_thread() for thread, _ in placed)
+    # On a CPU device the tensor is the gathered memory: no byte was copied on the way to it. Of a
+    # table that is parsed in every epoch the rows are cut out of the records.
+    for array, (_, (inputs, *_)) in zip(gathered, placed, strict=False):
+        assert level == "none" or np.shares_memory(array, inputs._numpy())
 
 
 def test_small_batches_get_long_calls_and_large_ones_short(synthetic_data_dir: Path) -> None:
