@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import subprocess
 import sys
 import time
@@ -156,11 +157,12 @@ def ask_child(request: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """The answers of a process of its own: a crash in one case costs no other.
 
     Raises:
-      ChildError: it ended, or gave no answer in time.
+      ChildError: it ended, or gave no answer in time, or before `request["end"]`.
     """
+    most, end = _CASE_SECONDS * (3 if request["cpu"] else 1), request.get("end", math.inf)
     with start_child("benchmarks.gpu_cases", request) as child:
         for _ in range(len(request["cases"]) + 1):
-            yield child.answer(_CASE_SECONDS * (3 if request["cpu"] else 1))
+            yield child.answer(max(1.0, min(most, end - time.monotonic())))
 
 
 def check(
@@ -176,7 +178,7 @@ def check(
         kind = [left[0][key] for key in ("section", "model")]
         group = [case for case in left if [case["section"], case["model"]] == kind]
         fields = [{k: v for k, v in case.items() if k != "name"} for case in group]
-        answers = ask(request | {"cases": fields})
+        answers = ask(request | {"cases": fields, "end": end})
         case = group[0]
         try:
             next(answers)  # the devices, which are known
@@ -186,6 +188,8 @@ def check(
                 if time.monotonic() > end:
                     break
         except ChildError as error:
+            if time.monotonic() >= end:  # cut short: the next call asks it again
+                break
             report.add(case["name"], {"problems": [str(error)]})
             left.remove(case)
         finally:
@@ -230,7 +234,7 @@ def main(arguments: Sequence[str] | None = None, ask: Ask = ask_child) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu_check")
     parser.add_argument("--cpu", action="store_true", help="a part of it on a CPU")
     parser.add_argument("--only", default="", help="the cases in whose name this stands")
-    parser.add_argument("--minutes", type=float, default=_MINUTES, help="begin no case after these")
+    parser.add_argument("--minutes", type=float, default=_MINUTES, help="end after these")
     parser.add_argument("--folder", type=Path, default=FOLDER, help="where the answers are kept")
     parser.add_argument("--data-dir", type=Path, help="of the generated sets (FOLDER/data)")
     asked = parser.parse_args(arguments)

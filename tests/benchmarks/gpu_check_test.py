@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -114,6 +115,23 @@ def test_a_process_that_ends_costs_one_case(tmp_path: Path, synthetic_data_dir: 
 def test_what_is_left_ends_it_with_two(tmp_path: Path, synthetic_data_dir: Path) -> None:
     flags = ["--minutes", "0"]
     assert _main(tmp_path, synthetic_data_dir, "mlp", ask=gpu_cases.answers, flags=flags) == 2
+
+
+def test_a_case_that_time_cuts_short_is_left(tmp_path: Path) -> None:
+    asked = []
+
+    def ask(request: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        asked.append(request["end"])
+        yield {}
+        time.sleep(max(0.0, request["end"] - time.monotonic()))
+        raise ChildError("no answer in 0 s")
+
+    names = ["runs, a", "runs, b"]
+    cases = [{"name": name, "section": "runs", "model": name} for name in names]
+    report = gpu_check.Report(tmp_path, {"devices": ["A"], "tensorflow": "2"}, names)
+    end = time.monotonic() + 0.05
+    assert gpu_check.check(report, cases, {"cpu": False}, ask, end) == 2
+    assert asked == [end] and report.results == {} and report.problems() == []
 
 
 def test_every_question_is_asked_the_most_important_first() -> None:
