@@ -11,10 +11,12 @@ import shlex
 import subprocess
 from pathlib import Path
 
+import pytest
 import yaml
 from packaging.specifiers import SpecifierSet
 
 REPOSITORY = Path(__file__).resolve().parents[2]
+KUBERNETES = REPOSITORY / "docs/howto/several_workers/kubernetes.yaml"
 DOCKERFILE = (REPOSITORY / "Dockerfile").read_text(encoding="utf-8")
 
 
@@ -69,11 +71,23 @@ def test_the_image_has_python_packages_and_files_that_the_project_wants() -> Non
 
 
 def test_the_job_for_kubernetes_finds_the_environment_of_the_image() -> None:
-    text = (REPOSITORY / "docs/howto/several_workers/kubernetes.yaml").read_text(encoding="utf-8")
-    *_, job = yaml.safe_load_all(text)
+    *_, job = yaml.safe_load_all(KUBERNETES.read_text(encoding="utf-8"))
     (container,) = job["spec"]["template"]["spec"]["containers"]
     assert container["workingDir"] == dict(instructions(DOCKERFILE))["WORKDIR"]
     assert "exec .venv/bin/python -m train.run" in container["command"][-1]
+
+
+def test_the_job_for_kubernetes_fits_its_schema() -> None:
+    """Where the schemas are at hand: `pip install kubernetes-validate`."""
+    kubernetes = pytest.importorskip("kubernetes_validate")
+    documents = list(yaml.safe_load_all(KUBERNETES.read_text(encoding="utf-8")))
+    for version in ("1.27", "1.37"):
+        for document in documents:
+            kubernetes.validate(document, version, strict=True)
+        for wrong in ({"completions": "two"}, {"completion": 2}):
+            planted = documents[-1] | {"spec": documents[-1]["spec"] | wrong}
+            with pytest.raises(kubernetes.ValidationError):
+                kubernetes.validate(planted, version, strict=True)
 
 
 def test_ci_resolves_what_gpus_need() -> None:
