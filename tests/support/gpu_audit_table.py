@@ -1,7 +1,7 @@
 """`make gpu-audit`: audits the steps of a model of each kind, and writes docs/notes/gpu_audit.md.
 
     make gpu-audit                      # some 10 minutes
-    make gpu-audit ARGS="resnet50 mlp"  # these models; writes nothing
+    make gpu-audit ARGS="resnet50 mlp"  # these models; the rows of the others stay
 
 Ends with 1, and lists what it found, where a step would copy or wait on a GPU. Each number of
 replicas is audited in a process of its own, on so many logical CPU devices.
@@ -9,6 +9,7 @@ replicas is audited in a process of its own, on so many logical CPU devices.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import subprocess
@@ -23,8 +24,14 @@ import numpy as np
 REPOSITORY = Path(__file__).resolve().parents[2]
 PAGE = REPOSITORY / "docs" / "notes" / "gpu_audit.md"
 _SETS = {"tabular": "fetal_health", "image": "brain_tumor_mri", "text": "song_lyrics"}
-# The other networks for pictures are made of the same operations, and take minutes to trace.
 _MODELS = ("mlp", "dcn", "lstm", "bilstm", "gru", "gru_pairs", "efficientnet_lite0")
+# They take minutes to trace: audited where they are named.
+_LARGE = ("efficientnet_b0", "resnet50", "inception_v3")
+# Other targets, of a table model and of a head: the objective is all that differs.
+_TARGETS = {
+    "mlp": ("multi-label", "numbers", "chosen classes"),
+    "efficientnet_lite0": ("head, multi-label", "head, numbers"),
+}
 _PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 _HEAD = """# What a GPU would do, by model
 
@@ -35,7 +42,8 @@ Launches: operations of one step that a GPU is given one by one, or compiled par
 together. All-reduces: sums over the replicas in a step; of whole pictures the BatchNorm layers in
 training add one each. Findings: operations without a kernel, waits of the host, copies to the host,
 large copies to the device. Named and left out: the one boolean of a step with a loss scale
-(`mixed_float16`), by which the host learns whether the gradients were finite.
+(`mixed_float16`), by which the host learns whether the gradients were finite. Multi-label,
+numbers and chosen classes: other targets of the same training; a head has them, too.
 
 | model | what | replicas | XLA | launches: float32 | bfloat16 | float16 | all-reduces | findings |
 |---|---|---|---|---|---|---|---|---|
@@ -68,12 +76,26 @@ def main(names: list[str]) -> int:
                 print(f"  {rows[-1]['model']}, {rows[-1]['what']}, {replicas} replicas", flush=True)
             if process.wait():
                 return process.returncode
-    if not names:
-        PAGE.write_text(_HEAD + "".join(_row(row) for row in rows), encoding="utf-8")
-        print(f"wrote {PAGE.relative_to(REPOSITORY)}: {len(rows)} rows")
+    PAGE.write_text(rewrite_page(PAGE.read_text(encoding="utf-8"), rows), encoding="utf-8")
+    print(f"wrote {PAGE.relative_to(REPOSITORY)}: {len(rows)} rows")
     found = [f"{r['model']}, {r['what']}: {f}" for r in rows for f in r["findings"]]
     print("\n".join(found) or "0 findings")
     return int(bool(found))
+
+
+def rewrite_page(old: str, rows: list[dict[str, Any]]) -> str:
+    """The page with these rows, and those that it had of other models."""
+    audited = {row["model"] for row in rows}
+    lines = [_row(row) for row in rows]
+    for line in old.partition("|---|\n")[2].splitlines(keepends=True):
+        model = line.split(" | ")[0].removeprefix("| ")
+        lines += [] if model in audited else [line]
+
+    def place(line: str) -> tuple[str, int]:
+        model, _, replicas, *_ = line.removeprefix("| ").split(" | ")
+        return replicas, (*_MODELS, *_LARGE).index(model)
+
+    return _HEAD + "".join(sorted(lines, key=place))
 
 
 def _row(row: dict[str, Any]) -> str:
@@ -97,7 +119,7 @@ def _audit_all(replicas: int, data_dir: str, names: list[str]) -> None:
     for name in names or _MODELS:
         entry = models.MODELS[name]
         parts = ("whole", "head") if entry.modality == "image" else ("training",)
-        for what in parts:
+        for what in (*parts, *_TARGETS.get(name, ())):
             for xla in (False, True):
                 # With BatchNorm in training XLA is refused at several replicas.
                 if not (xla and what == "whole" and replicas > 1):
@@ -107,6 +129,8 @@ def _audit_all(replicas: int, data_dir: str, names: list[str]) -> None:
 
 def _audit_steps(model: str, what: str, xla: bool, replicas: int, data_dir: str) -> dict[str, Any]:
     """A row of the table: the step in each precision."""
+    from tests.support.gpu_audit import audit
+
     row: dict[str, Any] = {"model": model, "what": what, "xla": xla, "replicas": replicas}
     row |= {"launches": [], "reductions": 0, "findings": []}
     for precision in _PRECISIONS:
@@ -114,7 +138,8 @@ def _audit_steps(model: str, what: str, xla: bool, replicas: int, data_dir: str)
         if what == "whole" and precision == "mixed_bfloat16":
             row["launches"].append("")
             continue
-        report = _audit_step(model, what, xla, precision, data_dir)
+        strategy = "mirrored" if replicas > 1 else "one_device"
+        report = audit(trace_step(model, what, xla, precision, strategy, data_dir))
         row["launches"].append(report.launches)
         row["reductions"] = report.reductions // replicas
         row["findings"] += [
@@ -125,14 +150,13 @@ def _audit_steps(model: str, what: str, xla: bool, replicas: int, data_dir: str)
     return row
 
 
-def _audit_step(model: str, what: str, xla: bool, precision: str, data_dir: str) -> Any:
+def trace_step(
+    model: str, what: str, xla: bool, precision: str, strategy: str, data_dir: str
+) -> Any:
+    """The concrete function of a call of 8 steps, as on a GPU; `what` as in the table."""
     import keras
-    import tensorflow as tf
 
     import models
-    from records.decoding.input_config import InputConfig
-    from records.roles import open_data
-    from tests.support.gpu_audit import audit
     from train.assembly import training as assembly
     from train.assembly.context import RunContext
     from train.devices.strategy import make_cluster
@@ -142,14 +166,12 @@ def _audit_step(model: str, what: str, xla: bool, precision: str, data_dir: str)
     from train.step.predictor import PredictStep
 
     keras.utils.clear_session()
-    several = len(tf.config.list_logical_devices("CPU")) > 1
-    cluster = make_cluster("mirrored" if several else "one_device")
+    cluster = make_cluster(strategy)
     modality = models.MODELS[model].modality
-    config = InputConfig(sequence_length=16, vocab_size=300, image_size=96)
-    data = open_data(f"{_SETS[modality]}/synthetic", data_dir, config, seed=0)
+    data = _open(modality, what, data_dir)
     own: dict[str, Any] = {"length_buckets": 1} if modality == "text" else {}
     if modality == "image":
-        own = {"image_size": 96, "weights": "random", "freeze": what == "head"}
+        own = {"image_size": 96, "weights": "random", "freeze": what.startswith("head")}
     fields = {"model": model, "precision": precision, "xla": xla, "epochs": 2}
     asked = TrainConfig(**fields, global_batch_size=32, **own)  # type: ignore[arg-type]
     settings = resolve(asked, data.schema, cluster)
@@ -168,7 +190,44 @@ def _audit_step(model: str, what: str, xla: bool, precision: str, data_dir: str)
         with cluster.strategy.scope():
             step = PredictStep(training.trained, cluster, training.examples["train"].spec)
         arguments = step.arguments(chunk)
-    return audit(step._call.get_concrete_function(*arguments))
+    return step._call.get_concrete_function(*arguments)
+
+
+def _open(modality: str, what: str, data_dir: str) -> Any:
+    """The generated set of a modality, with the targets that `what` names."""
+    from records.decoding.input_config import InputConfig
+    from records.opened import open_set
+    from records.roles import Data
+
+    task = "multi_label" if "multi-label" in what else None
+    config = InputConfig(sequence_length=16, vocab_size=300, image_size=96, task=task)
+    dataset = f"{_SETS[modality]}/synthetic"
+    if "numbers" in what:
+        dataset = _build_numbers(modality, Path(data_dir) / f"numbers_{modality}")
+    opened = open_set(dataset, data_dir, task=task)
+    if what == "chosen classes":
+        first, second, *others = opened.schema.class_names
+        opened = opened.choose((f"both={first},{second}", *others))
+    return Data(opened, config, 0)
+
+
+def _build_numbers(modality: str, data_dir: Path) -> str:
+    """A table or pictures with two numbers each; returns the set's directory."""
+    import tensorflow_datasets as tfds
+
+    from tests.support.tiny_sets import build_tiny
+
+    rng = np.random.default_rng(0)
+    numbers = rng.normal(size=(96, 2)).astype(np.float32)
+    x: Any = rng.normal(size=(96, 4)).astype(np.float32)
+    feature: Any = tfds.features.Tensor(shape=(4,), dtype=np.float32)
+    if modality == "image":
+        x = rng.integers(0, 255, (96, 96, 96, 1)).astype(np.uint8)
+        feature = tfds.features.Image(shape=(96, 96, 1))
+    rows = [{"x": a, "label": b} for a, b in zip(x, numbers, strict=True)]
+    spec = {"x": feature, "label": tfds.features.Tensor(shape=(2,), dtype=np.float32)}
+    with contextlib.redirect_stdout(sys.stderr):  # what is printed here is the rows
+        return build_tiny(data_dir, spec, {"train": rows}, label_feature="label")
 
 
 def _no_features(features: Any, examples: dict[str, Any], *_: Any) -> dict[str, Any]:

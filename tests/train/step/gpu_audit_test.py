@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib.util
+import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +16,12 @@ import tensorflow as tf
 
 from models.augment import augment_images, mix_pairs
 from tests.support.gpu_audit import Kind, audit
+from tests.support.gpu_audit_table import PAGE, REPOSITORY, rewrite_page, trace_step
 from train.devices.strategy import Cluster, make_cluster
 from train.devices.tensorflow_private import copies_of
 from train.folders.finished_run import open_run
 from train.step.feed import Chunk
-from train.step.objective import Objective
+from train.step.objective import ClassesObjective, NumbersObjective, Objective
 from train.step.predictor import PredictStep
 from train.step.rows import pack_rows, take_rows
 from train.step.train_step import StepOptions, TrainStep
@@ -46,6 +50,11 @@ def _gather(i: tf.Tensor, total: tf.Tensor, table: tf.Tensor, rows: tf.Tensor) -
 
 
 ROWS = tf.zeros([4, 8], tf.int64)
+ZEROS = np.zeros(3)
+# An audit written by others, where it lies beside the real data.
+DATA = Path(os.environ.get("SHARED_DATA") or REPOSITORY.parent / "shared" / "data")
+OTHER = DATA.parent / "tools" / "gpu_audit.py"
+needs_other = pytest.mark.skipif(not OTHER.is_file(), reason=f"{OTHER} is not there")
 
 
 def test_a_gather_of_bytes_has_no_kernel() -> None:
@@ -101,6 +110,16 @@ def test_an_augmentation_stays_on_the_device() -> None:
     assert [str(f) for f in audit(_loop(augment, words, ROWS)).findings] == []
 
 
+def test_the_page_keeps_the_rows_of_models_that_were_not_asked() -> None:
+    old = PAGE.read_text(encoding="utf-8")
+    assert rewrite_page(old, []) == old
+    row = {"model": "gru", "what": "training", "xla": False, "replicas": 1}
+    new = rewrite_page(old, [row | {"launches": [1, 2, 3], "reductions": 0, "findings": []}])
+    assert "| gru | training | 1 | off | 1 | 2 | 3 | 0 | 0 |" in new
+    others = [line for line in old.splitlines() if not line.startswith("| gru |")]
+    assert [line for line in new.splitlines() if not line.startswith("| gru |")] == others
+
+
 def test_launches_and_what_is_folded_are_counted() -> None:
     def body(i: tf.Tensor, total: tf.Tensor) -> tf.Tensor:
         return total * tf.cast(tf.reduce_prod(tf.constant([2, 3])), tf.float32)
@@ -115,26 +134,14 @@ def test_launches_and_what_is_folded_are_counted() -> None:
 @pytest.mark.parametrize("strategy", ["one_device", "mirrored"])
 def test_on_accelerators_the_update_is_one_compiled_part(strategy: str) -> None:
     """Fewer than half of the launches, and the same weights but for rounding."""
-    rng, found, launches = np.random.default_rng(0), [], []
-    x, y = rng.normal(size=(64, 5)).astype(np.float32), rng.integers(0, 3, 64)
-    rows, weights = np.arange(64).reshape(4, 16), np.ones((4, 16), np.float32)
-    counts, lengths = weights.sum(1), np.zeros(4, np.int32)
-    objective = Objective(np.ones(3, np.float32))
+    found, launches = [], []
+    y, objective = np.random.default_rng(1).integers(0, 3, 64), Objective(np.ones(3, np.float32))
     for accelerator in (False, True):
         cluster = dataclasses.replace(make_cluster(strategy), accelerator=accelerator)
-        chunk = Chunk(_split((x, y, rows, weights, rows), cluster), counts, lengths, 4)
-        with cluster.strategy.scope():
-            keras.utils.set_random_seed(1)
-            layers = [keras.layers.Dense(8, "relu") for _ in range(4)]
-            model = keras.Sequential([keras.Input((5,)), *layers, keras.layers.Dense(3)])
-            optimizer = keras.optimizers.AdamW(1e-2, weight_decay=0.5)
-            optimizer.exclude_from_weight_decay(var_names=["bias"])
-            optimizer.build(model.trainable_variables)
-            options = StepOptions(objective, clip_norm=0.1, clip_value=None, xla=False, seed=0)
-            step = TrainStep(model, optimizer, cluster, tf.TensorSpec([5]), options, None)
+        step, chunk = _small_step(cluster, objective, y)
         step.run(chunk, 0)
-        found.append(np.concatenate([w.ravel() for w in model.get_weights()]))
-        for variable in (*model.variables, *optimizer.variables):
+        found.append(np.concatenate([w.ravel() for w in step.model.get_weights()]))
+        for variable in (*step.model.variables, *step.optimizer.variables):
             first, *others = (copy.numpy() for copy in copies_of(variable))
             assert all(np.array_equal(first, other) for other in others), variable.path
         report = audit(step._call.get_concrete_function(*step.arguments(chunk, 0)))
@@ -142,6 +149,87 @@ def test_on_accelerators_the_update_is_one_compiled_part(strategy: str) -> None:
         launches.append(report.launches)
     np.testing.assert_allclose(found[0], found[1], rtol=1e-4, atol=1e-6)
     assert launches[1] < 0.5 * launches[0]
+
+
+def _small_step(cluster: Cluster, objective: Any, targets: Any) -> tuple[TrainStep, Chunk]:
+    """A step of a model of dense layers with three outputs, and four steps of 16 rows."""
+    x = np.random.default_rng(0).normal(size=(64, 5)).astype(np.float32)
+    rows, weights = np.arange(64).reshape(4, 16), np.ones((4, 16), np.float32)
+    arrays = _split((x, targets, rows, weights, rows), cluster)
+    chunk = Chunk(arrays, weights.sum(1), np.zeros(4, np.int32), 4)
+    with cluster.strategy.scope():
+        keras.utils.set_random_seed(1)
+        layers = [keras.layers.Dense(8, "relu") for _ in range(4)]
+        model = keras.Sequential([keras.Input((5,)), *layers, keras.layers.Dense(3)])
+        optimizer = keras.optimizers.AdamW(1e-2, weight_decay=0.5)
+        optimizer.exclude_from_weight_decay(var_names=["bias"])
+        optimizer.build(model.trainable_variables)
+        options = StepOptions(objective, clip_norm=0.1, clip_value=None, xla=False, seed=0)
+        step = TrainStep(model, optimizer, cluster, tf.TensorSpec([5]), options, None)
+    return step, chunk
+
+
+@pytest.mark.parametrize("strategy", ["one_device", "mirrored"])
+@pytest.mark.parametrize("objective", [ClassesObjective(3), NumbersObjective(ZEROS, ZEROS + 2.0)])
+def test_several_classes_and_numbers_neither_copy_nor_wait(strategy: str, objective: Any) -> None:
+    cluster = dataclasses.replace(make_cluster(strategy), accelerator=True)
+    step, chunk = _small_step(cluster, objective, np.zeros((64, 3), np.float32))
+    report = audit(step._call.get_concrete_function(*step.arguments(chunk, 0)))
+    assert [str(found) for found in report.findings] == []
+    assert report.reductions == (0 if strategy == "one_device" else cluster.num_replicas)
+
+
+def _other(concrete: Any) -> dict[Kind, int]:
+    """What the audit beside the project's data finds of a function, in this one's words.
+
+    It takes shapes that follow from constants alone for computed; TensorFlow folds them.
+    """
+    spec = importlib.util.spec_from_file_location("other_audit", OTHER)
+    assert spec is not None and spec.loader is not None
+    module = sys.modules.setdefault(spec.name, importlib.util.module_from_spec(spec))
+    spec.loader.exec_module(module)
+    report = module.audit(concrete)
+    copies = {what: n for what, n in report.copies.items() if what[0] == "device to host"}
+    copies.pop(("device to host", "Prod", "Pack", "int32", 4), None)
+    found = {
+        Kind.NO_KERNEL: sum(report.no_gpu.values()),
+        Kind.CONDITION: report.device_conditions,
+        Kind.TO_HOST: sum(copies.values()),
+    }
+    return {kind: n for kind, n in found.items() if n}
+
+
+@needs_other
+def test_another_audit_finds_the_same_faults() -> None:
+    pictures, words = tf.zeros([100, 32, 32, 1], tf.uint8), tf.zeros([100, 128], tf.int64)
+    for concrete in (
+        _loop(_gather, words, ROWS),
+        _loop(_gather, pictures, ROWS),
+        _loop(lambda i, total: total + 1.0, counter=tf.int64),
+        _loop(
+            lambda i, t, s: t + tf.random.stateless_uniform([], s[i]), tf.zeros([4, 2], tf.int64)
+        ),
+    ):
+        ours = audit(concrete).counts()
+        assert {kind: ours.get(kind, 0) for kind in _other(concrete)} == _other(concrete)
+        assert set(_other(concrete)) == set(ours) - {Kind.TO_DEVICE}
+
+
+@needs_other
+@pytest.mark.parametrize("strategy", ["one_device", "mirrored"])
+@pytest.mark.parametrize(
+    ("model", "what"),
+    [
+        ("mlp", "training"),
+        pytest.param("gru", "training", marks=pytest.mark.slow),
+        pytest.param("efficientnet_lite0", "whole", marks=pytest.mark.slow),
+    ],
+)
+def test_another_audit_finds_nothing_either(
+    model: str, what: str, strategy: str, synthetic_data_dir: Path
+) -> None:
+    traced = trace_step(model, what, False, "float32", strategy, str(synthetic_data_dir))
+    assert _other(traced) == audit(traced).counts() == {}
 
 
 def _split(arrays: tuple[np.ndarray, ...], cluster: Cluster) -> tuple[Any, ...]:
