@@ -64,6 +64,8 @@ class RecordsBuilder(  # type: ignore[call-arg]
         check_local(kwargs.get("data_dir"), "--data_dir", is_output=True)
         build_request.check_file_format(self.place, file_format)
         self._synthetic_dir: Path | None = None
+        # What works on many rows in place of this machine: a `BeamRun`, or None.
+        self.workers: Any = None
         self._manual_dir_given = False
         try:
             super().__init__(file_format=file_format, **kwargs)
@@ -167,9 +169,10 @@ class RecordsBuilder(  # type: ignore[call-arg]
         if self._synthetic_dir is not None:
             self.write_synthetic_source(self._synthetic_dir)
             return self._synthetic_dir
-        return sources.find_files(
+        found = sources.find_files(
             dl_manager, self.place, files, kaggle_name, manual_dir_given=self._manual_dir_given
         )
+        return found.absolute() if self.workers else found  # they may have another directory
 
     def download_and_prepare(
         self,
@@ -315,11 +318,17 @@ class RecordsBuilder(  # type: ignore[call-arg]
             if self.is_synthetic:
                 folder = stack.enter_context(tempfile.TemporaryDirectory(prefix=self.name))
                 self._synthetic_dir = Path(folder)
+            if build_request.asks_for_beam(download_config):
+                from builders.on_beam import BeamRun  # takes seconds
+
+                self.workers = stack.enter_context(
+                    BeamRun(download_config, Path(self.data_dir) / "beam")
+                )
             try:
                 super()._download_and_prepare(dl_manager, download_config)
             finally:
-                # The folder goes with the stack: no later call may look for files there.
-                self._synthetic_dir = None
+                # The folders go with the stack: no later call may look for files there.
+                self._synthetic_dir = self.workers = None
         if download_config.max_examples_per_split == 0:
             return
         self._check_metadata()
@@ -336,8 +345,13 @@ class RecordsBuilder(  # type: ignore[call-arg]
     def _generate_splits(
         self, dl_manager: Any, download_config: tfds.download.DownloadConfig
     ) -> list[tfds.core.SplitInfo]:
-        """As TFDS, without Beam: `writing.write_split` for each split of `_split_generators`."""
+        """As TFDS: each split of `_split_generators`, here or on Beam; the files are the same."""
         splits = self._split_generators(dl_manager).items()
+        if self.workers:
+            place = {name: self._get_filename_template(name) for name, _ in splits}
+            return list(
+                self.workers.write_splits(splits, self.info.features, place, download_config)
+            )
         return [
             writing.write_split(
                 name,

@@ -14,14 +14,19 @@ from typing import Any
 import tensorflow_datasets as tfds
 from absl import logging
 from tensorflow_datasets.core import example_serializer, writer
+from tensorflow_datasets.core.hashing import Hasher
 from tensorflow_datasets.core.naming import ShardedFileTemplate
 from tensorflow_datasets.core.utils import shard_utils
+from tensorflow_datasets.core.utils.shard_utils import get_shard_boundaries
 
 __all__ = [
+    "Hasher",
     "ShardedDownloadConfig",
     "ShardedFileTemplate",
     "StableSerializer",
+    "get_shard_boundaries",
     "manual_directory",
+    "open_beam_shards",
     "open_shards",
 ]
 
@@ -87,16 +92,53 @@ def open_shards(
       split: its name, which salts the shuffle, as in every set of TFDS.
       request: the number of shards.
     """
-    return writer.Writer(
-        serializer=_Serialised(serialized_info),
-        filename_template=filename_template,
-        hash_salt=split,
-        # By a hash of the key, not at random: a build writes the same order every time.
-        disable_shuffling=False,
-        shard_config=request.get_shard_config(),
-        example_writer=writer.ExampleWriter(file_format=tfds.core.FileFormat.TFRECORD),
-        ignore_duplicates=request.ignore_duplicates,
-    )
+    # By a hash of the key, not at random: a build writes the same order every time.
+    how = _writer_arguments(split, filename_template, serialized_info, request)
+    return writer.Writer(disable_shuffling=False, **how)
+
+
+def _writer_arguments(
+    split: str,
+    filename_template: ShardedFileTemplate,
+    serialized_info: Any,
+    request: tfds.download.DownloadConfig,
+) -> dict[str, Any]:
+    return {
+        "serializer": _Serialised(serialized_info),
+        "filename_template": filename_template,
+        "hash_salt": split,
+        "shard_config": request.get_shard_config(),
+        "example_writer": writer.ExampleWriter(file_format=tfds.core.FileFormat.TFRECORD),
+        "ignore_duplicates": request.ignore_duplicates,
+    }
+
+
+class _ShardsByKey(writer.BeamWriter):
+    """Takes the shard from the key, (shard, hash), which also sorts as the hash alone does.
+
+    TFDS cuts the range of hashes into even parts, whose numbers of examples differ; its local
+    writer cuts the examples, in the order of their hashes, into even parts.
+    """
+
+    def _assign_shard(
+        self, example: tuple[tuple[int, int], bytes], num_shards: int, largest_key: Any
+    ) -> tuple[int, tuple[tuple[int, int], bytes]]:
+        del num_shards, largest_key
+        return example[0][0], example
+
+
+def open_beam_shards(
+    split: str,
+    filename_template: ShardedFileTemplate,
+    serialized_info: Any,
+    request: tfds.download.DownloadConfig,
+) -> Any:
+    """TFDS's Beam writer of one split, of a collection of ((shard, hash of the key), bytes).
+
+    Arguments as `open_shards`.
+    """
+    how = _writer_arguments(split, filename_template, serialized_info, request)
+    return _ShardsByKey(disable_shuffling=True, **how)  # the keys are hashes already
 
 
 def manual_directory(dl_manager: Any) -> Path:

@@ -8,8 +8,9 @@ go to a pool of processes instead; what is written, and its order, are the same.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from typing import Any
 
 import tensorflow_datasets as tfds
@@ -26,14 +27,40 @@ class NumberedExamples:
 
     Attributes:
       numbers: of the examples, in their order.
-      make: number -> (key, example); depends on nothing that it changes.
+      make: row -> (key, example); depends on nothing that it changes. On Beam, row and function are
+        pickled: the function is one of a module `builders...`, with `functools.partial` at most.
+      row: number -> what the example is made of, all that `make` needs of it; default the number.
+      in_pool: whether a local build may fork processes that make them.
     """
 
-    numbers: list[int]
-    make: Callable[[int], _KeyExample]
+    numbers: Sequence[int]
+    make: Callable[[Any], _KeyExample]
+    row: Callable[[int], Any] = int
+    in_pool: bool = True
+
+    @property
+    def rows(self) -> Iterator[Any]:
+        """What the examples are made of, in their order."""
+        return map(self.row, self.numbers)
 
     def __iter__(self) -> Iterator[_KeyExample]:
-        return map(self.make, self.numbers)
+        return map(self.make, self.rows)
+
+
+@dataclasses.dataclass(frozen=True)
+class Here:
+    """How this machine works on many rows; `on_beam.BeamRun` does the same in a pipeline's workers.
+
+    Attributes:
+      map: (function, items) -> the results, in order.
+    """
+
+    map: Callable[[Callable[[Any], Any], Iterable[Any]], Iterator[Any]]
+
+    def first_equal(self, keys: Iterable[Hashable]) -> Sequence[int]:
+        """The number of the first equal key, of each key: its own where there is none before."""
+        seen: dict[Hashable, int] = {}
+        return [seen.setdefault(key, number) for number, key in enumerate(keys)]
 
 
 class SourcedKey(str):
@@ -67,21 +94,40 @@ def _check_keys(split: str, pairs: Iterable[tuple[str, bytes]]) -> Iterator[tupl
         before = seen.setdefault(str(key), here)
         if before is not here:
             places = (source or f"example {number}" for number, source in (before, here))
-            raise ValueError(
-                f"build: split {split!r}: keys of examples expected to be unique, "
-                f"received {str(key)!r} for {' and for '.join(places)}. Remove one of them, or "
-                "give each a key of its own in the builder"
-            )
+            raise doubled_key(split, key, places)
         yield key, data
 
 
-def _finalize(shards: Any, name: str) -> tuple[list[int], int]:
-    """Writes what the writer of a split holds: (examples of each shard, bytes)."""
+def doubled_key(split: str, key: str, places: Iterable[str]) -> ValueError:
+    """The error of a key that stands at several places."""
+    return ValueError(
+        f"build: split {split!r}: keys of examples expected to be unique, "
+        f"received {str(key)!r} for {' and for '.join(places)}. Remove one of them, or "
+        "give each a key of its own in the builder"
+    )
+
+
+def serialise(
+    pair: _KeyExample, features: tfds.features.FeaturesDict, serializer: StableSerializer
+) -> tuple[str, bytes]:
+    """(key, the bytes of its record); an example that does not fit the features is shown."""
+    key, example = pair
     try:
-        return shards.finalize()  # type: ignore[no-any-return]
+        return key, serializer.serialize_example(features.encode_example(example))
+    except Exception as error:
+        tfds.core.utils.reraise(error, prefix=f"Failed to encode example:\n{example}\n")
+        raise  # not reached: `reraise` raises
+
+
+def finalize(shards: Any, name: str, filename_template: ShardedFileTemplate) -> tfds.core.SplitInfo:
+    """Writes what the writer of a split still holds."""
+    try:
+        lengths, size = shards.finalize()
     except Exception as error:
         tfds.core.utils.reraise(error, prefix=f"Failed to finalize writing of split {name!r}: ")
-        raise  # not reached: `reraise` raises
+    return tfds.core.SplitInfo(
+        name=name, shard_lengths=lengths, num_bytes=size, filename_template=filename_template
+    )
 
 
 def write_split(
@@ -104,31 +150,19 @@ def write_split(
       RuntimeError: a worker process was killed.
     """
     info = features.get_serialized_info()
-    serializer = StableSerializer(info)
-
-    def serialise(pair: _KeyExample) -> tuple[str, bytes]:
-        key, example = pair
-        try:
-            return key, serializer.serialize_example(features.encode_example(example))
-        except Exception as error:
-            tfds.core.utils.reraise(error, prefix=f"Failed to encode example:\n{example}\n")
-            raise  # not reached: `reraise` raises
-
+    to_bytes = functools.partial(serialise, features=features, serializer=StableSerializer(info))
     pairs: Iterable[tuple[str, bytes]]
     most, total = request.max_examples_per_split, None
-    if isinstance(examples, NumberedExamples):
-        numbers, make = examples.numbers[:most], examples.make
+    if isinstance(examples, NumberedExamples) and examples.in_pool:
+        numbers, make, row = examples.numbers[:most], examples.make, examples.row
         total = len(numbers)
         # Workers get numbers and send bytes: examples themselves never cross between processes.
-        pairs = map_in_order(lambda number: serialise(make(number)), numbers)
+        pairs = map_in_order(lambda number: to_bytes(make(row(number))), numbers)
     else:
-        pairs = map(serialise, itertools.islice(examples, most))
+        pairs = map(to_bytes, itertools.islice(examples, most))
     shards = open_shards(name, filename_template, info, request)
     shown = {"desc": f"Generating {name} examples...", "unit": " examples", "total": total}
     pairs = pairs if request.ignore_duplicates else _check_keys(name, pairs)
     for key, data in tfds.core.utils.tqdm(pairs, leave=False, mininterval=1.0, **shown):
         shards.write(key, data)
-    lengths, size = _finalize(shards, name)
-    return tfds.core.SplitInfo(
-        name=name, shard_lengths=lengths, num_bytes=size, filename_template=filename_template
-    )
+    return finalize(shards, name, filename_template)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import io
+import functools
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +12,14 @@ import tensorflow_datasets as tfds
 
 from builders.base import RecordsBuilder
 from builders.brain_tumor_mri import splits, synthetic
-from builders.brain_tumor_mri.pictures import FOLDERS, LABEL_NAMES, Picture, read_pictures
-from builders.writing import SourcedKey
+from builders.brain_tumor_mri.pictures import (
+    FOLDERS,
+    LABEL_NAMES,
+    Picture,
+    make_example,
+    read_pictures,
+)
+from builders.writing import NumberedExamples
 
 KAGGLE_NAME = "sartajbhuvaji/brain-tumor-classification-mri"
 HOMEPAGE = f"https://www.kaggle.com/datasets/{KAGGLE_NAME}"
@@ -64,9 +69,9 @@ class Builder(RecordsBuilder):
         """Writes generated pictures in the folders of the real set."""
         synthetic.write_pictures(directory)
 
-    def _split_generators(self, dl_manager: Any) -> dict[str, Iterator[tuple[str, dict[str, Any]]]]:
+    def _split_generators(self, dl_manager: Any) -> dict[str, NumberedExamples]:
         source = self.find_source(dl_manager, FOLDERS, KAGGLE_NAME)
-        pictures = read_pictures(source)
+        pictures = read_pictures(source, self.workers)
         dropped: dict[str, int] = {}
         if self._is_deduplicated:
             chosen, dropped = splits.split_deduplicated(pictures)
@@ -77,23 +82,7 @@ class Builder(RecordsBuilder):
         self.set_counts({name: counts[i] for i, name in enumerate(LABEL_NAMES)}, dropped)
         return {name: self._generate_examples(source, split) for name, split in chosen.items()}
 
-    def _generate_examples(
-        self, source: Path, pictures: list[Picture]
-    ) -> Iterator[tuple[str, dict[str, Any]]]:
-        """Yields the pictures, which `read_pictures` has already decoded and checked."""
-        for picture in pictures:
-            yield (
-                SourcedKey(picture.filename, str(source / picture.filename)),
-                {
-                    # The file's own bytes: encoding anew would change pixels. TFDS passes file
-                    # objects through.
-                    "image": io.BytesIO((source / picture.filename).read_bytes()),
-                    "label": picture.label,
-                    "filename": picture.filename,
-                    "height": picture.height,
-                    "width": picture.width,
-                    "is_grey": picture.is_grey,
-                    "pixel_hash": picture.pixel_hash,
-                    "group": picture.group,
-                },
-            )
+    def _generate_examples(self, source: Path, pictures: list[Picture]) -> NumberedExamples:
+        """Pictures that `read_pictures` has checked. No pool: TensorFlow is loaded, see there."""
+        make = functools.partial(make_example, source=source)
+        return NumberedExamples(range(len(pictures)), make, pictures.__getitem__, in_pool=False)

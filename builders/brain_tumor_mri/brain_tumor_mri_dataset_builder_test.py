@@ -158,7 +158,7 @@ def test_two_builds_are_byte_identical(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 def _picture(name: str, label: int, group: int) -> pictures.Picture:
-    return pictures.Picture(name, label, 1, 1, True, name, group)
+    return pictures.Picture(name, label, 1, 1, True, name, group, int(Path(name).name))
 
 
 def test_validation_counts_are_exact_and_groups_whole() -> None:

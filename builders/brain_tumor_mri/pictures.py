@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import functools
+import io
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
+from builders.writing import Here, SourcedKey
 from records.decoding import pixels
 from records.system.places import what_stands
 from records.system.threads import ordered_map
@@ -29,6 +34,7 @@ class Picture:
       height, width, is_grey, pixel_hash: see `records.decoding.pixels.PictureFacts`.
       group: number of its near-copy group, from the group's smallest pixel hash; equal pictures
         are in one group. The same for the same pictures, whatever the config.
+      first: number of the first file with the same pixels, in the order of names.
     """
 
     filename: str
@@ -38,6 +44,7 @@ class Picture:
     is_grey: bool
     pixel_hash: str
     group: int
+    first: int
 
     @property
     def is_testing(self) -> bool:
@@ -45,19 +52,24 @@ class Picture:
         return self.filename.startswith("Testing/")
 
 
-def read_pictures(source: Path) -> list[Picture]:
+def read_pictures(source: Path, workers: Any = None) -> list[Picture]:
     """Lists, decodes and groups all pictures, in the order of their names.
+
+    Args:
+      workers: what decodes them and finds copies: a `BeamRun`, or None for this machine.
 
     Raises:
       ValueError: the folders are not as expected, or a file is no complete JPEG picture.
     """
     files = list_files(source)
-    # Threads, not processes: Pillow and hashing release the interpreter's lock (5.7 s against
+    # Here threads, not processes: Pillow and hashing release the interpreter's lock (5.7 s against
     # 4.1 s for 3264 pictures on 2 cores), and forking with TensorFlow loaded can hang.
-    found = ordered_map(lambda name: _read_facts(source, name), files)
+    workers = workers or Here(ordered_map)
+    found = workers.map(functools.partial(_read_facts, source), files)
     shown = {"desc": "Checking pictures", "unit": " files", "total": len(files)}
     facts: list[pixels.PictureFacts] = list(tqdm(found, leave=False, **shown))
-    groups = _groups(facts)
+    firsts = workers.first_equal(f.pixel_hash for f in facts)
+    groups = _groups(facts, firsts)
     return [
         Picture(
             filename=name,
@@ -67,9 +79,26 @@ def read_pictures(source: Path) -> list[Picture]:
             is_grey=f.is_grey,
             pixel_hash=f.pixel_hash,
             group=group,
+            first=int(first),
         )
-        for name, f, group in zip(files, facts, groups, strict=True)
+        for name, f, group, first in zip(files, facts, groups, firsts, strict=True)
     ]
+
+
+def make_example(picture: Picture, source: Path) -> tuple[str, dict[str, Any]]:
+    """(key, example) of a checked picture below `source`."""
+    path = source / picture.filename
+    return SourcedKey(picture.filename, str(path)), {
+        # The file's own bytes: encoding anew would change pixels. TFDS passes file objects through.
+        "image": io.BytesIO(path.read_bytes()),
+        "label": picture.label,
+        "filename": picture.filename,
+        "height": picture.height,
+        "width": picture.width,
+        "is_grey": picture.is_grey,
+        "pixel_hash": picture.pixel_hash,
+        "group": picture.group,
+    }
 
 
 def list_files(source: Path) -> list[str]:
@@ -131,11 +160,11 @@ def _read_facts(source: Path, name: str) -> pixels.PictureFacts:
         ) from None
 
 
-def _groups(facts: list[pixels.PictureFacts]) -> list[int]:
+def _groups(facts: list[pixels.PictureFacts], firsts: Sequence[int]) -> list[int]:
     """The near-copy group of each picture; computed once per distinct picture."""
-    distinct = {f.pixel_hash: f.thumbnail for f in facts}
-    hashes = sorted(distinct)  # so that the first of a group is its smallest hash
-    first = pixels.group_near_copies(np.stack([distinct[h] for h in hashes]))
+    # By hash, so that the first of a group is its smallest hash.
+    distinct = sorted({*firsts}, key=lambda n: facts[n].pixel_hash)
+    roots = pixels.group_near_copies(np.stack([facts[n].thumbnail for n in distinct]))
     # 60 bits of the hash: a number that fits int64, without a sign.
-    number = {h: int(hashes[i][:15], 16) for h, i in zip(hashes, first)}
-    return [number[f.pixel_hash] for f in facts]
+    group = {n: int(facts[distinct[i]].pixel_hash[:15], 16) for n, i in zip(distinct, roots)}
+    return [group[n] for n in firsts]

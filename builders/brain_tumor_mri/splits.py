@@ -37,22 +37,22 @@ def split_deduplicated(
     Returns:
       (split name to pictures, reason to number of files dropped).
     """
-    testing = {p.pixel_hash for p in pictures if p.is_testing}
-    training = {p.pixel_hash for p in pictures if not p.is_testing}
-    kept: dict[str, Picture] = {}
+    testing = {p.first for p in pictures if p.is_testing}
+    training = {p.first for p in pictures if not p.is_testing}
+    kept: dict[int, Picture] = {}
     dropped: Counter[str] = Counter()
     # Testing first: of a picture that stands in both folders the test copy is kept.
     for picture in sorted(pictures, key=lambda p: (not p.is_testing, p.filename)):
-        if not picture.is_testing and picture.pixel_hash in testing:
+        if not picture.is_testing and picture.first in testing:
             dropped["training_copy_of_testing"] += 1
-        elif picture.pixel_hash in kept:
+        elif picture.first in kept:
             where = "testing" if picture.is_testing else "training"
             dropped[f"{where}_copy_of_{where}"] += 1
         else:
-            kept[picture.pixel_hash] = picture
+            kept[picture.first] = picture
     train, validation = _cut_validation([p for p in kept.values() if not p.is_testing], exact=False)
     test = [p for p in kept.values() if p.is_testing]
-    new = [p for p in test if p.pixel_hash not in training]
+    new = [p for p in test if p.first not in training]
     return {"train": train, "validation": validation, "test": test, NEW: new}, dict(dropped)
 
 

@@ -10,11 +10,13 @@ It prints what it found before it writes; --dry_run writes nothing.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import re
 import shlex
 import sys
-from collections.abc import Iterable
+import uuid
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +39,7 @@ from records.system.places import check_local
 
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
 _SHOWN = 30  # classes
+_HOW = ("source", "overwrite", "dry_run", "beam_pipeline_options")  # no part of what is made
 _FEWEST_SIDE = 16
 
 
@@ -75,7 +78,11 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     add("--max_side", type=int, metavar="N", help="scale larger pictures down to N pixels")
     text = "files that cannot be read: stop and name them, or leave them out"
     add("--on_corrupt", choices=("error", "skip"), default="error", help=text)
+    text = "runner and options, parted by commas as in `tfds build`: convert on Apache Beam"
+    add("--beam_pipeline_options", metavar="OPTIONS", help=text)
     found = parser.parse_args(_normalise(with_home(arguments)))
+    if found.beam_pipeline_options and found.dry_run:
+        parser.error("--beam_pipeline_options expected without --dry_run, which writes nothing")
     if not 0 <= found.test_share < 1:
         parser.error(f"--test_share expected a share in [0, 1), received {found.test_share}")
     if found.max_side is not None and not _FEWEST_SIDE <= found.max_side <= MAX_SIDE:
@@ -141,7 +148,10 @@ def convert(asked: argparse.Namespace) -> None:
     options: dict[str, Any] = {
         n: tuple(v) if isinstance(v, list) else v for n, v in values.items() if n in names
     }
-    found = read_source(source, Options(**options))
+    with _workers(asked, _here(place) / asked.name / "1.0.0") as workers:
+        # Workers may have another working directory.
+        read_from = source.absolute() if workers else source
+        found = read_source(read_from, Options(**options), workers)
     print("\n".join([*found.findings, *_summary(found)]), flush=True)
     if asked.test_share and asked.group and "test" not in found.split_counts():
         print(
@@ -151,21 +161,54 @@ def convert(asked: argparse.Namespace) -> None:
         _write(asked, found, source, place)
 
 
-def _write(asked: argparse.Namespace, found: Conversion, source: Path, place: str) -> None:
+def _here(place: str) -> Path:
+    """The data folder of this machine in which the sets of `place` are built."""
+    from builders import storage
+
+    return (
+        storage.local_copy(parse_output(place, "--data_dir")) if is_address(place) else Path(place)
+    )
+
+
+@contextlib.contextmanager
+def _workers(asked: argparse.Namespace, final: Path) -> Iterator[Any]:
+    """The `BeamRun` that reads, or None for this machine."""
+    if not asked.beam_pipeline_options:
+        yield None
+        return
+    from builders.on_beam import BeamRun
+
+    # A build removes folders of that name, should this one be killed.
+    folder = final.with_name(f"incomplete.{uuid.uuid4().hex.upper()}_{final.name}")
+    try:
+        with BeamRun(_request(asked), folder) as workers:
+            yield workers
+    finally:
+        with contextlib.suppress(OSError):  # it holds another set, or leftovers
+            final.parent.rmdir()
+
+
+def _request(asked: argparse.Namespace) -> Any:
     import tensorflow_datasets as tfds
 
+    from builders.build_request import beam_options
+
+    options = asked.beam_pipeline_options
+    return tfds.download.DownloadConfig(
+        download_mode=tfds.download.GenerateMode.REUSE_CACHE_IF_EXISTS,
+        beam_options=beam_options(options) if options else None,
+    )
+
+
+def _write(asked: argparse.Namespace, found: Conversion, source: Path, place: str) -> None:
     from builders import storage
     from builders.convert.converted_set import ConvertedSet
 
-    here = storage.local_copy(parse_output(place, "--data_dir")) if is_address(place) else place
     # What may be damaged there, before the builder reads it; and what could not be uploaded.
     if asked.overwrite or is_address(place):
-        storage.GuardedPath(Path(here, asked.name, "1.0.0")).rmtree(missing_ok=True)
+        storage.GuardedPath(_here(place) / asked.name / "1.0.0").rmtree(missing_ok=True)
     builder = ConvertedSet(asked.name, found, make_origin(source, _flags(asked)), data_dir=place)
-    rebuild = tfds.download.GenerateMode.REUSE_CACHE_IF_EXISTS
-    builder.download_and_prepare(
-        download_config=tfds.download.DownloadConfig(download_mode=rebuild)
-    )
+    builder.download_and_prepare(download_config=_request(asked))
     again = shlex.join(["--dataset", asked.name, "--data-dir", place])
     print(f"{builder.address or builder.data_dir} is prepared. Train: python -m train.run {again}")
 
@@ -183,7 +226,7 @@ def _flags(asked: argparse.Namespace) -> list[str]:
     """The flags that make the same set again, for `--overwrite`; the source comes first."""
     out = [asked.source]
     for name, value in vars(asked).items():
-        if name in ("source", "overwrite", "dry_run") or value in (None, []):
+        if name in _HOW or value in (None, []):
             continue
         out += [f"--{name}", *map(str, value if isinstance(value, list) else [value])]
     return out

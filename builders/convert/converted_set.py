@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import functools
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from builders.base import RecordsBuilder
-from builders.convert.source import Conversion
+from builders.convert.source import Conversion, Example
 from builders.writing import NumberedExamples, SourcedKey
 from records.sets.target import MULTI_LABEL, REGRESSION, SINGLE_LABEL
 
@@ -82,18 +83,31 @@ class ConvertedSet(RecordsBuilder, skip_registration=True):  # type: ignore[call
         return {split: self._generate_examples(split) for split in found.split_counts()}
 
     def _generate_examples(self, split: str) -> Iterable[_KeyExample]:
-        examples = self._conversion.examples
-        numbers = [n for n, example in enumerate(examples) if example.split == split]
-        # Pictures were decoded by TensorFlow and on threads here: forking could hang.
-        if self._conversion.kind == "pictures":
-            return map(self._example, numbers)
-        return NumberedExamples(numbers, self._example)
-
-    def _example(self, number: int) -> _KeyExample:
         found = self._conversion
-        example = found.examples[number]
-        label = list(example.label) if found.labels.task == MULTI_LABEL else example.label
-        values = found.make(number) | {"label": label, found.id_feature: example.name}
-        if "group" in self.info.features:
-            values["group"] = example.group or example.name
-        return SourcedKey(example.name, example.place), values
+        examples = found.examples
+        numbers = [n for n, example in enumerate(examples) if example.split == split]
+        make = functools.partial(
+            _make_example,
+            make_row=found.make_row,
+            id_feature=found.id_feature,
+            has_classes=found.labels.task == MULTI_LABEL,
+            has_groups="group" in self.info.features,
+        )
+        # Pictures were decoded by TensorFlow and on threads here: forking could hang.
+        in_pool = found.kind != "pictures"
+        return NumberedExamples(numbers, make, lambda n: (examples[n], found.rows[n]), in_pool)
+
+
+def _make_example(
+    row: tuple[Example, Any],
+    make_row: Callable[[Any], dict[str, Any]],
+    id_feature: str,
+    has_classes: bool,
+    has_groups: bool,
+) -> _KeyExample:
+    example, made_of = row
+    label = list(example.label) if has_classes else example.label
+    values = make_row(made_of) | {"label": label, id_feature: example.name}
+    if has_groups:
+        values["group"] = example.group or example.name
+    return SourcedKey(example.name, example.place), values

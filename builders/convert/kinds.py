@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 from builders.convert import pictures, texts
 from builders.convert.folders import list_folder
@@ -15,8 +16,8 @@ from builders.convert.tables import convert_table
 _LOOKED_AT = 20  # cells that may be paths
 
 
-def read_source(source: Path, options: Options) -> Conversion:
-    """Reads all of a source; nothing is written.
+def read_source(source: Path, options: Options, workers: Any = None) -> Conversion:
+    """Reads all of a source; nothing is written. Of `workers`, see `pictures.convert_pictures`.
 
     Raises:
       ValueError: it is of no kind that can be converted, or a flag does not fit it.
@@ -24,12 +25,12 @@ def read_source(source: Path, options: Options) -> Conversion:
     """
     if not source.exists():
         raise FileNotFoundError(f"convert: {source} is not there")
-    found = _read_folder(source, options) if source.is_dir() else _read_file(source, options)
+    found = (_read_folder if source.is_dir() else _read_file)(source, options, workers)
     found.check()
     return found
 
 
-def _read_folder(source: Path, options: Options) -> Conversion:
+def _read_folder(source: Path, options: Options, workers: Any) -> Conversion:
     wrong = [
         f"--{name}"
         for name in ("label", "task", "group", "split", "drop", "numeric", "categorical", "text")
@@ -51,10 +52,10 @@ def _read_folder(source: Path, options: Options) -> Conversion:
             f"convert: {source}: expected pictures ({', '.join(pictures.SUFFIXES)}) or texts "
             f"({texts.SUFFIX}) in its class folders, received {len(files):,} other files"
         )
-    return pictures.convert_pictures(source, files, left_out, options)
+    return pictures.convert_pictures(source, files, left_out, options, workers)
 
 
-def _read_file(source: Path, options: Options) -> Conversion:
+def _read_file(source: Path, options: Options, workers: Any) -> Conversion:
     _check_flags(source, options)
     table = read_table(source, options.separator, options.drop)
     table.check_columns("--path_column", (options.path_column,))
@@ -68,7 +69,7 @@ def _read_file(source: Path, options: Options) -> Conversion:
                 "Name it with --path_column"
             )
         files, left_out, labels = pictures.list_pictures(table, options, column)
-        found = pictures.convert_pictures(source, files, left_out, options)
+        found = pictures.convert_pictures(source, files, left_out, options, workers)
         return dataclasses.replace(found, labels=labels)
     if kind == "texts":
         column = options.text or _text_column(table, options)

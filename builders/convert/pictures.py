@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import io
 from collections import Counter
@@ -25,6 +26,7 @@ from builders.convert.source import (
 )
 from builders.convert.table_file import Table
 from builders.convert.tables import read_rows
+from builders.writing import Here
 from records.decoding.orientation import UPRIGHT, read_orientation
 from records.decoding.picture_files import TooLargeError, to_stored_file
 from records.decoding.pixels import is_grey_picture
@@ -55,19 +57,25 @@ class _Facts:
 
 
 def convert_pictures(
-    source: Path, files: Sequence[FoundFile], left_out: dict[str, int], options: Options
+    source: Path,
+    files: Sequence[FoundFile],
+    left_out: dict[str, int],
+    options: Options,
+    workers: Any = None,
 ) -> Conversion:
     """Reads and checks all pictures.
 
     Args:
       left_out: {reason: files} so far.
+      workers: what reads them and finds copies: a `BeamRun`, or None for this machine.
 
     Raises:
       ValueError: pictures are too large or damaged; names the first of them.
     """
-    facts: list[_Facts] = []
+    workers, facts = workers or Here(ordered_map), []
     with Progress(len(files), "checking", "pictures") as progress:
-        for one in ordered_map(lambda file: _read(file.path, options.max_side), files):
+        read = functools.partial(_read, max_side=options.max_side)
+        for one in workers.map(read, (file.path for file in files)):
             facts.append(one)
             progress.add(1)
     _refuse(files, facts, options)
@@ -85,7 +93,8 @@ def convert_pictures(
         )
         for file, one in usable
     ]
-    return _conversion(source, usable, examples, dict(dropped), options)
+    keys = workers.first_equal(one.digest for _, one in usable)
+    return _conversion(source, usable, examples, dict(dropped), options, keys)
 
 
 def list_pictures(
@@ -162,22 +171,23 @@ def _first(lines: Sequence[str]) -> str:
     return "\n".join([*(f"  {line}" for line in lines[:LISTED]), *more])
 
 
+def _make_row(row: tuple[Path, bool], max_side: int | None) -> dict[str, Any]:
+    path, is_grey = row
+    # TFDS passes file objects through: the bytes are stored as they are.
+    return {"image": io.BytesIO(to_stored_file(path.read_bytes(), max_side)), "is_grey": is_grey}
+
+
 def _conversion(
     source: Path,
     usable: Sequence[tuple[FoundFile, _Facts]],
     examples: list[Example],
     dropped: dict[str, int],
     options: Options,
+    keys: Sequence[int],
 ) -> Conversion:
     import tensorflow_datasets as tfds
 
-    def make(number: int) -> dict[str, Any]:
-        file, one = usable[number]
-        stored = to_stored_file(file.path.read_bytes(), options.max_side)
-        # TFDS passes file objects through: the bytes are stored as they are.
-        return {"image": io.BytesIO(stored), "is_grey": one.is_grey}
-
-    copies = find_copies(examples, (one.digest for _, one in usable), "pictures")
+    copies = find_copies(examples, keys, "pictures")
     grey, turned = (sum(getattr(one, n) for _, one in usable) for n in ("is_grey", "is_turned"))
     changed = sum(one.is_changed for _, one in usable)
     findings = [f"{source}: {len(usable):,} pictures, {grey:,} of them grey"]
@@ -194,7 +204,8 @@ def _conversion(
         id_feature="filename",
         features={"image": tfds.features.Image(shape=(None, None, 3)), "is_grey": np.bool_},
         examples=examples,
-        make=make,
+        rows=[(file.path, one.is_grey) for file, one in usable],
+        make_row=functools.partial(_make_row, max_side=options.max_side),
         dropped=dropped,
         metadata={"conversion": {"kind": "pictures", "max_side": options.max_side}},
         findings=findings,

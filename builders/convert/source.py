@@ -88,7 +88,8 @@ class Conversion:
       input_feature, id_feature: names of features.
       features: the set's TFDS features, without label, id and group.
       examples: in the order of the source.
-      make: number of an example -> its values of `features`.
+      rows: of each example what its values are made of, beside `examples`.
+      make_row: row -> its values of `features`; pickled on Beam, as the row.
       dropped: {reason: examples left out}.
       metadata: further metadata of the set.
       findings: lines that say what was found, for people.
@@ -100,11 +101,16 @@ class Conversion:
     id_feature: str
     features: dict[str, Any]
     examples: Sequence[Example]
-    make: Callable[[int], dict[str, Any]]
+    rows: Sequence[Any]
+    make_row: Callable[[Any], dict[str, Any]]
     dropped: dict[str, int]
     metadata: dict[str, Any]
     findings: list[str]
     labels: Labels = Labels()
+
+    def make(self, number: int) -> dict[str, Any]:
+        """The values of `features` of an example."""
+        return self.make_row(self.rows[number])
 
     @property
     def class_names(self) -> list[str]:

@@ -225,7 +225,8 @@ def _conversion(
         id_feature="id",
         features={"features": stored},
         examples=[example for _, example in rows.examples],
-        make=lambda number: {"features": matrix[number]},
+        rows=list(matrix),  # views, one a row
+        make_row=_make_row,
         dropped=dict(rows.dropped),
         metadata={
             "feature_names": list(columns.feature_names),
@@ -239,6 +240,10 @@ def _conversion(
         ],
         labels=rows.labels,
     )
+
+
+def _make_row(row: np.ndarray) -> dict[str, Any]:
+    return {"features": row}
 
 
 def _describe(guesses: dict[str, Guess], columns: TableColumns) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import io
 from collections import Counter
@@ -38,7 +39,8 @@ def convert_text_column(table: Table, options: Options, column: str) -> Conversi
     examples = [example for _, example in rows.examples]
     return _conversion(
         examples,
-        lambda number: texts[numbers[number]],
+        [texts[number] for number in numbers],
+        str,
         dict(rows.dropped),
         [
             f"{table.path}: {len(table.lines):,} texts in column {column!r}, {table.written_as}",
@@ -91,18 +93,21 @@ def convert_text_files(
         paths.append(file.path)
         keys.append(hashlib.sha256(text.strip().encode()).digest())
     said = [f"{source}: {len(examples):,} files of text", *find_copies(examples, keys, "texts")]
-    return _conversion(
-        examples, lambda number: _read(paths[number]), dict(dropped), said, None, Labels()
-    )
+    return _conversion(examples, paths, _read, dict(dropped), said, None, Labels())
 
 
 def _read(path: Path) -> str:
     return io.TextIOWrapper(io.BytesIO(read_file(path)), "utf-8-sig").read()
 
 
+def _make_row(row: Any, read: Callable[[Any], str]) -> dict[str, Any]:
+    return {"text": read(row)}
+
+
 def _conversion(
     examples: list[Example],
-    text: Callable[[int], str],
+    rows: Sequence[Any],
+    read: Callable[[Any], str],
     dropped: dict[str, int],
     findings: list[str],
     column: str | None,
@@ -110,16 +115,14 @@ def _conversion(
 ) -> Conversion:
     import tensorflow_datasets as tfds
 
-    def make(number: int) -> dict[str, Any]:
-        return {"text": text(number)}
-
     return Conversion(
         kind="texts",
         input_feature="text",
         id_feature="id",
         features={"text": tfds.features.Text()},
         examples=examples,
-        make=make,
+        rows=rows,
+        make_row=functools.partial(_make_row, read=read),
         dropped=dropped,
         metadata={"conversion": {"kind": "texts", "column": column}} if column else {},
         findings=findings,

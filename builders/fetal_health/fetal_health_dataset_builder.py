@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import functools
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +11,15 @@ import tensorflow_datasets as tfds
 
 from builders.base import RecordsBuilder
 from builders.fetal_health import synthetic
-from builders.fetal_health.table import FEATURE_NAMES, FILE_NAME, LABEL_NAMES, Table, read_table
-from builders.writing import SourcedKey
+from builders.fetal_health.table import (
+    FEATURE_NAMES,
+    FILE_NAME,
+    LABEL_NAMES,
+    Table,
+    make_example,
+    read_table,
+)
+from builders.writing import NumberedExamples
 
 KAGGLE_NAME = "andrewmvd/fetal-health-classification"
 HOMEPAGE = f"https://www.kaggle.com/datasets/{KAGGLE_NAME}"
@@ -48,7 +55,7 @@ class Builder(RecordsBuilder):
         """Writes a generated `fetal_health.csv`."""
         synthetic.write_csv(directory)
 
-    def _split_generators(self, dl_manager: Any) -> dict[str, Iterator[tuple[str, dict[str, Any]]]]:
+    def _split_generators(self, dl_manager: Any) -> dict[str, NumberedExamples]:
         table = read_table(self.find_source(dl_manager, [FILE_NAME], KAGGLE_NAME) / FILE_NAME)
         counts = np.bincount(table.labels, minlength=len(LABEL_NAMES))
         self.set_counts(dict(zip(LABEL_NAMES, counts)))
@@ -57,14 +64,7 @@ class Builder(RecordsBuilder):
             "test": self._generate_examples(table, np.flatnonzero(table.is_test)),
         }
 
-    def _generate_examples(
-        self, table: Table, rows: np.ndarray
-    ) -> Iterator[tuple[str, dict[str, Any]]]:
-        """Yields the given rows; the id is the row's number in the file, from 1."""
-        for row in rows:
-            # Padded, so that ids sort as rows do.
-            name = f"row-{row + 1:06d}"
-            yield (
-                SourcedKey(name, f"{table.path}, line {table.lines[row]}"),
-                {"features": table.features[row], "label": int(table.labels[row]), "id": name},
-            )
+    def _generate_examples(self, table: Table, rows: np.ndarray) -> NumberedExamples:
+        """The given rows. No pool: so small a table is written before one has started."""
+        make = functools.partial(make_example, path=table.path)
+        return NumberedExamples(rows.tolist(), make, table.row, in_pool=False)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from builders.writing import SourcedKey
 from records.system.table_file import find_separator, number_hint, plain_name
 
 FILE_NAME = "fetal_health.csv"
@@ -59,6 +61,23 @@ class Table:
     is_test: np.ndarray
     path: Path
     lines: np.ndarray
+
+    def row(self, number: int) -> tuple[int, int, np.ndarray, int]:
+        """Of a row: its number in the file, from 1, its line, features and label."""
+        line, label = int(self.lines[number]), int(self.labels[number])
+        return number + 1, line, self.features[number], label
+
+
+def make_example(row: tuple[int, int, np.ndarray, int], path: Path) -> tuple[str, dict[str, Any]]:
+    """(key, example) of a `Table.row`; the id is its number."""
+    number, line, features, label = row
+    # Padded, so that ids sort as rows do.
+    name = f"row-{number:06d}"
+    return SourcedKey(name, f"{path}, line {line}"), {
+        "features": features,
+        "label": label,
+        "id": name,
+    }
 
 
 def read_table(path: Path) -> Table:

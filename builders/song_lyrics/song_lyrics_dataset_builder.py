@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,10 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from builders.base import SYNTHETIC, RecordsBuilder
-from builders.writing import NumberedExamples, SourcedKey
+from builders.song_lyrics import songs, synthetic, tables
+from builders.song_lyrics.vocabulary import write_vocabulary
+from builders.writing import NumberedExamples
 from records.decoding import cleaning
-
-from . import songs, synthetic, tables
-from .vocabulary import write_vocabulary
 
 _KAGGLE = "neisse/scrapped-lyrics-from-6-genres"
 _SPLIT_BY = ("song", "artist")
@@ -98,7 +98,7 @@ class Builder(RecordsBuilder):
         written_as = (language, cleaning.check_language(language))
         files = (tables.ARTISTS_FILE, tables.LYRICS_FILE)
         source = self.find_source(dl_manager, files, _KAGGLE)
-        table = songs.read(source, language, written_as, self._progress)
+        table = songs.read(source, language, written_as, self._progress, workers=self.workers)
         counts = Counter(song.artist.label for song in table.songs)
         names = sorted(counts)
         genre_names = sorted({genre for song in table.songs for genre in song.artist.genres})
@@ -112,10 +112,12 @@ class Builder(RecordsBuilder):
         splits = [songs.split_of(song, self.builder_config.split_by) for song in table.songs]
         # After the split: ids are ranked by their counts in train.
         final_ids = self._rank(table, splits)
+        make = functools.partial(
+            songs.make_example, path=table.path, final_ids=final_ids, genre_names=genre_names
+        )
         return {
             split: self._generate_examples(
-                [i for i, its_split in enumerate(splits) if its_split == split],
-                lambda i: self._example(table, i, final_ids, genre_names),
+                table.songs, make, [i for i, its_split in enumerate(splits) if its_split == split]
             )
             for split in songs.SPLITS
             if split in splits
@@ -149,28 +151,7 @@ class Builder(RecordsBuilder):
         return final_ids
 
     def _generate_examples(
-        self, numbers: list[int], make: Callable[[int], tuple[str, dict[str, Any]]]
+        self, found: list[songs.Song], make: Any, numbers: list[int]
     ) -> NumberedExamples:
         """Songs by number: they are encoded on all cores."""
-        return NumberedExamples(numbers, make)
-
-    def _example(
-        self,
-        table: songs.SongTable,
-        number: int,
-        final_ids: dict[str, np.ndarray],
-        genre_names: list[str],
-    ) -> tuple[str, dict[str, Any]]:
-        song = table.songs[number]
-        genres = [genre in song.artist.genres for genre in genre_names]
-        return (
-            SourcedKey(song.id, f"{table.path}, row {song.row}"),
-            {
-                "text": song.text,
-                **{name: final_ids[name][ids] for name, ids in song.ids.items()},
-                "label": song.artist.label,
-                "genres": np.asarray(genres, np.uint8),
-                "artist": song.artist.name,
-                "id": song.id,
-            },
-        )
+        return NumberedExamples(numbers, make, found.__getitem__)

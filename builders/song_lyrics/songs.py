@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 
+from builders.song_lyrics import tables
+from builders.song_lyrics.vocabulary import Vocabulary
+from builders.writing import SourcedKey
 from records.decoding import cleaning
-
-from . import tables
-from .vocabulary import Vocabulary
 
 SPLITS = ("train", "validation", "test")
 _TENTHS = ("train",) * 8 + ("validation", "test")
@@ -57,6 +57,7 @@ def read(
     written_as: Sequence[str],
     progress: Callable[[Iterator[Any]], Iterator[Any]],
     num_processes: int | None = None,
+    workers: Any = None,
 ) -> SongTable:
     """Reads the two files of `source` and returns every usable song once.
 
@@ -70,6 +71,7 @@ def read(
       written_as: the ways the files write that language, in lower case.
       progress: wraps an iterator to show how far it is.
       num_processes: worker processes for cleaning; default one per core.
+      workers: a `BeamRun`, whose workers clean in place of such processes, or None.
 
     Raises:
       ValueError: a file is not as expected, or under half of the rows in the language are usable.
@@ -82,7 +84,7 @@ def read(
     # Read a little ahead, so that the cores that clean do not wait for the file.
     rows, ahead = itertools.tee(rows)
     texts = (text for *_, text in ahead)
-    tokens = progress(cleaning.both_tokens(texts, num_processes, language))
+    tokens = progress(cleaning.both_tokens(texts, num_processes, language, workers and workers.map))
     songs = _unique_songs(rows, tokens, artists, vocabularies, drops)
     tables.check_enough(len(songs), drops, lyrics)
     return SongTable(songs, vocabularies, drops, lyrics)
@@ -128,6 +130,21 @@ def _with_genres(song: Song, other: tables.Artist) -> Song:
     if genres == song.artist.genres:
         return song
     return dataclasses.replace(song, artist=dataclasses.replace(song.artist, genres=genres))
+
+
+def make_example(
+    song: Song, path: Path, final_ids: dict[str, np.ndarray], genre_names: list[str]
+) -> tuple[str, dict[str, Any]]:
+    """(key, example) of a song of the file `path`; `final_ids`: {feature: by provisional id}."""
+    genres = [genre in song.artist.genres for genre in genre_names]
+    return SourcedKey(song.id, f"{path}, row {song.row}"), {
+        "text": song.text,
+        **{name: final_ids[name][ids] for name, ids in song.ids.items()},
+        "label": song.artist.label,
+        "genres": np.asarray(genres, np.uint8),
+        "artist": song.artist.name,
+        "id": song.id,
+    }
 
 
 def split_of(song: Song, split_by: str) -> str:

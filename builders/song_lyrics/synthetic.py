@@ -13,8 +13,8 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from . import tables
-from .synthetic_words import COMMON, GENRES, PATTERNS, PORTUGUESE, SPANISH
+from builders.song_lyrics import tables
+from builders.song_lyrics.synthetic_words import COMMON, GENRES, PATTERNS, PORTUGUESE, SPANISH
 
 _SEED = 20_240_501
 _ARTISTS = 420

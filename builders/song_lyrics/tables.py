@@ -12,9 +12,8 @@ from typing import Any
 
 import pandas as pd
 
+from builders.song_lyrics import genres as genre_columns
 from records.system.table_file import find_separator, plain_name
-
-from . import genres as genre_columns
 
 PLACE = "builders/song_lyrics"
 ARTISTS_FILE = "artists-data.csv"

@@ -112,7 +112,10 @@ def clean_text(text: str, language: str = "en") -> list[str]:
 
 
 def both_tokens(
-    texts: Iterable[str], num_processes: int | None = None, language: str = "en"
+    texts: Iterable[str],
+    num_processes: int | None = None,
+    language: str = "en",
+    run: Callable[[Callable[[str], Any], Iterable[str]], Iterator[Any]] | None = None,
 ) -> Iterator[tuple[list[str], list[str]]]:
     """Yields (`clean_text`, `basic_tokens`) of each text, in order, computed on several processes.
 
@@ -120,6 +123,7 @@ def both_tokens(
       texts: lyrics; read only a bounded window ahead.
       num_processes: worker processes; default one per core that this process may use.
       language: spaCy language code.
+      run: maps a function over texts in order, in place of processes of this machine.
 
     Raises:
       ValueError: spaCy does not know the language, or `num_processes` is below 1.
@@ -128,7 +132,11 @@ def both_tokens(
     check_language(language)
     both = functools.partial(_both_joined, language=language)
     # What a worker needs is imported and built before the fork, hence once and not per worker.
-    found = map_in_order(both, texts, num_processes, lambda: both("warm up: don’t"))
+    found = (
+        run(both, texts)
+        if run
+        else map_in_order(both, texts, num_processes, lambda: both("warm up: don’t"))
+    )
     return ((clean.split(), basic.split()) for clean, basic in found)
 
 
