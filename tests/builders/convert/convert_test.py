@@ -49,15 +49,15 @@ def test_a_set_is_replaced_only_when_asked_to_and_kept_when_that_fails(
     write_table(table, make_rows(90))
     assert main([str(table), *flags]) == 1
     assert f"error: convert: {set_} is there already" in capsys.readouterr().err
-    make = converted_set.ConvertedSet._example
+    make = converted_set._make_example
 
-    def fail(self: Any, number: int) -> Any:
-        if number == 40:
+    def fail(row: Any, **how: Any) -> Any:
+        if row[0].name == "row-000041":
             raise OSError("the disk is gone")
-        return make(self, number)
+        return make(row, **how)
 
     with monkeypatch.context() as patch:
-        patch.setattr(converted_set.ConvertedSet, "_example", fail)
+        patch.setattr(converted_set, "_make_example", fail)
         assert main([str(table), *flags, "--overwrite"]) == 1
         assert main([str(table), "--name", "other", "--data_dir", str(tmp_path / "data")]) == 1
     assert "the disk is gone" in capsys.readouterr().err
