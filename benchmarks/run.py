@@ -22,7 +22,7 @@ from train.settings.flags import normalise_flags
 # The parts of each suite, in the order they run.
 SUITES = {
     "input": ("readers", "peers", "engine", "limits", "accelerators", "growth"),
-    "train": ("fit", "step", "target", "folds", "scaling"),
+    "train": ("fit", "step", "target", "folds", "scaling", "own_model"),
     "build": ("builders",),
 }
 # Module and function of each part: (work, effort, progress) -> comparisons. Imported when asked
@@ -39,6 +39,7 @@ PARTS = {
     "target": ("benchmarks.training.target", "measure_target"),
     "folds": ("benchmarks.training.folds", "measure_folds"),
     "scaling": ("benchmarks.training.scaling", "measure_scaling"),
+    "own_model": ("benchmarks.training.own_model", "measure_own_model"),
     "builders": ("benchmarks.build.builders", "measure_builders"),
     "choices": ("benchmarks.training.choices", "measure_choices"),
 }

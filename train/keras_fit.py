@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import io
 import re
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -17,7 +18,7 @@ from records.mixed import MixedSet
 from records.opened import OpenedSet
 from records.roles import Data, open_data
 from records.stores.mirror import place_of
-from train.assembly.arrays import open_arrays
+from train.assembly.arrays import as_keras_takes, check_keras_arguments, open_arrays
 from train.assembly.context import RunContext
 from train.assembly.data import make_training_order, open_context
 from train.assembly.room import check_batch_room
@@ -25,6 +26,7 @@ from train.assembly.training import Training
 from train.devices.strategy import Cluster, make_cluster, set_up_devices
 from train.devices.tensorflow_private import determinism
 from train.engine.callbacks import Callbacks
+from train.engine.console import print_arrays, print_roles, print_run, print_set, print_steps
 from train.engine.loop import Loop
 from train.folders.run_folder import RunFolder
 from train.settings.auto import choose_xla
@@ -59,12 +61,17 @@ _MEANS, _SUMS = ("sum_over_batch_size", "mean"), ("sum",)
 def fit(
     model: keras.Model | Callable[[], keras.Model],
     data: Any,
+    y: Any = None,
     *,
-    validation_data: Any = None,
-    batch_size: int = 32,
+    batch_size: int | None = None,
     epochs: int = 1,
-    callbacks: Sequence[keras.callbacks.Callback] = (),
+    verbose: int | str = "auto",
+    callbacks: Sequence[keras.callbacks.Callback] | None = None,
+    validation_split: float = 0.0,
+    validation_data: Any = None,
     shuffle: bool = True,
+    class_weight: dict[int, float] | None = None,
+    sample_weight: Any = None,
     seed: int = 0,
     run_dir: str | None = None,
     steps_per_call: int | None = None,
@@ -77,9 +84,10 @@ def fit(
       data: `(x, y)` or `(x, y, sample_weight)` of arrays, x also a tuple or dict of arrays for a
         model of several inputs; or a prepared set: its name, its folder, or what
         `records.open_data` gives. Of a set the role `train` trains, and `validation` validates.
-      validation_data: arrays as `data`; with arrays only.
-      batch_size: examples of a step, over all replicas.
+      y, validation_split, validation_data, class_weight, sample_weight: of arrays, as Keras's.
+      batch_size: examples of a step, over all replicas; None: 32.
       epochs: as Keras's.
+      verbose: as Keras's; "auto" is 1.
       callbacks: Keras's. The hooks of batches come once a call, which runs many steps.
       shuffle: a new order for each epoch; False keeps that of the arrays.
       seed: of order, dropout and validation cut; of an opened set its own.
@@ -97,18 +105,25 @@ def fit(
       Interrupted: a signal came; with `run_dir` the same call goes on.
     """
     with _in_words_of_fit(run_dir):
+        size = 32 if batch_size is None else batch_size
+        own = {"epochs": epochs, "global_batch_size": size, "seed": seed, "run_dir": run_dir}
         data = open_data(data, seed=seed) if isinstance(data, str) else data
         if isinstance(data, Data) and len(data.opened.directories) > 1 and not shuffle:
             raise ValueError("fit: a mixture of sets expected shuffle=True, received False")
-        own = {"epochs": epochs, "global_batch_size": batch_size, "seed": seed, "run_dir": run_dir}
         asked = _ask(data, own, flags)
-        how = (shuffle, Pace(steps_per_call), _checked_callbacks(callbacks))
-        return _fit(model, data, validation_data, asked, how)
+        data, validation = as_keras_takes(
+            data, y, sample_weight, class_weight, validation_data, validation_split
+        )
+        if verbose not in ("auto", 0, 1, 2):
+            raise ValueError(f"fit: verbose expected 'auto', 0, 1 or 2, received {verbose!r}")
+        level = 1 if verbose == "auto" else int(verbose)
+        how = (shuffle, Pace(steps_per_call), _checked_callbacks(callbacks), level)
+        return _fit(model, data, validation, asked, how)
 
 
 def _checked_callbacks(callbacks: Any) -> list[keras.callbacks.Callback]:
     """One or several, as Keras takes them."""
-    found = tf.nest.flatten(callbacks)
+    found = [] if callbacks is None else tf.nest.flatten(callbacks)
     for one in found:
         if not isinstance(one, keras.callbacks.Callback):
             hint = f". Call it: {one.__name__}(...)" if isinstance(one, type) else ""
@@ -133,11 +148,11 @@ _FLAG = re.compile(
 
 def _ask(data: Any, own: dict[str, Any], flags: dict[str, Any]) -> TrainConfig:
     """What was asked for, as `train.run` knows it."""
+    check_keras_arguments(flags)
     if unknown := sorted(flags.keys() - set(FLAGS)):
         raise ValueError(
-            f"fit: expected flags among {', '.join(FLAGS)}, received {', '.join(unknown)}. Weights "
-            "of classes or rows are the third of (x, y, sample_weight); validation_data is cut by "
-            "you; a run_dir goes on by itself. The size of a set's pictures is asked for by "
+            f"fit: expected flags among {', '.join(FLAGS)}, received {', '.join(unknown)}. The "
+            "size of a set's pictures is asked for by "
             "records.open_data(..., config=records.InputConfig(image_size=96))"
         )
     if isinstance(data, Data):
@@ -212,6 +227,7 @@ class _Use:
     shuffle: bool
     pace: Pace
     callbacks: list[keras.callbacks.Callback]
+    verbose: int
 
     @property
     def optimizer(self) -> keras.optimizers.Optimizer:
@@ -223,15 +239,20 @@ class _Use:
         cluster, is_chief = self.cluster, self.cluster.is_chief
         settings = self._resolve(asked)
         rows = Rows()
-        if isinstance(data, Data):
-            context, digest = open_context(settings, data.opened, cluster), data.opened.fingerprint
-        else:
-            examples, rows, digest = open_arrays(data, validation)
-            spec = examples["train"].spec
-            row_bytes = int(np.prod(spec.shape)) * spec.dtype.size
-            check_batch_room(settings.global_batch_size, row_bytes)
-            # Nothing in the loop asks for a set.
-            context = RunContext(settings, cluster, cast(Data, None), "device", examples)
+        with self._silence():
+            if isinstance(data, Data):
+                print_set(self.model.name, data.opened, settings.global_batch_size)
+                context = open_context(settings, data.opened, cluster)
+                print_roles(context.examples, data.schema.class_names)
+                digest = data.opened.fingerprint
+            else:
+                examples, rows, digest = open_arrays(data, validation)
+                spec = examples["train"].spec
+                row_bytes = int(np.prod(spec.shape)) * spec.dtype.size
+                check_batch_room(settings.global_batch_size, row_bytes)
+                print_arrays(self.model.name, data, examples)
+                # Nothing in the loop asks for a set.
+                context = RunContext(settings, cluster, cast(Data, None), "device", examples)
         self._build(context, rows)
         with RunFolder(settings.folder, settings.to_dict(), digest, is_chief=is_chief) as folder:
             here = {"precision": settings.precision, "xla": settings.xla, "shuffle_block": None}
@@ -289,11 +310,14 @@ class _Use:
     def _run(self, context: RunContext, rows: Rows, folder: RunFolder) -> keras.callbacks.History:
         training = self._assemble(context, rows)
         epochs, steps = context.settings.epochs, training.order.steps_per_epoch
-        params = {"epochs": epochs, "steps": steps, "verbose": 0}
+        params = {"epochs": epochs, "steps": steps, "verbose": self.verbose}
         strategy = self.cluster.strategy
         callbacks = Callbacks(self.callbacks, self.model, strategy, params)
         try:
-            loop = Loop(context, training, folder, callbacks=callbacks, pace=self.pace)
+            with self._silence():
+                print_run(context.settings, self.cluster, folder)
+                print_steps(training.order)
+                loop = Loop(context, training, folder, callbacks=callbacks, pace=self.pace)
             folder.claim()
             loop.run()
             with folder.last_files():
@@ -303,6 +327,12 @@ class _Use:
                 restore_moments(layer)
             restore_reduction(self.optimizer)
         return callbacks.history
+
+    def _silence(self) -> contextlib.AbstractContextManager[Any]:
+        """Around what we print, nothing of the callbacks: only the chief is heard, if `verbose`."""
+        if self.verbose and self.cluster.is_chief:
+            return contextlib.nullcontext()
+        return contextlib.redirect_stdout(io.StringIO())
 
     def _assemble(self, context: RunContext, rows: Rows) -> Training:
         settings, train = context.settings, context.examples["train"]

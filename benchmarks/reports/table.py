@@ -28,6 +28,7 @@ TITLES = {
     "target": "Training to a target",
     "folds": "Cross-validation, all folds at once",
     "scaling": "Training, several devices and processes (a test of overhead, not of speed)",
+    "own_model": "Training a model of the user's own",
     "build": "Building the sets",
     "choices": "What auto chooses (ours), and the other choices",
 }

@@ -1,4 +1,4 @@
-"""A progress line of long work, on a terminal."""
+"""A progress line of long work."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ from typing import Any
 
 _SILENT_SECONDS = 2.0  # shorter work shows no line
 _BETWEEN_SECONDS = 0.5
+_LOG_SECONDS = 30.0  # between the lines of a log
 _CLEAR = "\033[K"  # what an earlier, longer line left
 
 
 class Progress:
     """One line on stderr, written over and over: share done, rate, time left.
 
-    Nothing is shown where stderr is no terminal. `with` clears the line at its end.
+    Where stderr is no terminal, a line every 30 s. `with` clears the line at its end.
     """
 
     def __init__(self, total: int, label: str, unit: str, unit_size: float = 1):
@@ -32,12 +33,12 @@ class Progress:
         self._done = 0
         self._start = self._shown = time.monotonic()
 
-    def add(self, count: int) -> None:
-        """Counts work that is done."""
+    def add(self, count: int, said: str = "") -> None:
+        """Counts work that is done; `said` ends the line."""
         self._done += count
-        now = time.monotonic()
-        shows = now - self._start > _SILENT_SECONDS and now - self._shown > _BETWEEN_SECONDS
-        if not (shows and sys.stderr.isatty()):
+        now, is_terminal = time.monotonic(), sys.stderr.isatty()
+        between = _BETWEEN_SECONDS if is_terminal else _LOG_SECONDS
+        if now - self._start <= _SILENT_SECONDS or now - self._shown <= between:
             return
         self._shown = now
         rate = self._done / (now - self._start)
@@ -46,7 +47,9 @@ class Progress:
         speed = rate / self._size
         shown = f"{speed:,.0f}" if speed >= 10 else f"{speed:.2g}"
         line = f"{self._label}: {share:.0%}, {shown} {self._unit}/s, {clock(left)} left"
-        print(f"\r  {line}{_CLEAR}", end="", file=sys.stderr, flush=True)
+        line += f", {said}" * bool(said)
+        text, end = (f"\r  {line}{_CLEAR}", "") if is_terminal else (f"  {line}", "\n")
+        print(text, end=end, file=sys.stderr, flush=True)
 
     def __enter__(self) -> Progress:
         return self
@@ -62,7 +65,7 @@ class Progress:
     def end(self) -> None:
         """Clears the line."""
         # Only where a line was written.
-        if self._shown != self._start:
+        if self._shown != self._start and sys.stderr.isatty():
             print(f"\r{_CLEAR}", end="", file=sys.stderr, flush=True)
 
 

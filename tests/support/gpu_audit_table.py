@@ -32,6 +32,8 @@ _TARGETS = {
     "mlp": ("multi-label", "numbers", "chosen classes"),
     "efficientnet_lite0": ("head, multi-label", "head, numbers"),
 }
+# Compiled models of `tests.support.foreign_models`, as `train.fit` takes them.
+_FOREIGN = ("residual cnn", "two branches", "gated", "transformer", "own loss and metric")
 _PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 _HEAD = """# What a GPU would do, by model
 
@@ -116,7 +118,17 @@ def _audit_all(replicas: int, data_dir: str, names: list[str]) -> None:
     tf.config.set_logical_device_configuration(cpu, devices)
     import models
 
-    for name in names or _MODELS:
+    for name in names or (*_MODELS, *_FOREIGN):
+        if name in _FOREIGN:
+            for xla in (False, True):
+                if not (xla and replicas > 1 and name == "residual cnn"):
+                    print(
+                        json.dumps(_audit_steps(name, "fit", xla, replicas, data_dir)), flush=True
+                    )
+            print(
+                json.dumps(_audit_steps(name, "evaluation", False, replicas, data_dir)), flush=True
+            )
+            continue
         entry = models.MODELS[name]
         parts = ("whole", "head") if entry.modality == "image" else ("training",)
         for what in (*parts, *_TARGETS.get(name, ())):
@@ -167,6 +179,8 @@ def trace_step(
 
     keras.utils.clear_session()
     cluster = make_cluster(strategy)
+    if model in _FOREIGN:
+        return _trace_foreign(model, what, xla, precision, cluster)
     modality = models.MODELS[model].modality
     data = _open(modality, what, data_dir)
     own: dict[str, Any] = {"length_buckets": 1} if modality == "text" else {}
@@ -228,6 +242,46 @@ def _build_numbers(modality: str, data_dir: Path) -> str:
     spec = {"x": feature, "label": tfds.features.Tensor(shape=(2,), dtype=np.float32)}
     with contextlib.redirect_stdout(sys.stderr):  # what is printed here is the rows
         return build_tiny(data_dir, spec, {"train": rows}, label_feature="label")
+
+
+def _trace_foreign(case: str, what: str, xla: bool, precision: str, cluster: Any) -> Any:
+    """The step of `train.fit` for a compiled Keras model, or what measures its validation data."""
+    import keras
+    import tensorflow as tf
+
+    from tests.support.foreign_models import BATCH, CASES, make
+    from train.assembly.arrays import open_arrays
+    from train.assembly.context import RunContext
+    from train.keras_fit import _Use
+    from train.settings.config import TrainConfig
+    from train.step.feed import make_feed
+    from train.step.keras_private import placed
+    from train.step.pace import Pace
+    from train.step.predictor import Evaluator
+
+    keras.config.set_dtype_policy(precision)
+    model = make(case, 0.2)
+    with placed(cluster.strategy, model):
+        _, x, y, weight = CASES[case]
+        examples, rows, _ = open_arrays((x, y) if weight is None else (x, y, weight), None)
+        asked = TrainConfig(
+            dataset="arrays", early_stopping=0, epochs=2, global_batch_size=BATCH, xla=xla
+        )
+        cluster = dataclasses.replace(cluster, accelerator=True)
+        use = _Use(model, cluster, True, Pace(), [], 0)
+        context = RunContext(use._resolve(asked), cluster, None, "device", examples)  # type: ignore[arg-type]
+        use._build(context, rows)
+        training = use._assemble(context, rows)
+        feed = make_feed(examples["train"], training.order, cluster, "device", one_length=xla)
+        feed.start(0)
+        chunk = feed.take(4)
+        if what == "fit":
+            call, arguments = training.step._call, training.step.arguments(chunk, 0)
+        else:
+            call = Evaluator(training.step, examples["train"], cluster, "device", BATCH)._call  # type: ignore[assignment]
+            counts, steps = tf.constant(chunk.counts), tf.constant(chunk.steps, tf.int32)
+            arguments = (chunk.arrays, counts, tf.constant(chunk.lengths), steps)
+        return call.get_concrete_function(*arguments)
 
 
 def _no_features(features: Any, examples: dict[str, Any], *_: Any) -> dict[str, Any]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import os
 import signal
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,122 +15,26 @@ import tensorflow as tf
 
 import records
 import train
+from tests.support.foreign_models import (
+    BATCH,
+    CASES,
+    CLASS,
+    NUMBER,
+    PICTURES,
+    TABLE,
+    VALIDATION,
+    WEIGHT,
+    N,
+    ShareFarOff,
+    gated,
+    make,
+)
 from train import keras_fit
+from train.engine.callbacks import Callbacks
 from train.engine.loop import Interrupted
 from train.step.objective import Diverged
 
 L = keras.layers
-N, VALIDATION, BATCH = 150, 37, 32  # the last batches are filled up: 150 = 4 * 32 + 22
-RNG = np.random.default_rng(0)
-CLASS = RNG.integers(0, 3, N)
-PICTURES = RNG.integers(0, 256, (N, 8, 8, 3)).astype(np.uint8)
-TABLE, OTHER = RNG.normal(size=(N, 5)), RNG.normal(size=(N, 4))
-NUMBER = TABLE[:, :1] * 2 + OTHER[:, :1]
-IDS = RNG.integers(0, 50, (N, 12))
-WEIGHT = RNG.random(N)
-
-
-def residual_cnn() -> keras.Model:
-    inputs = L.Input((8, 8, 3))
-    x = L.Rescaling(1 / 255)(inputs)
-    y = L.ReLU()(L.BatchNormalization()(L.Conv2D(8, 3, padding="same")(x)))
-    y = L.BatchNormalization()(L.Conv2D(8, 3, padding="same")(y))
-    x = L.ReLU()(L.Add()([L.Conv2D(8, 1)(x), y]))
-    model = keras.Model(inputs, L.Dense(3)(L.GlobalAveragePooling2D()(x)))
-    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    model.compile(keras.optimizers.SGD(0.05, momentum=0.9), loss, metrics=["accuracy"])
-    return model
-
-
-def two_branches() -> keras.Model:
-    a, b = L.Input((5,), name="a"), L.Input((4,), name="b")
-    decay = keras.regularizers.L2(1e-2)
-    both = L.Concatenate()([L.Dense(8, "relu", kernel_regularizer=decay)(a), L.Dense(8)(b)])
-    model = keras.Model({"a": a, "b": b}, L.Dense(1)(both))
-    metrics = ["mae", keras.metrics.RootMeanSquaredError(name="rmse")]
-    model.compile("adam", "mse", metrics=metrics)
-    return model
-
-
-class Gated(keras.Model):
-    """A subclass with a `call` of its own."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.first, self.gate, self.last = L.Dense(16, "relu"), L.Dense(16, "sigmoid"), L.Dense(3)
-
-    def call(self, x: Any, training: bool = False) -> Any:
-        hidden = self.first(x)
-        return self.last(hidden * self.gate(hidden))
-
-
-def gated() -> keras.Model:
-    model = Gated()
-    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    model.compile(keras.optimizers.AdamW(1e-2), loss, metrics=["accuracy"])
-    return model
-
-
-def transformer() -> keras.Model:
-    ids = L.Input((12,), dtype="int32")
-    x = L.Embedding(50, 16)(ids)
-    x = L.LayerNormalization()(x + L.MultiHeadAttention(2, 8)(x, x))
-    x = L.LayerNormalization()(x + L.Dense(16)(L.Dense(32, "gelu")(x)))
-    outputs = L.Dense(3, activation="softmax")(L.GlobalAveragePooling1D()(x))
-    model = keras.Model(ids, outputs)
-    # Weighted, and an embedding whose untouched rows Keras leaves as they are.
-    model.compile("adam", "sparse_categorical_crossentropy", weighted_metrics=["accuracy"])
-    return model
-
-
-def power_loss(y: Any, predicted: Any) -> Any:
-    return keras.ops.mean(keras.ops.abs(y - predicted) ** 1.5, -1)
-
-
-class ShareFarOff(keras.metrics.Metric):
-    """A metric with a state of its own."""
-
-    def __init__(self, name: str = "far_off") -> None:
-        super().__init__(name=name)
-        self.far = self.add_weight(name="far", initializer="zeros")
-        self.all = self.add_weight(name="all", initializer="zeros")
-
-    def update_state(self, y: Any, predicted: Any, sample_weight: Any = None) -> None:
-        far = keras.ops.cast(keras.ops.abs(y - predicted)[:, 0] > 0.5, "float32")
-        weight = keras.ops.ones_like(far) if sample_weight is None else sample_weight
-        self.far.assign_add(keras.ops.sum(far * weight))
-        self.all.assign_add(keras.ops.sum(weight))
-
-    def result(self) -> Any:
-        return self.far / self.all
-
-
-def own_loss_and_metric() -> keras.Model:
-    inputs = L.Input((5,))
-    # float32 under every policy: the metric takes differences of it.
-    model = keras.Model(inputs, L.Dense(1, dtype="float32")(L.Dense(8, "relu")(inputs)))
-    binary = keras.metrics.AUC(name="auc")
-    model.compile(
-        keras.optimizers.Nadam(1e-2, clipnorm=1.0), power_loss, metrics=[ShareFarOff(), binary]
-    )
-    return model
-
-
-# (model, inputs, targets, sample weights)
-CASES: dict[str, tuple[Callable[[], keras.Model], Any, Any, Any]] = {
-    "residual cnn": (residual_cnn, PICTURES, CLASS, None),
-    "two branches": (two_branches, {"a": TABLE, "b": OTHER}, NUMBER, None),
-    "gated": (gated, TABLE, CLASS, None),
-    "transformer": (transformer, IDS, CLASS, WEIGHT),
-    "own loss and metric": (own_loss_and_metric, TABLE, (NUMBER > 0) * 1.0, None),
-}
-
-
-def make(case: str) -> keras.Model:
-    keras.utils.set_random_seed(1)
-    model = CASES[case][0]()
-    model.jit_compile = False  # Keras would compile by XLA, which takes most of a test's time
-    return model
 
 
 def fit_theirs(case: str, epochs: int) -> tuple[list[np.ndarray], dict[str, Any]]:
@@ -202,11 +105,14 @@ class Recorder(keras.callbacks.Callback):
         super().__init__()
         self.calls: list[str] = []
 
-    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+    def on_batch_end(self, batch: int, logs: Any = None) -> None:  # Keras's old name, too
         self.calls.append(f"batch {batch}")
         if len(self.calls) == 6:
             self.model.optimizer.learning_rate = 0.005
         assert logs is not None and "accuracy" in logs
+
+    def on_test_end(self, logs: Any = None) -> None:
+        assert logs is not None and set(logs) == {"loss", "accuracy"}
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         self.calls.append(f"epoch {epoch}")
@@ -400,14 +306,72 @@ def test_what_cannot_be_right_is_refused(model: Any, data: Any, message: str) ->
         )
 
 
-def test_weights_of_classes_are_the_third_of_the_data() -> None:
-    with pytest.raises(ValueError, match=r"received class_weight. Weights of classes or rows are"):
-        train.fit(_compiled(), (TABLE, NUMBER), class_weight={0: 2.0})
+def test_a_callback_with_the_old_name_alone_is_called() -> None:
+    params = {"epochs": 1, "steps": 1, "verbose": 0}
+    for found, wanted in ((Recorder(), True), (keras.callbacks.EarlyStopping(), False)):
+        callbacks = Callbacks([found], _compiled(), tf.distribute.get_strategy(), params)
+        assert callbacks.want_batches == wanted
 
 
-def test_an_unknown_flag_names_the_known() -> None:
-    with pytest.raises(ValueError, match="fit: expected flags among .*clip_norm.* clip_nrm"):
-        train.fit(_compiled(), (TABLE, NUMBER), clip_nrm=1.0)
+@pytest.mark.parametrize("rows", ["class_weight", "sample_weight"])
+def test_arguments_as_keras_users_give_them(rows: str, capsys: Any, tmp_path: Path) -> None:
+    def model() -> keras.Model:
+        keras.utils.set_random_seed(1)
+        found = keras.Sequential([L.Input((5,)), L.Dense(3, "softmax")], name="mine")
+        loss = "sparse_categorical_crossentropy"
+        found.compile("sgd", loss, weighted_metrics=["accuracy"], jit_compile=False)
+        return found
+
+    weights = {"class_weight": {0: 1.0, 2: 5.0}, "sample_weight": WEIGHT}[rows]
+    own: dict[str, Any] = {rows: weights, "validation_split": 0.3, "shuffle": False}
+    wanted = model().fit(TABLE, CLASS, epochs=2, verbose=0, **own).history
+    verbose = 2 if rows == "class_weight" else 0
+    own |= {"callbacks": None, "batch_size": None, "verbose": verbose, "strategy": "one_device"}
+    found = train.fit(model(), TABLE, CLASS, epochs=2, run_dir=str(tmp_path / "run"), **own).history
+    for name, values in wanted.items():
+        np.testing.assert_allclose(found[name], values, rtol=1e-5)
+    said = capsys.readouterr().out
+    assert bool(said) == bool(verbose)
+    if verbose:
+        for line in (
+            "mine on arrays\n  input float32 [5], target int64 []\n",
+            "  cache device: they lie there\n  examples: train 105, validation 45\n",
+            f"  one_device, 1 replica on CPU, float32, no XLA, seed 0 -> {tmp_path}/run\n",
+            "  at most 2 epochs\n  4 steps of 32 examples an epoch\nepoch   1/2  loss ",
+        ):
+            assert line in said, said
+
+
+@pytest.mark.parametrize(
+    ("own", "said"),
+    [
+        ({"clip_nrm": 1.0}, "expected flags among .*clip_norm.* received clip_nrm"),
+        ({"initial_epoch": 3}, "expected no initial_epoch: with run_dir the same call goes on"),
+        ({"steps_per_epoch": 3}, "an epoch is every example once. .* part of the arrays"),
+        ({"validation_split": 1.0}, "a share that leaves examples on both sides, received 1.0"),
+        ({"class_weight": {}, "sample_weight": WEIGHT}, "expected one of class_weight, sample"),
+        ({"verbose": 3}, "verbose expected 'auto', 0, 1 or 2, received 3"),
+    ],
+)
+def test_arguments_that_are_refused_say_what_to_do(own: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValueError, match=f"^fit: .*{said}"):
+        train.fit(_compiled(), (TABLE, NUMBER), **own)
+
+
+def test_xla_names_the_layer_that_it_cannot_compile() -> None:
+    model = keras.Sequential([L.Input((8, 8, 3)), L.RandomRotation(0.1), L.Flatten(), L.Dense(3)])
+    model.compile("sgd", "mse")
+    with pytest.raises(ValueError, match=r"received random_rotation\w* \(RandomRotation\)"):
+        train.fit(model, PICTURES, np.eye(3)[CLASS], batch_size=50, xla=True, strategy="one_device")
+
+
+def test_datasets_and_arguments_of_a_prepared_set(synthetic_data_dir: Path) -> None:
+    dataset = tf.data.Dataset.from_tensor_slices((TABLE, NUMBER)).batch(8)
+    with pytest.raises(ValueError, match="order cannot be taken up .* builders.convert"):
+        train.fit(_compiled(), dataset)
+    data = records.open_data("fetal_health/synthetic", str(synthetic_data_dir))
+    with pytest.raises(ValueError, match="expected no class_weight, validation_data: a prepared"):
+        train.fit(_compiled(), data, validation_data=(TABLE, NUMBER), class_weight={0: 2.0})
 
 
 @pytest.mark.parametrize(

@@ -4,17 +4,97 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import math
+from collections.abc import Iterable
 from typing import Any
 
+import keras
 import numpy as np
 import tensorflow as tf
 
 from records.examples import Examples
 from records.loading.load import Loader
+from records.roles import Data
 from records.sets.schema import TABULAR, Schema
 from records.shards.index import RecordIndex
 from train.step.keras_objective import Rows
 from train.step.rows import RowFormat
+
+# What Keras's `fit` also takes.
+_KERAS = {
+    "initial_epoch": "with run_dir the same call goes on in the epoch and step where it stood",
+    "steps_per_epoch": "an epoch is every example once. For shorter ones give a part of the arrays",
+    "validation_steps": "all of validation_data is measured. Give a part of it",
+    "validation_freq": "every epoch ends with a validation. Give a part of validation_data",
+    "validation_batch_size": "batch_size is that of the validation, too",
+    "x": "the arrays are the first: train.fit(model, x, y) or train.fit(model, (x, y))",
+}
+
+
+def check_keras_arguments(given: Iterable[str]) -> None:
+    """Raises ValueError for an argument of Keras's `fit` that is none here; says what to do."""
+    for name in given:
+        if name in _KERAS:
+            raise ValueError(f"fit: expected no {name}: {_KERAS[name]}")
+
+
+def as_keras_takes(
+    data: Any,
+    y: Any,
+    sample_weight: Any,
+    class_weight: dict[int, float] | None,
+    validation: Any,
+    split: float,
+) -> tuple[Any, Any]:
+    """(data, validation data) of arguments as Keras's `fit` has them.
+
+    Args:
+      data: `(x, y)` or `(x, y, sample_weight)`, or x alone beside `y`; or an opened set, as it is.
+      y, sample_weight, class_weight, validation, split: as Keras's; None or 0 where not given.
+
+    Raises:
+      ValueError: they do not fit together, or what they are for does not take them.
+    """
+    given = {"y": y, "sample_weight": sample_weight, "class_weight": class_weight}
+    given |= {"validation_data": validation, "validation_split": split or None}
+    if isinstance(data, Data):
+        if named := [name for name, value in given.items() if value is not None]:
+            raise ValueError(
+                f"fit: {data.schema.name} expected no {', '.join(named)}: a prepared set has its "
+                "own targets, and its role validation validates. Arrays take them: "
+                "records.make_arrays gives a set's batches"
+            )
+        return data, None
+    if y is not None:
+        data = (data, y)
+    x, targets = _checked(data, "data")
+    if [len(targets) > 1, sample_weight is not None, class_weight is not None].count(True) > 1:
+        raise ValueError(
+            "fit: expected one of class_weight, sample_weight and (x, y, sample_weight), "
+            "received several: multiply them"
+        )
+    if sample_weight is not None:
+        x, targets = _checked((x, *targets, sample_weight), "data")
+    if validation is None and split:
+        count = len(targets[0])
+        cut = math.floor(count * (1 - split)) if 0 < split < 1 else 0
+        if not 0 < cut < count:
+            raise ValueError(
+                f"fit: validation_split expected a share that leaves examples on both sides, "
+                f"received {split} of {count}"
+            )
+        validation = tf.nest.map_structure(lambda a: a[cut:], (x, *targets))
+        x, *targets = tf.nest.map_structure(lambda a: a[:cut], (x, *targets))
+    if class_weight is not None:  # after the cut: validation has none, as in Keras
+        targets = (*targets, _of_classes(targets[0], class_weight))
+    return (x, *targets), validation
+
+
+def _of_classes(y: np.ndarray, class_weight: dict[int, float]) -> np.ndarray:
+    """Each row's weight float32 [N]; 1 for a class without one."""
+    classes = y.argmax(-1) if y.ndim > 1 and y.shape[-1] > 1 else y.reshape(-1)
+    found = [class_weight.get(int(c), 1.0) for c in np.round(classes)]
+    return np.array(found, np.float32)
 
 
 def open_arrays(data: Any, validation: Any) -> tuple[dict[str, Examples], Rows, str]:
@@ -69,6 +149,12 @@ def _examples(rows: np.ndarray, targets: np.ndarray) -> Examples:
 
 def _checked(data: Any, name: str) -> tuple[Any, tuple[np.ndarray, ...]]:
     """(inputs, (y,) or (y, sample weight)) as arrays of one length."""
+    if isinstance(data, tf.data.Dataset | keras.utils.PyDataset):
+        raise ValueError(
+            f"fit: {name} expected arrays or a prepared set, received {type(data).__name__}, whose "
+            "order cannot be taken up in its middle. Give the arrays that it was made of, or make "
+            "a set of the files: python -m builders.convert FILE_OR_FOLDER --name my_set"
+        )
     if not isinstance(data, tuple) or len(data) not in (2, 3):
         raise ValueError(
             f"fit: {name} expected (x, y) or (x, y, sample_weight) of arrays, the name of a "

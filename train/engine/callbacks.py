@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import inspect
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import keras
@@ -24,6 +24,7 @@ class Callbacks:
 
     Attributes:
       history: Keras's record of the epochs.
+      verbose: Keras's: 0 nothing, 1 a line that moves within an epoch, 2 a line for each epoch.
     """
 
     def __init__(
@@ -34,14 +35,17 @@ class Callbacks:
         params: dict[str, Any],
     ):
         """Takes the callbacks of `fit`; `params` are Keras's: epochs, steps, verbose."""
-        self.history = keras.callbacks.History()
+        self.history, self.verbose = keras.callbacks.History(), int(params["verbose"])
         self._own, self._model, self._strategy = callbacks, model, strategy
         self._list = keras.callbacks.CallbackList(
             [*callbacks, self.history], add_history=False, add_progbar=False, model=model, **params
         )
         # Figures in mid-epoch are read from the device: only where somebody looks at them.
-        hook = keras.callbacks.Callback.on_train_batch_end
-        self.want_batches = any(type(c).on_train_batch_end is not hook for c in callbacks)
+        hooks = ("on_train_batch_begin", "on_train_batch_end", "on_batch_begin", "on_batch_end")
+        base = keras.callbacks.Callback
+        self.want_batches = any(
+            getattr(type(c), name) is not getattr(base, name) for c in callbacks for name in hooks
+        )
 
     @property
     def stopped(self) -> bool:
@@ -78,14 +82,14 @@ class Callbacks:
         with self._strategy.scope():
             self._list.on_train_batch_end(step, dict(figures))
 
-    @contextlib.contextmanager
-    def validation(self) -> Iterator[None]:
-        """Around a validation."""
+    def validation(self, measure: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        """The figures that `measure` gives, told to the callbacks as `evaluate` does."""
         with self._strategy.scope():
             self._list.on_test_begin()
-        yield
+        figures = measure()
         with self._strategy.scope():
-            self._list.on_test_end()
+            self._list.on_test_end(dict(figures))
+        return figures
 
     def end_epoch(self, row: dict[str, Any]) -> None:
         """After an epoch's validation, with its row of the history."""

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import tensorflow as tf
 
 from models import check_model
-from records.examples import Examples
+from records.examples import AnyOrder, Examples
 from records.mixed import MixedSet
 from records.opened import OpenedSet
 from records.ordering.splits import class_counts
@@ -54,15 +55,40 @@ def print_data(model: str, schema: Schema) -> None:
         print(f"  note: {schema.names_note}", flush=True)
 
 
+def print_set(model: str, opened: OpenedSet, global_batch_size: int) -> None:
+    """As `print_data`, with the shares of a mixture."""
+    print_data(model, opened.schema)
+    if isinstance(opened, MixedSet):
+        for line in opened.describe(global_batch_size):
+            print(f"  {line}")
+
+
 def print_header(
     settings: Settings, opened: OpenedSet, cluster: Cluster, folder: RunFolder
 ) -> None:
     """One paragraph: what is trained, on what, where it is written."""
+    print_set(settings.model, opened, settings.global_batch_size)
+    print_run(settings, cluster, folder)
+
+
+def print_arrays(model: str, data: tuple[Any, ...], examples: Mapping[str, Examples]) -> None:
+    """As `print_data`, of arrays: `data` is (x, y, ...)."""
+    x, y = (tf.nest.map_structure(np.asarray, part) for part in data[:2])
+    shapes = [f"{a.dtype} [{', '.join(map(str, a.shape[1:]))}]" for a in tf.nest.flatten(x)]
+    names = [f"{name!r} " for name in sorted(x)] if isinstance(x, dict) else [""] * len(shapes)
+    inputs = ", ".join(map("{}{}".format, names, shapes))
+    print(f"{model} on arrays\n  input {inputs}, target {y.dtype} {list(y.shape[1:])}")
+    print(f"  cache device: they lie there\n{_name_roles(examples)}", flush=True)
+
+
+def print_steps(order: AnyOrder) -> None:
+    """How long an epoch is."""
+    print(f"  {order.steps_per_epoch:,} steps of {order.global_batch_size} examples an epoch")
+
+
+def print_run(settings: Settings, cluster: Cluster, folder: RunFolder) -> None:
+    """Where it is trained and written, and when it ends."""
     compiled = "XLA" if settings.xla else "no XLA"
-    print_data(settings.model, opened.schema)
-    if isinstance(opened, MixedSet):
-        for line in opened.describe(settings.global_batch_size):
-            print(f"  {line}")
     print(
         f"  {cluster.name}, {cluster.num_replicas} replica{'s' * (cluster.num_replicas > 1)} on "
         f"{'GPU' if cluster.accelerator else 'CPU'}, {settings.precision}, {compiled}, "
@@ -82,8 +108,7 @@ def print_header(
 
 def print_roles(examples: Mapping[str, Examples], class_names: tuple[str, ...]) -> None:
     """How many examples train and how many validate, and the classes that have too few."""
-    roles = ", ".join(f"{role} {found.num_examples:,}" for role, found in examples.items())
-    print(f"  examples: {roles}")
+    print(_name_roles(examples))
     for role, fewest in (("train", 2), ("validation", 1)):
         labels = examples[role].subset_labels
         if labels.ndim == 1:
@@ -97,6 +122,11 @@ def print_roles(examples: Mapping[str, Examples], class_names: tuple[str, ...]) 
             more = f" and {len(few) - _MOST_CLASSES:,} more" if len(few) > _MOST_CLASSES else ""
             said = ", ".join(few[:_MOST_CLASSES]) + more
             print(f"  too few examples in {role} to say anything of the class: {said}")
+
+
+def _name_roles(examples: Mapping[str, Examples]) -> str:
+    roles = ", ".join(f"{role} {found.num_examples:,}" for role, found in examples.items())
+    return f"  examples: {roles}"
 
 
 def print_epoch(row: dict[str, Any], epochs: int, history: list[dict[str, Any]]) -> None:

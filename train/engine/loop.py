@@ -66,6 +66,7 @@ class Loop:
             source=context.source,
         )
         self._signals, self._callbacks = Signals(), callbacks
+        self._verbose = callbacks.verbose if callbacks else 1
         # Validation of a large set takes minutes; a signal is not to wait for its end.
         self._measure = make_validation(context, training, self._signals.came)
         self._profile = Profile(settings.profile, folder.path, is_chief=cluster.is_chief)
@@ -200,8 +201,10 @@ class Loop:
                 progress.skipped_steps += skipped - self._skipped
                 self._skipped = skipped
             progress.step += chunk.steps
-            if self._cluster.is_chief:
-                line.add(chunk.steps)
+            if self._cluster.is_chief and self._verbose == 1:
+                trained = progress.step * self.order.global_batch_size
+                mean = loss / min(trained, self.order.num_examples)
+                line.add(chunk.steps, f"loss {mean:.4f}")
             if self._callbacks and self._callbacks.want_batches:
                 self._callbacks.end_call(progress.step - 1, self.training.step.figures())
                 if self._callbacks.stopped:
@@ -271,8 +274,9 @@ class Loop:
     def _measured(self) -> dict[str, Any]:
         if self._measure is None:
             return {}
-        with self._callbacks.validation() if self._callbacks else contextlib.nullcontext():
+        if self._callbacks is None:
             return self._measure()
+        return self._callbacks.validation(self._measure)
 
     def _judge(self, validation: dict[str, Any]) -> None:
         """Keeps the best weights and counts the epochs without a better metric."""
@@ -310,7 +314,8 @@ class Loop:
         progress.history.append(row)
         if self._cluster.is_chief:
             epochs = self._first_row + self.settings.epochs
-            console.print_epoch(row, epochs, progress.history[self._first_row :])
+            if self._verbose:
+                console.print_epoch(row, epochs, progress.history[self._first_row :])
             self._log(row)
 
     def _log(self, row: dict[str, Any]) -> None:

@@ -135,6 +135,8 @@ def train_settings(
             return finished
         context = _open(folder, settings, opened, cluster)
         training = build_training(context)
+        if cluster.is_chief:
+            console.print_steps(training.order)
         loop = Loop(context.with_settings(settings.stages()[0]), training, folder)
         folder.claim()  # what could go wrong before the first step has not
         setup_seconds = time.perf_counter() - began

@@ -139,6 +139,22 @@ _rnn: Any = importlib.import_module("keras.src.backend.tensorflow.rnn")
 _rnn.tf = _TensorFlow()
 
 
+# `argmax`, and so accuracy, asks for the sign of each float32 by a comparison of int32, which
+# TensorFlow makes on the host: a GPU would copy there in every step. int64 stays on the device.
+_numpy: Any = importlib.import_module("keras.src.backend.tensorflow.numpy")
+_signbit = _numpy.signbit
+
+
+def _signbit_on_device(x: Any) -> tf.Tensor:
+    x = keras.ops.convert_to_tensor(x)
+    if x.dtype != tf.float32:
+        return _signbit(x)
+    return tf.less(tf.cast(tf.bitcast(x, tf.int32), tf.int64), 0)
+
+
+_numpy.signbit = _signbit_on_device
+
+
 def compiled_metrics(
     model: keras.Model,
 ) -> tuple[list[keras.metrics.Metric], list[keras.metrics.Metric]]:

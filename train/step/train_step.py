@@ -28,7 +28,7 @@ from train.devices.strategy import Cluster
 from train.step.batch_norm import batch_norms, count_rows, row_weights
 from train.step.feed import Chunk
 from train.step.flops import count_flops
-from train.step.keras_private import host_loops, join_updates, leave_out_reduction
+from train.step.keras_private import all_layers, host_loops, join_updates, leave_out_reduction
 from train.step.non_finite import NonFiniteSteps
 from train.step.objective import AnyObjective
 from train.step.precision import LossScale
@@ -101,8 +101,9 @@ class TrainStep:
         # The gradients come reduced. On one replica, too: TensorFlow's reduction notes its gradient
         # for the life of the process, and with it the whole graph of the step, some 20 MB a run.
         leave_out_reduction(optimizer)
-        if several and options.xla:
+        if options.xla:
             check_compilable(model, cluster)
+        if several and options.xla:
             compiled = tf.function(self._forward_backward, jit_compile=True, autograph=False)
             self._forward_backward = compiled  # type: ignore[method-assign]
         if cluster.accelerator and (several or not options.xla):
@@ -337,7 +338,15 @@ class TrainStep:
 
 
 def check_compilable(model: keras.Model, cluster: Cluster) -> None:
-    """Raises ValueError where XLA cannot compile the step at several replicas."""
+    """Raises ValueError where XLA cannot compile the step."""
+    for layer in all_layers(model):
+        # Recurrent ones say so where cuDNN would compute them, which is another matter.
+        if not (layer.supports_jit or isinstance(layer, keras.layers.RNN)):
+            raise ValueError(
+                f"training: XLA (xla=True, --xla) expected layers that it can compile, received "
+                f"{layer.name} ({type(layer).__name__}). Leave XLA out, or do this layer's work "
+                "before the model"
+            )
     if cluster.num_replicas > 1 and batch_norms(model):
         raise ValueError(
             f"training: --xla expected with one replica or without BatchNorm in training, "

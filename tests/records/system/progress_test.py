@@ -24,13 +24,20 @@ def test_share_rate_and_time_left(terminal: io.StringIO, monkeypatch: pytest.Mon
     )
 
 
-def test_it_is_quiet_where_stderr_is_no_terminal(
+def test_a_log_has_a_line_every_thirty_seconds(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(progress, "_SILENT_SECONDS", -1.0)
-    for _ in progress.show_progress([[1, 2]] * 3, 6, "reading"):
-        pass
-    assert capsys.readouterr() == ("", "")
+    now = 100.0
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now)
+    with progress.Progress(40, "epoch 2/9", "examples", 1 / 32) as line:
+        for _ in range(4):
+            now += 20.0
+            line.add(5, "loss 0.5")
+    assert capsys.readouterr() == (
+        "",
+        "  epoch 2/9: 25%, 8 examples/s, 2:00 left, loss 0.5\n"
+        + ("  epoch 2/9: 50%, 8 examples/s, 1:20 left, loss 0.5\n"),
+    )
 
 
 def test_the_line_is_cleared_before_an_error(terminal: io.StringIO) -> None:

@@ -111,6 +111,17 @@ def test_a_recurrent_layers_loop_has_one_condition() -> None:
     np.testing.assert_array_equal(*outputs)
 
 
+def test_argmax_compares_no_int32() -> None:
+    """It would on the host; zeros keep their sign, and all else is as before."""
+    values = tf.constant([[-0.0, 0.0, -1.0], [0.0, -0.0, -np.inf], [2.0, -np.nan, 1e-45]])
+    call = tf.function(lambda x: (keras.ops.argmax(x, -1), keras.ops.signbit(x)), autograph=False)
+    best, negative = call(values)
+    np.testing.assert_array_equal(best[:2], [1, 0])
+    np.testing.assert_array_equal(negative, np.signbit(values.numpy()))
+    nodes = call.get_concrete_function(values).graph.as_graph_def().node
+    assert {n.attr["T"].type for n in nodes if n.op == "Less"} == {tf.int64.as_datatype_enum}
+
+
 def test_a_batch_norm_in_training_asks_for_its_moments() -> None:
     layer = keras.layers.BatchNormalization(momentum=0.0)
     inputs = tf.constant([[1.0], [3.0]])
