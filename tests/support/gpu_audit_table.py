@@ -275,6 +275,7 @@ def _trace_foreign(case: str, what: str, xla: bool, precision: str, cluster: Any
         feed = make_feed(examples["train"], training.order, cluster, "device", one_length=xla)
         feed.start(0)
         chunk = feed.take(4)
+        assert chunk is not None
         if what == "fit":
             call, arguments = training.step._call, training.step.arguments(chunk, 0)
         else:
