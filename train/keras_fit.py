@@ -111,9 +111,8 @@ def fit(
         if isinstance(data, Data) and len(data.opened.directories) > 1 and not shuffle:
             raise ValueError("fit: a mixture of sets expected shuffle=True, received False")
         asked = _ask(data, own, flags)
-        data, validation = as_keras_takes(
-            data, y, sample_weight, class_weight, validation_data, validation_split
-        )
+        rest = (y, sample_weight, class_weight, validation_data, validation_split)
+        data, validation = as_keras_takes(data, *rest)
         if verbose not in ("auto", 0, 1, 2):
             raise ValueError(f"fit: verbose expected 'auto', 0, 1 or 2, received {verbose!r}")
         level = 1 if verbose == "auto" else int(verbose)

@@ -343,9 +343,8 @@ def check_compilable(model: keras.Model, cluster: Cluster) -> None:
         # Recurrent ones say so where cuDNN would compute them, which is another matter.
         if not (layer.supports_jit or isinstance(layer, keras.layers.RNN)):
             raise ValueError(
-                f"training: XLA (xla=True, --xla) expected layers that it can compile, received "
-                f"{layer.name} ({type(layer).__name__}). Leave XLA out, or do this layer's work "
-                "before the model"
+                f"training: --xla expected layers that XLA can compile, received {layer.name} "
+                f"({type(layer).__name__}). Choose --no-xla"
             )
     if cluster.num_replicas > 1 and batch_norms(model):
         raise ValueError(
