@@ -54,6 +54,8 @@ def test_a_run_from_a_bucket(
         for r in (run, finished_runs["fetal_health"])
     ]
     assert all(np.array_equal(a, b) for a, b in zip(*weights, strict=True))
+    asked = json.loads((run / "metrics.json").read_text())["stores"]
+    assert asked.keys() == {"requests", "bytes", "sent", "retries"} and asked["requests"] > 10
     stored = json.loads((run / "config.json").read_text())
     assert stored["data_directory"].startswith(f"{bucket}/{NAME}/")
     # Found again by its address alone.

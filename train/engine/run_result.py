@@ -11,6 +11,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from records.stores.client import traffic
 from train.assembly.context import RunContext
 from train.engine import console, tensorboard_files
 from train.engine.profile import read_input_share
@@ -76,6 +77,8 @@ class RunResult:
             "damaged": {k: {"examples": len(v), "records": v} for k, v in damage.items()},
             "versions": versions(),
             "machine": {"processor": platform.processor() or platform.machine()},
+            # Of this start, before the last upload; nothing where no store was asked.
+            **({"stores": dataclasses.asdict(traffic)} if traffic.requests else {}),
         }
 
 

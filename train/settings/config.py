@@ -246,7 +246,10 @@ class TrainConfig:
     deterministic: bool = _hardware(True, "use deterministic kernels only")
 
     run_dir: str | None = _output(
-        None, "the run folder (default: runs/<set>-<model>-<hash of the settings>)", is_place=True
+        None,
+        "the run folder, or an address such as s3://bucket/runs/one (default: "
+        "runs/<set>-<model>-<hash of the settings>)",
+        is_place=True,
     )
     profile: str | None = _output(
         None,
