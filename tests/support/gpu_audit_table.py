@@ -95,7 +95,7 @@ def rewrite_page(old: str, rows: list[dict[str, Any]]) -> str:
 
     def place(line: str) -> tuple[str, int]:
         model, _, replicas, *_ = line.removeprefix("| ").split(" | ")
-        return replicas, (*_MODELS, *_LARGE).index(model)
+        return replicas, (*_MODELS, *_FOREIGN, *_LARGE).index(model)
 
     return _HEAD + "".join(sorted(lines, key=place))
 

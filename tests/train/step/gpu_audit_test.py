@@ -113,9 +113,11 @@ def test_an_augmentation_stays_on_the_device() -> None:
 def test_the_page_keeps_the_rows_of_models_that_were_not_asked() -> None:
     old = PAGE.read_text(encoding="utf-8")
     assert rewrite_page(old, []) == old
-    row = {"model": "gru", "what": "training", "xla": False, "replicas": 1}
-    new = rewrite_page(old, [row | {"launches": [1, 2, 3], "reductions": 0, "findings": []}])
+    row: dict[str, Any] = {"model": "gru", "what": "training", "xla": False, "replicas": 1}
+    row |= {"launches": [1, 2, 3], "reductions": 0, "findings": []}
+    new = rewrite_page(old, [row])
     assert "| gru | training | 1 | off | 1 | 2 | 3 | 0 | 0 |" in new
+    assert "| own loss and metric |" in rewrite_page(new, [row | {"model": "own loss and metric"}])
     others = [line for line in old.splitlines() if not line.startswith("| gru |")]
     assert [line for line in new.splitlines() if not line.startswith("| gru |")] == others
 
