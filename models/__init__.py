@@ -19,7 +19,7 @@ from models.config import ModelConfig
 from models.own import is_own
 from models.seeding import seeded_initializers
 from models.stages import find_layer, freeze_backbone, split_frozen, unfreeze_from
-from models.standardization import in_units
+from models.standardization import in_units, output_dtype
 
 __all__ = [
     "MODELS",
@@ -31,6 +31,7 @@ __all__ = [
     "freeze_backbone",
     "in_units",
     "is_own",
+    "output_dtype",
     "split_frozen",
     "unfreeze_from",
 ]

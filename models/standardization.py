@@ -35,13 +35,20 @@ class Standardization(keras.layers.Layer):
 
 
 def in_units(model: keras.Model, mean: Any, deviation: Any) -> keras.Model:
-    """The model with its outputs [B, D] times `deviation` [D] plus `mean` [D], in float32.
+    """The model with its outputs [B, D] times `deviation` [D] plus `mean` [D], in float64.
 
-    What it gives is then in the units of its targets; it learns in those of their deviation.
+    What it gives is then in the units of its targets; it learns in those of their deviation. In
+    float32 a time stamp would be known to 128 seconds.
     """
     scale, offset = (np.asarray(values, np.float64).tolist() for values in (deviation, mean))
-    units = keras.layers.Rescaling(scale, offset, dtype="float32", name="units")
+    units = keras.layers.Rescaling(scale, offset, dtype="float64", name="units")
     return keras.Model(model.inputs, units(model.outputs[0]), name=model.name)
+
+
+def output_dtype(model: keras.Model) -> str:
+    """In which a model's outputs are used: float64 of `in_units`, else float32."""
+    outputs = getattr(model, "outputs", None)
+    return "float64" if outputs and outputs[0].dtype == "float64" else "float32"
 
 
 def _scale(mean: np.ndarray, variance: np.ndarray, dtype: str) -> np.ndarray:

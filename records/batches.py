@@ -54,7 +54,7 @@ def make_dataset(
     Returns:
       A dataset of (inputs [b, ...], labels int32 [b]); the last batch holds what is left, b <= B.
       With `pad`: of (inputs [B, ...], labels int32 [B], weights float32 [B]). Labels of several
-      classes at once, or of numbers, are float32 [b, C]. Inputs are uint8
+      classes at once are float32 [b, C], numbers float64. Inputs are uint8
       [b, S, S, C], int32 [b, T] or float32 [b, F]; in length buckets T differs between batches.
 
     Raises:

@@ -37,8 +37,8 @@ class Examples:
     Attributes:
       schema, index: of the split.
       numbers: int64 [n], the subset: record numbers in the split; used as an array.
-      split_labels: int32 [N], of all records of the split; of several classes at once or of numbers
-        float32 [N, C].
+      split_labels: int32 [N], of all records of the split; of several classes at once
+        float32 [N, C], of numbers float64.
       spec: one example's input, without the batch.
       lengths: int [N], ids of each record's text as stored; None for other inputs.
       cached: [N, ...], all records of the split decoded, in memory or mapped into it; None when
@@ -88,7 +88,7 @@ class Examples:
 
     @property
     def subset_labels(self) -> np.ndarray:
-        """int32 [n] or float32 [n, C], the labels of the subset."""
+        """int32 [n], float32 or float64 [n, C], the labels of the subset."""
         return self._of_subset(self.split_labels)
 
     @property

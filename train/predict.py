@@ -153,7 +153,7 @@ def _write_table(
         writer.writerow(["input", "predicted", *of_each])
     for name, row in items:
         if wanted.task == REGRESSION:
-            writer.writerow([as_text(name), *(f"{number:.9g}" for number in row)])
+            writer.writerow([as_text(name), *(f"{number:.15g}" for number in row)])
             chosen.append((name, ""))
             continue
         if wanted.task == MULTI_LABEL:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import dataclasses
+import io
 import re
 import shlex
 import sys
@@ -201,6 +202,8 @@ def _request(asked: argparse.Namespace) -> Any:
 
 
 def _write(asked: argparse.Namespace, found: Conversion, source: Path, place: str) -> None:
+    import tensorflow_datasets as tfds
+
     from builders import storage
     from builders.convert.converted_set import ConvertedSet
 
@@ -208,7 +211,10 @@ def _write(asked: argparse.Namespace, found: Conversion, source: Path, place: st
     if asked.overwrite or is_address(place):
         storage.GuardedPath(_here(place) / asked.name / "1.0.0").rmtree(missing_ok=True)
     builder = ConvertedSet(asked.name, found, make_origin(source, _flags(asked)), data_dir=place)
-    builder.download_and_prepare(download_config=_request(asked))
+    # In a log each state of a bar would be a line among the findings; and nothing is downloaded.
+    tfds.display_progress_bar(sys.stderr.isatty())
+    with contextlib.redirect_stdout(io.StringIO()):
+        builder.download_and_prepare(download_config=_request(asked))
     again = shlex.join(["--dataset", asked.name, "--data-dir", place])
     print(f"{builder.address or builder.data_dir} is prepared. Train: python -m train.run {again}")
 
@@ -262,7 +268,8 @@ def _number_lines(found: Conversion) -> list[str]:
     """The range of each number that is to be predicted."""
     columns = zip(*(example.label for example in found.examples), strict=True)
     return [
-        f"number {name}: {min(values):g} to {max(values):g}, mean {sum(values) / len(values):g}"
+        f"number {name}: {min(values):.10g} to {max(values):.10g}, "
+        f"mean {sum(values) / len(values):.10g}"
         for name, values in zip(found.class_names, columns, strict=True)
     ]
 

@@ -70,7 +70,9 @@ class ConvertedSet(RecordsBuilder, skip_registration=True):  # type: ignore[call
     def _label_feature(self) -> Any:
         found = self._conversion
         if found.labels.task == REGRESSION:
-            return tfds.features.Tensor(shape=(len(found.class_names),), dtype=np.float32)
+            # TFDS writes float64 as float32 unless it stores the bytes.
+            shape = (len(found.class_names),)
+            return tfds.features.Tensor(shape=shape, dtype=np.float64, encoding="bytes")
         classes = tfds.features.ClassLabel(names=found.class_names)
         is_single = found.labels.task == SINGLE_LABEL
         return classes if is_single else tfds.features.Sequence(classes)

@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from records.sets.schema import Schema
-from records.sets.target import CLASS, CLASSES, FLOATS, MULTI_LABEL, SINGLE_LABEL
+from records.sets.target import CLASS, CLASSES, DOUBLES, FLOATS, MULTI_LABEL, SINGLE_LABEL
 from records.shards.index import RecordIndex, record_damage
 
 # What `tf.io.parse_example` raises for a damaged record. TensorFlow quotes the record, and where
@@ -107,6 +107,8 @@ def target_feature(schema: Schema) -> Any:
         return tf.io.FixedLenFeature([], tf.int64)
     if schema.label_stored == CLASSES:
         return tf.io.RaggedFeature(tf.int64)
+    if schema.label_stored == DOUBLES:
+        return tf.io.FixedLenFeature([], tf.string)
     stored = tf.float32 if schema.label_stored == FLOATS else tf.int64
     return tf.io.FixedLenFeature([schema.num_classes], stored)
 
@@ -115,8 +117,9 @@ def read_targets(schema: Schema, feature: Any) -> tuple[np.ndarray, np.ndarray |
     """What the index keeps of parsed labels.
 
     Returns:
-      (int64 [n], float32 [n, C] or None). Of one class its number, and None. Else 0, or -1 where
-      the record has no target; and the target: 1 for each class that is there, or the numbers.
+      (int64 [n], array [n, C] or None). Of one class its number, and None. Else 0, or -1 where
+      the record has no target; and the target: float32 1 for each class that is there, or the
+      numbers in float64.
     """
     if schema.task == SINGLE_LABEL:
         return feature.numpy(), None
@@ -128,9 +131,18 @@ def read_targets(schema: Schema, feature: Any) -> tuple[np.ndarray, np.ndarray |
         known[rows[~inside]] = False
         found[rows[inside], classes[inside]] = 1
     else:
-        found = feature.numpy().astype(np.float32)
+        found = _numbers(schema, feature.numpy())
         fits = np.isfinite(found)
         if schema.task == MULTI_LABEL:
             fits &= (found == 0) | (found == 1)
         known = fits.all(1)
     return np.where(known, 0, -1), found
+
+
+def _numbers(schema: Schema, stored: np.ndarray) -> np.ndarray:
+    """[n, C] in the dtype of the targets; NaN where bytes are no C numbers."""
+    if schema.label_stored != DOUBLES:
+        return stored.astype(schema.target_dtype)
+    lacking = np.full(schema.num_classes, np.nan).tobytes()
+    rows = (row if len(row) == len(lacking) else lacking for row in stored)
+    return np.frombuffer(b"".join(rows), np.float64).reshape(len(stored), -1)

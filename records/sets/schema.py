@@ -13,7 +13,16 @@ from typing import Any
 
 from records.sets import metadata_keys
 from records.sets.hints import rebuild_hint
-from records.sets.target import CLASS, CLASSES, MULTI_LABEL, SINGLE_LABEL, find_target
+from records.sets.target import (
+    CLASS,
+    CLASSES,
+    FLOATS,
+    MULTI_LABEL,
+    REGRESSION,
+    SINGLE_LABEL,
+    find_target,
+    is_in_bytes,
+)
 from records.sets.tfds_metadata import open_builder
 
 TABULAR, IMAGE, TOKENS, TEXT = "tabular", "image", "tokens", "text"
@@ -70,13 +79,19 @@ class Schema:
         """C, the number of classes, or of the numbers that are predicted."""
         return len(self.class_names)
 
+    @property
+    def target_dtype(self) -> str:
+        """Of other targets than one class: float32 of classes; numbers may be time stamps."""
+        return "float64" if self.task == REGRESSION else "float32"
+
     def describe_label(self, label: Any) -> str:
         """A label of `Examples`, the number of a class or [C] of other targets, for people."""
         if self.task == SINGLE_LABEL:
             return self.class_names[label]
         if self.task == MULTI_LABEL:
             return ", ".join(n for n, there in zip(self.class_names, label) if there) or "none"
-        return ", ".join(f"{number:.6g}" for number in label)
+        digits = 7 if self.label_stored == FLOATS else 12
+        return ", ".join(f"{number:.{digits}g}" for number in label)
 
     @property
     def names_note(self) -> str:
@@ -206,19 +221,11 @@ def read_schema(
         shards={k: tuple(str(p) for p in v.filepaths) for k, v in info.splits.items()},
         shard_lengths={k: tuple(map(int, v.shard_lengths)) for k, v in info.splits.items()},
         metadata=metadata,
-        input_in_bytes=modality == TABULAR and _is_in_bytes(features[source]),
+        input_in_bytes=modality == TABULAR and is_in_bytes(features[source]),
         text_names=tuple(k for k, f in features.items() if _modality(f) == TEXT),
         task=target.task,
         label_stored=target.stored,
     )
-
-
-def _is_in_bytes(feature: Any) -> bool:
-    """A vector stored as the bytes of its numbers, which alone keep all digits of float64."""
-    import tensorflow_datasets as tfds
-
-    is_tensor = type(feature) is tfds.features.Tensor
-    return is_tensor and feature.to_json_content().encoding == tfds.features.Encoding.BYTES.value
 
 
 def _existing(features: dict[str, Any], *names: str) -> str | None:
@@ -267,7 +274,7 @@ def _check_encoding(feature: Any, source: str, name: str) -> None:
                 f"data set: {name}: feature {source!r} expected a picture of uint8, "
                 f"received {np.dtype(feature.np_dtype).name}. Build it with Image(dtype=np.uint8)"
             )
-    elif _modality(feature) == TEXT or (_modality(feature) == TABULAR and _is_in_bytes(feature)):
+    elif _modality(feature) == TEXT or (_modality(feature) == TABULAR and is_in_bytes(feature)):
         return
     elif np.issubdtype(feature.get_serialized_info().np_dtype, np.object_):
         raise ValueError(

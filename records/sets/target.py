@@ -14,8 +14,9 @@ from records.sets.hints import rebuild_hint
 
 SINGLE_LABEL, MULTI_LABEL, REGRESSION = "single_label", "multi_label", "regression"
 TASKS = (SINGLE_LABEL, MULTI_LABEL, REGRESSION)
-# How a record stores it: the number of its class, the numbers of its classes, or C numbers.
-CLASS, CLASSES, WHOLE, FLOATS = "class", "classes", "int64", "float32"
+# How a record stores it: the number of its class, the numbers of its classes, or C numbers; of
+# float64 all digits stand in their bytes alone.
+CLASS, CLASSES, WHOLE, FLOATS, DOUBLES = "class", "classes", "int64", "float32", "float64 bytes"
 # Metadata may claim anything; more would only fill the memory with names.
 _MOST_CLASSES = 2**20
 
@@ -28,7 +29,7 @@ class Target:
       task: one of `TASKS`.
       feature: name of the label feature.
       names: C names, of the classes in label order, or of the numbers.
-      stored: CLASS, CLASSES, WHOLE or FLOATS.
+      stored: CLASS, CLASSES, WHOLE, FLOATS or DOUBLES.
     """
 
     task: str
@@ -123,9 +124,11 @@ class _Label:
             return None
         kind = np.dtype(feature.get_serialized_info().np_dtype).kind
         declared = np.dtype(feature.np_dtype).kind
-        if kind not in "fiub" or len(feature.shape) > 1:  # stored as bytes, or no vector
+        is_double = is_in_bytes(feature) and np.dtype(feature.np_dtype) == np.float64
+        if (kind not in "fiub" and not is_double) or len(feature.shape) > 1:
             return None
-        stored = FLOATS if kind == "f" else WHOLE
+        kind = "f" if is_double else kind
+        stored = DOUBLES if is_double else FLOATS if kind == "f" else WHOLE
         if feature.shape == ():
             return cls((REGRESSION,), stored, feature, 1)
         has_names = _stored_names(key, metadata) is not None
@@ -136,6 +139,14 @@ class _Label:
             return cls((REGRESSION,), stored, feature, count, has_names)
         tasks = (MULTI_LABEL,) if declared == "b" else (MULTI_LABEL, REGRESSION)
         return cls(tasks, stored, feature, count, has_names)
+
+
+def is_in_bytes(feature: Any) -> bool:
+    """A vector stored as the bytes of its numbers, which alone keep all digits of float64."""
+    import tensorflow_datasets as tfds
+
+    is_tensor = type(feature) is tfds.features.Tensor
+    return is_tensor and feature.to_json_content().encoding == tfds.features.Encoding.BYTES.value
 
 
 def _choose(labels: Mapping[str, _Label], wanted: str | None, task: str | None) -> str | None:

@@ -51,7 +51,8 @@ class RecordIndex:
         under their own class and group (see `records.damage.skipping`); None without any.
       damage: what is wrong with each of them, in their order.
       within: int64 [N], the number of each in its shard, where records were left out; else None.
-      target: float32 [N, C], 1 for each class that is there, or numbers; None for one class.
+      target: [N, C], float32 1 for each class that is there, or float64 numbers; None for one
+        class.
     """
 
     paths: tuple[str, ...]
@@ -179,7 +180,7 @@ def frame(
         input_bytes=np.zeros(count, np.int64),
         target=None
         if schema.task == SINGLE_LABEL
-        else np.zeros((count, schema.num_classes), np.float32),
+        else np.zeros((count, schema.num_classes), schema.target_dtype),
     )
 
 

@@ -108,7 +108,7 @@ def read_stored_index(schema: Schema, split: str, *, in_full: bool = False) -> R
         if schema.task != SINGLE_LABEL:
             arrays["target"] = target = stored["target"]
             wanted = (schema.split_counts[split], schema.num_classes)
-            if target.shape != wanted or target.dtype != np.float32:
+            if target.shape != wanted or target.dtype != schema.target_dtype:
                 return None
         index = RecordIndex(paths=schema.shards[split], **arrays)
         if not _has_shape(index, schema.split_counts[split]):

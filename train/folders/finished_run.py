@@ -100,11 +100,11 @@ class FinishedRun:
             ) from error
 
     def say(self, outputs: np.ndarray) -> np.ndarray:
-        """What outputs float32 [n, C] of the model stand for: `train.measures.metrics.say`."""
+        """What outputs [n, C] of the model stand for: `train.measures.metrics.say`."""
         return say(self.input.task, outputs)
 
     def make_call(self) -> Any:
-        """Loads the model; the function from a batch of its inputs to logits float32 [B, C].
+        """Loads the model; the function from a batch of its inputs to its outputs [B, C].
 
         Texts int32 [B, any T]; else as the model's own input.
         """
@@ -112,11 +112,14 @@ class FinishedRun:
 
 
 def make_call(model: keras.Model) -> Any:
-    """The function, traced once, from a batch of a model's inputs to logits float32 [B, C]."""
+    """The function, traced once, from a batch of a model's inputs to its outputs [B, C].
+
+    Those are float32 logits, or float64 numbers.
+    """
     shape, dtype = model.inputs[0].shape, model.inputs[0].dtype
 
     def call(inputs: tf.Tensor) -> tf.Tensor:
-        return tf.cast(model(inputs, training=False), tf.float32)
+        return tf.cast(model(inputs, training=False), models.output_dtype(model))
 
     # Pictures are uint8 until the model casts them.
     kind = tf.uint8 if len(shape) == 4 else dtype

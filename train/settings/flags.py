@@ -20,6 +20,8 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
     Parse with `parse_settings`.
     """
+    # Some hundred flags would hide the error that follows them.
+    parser.usage = "%(prog)s [FLAGS] (--help lists them)"
     parser.add_argument(
         "--config",
         metavar="FILE",

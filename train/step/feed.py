@@ -49,9 +49,9 @@ class Chunk:
     """K steps of every local replica.
 
     Attributes:
-      arrays: per replica (inputs [n, ...] as `pack_rows` gives them, labels int64 [n] or float32
-        [n, C], rows int64 [K, b], weights float32 [K, b], keys int64 [K, b]): step i is made of
-        `rows[i]`.
+      arrays: per replica (inputs [n, ...] as `pack_rows` gives them, labels int64 [n], float32 or
+        float64 [n, C], rows int64 [K, b], weights float32 [K, b], keys int64 [K, b]): step i is
+        made of `rows[i]`.
       counts: float32 [K], real examples of each global batch.
       lengths: int32 [K], ids to which each batch of texts is cut; not used for other inputs.
       steps: how many of the K steps are real.

@@ -132,7 +132,7 @@ class Objective:
 
 
 class _OfEach(abc.ABC):
-    """A loss and sums over C outputs, each with a target of its own; targets are float32 [b, C]."""
+    """A loss and sums over C outputs, each with a target of its own."""
 
     num_sums: ClassVar[int]
 
@@ -143,7 +143,7 @@ class _OfEach(abc.ABC):
 
     @abc.abstractmethod
     def losses(self, outputs: tf.Tensor, targets: tf.Tensor) -> tf.Tensor:
-        """float32 [b, C] of both float32 [b, C]."""
+        """float32 [b, C] of both [b, C], float32 for classes, float64 for numbers."""
 
     @abc.abstractmethod
     def terms(self, outputs: tf.Tensor, targets: tf.Tensor) -> list[tf.Tensor]:
@@ -165,7 +165,7 @@ class _OfEach(abc.ABC):
         self, outputs: Any, targets: tf.Tensor, weight: tf.Tensor, count: tf.Tensor, share: Any
     ) -> tuple[tf.Tensor, tf.Tensor]:
         """As `AnyObjective`; there is no mixup."""
-        losses = tf.reduce_mean(self.losses(tf.cast(outputs, tf.float32), targets), 1)
+        losses = tf.reduce_mean(self.losses(tf.cast(outputs, targets.dtype), targets), 1)
         loss = tf.reduce_sum(losses * weight)
         return loss, loss / count
 
@@ -173,7 +173,7 @@ class _OfEach(abc.ABC):
         self, totals: list[tf.Variable], outputs: Any, targets: tf.Tensor, weight: tf.Tensor
     ) -> None:
         """As `AnyObjective`."""
-        terms = [tf.ones_like(targets), *self.terms(tf.cast(outputs, tf.float32), targets)]
+        terms = [tf.ones_like(targets), *self.terms(tf.cast(outputs, targets.dtype), targets)]
         each = tf.cast(tf.stack(terms), tf.float64) * tf.cast(weight, tf.float64)[:, None]
         totals[0].assign_add(tf.reduce_sum(each, 1))
 
@@ -239,13 +239,13 @@ class NumbersObjective(_OfEach):
 
     def losses(self, outputs: tf.Tensor, targets: tf.Tensor) -> tf.Tensor:
         """As `_OfEach`; outputs and targets are in the user's units."""
-        return tf.square((outputs - targets) / tf.constant(self.deviation, tf.float32))
+        # Scaled before they are float32, in which a time stamp is rounded to 128 seconds.
+        return tf.square(tf.cast((outputs - targets) / self.deviation, tf.float32))
 
     def terms(self, outputs: tf.Tensor, targets: tf.Tensor) -> list[tf.Tensor]:
         """Error, its square, target and its square, scaled: their sums lose no digits."""
-        scale = tf.constant(self.deviation, tf.float32)
-        error = (outputs - targets) / scale
-        target = (targets - tf.constant(self.mean, tf.float32)) / scale
+        error = (outputs - targets) / self.deviation
+        target = (targets - self.mean) / self.deviation
         return [tf.abs(error), error * error, target, target * target]
 
     def figures_of(self, count: float, sums: np.ndarray) -> dict[str, float]:

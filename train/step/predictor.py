@@ -9,6 +9,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from models import output_dtype
 from records.examples import Examples
 from records.system.progress import show_progress
 from train.devices.strategy import Cluster
@@ -57,7 +58,10 @@ class InOrder:
 
 
 class Predictor(InOrder):
-    """Outputs of a model for every example of a subset, each exactly once, in its order."""
+    """Outputs of a model for every example of a subset, each exactly once, in its order.
+
+    They are float32, of numbers in their units float64 (`models.output_dtype`).
+    """
 
     def __init__(
         self,
@@ -74,7 +78,7 @@ class Predictor(InOrder):
             self._step = PredictStep(model, cluster, examples.spec)
 
     def batches(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """(numbers int64 [rows] in the subset, outputs float32 [rows, ...]), each example once."""
+        """(numbers int64 [rows] in the subset, outputs [rows, ...]), each example once."""
         self._feed.start(self._epoch)
         pace, step = self._pace, 0
         while (chunk := self._feed.take(self._agreed_steps())) is not None:
@@ -89,7 +93,7 @@ class Predictor(InOrder):
         self._epoch += 1  # the same order again; the feed goes on without a new start
 
     def outputs(self, label: str = "predicting") -> np.ndarray:
-        """The outputs float32 [n, ...] in the subset's order; `label` names the progress line."""
+        """The outputs [n, ...] in the subset's order; `label` names the progress line."""
         total = self._examples.num_examples
         found = np.empty(0, np.float32)
 
@@ -97,7 +101,7 @@ class Predictor(InOrder):
             nonlocal found
             for numbers, outputs in self.batches():
                 if not len(found):
-                    found = np.empty((total, *outputs.shape[1:]), np.float32)
+                    found = np.empty((total, *outputs.shape[1:]), outputs.dtype)
                 # Batches are in the order of the lengths, the result in that of the subset.
                 found[numbers] = outputs
                 yield numbers
@@ -116,7 +120,7 @@ class PredictStep:
         self._call = tf.function(self._run, autograph=False)
 
     def run(self, chunk: Chunk) -> np.ndarray:
-        """The outputs [steps, B, ...] of the chunk's global batches, float32."""
+        """The outputs [steps, B, ...] of the chunk's global batches."""
         outputs = self._call(*self.arguments(chunk))
         local = self._cluster.strategy.experimental_local_results(outputs)
         if self._cluster.workers is not None:  # each replica holds those of all
@@ -132,15 +136,16 @@ class PredictStep:
 
     def _outputs(self, arrays: Any, lengths: tf.Tensor, steps: tf.Tensor) -> tf.Tensor:
         inputs, _, rows, *_ = arrays
+        dtype = output_dtype(self._model)
 
         def body(i: tf.Tensor, outputs: tf.TensorArray) -> tuple[tf.Tensor, tf.TensorArray]:
             x = take_rows(inputs, rows[i], self._spec, lengths[i])
             with host_loops(True):
-                output = tf.cast(self._model(x, training=False), tf.float32)
+                output = tf.cast(self._model(x, training=False), dtype)
             return i + 1, outputs.write(i, output)
 
         # Not `tf.map_fn`, whose loop has a condition that a GPU would compute, see `host_loops`.
-        outputs = tf.TensorArray(tf.float32, steps)
+        outputs = tf.TensorArray(dtype, steps)
         start = [tf.constant(0, tf.int32), outputs]
         _, outputs = tf.while_loop(lambda i, _: i < steps, body, start, parallel_iterations=1)
         own = outputs.stack()

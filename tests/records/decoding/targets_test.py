@@ -41,9 +41,13 @@ KINDS: dict[str, tuple[Any, Any, dict[str, Any], str | None, str, tuple[str, ...
         *(features.Tensor(shape=(2,), dtype=np.float32), lambda i: [i / 7, -i]),
         *({"label_names": ["price", "size"]}, None, REGRESSION, ("price", "size"), np.float32),
     ),
+    "time stamps": (  # 2^24 is the last whole number before float32 leaves gaps
+        *(features.Tensor(shape=(1,), dtype=np.float64, encoding="bytes"),),
+        *(lambda i: [1.7e9 + i / 8], {}, None, REGRESSION, ("label_0",), np.float64),
+    ),
     "whole number": (
-        *(features.Scalar(np.int64), lambda i: i, {}, REGRESSION, REGRESSION, ("label",)),
-        lambda v: np.array([v], np.float32),
+        *(features.Scalar(np.int64), lambda i: 1_700_000_000 + i, {}, REGRESSION, REGRESSION),
+        *(("label",), lambda v: np.array([v], np.float64)),
     ),
     "classes": (
         *(features.Sequence(CLASSES), lambda i: list(range(i % 4)), {}, None, MULTI_LABEL),
