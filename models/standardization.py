@@ -42,7 +42,7 @@ def in_units(model: keras.Model, mean: Any, deviation: Any) -> keras.Model:
     """
     scale, offset = (np.asarray(values, np.float64).tolist() for values in (deviation, mean))
     units = keras.layers.Rescaling(scale, offset, dtype="float64", name="units")
-    return keras.Model(model.inputs, units(model.outputs[0]), name=model.name)
+    return keras.Model(model.inputs[0], units(model.outputs[0]), name=model.name)
 
 
 def output_dtype(model: keras.Model) -> str:

@@ -9,6 +9,8 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
+import numpy as np
+
 from records.damage.skipping import read_marked_index
 from records.damage.walk import walk_shard
 from records.decoding.indexing import read_index
@@ -16,7 +18,7 @@ from records.sets.class_choice import ClassChoice, choose_classes
 from records.sets.find import find_directory
 from records.sets.fingerprint import CheckedShards, FingerprintMismatch, check_shards
 from records.sets.schema import Schema, read_schema
-from records.sets.target import SINGLE_LABEL
+from records.sets.target import REGRESSION
 from records.shards.index import RecordIndex, select_records
 
 
@@ -74,8 +76,7 @@ class OpenedSet:
     def _read_index(self, split: str) -> RecordIndex:
         if self.whole is not None and self.choice is not None:
             index = self.whole.read_index(split)
-            label = self.choice.relabel(index.label)
-            return select_records(index, self.choice.keep(index.label), label)
+            return select_records(index, *self.choice.apply(index.label, index.target))
         if self.skip_damaged:
             return read_marked_index(self.schema, split, self.shards.differing)
         return read_index(self.schema, split)
@@ -89,25 +90,29 @@ class OpenedSet:
     def choose(self, classes: Sequence[str] | None) -> OpenedSet:
         """The set with the records of these classes alone, in their order: `--classes`.
 
-        Classes are numbered as they are named; NEW=A,B makes one of two. Splits without such a
+        Classes are numbered as they are named; NEW=A,B makes one of two. Of several classes at once
+        a record stays with those of its classes that are chosen. Splits without such a
         record are left out. The fingerprint stays: it names the files. None: the set as it is.
 
         Raises:
-          ValueError: a class that is not there, fewer than two, or the split train lacks one.
+          ValueError: a class that is not there, fewer than two, or the split train lacks one; or
+            numbers are predicted.
         """
         if classes is None:
             return self
         schema = self.schema
-        if schema.task != SINGLE_LABEL:
+        if schema.task == REGRESSION:
             raise ValueError(
-                f"data set: --classes: {schema.name}: expected with one class (--task "
-                f"{SINGLE_LABEL}), received with --task {schema.task}"
+                f"data set: --classes: {schema.name}: expected with classes, received with --task "
+                f"{REGRESSION}"
             )
         choice = choose_classes(classes, schema.class_names, schema.name)
-        kept = {split: choice.keep(self.read_index(split).label) for split in schema.split_counts}
-        counts = {split: int(keep.sum()) for split, keep in kept.items() if keep.any()}
-        if "train" in kept:
-            found = choice.relabel(self.read_index("train").label[kept["train"]])
+        indexes = {split: self.read_index(split) for split in schema.split_counts}
+        made = {s: choice.apply(index.label, index.target) for s, index in indexes.items()}
+        counts = {split: int(keep.sum()) for split, (keep, *_) in made.items() if keep.any()}
+        if "train" in made:
+            keep, label, target = made["train"]
+            found = label[keep] if target is None else np.flatnonzero(target[keep].any(0))
             lacking = sorted(set(range(len(choice.names))) - set(found.tolist()))
             if lacking:
                 raise ValueError(

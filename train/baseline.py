@@ -207,16 +207,29 @@ def _measure(
     return found
 
 
+def say(model: Any, rows: np.ndarray, task: str, width: int) -> np.ndarray:
+    """Probabilities or numbers float64 [n, C] that a fitted model gives of rows [n, ...]."""
+    if task == REGRESSION:
+        return np.asarray(model.predict(rows), np.float64).reshape(len(rows), width)
+    probability = np.asarray(model.predict_proba(rows), np.float64)
+    if task == MULTI_LABEL:
+        return probability
+    # A class without a training example is unknown to scikit-learn: its column is 0.
+    found = np.zeros((len(rows), width))
+    found[:, model.classes_] = probability
+    # Of float32 features they add up to 1 in float32 only.
+    return found / found.sum(1, keepdims=True)
+
+
 def _measure_target(
     model: Any, rows: np.ndarray, labels: np.ndarray, task: str
 ) -> dict[str, float]:
     """The figures of `train.run`, without the loss, of a fitted model on rows [n, ...]."""
     from train.measures.target_metrics import metrics_of_numbers, score_classes
 
+    said = say(model, rows, task, labels.shape[1])
     if task == MULTI_LABEL:
-        said = model.predict_proba(rows)
         return score_classes(said, labels, said >= 0.5)[0]
-    said = np.asarray(model.predict(rows)).reshape(labels.shape)
     figures = metrics_of_numbers(said, labels, np.ones(labels.shape[1])).figures
     return {name: value for name, value in figures.items() if name != "loss"}
 

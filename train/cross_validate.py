@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import functools
 import gc
 import itertools
 import json
@@ -18,14 +19,15 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from records.sets.target import MULTI_LABEL, REGRESSION, SINGLE_LABEL
 from records.system.command import run_as_command
 from records.system.progress import Progress
 from records.system.writing import check_output, escape_cell, write_atomically
-from train.measures.metrics import FIGURES
+from train.measures.metrics import CHOSEN_BY
 from train.settings.config import TrainConfig
 from train.settings.flags import add_flags, parse_settings
 from train.settings.sets import folder_name
@@ -36,9 +38,30 @@ if TYPE_CHECKING:
     from train.devices.strategy import Cluster
     from train.settings.resolved import Settings
 
-_FIGURES = (*FIGURES, "calibration_error")
-# (labels int [n], probabilities float64 [n, C], record numbers int64 [n]) of one fold's validation.
-Predicted = tuple[np.ndarray, np.ndarray, np.ndarray]
+# By task: figures of a row, and the one of each class or number.
+_FIGURES = {
+    SINGLE_LABEL: ("weighted_f1", "accuracy", "loss", "calibration_error"),
+    MULTI_LABEL: ("macro_f1", "micro_f1", "mean_average_precision", "loss"),
+    REGRESSION: ("rmse", "mae", "r2", "loss"),
+}
+_EACH = {SINGLE_LABEL: "recall", MULTI_LABEL: "f1", REGRESSION: "r2_of_each"}
+_TITLES = {"weighted_f1": "weighted F1", "macro_f1": "macro F1", "micro_f1": "micro F1"}
+
+
+class Predicted(NamedTuple):
+    """What was predicted for one fold's validation.
+
+    Attributes:
+      labels: int [n], or [n, C].
+      said: float64 [n, C], probabilities or numbers.
+      numbers: int64 [n], of the records.
+      deviation: [C], of numbers among the fold's training examples; None of classes.
+    """
+
+    labels: np.ndarray
+    said: np.ndarray
+    numbers: np.ndarray
+    deviation: np.ndarray | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -128,7 +151,6 @@ def cross_validate(plan: CrossValidation) -> dict[str, Any]:
     from train.devices.strategy import make_cluster, set_up_devices
     from train.engine.console import print_data
     from train.engine.whole_run import prepare_and_open
-    from train.measures.target_metrics import check_one_class
     from train.settings.resolve import resolve
 
     asked, output = plan.config, plan.output
@@ -139,7 +161,6 @@ def cross_validate(plan: CrossValidation) -> dict[str, Any]:
     opened = prepare_and_open(asked, cluster)
     # Opened and resolved once; a seed changes the order, the weights and the folds, not the data.
     settings, schema = resolve(asked, opened.schema, cluster), opened.schema
-    check_one_class(schema.task, "cross-validation")
     print_data(settings.model, schema)
     seeds = f"seed{'s' * (len(plan.seeds) > 1)} {', '.join(map(str, plan.seeds))}"
     print(f"  {settings.folds} folds, {seeds} -> {output}", flush=True)
@@ -151,8 +172,9 @@ def cross_validate(plan: CrossValidation) -> dict[str, Any]:
         others = _fit_baselines(seeded, opened) if plan.baselines else ()
         for name, of_one in itertools.chain([ours], others):
             rows.setdefault(name, []).extend(of_one)
-            mean = np.mean([row["weighted_f1"] for row in of_one])
-            print(f"  seed {seed}: {name}: weighted F1 {mean:.4f}", flush=True)
+            figure = CHOSEN_BY[schema.task]
+            mean = np.mean([row[figure] for row in of_one])
+            print(f"  seed {seed}: {name}: {_title(figure)} {mean:.4f}", flush=True)
         gc.collect()  # likewise
     result = {
         "dataset": schema.name,
@@ -180,7 +202,7 @@ def _train(
     from train.assembly.predictions import predict_split
     from train.engine.whole_run import train_settings
     from train.folders.finished_run import open_run
-    from train.measures.metrics import probabilities
+    from train.measures.metrics import say
     from train.search.folds_at_once import can_train_together, open_folds, train_folds
 
     # A table's step is so short that its fixed cost is most of it: all folds in one step share it.
@@ -194,7 +216,7 @@ def _train(
             np.asarray(part.examples("validation").numbers) for part in open_folds(settings, opened)
         ]
         return [
-            (labels, probabilities(logits), of_fold)
+            Predicted(labels, say(opened.schema.task, logits), of_fold)
             for (labels, logits), of_fold in zip(pairs, numbers, strict=True)
         ], seconds
     assert settings.folds is not None
@@ -205,8 +227,11 @@ def _train(
         metrics = train_settings(one, opened, cluster, time.perf_counter())
         # Those of the run itself: one that was finished before took them then.
         seconds += sum(metrics["seconds"].values())
-        _, examples, probability = predict_split(open_run(run), "validation", settings.data_dir)
-        found.append((examples.subset_labels, probability, np.asarray(examples.numbers)))
+        finished = open_run(run)
+        _, examples, said = predict_split(finished, "validation", settings.data_dir)
+        deviation = np.array(finished.input.scale[1]) if finished.input.scale else None
+        numbers = np.asarray(examples.numbers)
+        found.append(Predicted(examples.subset_labels, said, numbers, deviation))
         # The model of a finished fold stays, for train.evaluate; its checkpoints serve nobody.
         shutil.rmtree(run / "checkpoints", ignore_errors=True)
         gc.collect()  # models refer to themselves, and hold the files and examples of their fold
@@ -222,28 +247,27 @@ def _fit_baselines(
 
     schema = opened.schema
     parts = open_folds(settings, opened)
-    for name in make_baselines(schema.modality, settings.seed):
+    make = functools.partial(make_baselines, schema.modality, settings.seed, schema.task)
+    for name in make():
         began, pairs = time.perf_counter(), []
         with Progress(len(parts), f"seed {settings.seed}: {name}", "folds") as line:
             for part in parts:  # a new model for each
-                pairs.append(_fit(make_baselines(schema.modality, settings.seed)[name], part))
+                pairs.append(_fit(make()[name], part))
                 line.add(1)
         yield name, _rows(pairs, settings, time.perf_counter() - began, schema)
 
 
 def _fit(baseline: Any, part: Data) -> Predicted:
     """The predictions of a scikit-learn model, fitted on a fold's training examples."""
-    from train.baseline import fit_alone
+    from train.assembly.training import target_scale
+    from train.baseline import fit_alone, say
 
     train, validation = part.examples("train").without_damaged(), part.examples("validation")
     fit_alone(baseline, np.asarray(train.inputs)[train.numbers], train.subset_labels)
-    rows = np.asarray(validation.inputs)[validation.numbers]
-    # A class without a training example in this fold is unknown to scikit-learn: its column is 0.
-    probability = np.zeros((len(rows), part.schema.num_classes))
-    probability[:, baseline.classes_] = baseline.predict_proba(rows)
-    # Of float32 features they add up to 1 in float32 only.
-    probability /= probability.sum(1, keepdims=True)
-    return validation.subset_labels, probability, np.asarray(validation.numbers)
+    rows, schema = np.asarray(validation.inputs)[validation.numbers], part.schema
+    said = say(baseline, rows, schema.task, schema.num_classes)
+    deviation = scale[1] if (scale := target_scale(part)) else None
+    return Predicted(validation.subset_labels, said, np.asarray(validation.numbers), deviation)
 
 
 def _rows(
@@ -251,14 +275,22 @@ def _rows(
 ) -> list[dict[str, Any]]:
     """One entry per fold; the seconds are the mean of the seed's folds."""
     from train.measures import scores
+    from train.measures.target_scores import Classes, Numbers
 
-    rows = []
-    for fold, (labels, probability, numbers) in enumerate(found):
-        figures = scores.to_json(scores.score(probability, labels), schema.class_names)
-        row = {name: figures[name] for name in _FIGURES} | {"recall": figures["recall"]}
-        if settings.pool_splits:
+    rows, task = [], schema.task
+    for fold, (labels, said, numbers, deviation) in enumerate(found):
+        if deviation is not None:
+            score = Numbers(said, labels, deviation).score()
+        elif task == MULTI_LABEL:
+            # At 0.5: thresholds of this fold's own would be chosen on what they are measured on.
+            score = Classes(said, labels, (0.5,) * schema.num_classes).score()
+        else:
+            score = scores.score(said, labels)
+        figures = scores.to_json(score, schema.class_names, (_EACH[task],))
+        row = {name: figures[name] for name in (*_FIGURES[task], _EACH[task])}
+        if settings.pool_splits and task == SINGLE_LABEL:
             # By split: where test differs in kind from train, the pooled mean would hide it.
-            row["right"] = _count_right(probability.argmax(1) == labels, numbers, schema)
+            row["right"] = _count_right(said.argmax(1) == labels, numbers, schema)
         rows.append({"seed": settings.seed, "fold": fold, "seconds": seconds / len(found)} | row)
     return rows
 
@@ -281,19 +313,22 @@ def format_table(result: dict[str, Any]) -> str:
     right.
     """
     every = [row for rows in result["systems"].values() for row in rows]
-    classes = list(every[0]["recall"])
-    header = ["", "weighted F1", "accuracy", "loss", "calibration error"]
-    header += [f"recall {escape_cell(name)}" for name in classes]
+    task = next(task for task, each in _EACH.items() if each in every[0])
+    each = _EACH[task]
+    classes = list(every[0][each])
+    names = _FIGURES[task]
+    header = ["", *map(_title, names)]
+    header += [f"{_title(each)} {escape_cell(name)}" for name in classes]
     splits = list(every[0].get("right", ()))  # with --pool-splits
     header += [f"accuracy on records of {split}" for split in splits] + ["s per fold"]
     lines = ["| " + " | ".join(header) + " |", "|---" * len(header) + "|"]
     for name, rows in result["systems"].items():
         cells = [name]
-        for figure in ("weighted_f1", "accuracy", "loss", "calibration_error"):
+        for figure in names:
             values = [row[figure] for row in rows]
             cells.append(f"{np.mean(values):.4f} ± {np.std(values):.4f}")
         for one in classes:
-            values = [row["recall"][one] for row in rows if row["recall"][one] is not None]
+            values = [row[each][one] for row in rows if row[each][one] is not None]
             cells.append(f"{np.mean(values):.3f}")
         for split in splits:
             right, count = np.sum([row["right"][split] for row in rows], axis=0)
@@ -301,6 +336,10 @@ def format_table(result: dict[str, Any]) -> str:
         cells.append(f"{np.mean([row['seconds'] for row in rows]):.1f}")
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
+
+
+def _title(figure: str) -> str:
+    return _TITLES.get(figure, figure.removesuffix("_of_each").replace("_", " "))
 
 
 if __name__ == "__main__":

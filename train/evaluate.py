@@ -104,7 +104,13 @@ def _add_elsewhere(parser: argparse.ArgumentParser) -> None:
         default=[],
         help="SOURCE, --on: what a class is called there, and in the run; FOUND= leaves it out",
     )
-    add("--label", metavar="COLUMN", help="SOURCE: the column of the classes (default: label)")
+    add(
+        "--label",
+        metavar="COLUMN",
+        nargs="+",
+        help="SOURCE: the column of the classes, or those of the numbers (default: of a converted "
+        "table the run's own, else label)",
+    )
     add("--column", help="SOURCE: the column of a table's texts, or of its pictures' files")
 
 
@@ -163,8 +169,8 @@ def evaluate(
     from train.folders.finished_run import open_run
     from train.measures.class_threshold import parse_threshold
     from train.measures.target_metrics import check_one_class
-    from train.measures.target_scores import measure_target
-    from train.measures.worst_errors import write_errors
+    from train.measures.target_scores import make_measure, measure_target
+    from train.measures.worst_errors import write_errors, write_largest_losses
 
     run = open_run(path)
     folder = run.path / f"evaluation-{split}"
@@ -179,7 +185,9 @@ def evaluate(
     found["split"] = split
     if run.input.task != SINGLE_LABEL:
         how = (bootstrap, groups, data.schema.group_name)
-        found |= measure_target(folder, run.input, examples, probability, how, num_errors)
+        measure = make_measure(run.input, probability, examples.subset_labels)
+        found |= measure_target(folder, run.input, measure, how)
+        write_largest_losses(folder, examples, measure.decided, measure.losses, num_errors)
         write_atomically(folder / "evaluation.json", (json.dumps(found, indent=2) + "\n").encode())
         print_summary(found, folder, f"split {split}")
         run.keep(folder)
@@ -221,38 +229,47 @@ def evaluate_elsewhere(
       OSError: there are no such files, or no such set.
     """
     from train.folders.finished_run import open_run
-    from train.measures import worst_errors
     from train.measures.class_threshold import parse_threshold
     from train.measures.target_metrics import check_one_class
+    from train.measures.target_scores import LargestLosses, make_measure, measure_target
+    from train.measures.worst_errors import WorstErrors, write_rows
     from train.predict import predict_labelled
-    from train.serving.labelled import number_classes, read_labelled
+    from train.serving.labelled import make_reader, read_labelled
 
     run, source = open_run(options.run), options.source or options.on
-    check_one_class(run.input.task, "evaluate: files and other sets")
-    names = run.input.class_names
+    names, is_single = run.input.class_names, run.input.task == SINGLE_LABEL
     if least_recall:
+        check_one_class(run.input.task, "evaluate: --least-recall")
         parse_threshold(least_recall, names, "--least-recall")
     if options.source:
-        label = options.label or "label"
-        labelled = read_labelled(Path(source), run.input, options.column, label)
+        labelled = read_labelled(Path(source), run.input, options.column, options.label)
     else:
         labelled = _open_other(run, source, options.split, options.data_dir, skip_damaged)
     called = re.sub(r"[/.]", "_", labelled.about["set"]) if options.on else source
     folder = run.path / f"measured-{name_from_path(Path(called))}"
     check_output(folder, "evaluate", "RUN", is_folder=True, mend=_COPY)
-    numbers = number_classes(labelled.classes.values(), names, options.map, source)
+    read = make_reader(run.input, labelled.targets.values(), options.map, source)
     print(f"{run.settings.model} of {run.place} on {source}", flush=True)
-    errors = worst_errors.WorstErrors(names, num_errors)
-    labels, probability, kept, left_out = predict_labelled(run, labelled, numbers, errors)
+    errors = WorstErrors(names, num_errors) if is_single else LargestLosses(run.input, num_errors)
+    labels, probability, kept, left_out = predict_labelled(run, labelled, read, errors)
     groups = None if labelled.groups is None else np.array([labelled.groups[n] for n in kept])
     found: dict[str, Any] = {"dataset": run.input.dataset, "data_fingerprint": run.fingerprint}
     found["measured_on"] = labelled.about | {"map": options.map, "left_out": left_out}
+    if not is_single:
+        how = (bootstrap, groups, labelled.group_name)
+        found |= measure_target(
+            folder, run.input, make_measure(run.input, probability, labels), how
+        )
+        write_atomically(folder / "evaluation.json", (json.dumps(found, indent=2) + "\n").encode())
+        write_rows(folder, *errors.rows_and_pictures(), "loss")
+        print_summary(found, folder, source)
+        return found
     found |= _measure(run, labels, probability, bootstrap, groups, labelled.group_name)
     if least_recall:
         place = options.data_dir if options.source else None
         found["decision"] = _decide(run, place, least_recall, probability, labels, skip_damaged)
     _write(folder, found, names, labels, probability)
-    worst_errors.write_rows(folder, *errors.rows_and_pictures())
+    write_rows(folder, *errors.rows_and_pictures())
     print_summary(found, folder, source)
     if lacking := [name for number, name in enumerate(names) if number not in labels]:
         print(f"note: no example of {listed(lacking)}: what is undefined for a class stands as -")
@@ -266,7 +283,13 @@ def _open_other(
     from records.opened import open_set
     from train.serving.labelled import read_set
 
-    opened = open_set(name, data_dir, feature=run.settings.feature, skip_damaged=skip_damaged)
+    opened = open_set(
+        name,
+        data_dir,
+        feature=run.settings.feature,
+        task=run.input.task,
+        skip_damaged=skip_damaged,
+    )
     if opened.fingerprint == run.fingerprint:
         raise ValueError(
             f"evaluate: --on expected another set than the run was trained on, received {name}, "

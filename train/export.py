@@ -31,7 +31,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from records.sets.schema import IMAGE
-from records.sets.target import REGRESSION, SINGLE_LABEL
+from records.sets.target import MULTI_LABEL, REGRESSION, SINGLE_LABEL
 from records.stores.address import is_address
 from records.system.command import run_as_command, with_home
 from records.system.places import check_utf8
@@ -91,13 +91,11 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _export(options: argparse.Namespace) -> None:
     from train.folders.finished_run import open_run
-    from train.measures.target_metrics import check_one_class
 
     if options.format == "litert":
         output = Path(options.output or Path(options.run) / "model.tflite")
         check_output(output, "export")
         run = open_run(options.run)
-        check_one_class(run.input.task, "export: --format litert")
         export_small(run, output, options.data_dir, is_int8=options.int8)
         return
     output = Path(options.output or Path(options.run) / "saved_model")
@@ -157,8 +155,9 @@ def export_small(
     With `is_int8` ranges are chosen by examples of the split train.
 
     Returns:
-      `examples` of validation; `accuracy` of the run, and `small_accuracy` of the file, on them;
-      `same_label`, the share for which both choose the same class.
+      `examples` of validation; `accuracy` of the run, and `small_accuracy` of the file, on them; of
+      several classes at once `macro_f1`, at the thresholds, of numbers `rmse` instead;
+      `same_label`, the share for which both choose the same; not of numbers.
 
     Raises:
       ValueError: the model cannot be converted, or the data are others than the run's.
@@ -177,23 +176,34 @@ def export_small(
     content = convert(run.load_model(), run.input, calibration)
     positions = np.array_split(np.arange(len(probability)), -(-len(probability) // _BATCH))
     parts = [predict_small(content, _inputs(examples, some)) for some in positions]
-    received, labels = np.concatenate(parts).argmax(1), examples.subset_labels
-    expected = probability.argmax(1)
-    result = {
-        "examples": float(len(labels)),
-        "accuracy": float((expected == labels).mean()),
-        "small_accuracy": float((received == labels).mean()),
-        "same_label": float((received == expected).mean()),
-    }
+    received, labels = np.concatenate(parts), examples.subset_labels
+    name = {MULTI_LABEL: "macro_f1", REGRESSION: "rmse"}.get(run.input.task, "accuracy")
+    own, small = (_figure(run.input, said, labels) for said in (probability, received))
+    result = {"examples": float(len(labels)), name: own, f"small_{name}": small}
+    same, form = "", ".6g" if run.input.task == REGRESSION else ".4f"
+    if run.input.task != REGRESSION:
+        both = _decide(run.input, received) == _decide(run.input, probability)
+        result["same_label"] = float(both.mean())
+        same = f"; the same label for {100 * result['same_label']:.3f} %"
     output.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(output, content)
     print(
         f"{output}: {len(content):,} bytes, {'int8' if is_int8 else 'float32'}, input "
-        f"{input_name(run.input)}; accuracy on {len(labels):,} validation examples "
-        f"{result['small_accuracy']:.4f}, of the run {result['accuracy']:.4f}; the same label for "
-        f"{100 * result['same_label']:.3f} %"
+        f"{input_name(run.input)}; {name.replace('_', ' ')} on {len(labels):,} validation examples "
+        f"{small:{form}}, of the run {own:{form}}{same}"
     )
     return result
+
+
+def _figure(wanted: ModelInput, said: np.ndarray, labels: np.ndarray) -> float:
+    """Accuracy, macro F1 at the thresholds, or RMSE of what was said [n, C]."""
+    from train.measures.target_metrics import metrics_of_numbers, score_classes
+
+    if wanted.scale is not None:
+        return metrics_of_numbers(said, labels, np.array(wanted.scale[1])).figures["rmse"]
+    if wanted.task == MULTI_LABEL:
+        return score_classes(said, labels, said >= np.array(wanted.thresholds))[0]["macro_f1"]
+    return float((said.argmax(1) == labels).mean())
 
 
 def _inputs(examples: Examples, positions: np.ndarray) -> np.ndarray:

@@ -15,7 +15,7 @@ import itertools
 import shlex
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -268,32 +268,35 @@ def predict_items(
 
 
 def predict_labelled(
-    run: FinishedRun, labelled: Labelled, numbers: dict[str, int | None], errors: WorstErrors
+    run: FinishedRun, labelled: Labelled, read: Callable[[Any], Any], errors: WorstErrors
 ) -> tuple[np.ndarray, np.ndarray, list[str], dict[str, int]]:
-    """What a run says about the examples that have a class, and how many were left out.
+    """What a run says about the examples that have a target, and how many were left out.
+
+    Args:
+      read: of `train.serving.labelled.make_reader`.
 
     Returns:
-      Labels int [n], probabilities float64 [n, C], names, and counts by reason.
+      Labels int [n] or [n, C], probabilities or numbers float64 [n, C], names, counts by reason.
 
     Raises:
       ValueError: there is none.
     """
     unusable: list[tuple[str, str]] = []
-    read: dict[str, tuple[Any, np.ndarray]] = {}
+    values: dict[str, tuple[Any, np.ndarray]] = {}
 
     def usable() -> Iterator[tuple[str, np.ndarray]]:
         for name, raw, value in usable_items(labelled.items, run.input, unusable):
-            read[name] = raw, value
+            values[name] = raw, value
             yield name, value
 
     labels, rows, kept, left_out = [], [], [], Counter[str]()
     # All of them, so that batches, and with them the last bits, are those of train.predict.
     for name, row in predict_items(run, usable()):
-        raw, value = read.pop(name)
-        of = labelled.class_of(name)
-        label = numbers[of] if of else None
+        raw, value = values.pop(name)
+        of = labelled.target_of(name)
+        label = None if of is None else read(of)
         if label is None:
-            left_out[f"--map {of}=" if of else labelled.no_class] += 1
+            left_out[labelled.no_target if of is None else f"--map {of}="] += 1
             continue
         errors.add(name, label, row, raw, value)
         labels.append(label)
@@ -302,9 +305,12 @@ def predict_labelled(
     print_left_out(unusable, len(unusable) + len(labels) + left_out.total())
     for reason, count in left_out.items():
         print(f"left out: {count:,} ({reason})")
-    # Of a folder: one with no file in it is told, too.
-    read_of = {labelled.class_of(name) for name in (*kept, *(name for name, _ in unusable))}
-    if empty := sorted({of for of, n in numbers.items() if n is not None} - read_of):
+    # One with no file in it is told, too.
+    found_in = {labelled.target_of(name) for name in (*kept, *(name for name, _ in unusable))}
+    folders = {
+        of for of in labelled.targets.values() if labelled.is_folder and read(of) is not None
+    }
+    if empty := sorted({str(of) for of in folders if read(of) is not None} - found_in):
         print(f"note: nothing in {listed(empty)}")
     if unusable:
         left_out["cannot be read"] = len(unusable)

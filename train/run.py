@@ -2,6 +2,7 @@
 
 python -m train.run --strategy mirrored
 python -m train.run --dataset fetal_health --manual-dir FOLDER
+python -m train.run --dataset houses.csv --label price
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import argparse
 import signal
 import sys
+from typing import Any
 
 from records.system.command import run_as_command
 from train.settings.config import TrainConfig
@@ -24,9 +26,23 @@ def parse_config(arguments: list[str]) -> TrainConfig:
         allow_abbrev=False,
     )
     add_flags(parser)
-    given, _ = parse_settings(parser, arguments)
+    group = parser.add_argument_group("a file to convert first (more: python -m builders.convert)")
+    several: dict[str, Any] = {"nargs": "+", "metavar": "COLUMN"}
+    text = "the column of the classes, or the columns of the numbers to predict (default: guessed)"
+    group.add_argument("--label", help=text, **several)
+    group.add_argument("--drop", help="columns to leave out", **several)
+    text = "its equal values stay in one split (a patient)"
+    group.add_argument("--group", metavar="COLUMN", help=text)
+    text = "names the split of a row: train, validation or test"
+    group.add_argument("--split", metavar="COLUMN", help=text)
+    given, found = parse_settings(parser, arguments)
+    conversion: list[str] = []
+    for name in ("label", "drop", "group", "split"):
+        value = found[name]
+        words = [value] if isinstance(value, str) else value or []
+        conversion += [f"--{name}", *words] if words else []
     try:
-        return TrainConfig(**given, given=frozenset(given))
+        return TrainConfig(**given, given=frozenset(given), conversion=tuple(conversion))
     except ValueError as error:
         parser.error(str(error))
 

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 from records.system.command import run_as_command
 from records.system.json_file import read_json
 from records.system.writing import check_output, write_atomically
-from train.measures.metrics import FIGURES
+from train.measures.metrics import CHOSEN_BY, MONITORED
 from train.settings.config import RESULT_FIELDS, TrainConfig
 from train.settings.flags import add_flags, parse_settings
 from train.settings.sets import folder_name
@@ -47,7 +47,8 @@ class SweepConfig:
       named: names of the settings that the command line gave: not searched.
       trials: how many, stopped ones included.
       sampler: `tpe` (guided: Bergstra et al. 2011) or `random`.
-      metric: of the validation examples, mean over the folds; the loss is made small, others large.
+      metric: of the validation examples, mean over the folds; losses and errors are made small,
+        others large. None: by the task.
       prune: stop trials that are worse than the median of the others at the same epoch.
       folder: where everything goes.
       storage: where the study lies, for workers of several machines; None: in the folder.
@@ -57,7 +58,7 @@ class SweepConfig:
     named: tuple[str, ...]
     trials: int
     sampler: str
-    metric: str
+    metric: str | None
     prune: bool
     folder: Path
     storage: str | None = dataclasses.field(default=None, repr=False)  # may hold a password
@@ -82,9 +83,9 @@ def parse_config(arguments: list[str]) -> SweepConfig:
     )
     add(
         "--metric",
-        choices=FIGURES,
-        default="weighted_f1",
-        help="what is made best, mean over the folds (default: weighted_f1)",
+        choices=MONITORED,
+        help="what is made best, mean over the folds (default, one class / several / numbers: "
+        f"{' / '.join(CHOSEN_BY.values())})",
     )
     add(
         "--prune",
@@ -149,6 +150,7 @@ def sweep(config: SweepConfig) -> None:
     warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
     check_output(config.folder, "sweep", "--sweep-dir", is_folder=True)
     runner = TrialRunner(config.fixed, config.named, config.folder, config.metric)
+    config = dataclasses.replace(config, metric=runner.metric)
     (config.folder / "runs").mkdir(parents=True, exist_ok=True)
     # Before anything in it is touched: the folds of a sweep that is at work lie there.
     with (
@@ -173,7 +175,7 @@ def _make_study(config: SweepConfig, asked: dict[str, Any]) -> optuna.Study:
     study = make_study(
         config.storage or f"sqlite:///{config.folder / 'study.db'}",
         config.folder.resolve().name if config.storage else "sweep",
-        metric=config.metric,
+        metric=str(config.metric),
         sampler=config.sampler,
         prune=config.prune,
         seed=config.fixed.seed,
@@ -255,7 +257,7 @@ def _write(study: optuna.Study, config: SweepConfig, plots: bool) -> None:
     from train.search.leaderboard import write_leaderboard
 
     with FolderLock(config.folder / "runs", "--sweep-dir", wait=True):
-        write_leaderboard(study, config.folder, config.metric, plots=plots)
+        write_leaderboard(study, config.folder, str(config.metric), plots=plots)
 
 
 def _remove_leftovers(folder: Path) -> None:

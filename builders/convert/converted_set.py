@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -57,7 +58,8 @@ class ConvertedSet(RecordsBuilder, skip_registration=True):  # type: ignore[call
             "class_counts": {},
             **({"label_names": found.class_names} if found.labels.task == REGRESSION else {}),
             **found.metadata,
-            "converted_from": self._origin,
+            "converted_from": self._origin
+            | ({"label": dataclasses.asdict(found.labels)} if found.labels.columns else {}),
         }
         return tfds.core.DatasetInfo(
             builder=self,

@@ -70,6 +70,7 @@ def _read_file(source: Path, options: Options, workers: Any) -> Conversion:
             )
         files, left_out, labels = pictures.list_pictures(table, options, column)
         found = pictures.convert_pictures(source, files, left_out, options, workers)
+        found.metadata["conversion"]["column"] = column
         return dataclasses.replace(found, labels=labels)
     if kind == "texts":
         column = options.text or _text_column(table, options)

@@ -18,7 +18,6 @@ from builders.convert.source import (
     LISTED,
     Conversion,
     Example,
-    Labels,
     Options,
     choose_split,
     find_copies,
@@ -30,6 +29,7 @@ from builders.writing import Here
 from records.decoding.orientation import UPRIGHT, read_orientation
 from records.decoding.picture_files import TooLargeError, to_stored_file
 from records.decoding.pixels import is_grey_picture
+from records.decoding.table_columns import LabelColumns
 from records.system.progress import Progress
 from records.system.quiet import written_bytes
 from records.system.threads import ordered_map
@@ -99,7 +99,7 @@ def convert_pictures(
 
 def list_pictures(
     table: Table, options: Options, column: str
-) -> tuple[list[FoundFile], Any, Labels]:
+) -> tuple[list[FoundFile], Any, LabelColumns]:
     """(the files that a table names, {reason: rows left out}, what their labels are).
 
     Raises:

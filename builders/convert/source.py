@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+from records.decoding.table_columns import LabelColumns
 from records.sets.target import REGRESSION, SINGLE_LABEL
 
 KINDS = ("table", "pictures", "texts")
@@ -43,21 +44,6 @@ class Options:
     test_share: float = 0.2
     max_side: int | None = None
     on_corrupt: str = "error"
-
-
-@dataclasses.dataclass(frozen=True)
-class Labels:
-    """What the examples are to predict.
-
-    Attributes:
-      task: one of `records.sets.target.TASKS`.
-      columns: of a table that say it; () of folders.
-      separator: parts the classes in a cell; None where none does.
-    """
-
-    task: str = SINGLE_LABEL
-    columns: tuple[str, ...] = ()
-    separator: str | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,7 +92,7 @@ class Conversion:
     dropped: dict[str, int]
     metadata: dict[str, Any]
     findings: list[str]
-    labels: Labels = Labels()
+    labels: LabelColumns = dataclasses.field(default_factory=LabelColumns)
 
     def make(self, number: int) -> dict[str, Any]:
         """The values of `features` of an example."""

@@ -16,7 +16,6 @@ from builders.convert.source import (
     SPLITS,
     Conversion,
     Example,
-    Labels,
     Options,
     choose_split,
     listed,
@@ -26,6 +25,7 @@ from builders.convert.table_file import Table
 from records.decoding.table_columns import (
     Category,
     CellError,
+    LabelColumns,
     Number,
     TableColumns,
     is_missing,
@@ -67,7 +67,7 @@ def convert_table(table: Table, options: Options) -> Conversion:
 class Rows:
     """The rows that say what is predicted, and the reasons why others were left out."""
 
-    def __init__(self, labels: Labels) -> None:
+    def __init__(self, labels: LabelColumns) -> None:
         self.labels = labels
         self.examples: list[tuple[int, Example]] = []
         self.dropped: Counter[str] = Counter()
@@ -103,7 +103,7 @@ def read_rows(
         n for n in sorted(table.columns) if n not in (*labels.columns, options.split, *options.drop)
     ]
     for row in range(len(table.lines)):
-        target = read_label(table, labels, row, options)
+        target = read_label(table, labels, row)
         if target is None:
             what = "number" if labels.task == REGRESSION else "class"
             rows.dropped[f"no {what} in {label!r}"] += 1

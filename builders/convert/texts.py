@@ -14,7 +14,6 @@ from builders.convert.folders import FoundFile, read_file
 from builders.convert.source import (
     Conversion,
     Example,
-    Labels,
     Options,
     choose_split,
     find_copies,
@@ -22,6 +21,7 @@ from builders.convert.source import (
 )
 from builders.convert.table_file import Table
 from builders.convert.tables import read_rows
+from records.decoding.table_columns import LabelColumns
 
 SUFFIX = ".txt"
 
@@ -93,7 +93,7 @@ def convert_text_files(
         paths.append(file.path)
         keys.append(hashlib.sha256(text.strip().encode()).digest())
     said = [f"{source}: {len(examples):,} files of text", *find_copies(examples, keys, "texts")]
-    return _conversion(examples, paths, _read, dict(dropped), said, None, Labels())
+    return _conversion(examples, paths, _read, dict(dropped), said, None, LabelColumns())
 
 
 def _read(path: Path) -> str:
@@ -111,7 +111,7 @@ def _conversion(
     dropped: dict[str, int],
     findings: list[str],
     column: str | None,
-    labels: Labels,
+    labels: LabelColumns,
 ) -> Conversion:
     import tensorflow_datasets as tfds
 

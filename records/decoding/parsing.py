@@ -123,7 +123,9 @@ def read_targets(schema: Schema, feature: Any) -> tuple[np.ndarray, np.ndarray |
     """
     if schema.task == SINGLE_LABEL:
         return feature.numpy(), None
-    known = np.ones(int(feature.nrows() if schema.label_stored == CLASSES else len(feature)), bool)
+    known: np.ndarray = np.ones(
+        int(feature.nrows() if schema.label_stored == CLASSES else len(feature)), bool
+    )
     if schema.label_stored == CLASSES:
         found = np.zeros((len(known), schema.num_classes), np.float32)
         rows, classes = feature.value_rowids().numpy(), feature.flat_values.numpy()
@@ -135,7 +137,7 @@ def read_targets(schema: Schema, feature: Any) -> tuple[np.ndarray, np.ndarray |
         fits = np.isfinite(found)
         if schema.task == MULTI_LABEL:
             fits &= (found == 0) | (found == 1)
-        known = fits.all(1)
+        known = np.asarray(fits.all(1))
     return np.where(known, 0, -1), found
 
 

@@ -13,6 +13,9 @@ from typing import Any
 
 import numpy as np
 
+from records.sets.target import REGRESSION, SINGLE_LABEL, TASKS
+
+TRUTH = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False, "": False}
 # What stands for a missing value, in any letter case.
 MISSING = frozenset(
     ("", "?", "na", "n/a", "<na>", "#na", "#n/a", "#n/a n/a", "nan", "-nan", "null", "none")
@@ -21,15 +24,18 @@ _LARGEST = float(np.finfo(np.float32).max)
 
 
 class CellError(ValueError):
-    """A cell that should hold a number.
+    """A cell that should hold something else.
 
     Attributes:
       column: its column.
       text: what it holds.
     """
 
-    def __init__(self, column: str, text: str):
-        super().__init__(f"column {column!r}: expected {EXPECTED_NUMBER}, received {text!r}")
+    def __init__(self, column: str, text: str, expected: str | None = None):
+        """`expected`: what was; default: a number."""
+        super().__init__(
+            f"column {column!r}: expected {expected or EXPECTED_NUMBER}, received {text!r}"
+        )
         self.column, self.text = column, text
 
 
@@ -174,6 +180,78 @@ class TableColumns:
             return made
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise ValueError(f"columns of a converted table, received {error}") from None
+
+
+@dataclasses.dataclass(frozen=True)
+class LabelColumns:
+    """What the rows of a file are to predict, and where they say it.
+
+    Attributes:
+      task: one of `records.sets.target.TASKS`.
+      columns: of the file that say it; () of folders.
+      separator: parts the classes in a cell; None where none does.
+      missing: spellings of a missing value besides `MISSING`.
+    """
+
+    task: str = SINGLE_LABEL
+    columns: tuple[str, ...] = ()
+    separator: str | None = None
+    missing: tuple[str, ...] = ()
+
+    def read(self, row: Mapping[str, str]) -> str | tuple[str, ...] | tuple[float, ...] | None:
+        """A class, the names of several, or numbers by column; None of a row that does not say.
+
+        Raises:
+          CellError: a cell holds no number, or is neither true nor false.
+        """
+        cells = {name: row[name].strip() for name in self.columns}
+        first = cells[self.columns[0]]
+        if self.task == SINGLE_LABEL:
+            return None if lacks_class(first, self.missing) else first
+        if self.separator is not None:
+            if first and lacks_class(first, self.missing):
+                return None
+            parts = (part.strip() for part in first.split(self.separator))
+            return tuple(dict.fromkeys(part for part in parts if part))
+        if self.task == REGRESSION:
+            if any(is_missing(cell, self.missing) for cell in cells.values()):
+                return None
+            numbers = {name: parse_number(cell) for name, cell in cells.items()}
+            self._check(cells, numbers, EXPECTED_NUMBER)
+            return tuple(number for number in numbers.values() if number is not None)
+        if "?" in cells.values():
+            return None
+        found = {name: TRUTH.get(cell.lower()) for name, cell in cells.items()}
+        self._check(cells, found, "one of 0, 1, true, false, yes, no")
+        return tuple(name for name, there in found.items() if there)
+
+    @staticmethod
+    def _check(cells: Mapping[str, str], found: Mapping[str, Any], expected: str) -> None:
+        for name, value in found.items():
+            if value is None:
+                raise CellError(name, cells[name], expected)
+
+    @classmethod
+    def from_json(cls, found: Any) -> LabelColumns:
+        """Reads what `dataclasses.asdict` gave.
+
+        Raises:
+          ValueError: something else.
+        """
+        try:
+            made = cls(**found)
+            made = dataclasses.replace(made, columns=(*made.columns,), missing=(*made.missing,))
+            texts = (made.task, *made.columns, *made.missing, made.separator or " ")
+            if not all(type(text) is str for text in texts) or made.task not in TASKS:
+                raise ValueError(f"{found!r:.100}")
+            return made
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"label columns expected, received {error}") from None
+
+
+def lacks_class(text: str, spellings: tuple[str, ...]) -> bool:
+    """Whether a cell names no class; "None" may well be one."""
+    return is_missing(text, spellings) and text.strip().lower() != "none"
 
 
 def is_missing(text: str, spellings: tuple[str, ...] = ()) -> bool:

@@ -79,7 +79,11 @@ def describe(
         lines += _copy_lines(what, content, _distinct_labels(indexes))
     lines += _group_lines(schema, indexes)
     figures = section.figures
-    if schema.task != REGRESSION:
+    if schema.task == REGRESSION:
+        known = {split: _known_targets(index) for split, index in indexes.items()}
+        numbers = plotting.number_histograms(schema.class_names, known)
+        figures = {"numbers.png": numbers} | figures
+    else:
         balance = plotting.class_balance(schema.class_names, counts)
         figures = {"classes.png": balance} | figures
     text = "\n".join(lines) + "\n"
@@ -134,19 +138,24 @@ def _distinct_labels(indexes: dict[str, RecordIndex]) -> dict[str, np.ndarray]:
     return dict(zip(indexes, parts, strict=True))
 
 
+def _known_targets(index: RecordIndex) -> np.ndarray:
+    """[n, C] of the records that have a target."""
+    assert index.target is not None
+    return index.target[index.label >= 0]
+
+
 def _number_lines(schema: Schema, indexes: dict[str, RecordIndex]) -> list[str]:
-    """Range, mean and deviation of each number that is to be predicted, per split."""
+    """Quantiles, mean and deviation of each number that is to be predicted, per split."""
     width = max(12, *(len(name) for name in schema.class_names))
-    columns = ("least", "mean", "most", "deviation")
+    columns = ("least", "quarter", "median", "3 quarters", "most", "mean", "deviation")
     lines = ["Numbers to predict"]
-    lines += [f"  {'':{width}}  {'':10}" + "".join(f"{name:>13}" for name in columns)]
+    lines += [f"  {'':{width}}  {'':10}" + "".join(f"{name:>15}" for name in columns)]
     for i, name in enumerate(schema.class_names[:_SHOWN_CLASSES]):
         for split, index in indexes.items():
-            assert index.target is not None
-            found = index.target[index.label >= 0, i].astype(np.float64)
+            found = _known_targets(index)[:, i]
             if len(found):
-                cells = (found.min(), found.mean(), found.max(), found.std())
-                said = "".join(f"{cell:13.6g}" for cell in cells)
+                cells = (*np.percentile(found, (0, 25, 50, 75, 100)), found.mean(), found.std())
+                said = "".join(f"{cell:15.10g}" for cell in cells)
                 lines.append(f"  {name:{width}}  {split:10}{said}")
     return lines
 

@@ -23,6 +23,21 @@ class ClassChoice:
     names: tuple[str, ...]
     new_label: np.ndarray
 
+    def apply(
+        self, label: np.ndarray, target: np.ndarray | None
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+        """(which records stay bool [N], their new labels [N], their new targets or None).
+
+        `target` [N, C], of several classes at once: those with one of the chosen classes stay.
+        """
+        if target is None:
+            return self.keep(label), self.relabel(label), None
+        found = np.zeros((len(target), len(self.names)), target.dtype)
+        for old, new in enumerate(self.new_label):
+            if new >= 0:
+                found[:, new] = np.maximum(found[:, new], target[:, old])
+        return (label < 0) | found.any(1), label, found
+
     def keep(self, label: np.ndarray) -> np.ndarray:
         """bool [N]: the records that stay, by their labels int64 [N]; those without a class do."""
         return ~self._has_class(label) | (self.relabel(label) >= 0)

@@ -16,10 +16,9 @@ from records.sets.hints import rebuild_hint
 from records.sets.target import (
     CLASS,
     CLASSES,
-    FLOATS,
-    MULTI_LABEL,
     REGRESSION,
     SINGLE_LABEL,
+    describe_target,
     find_target,
     is_in_bytes,
 )
@@ -88,10 +87,7 @@ class Schema:
         """A label of `Examples`, the number of a class or [C] of other targets, for people."""
         if self.task == SINGLE_LABEL:
             return self.class_names[label]
-        if self.task == MULTI_LABEL:
-            return ", ".join(n for n, there in zip(self.class_names, label) if there) or "none"
-        digits = 7 if self.label_stored == FLOATS else 12
-        return ", ".join(f"{number:.{digits}g}" for number in label)
+        return describe_target(self.task, self.class_names, label)
 
     @property
     def names_note(self) -> str:

@@ -141,6 +141,14 @@ class _Label:
         return cls(tasks, stored, feature, count, has_names)
 
 
+def describe_target(task: str, names: tuple[str, ...], target: Any) -> str:
+    """Several classes [C] of 0 and 1, or numbers [C], for people."""
+    if task == MULTI_LABEL:
+        return ", ".join(name for name, there in zip(names, target) if there) or "none"
+    # A float32 of small size with its own digits alone, a time stamp with all.
+    return ", ".join(f"{n:.{7 if abs(n) < 1e6 else 12}g}" for n in target)
+
+
 def is_in_bytes(feature: Any) -> bool:
     """A vector stored as the bytes of its numbers, which alone keep all digits of float64."""
     import tensorflow_datasets as tfds

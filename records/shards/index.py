@@ -112,12 +112,17 @@ _NOT_STORED = ("paths", "damaged", "damage", "within", "target")
 COLUMNS = tuple(f.name for f in dataclasses.fields(RecordIndex) if f.name not in _NOT_STORED)
 
 
-def select_records(index: RecordIndex, keep: np.ndarray, label: np.ndarray) -> RecordIndex:
-    """The records where `keep` bool [N], in their order, with other labels: int [N]."""
-    within = _within(index)
+def select_records(
+    index: RecordIndex, keep: np.ndarray, label: np.ndarray, target: np.ndarray | None = None
+) -> RecordIndex:
+    """The records where `keep` bool [N], in their order, with other labels int [N].
+
+    `target` [N, C] are other targets; None: they stay.
+    """
+    within, target = _within(index), index.target if target is None else target
     arrays = {name: getattr(index, name)[keep] for name in COLUMNS if name != "shard_bytes"}
     arrays |= {"label": label[keep].astype(np.int32), "within": within[keep]}
-    arrays |= {"target": None if index.target is None else index.target[keep]}
+    arrays |= {"target": None if target is None else target[keep]}
     if index.damaged is None:
         return dataclasses.replace(index, **arrays)
     damaged = np.flatnonzero(index.damaged)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 _SHOWN_CLASSES = 30
+_SHOWN_NUMBERS = 6
 
 
 def draw(width: float, height: float, paint: Callable[[Any], None]) -> bytes:
@@ -114,6 +115,27 @@ def histograms(
         axis.legend()
 
     return draw(8, 4.5, paint)
+
+
+def number_histograms(names: Sequence[str], values: dict[str, np.ndarray]) -> bytes:
+    """Histograms of the first of the numbers float64 [N, D] of each split, over common bins."""
+    shown = min(len(names), _SHOWN_NUMBERS)
+    together = np.concatenate(list(values.values()))
+
+    def paint(figure: Any) -> None:
+        for i, axis in enumerate(np.ravel(figure.subplots(1, shown))):
+            # A few outliers would press all others into the first bins.
+            low, high = np.percentile(together[:, i], (0.5, 99.5)).tolist()
+            edges: np.ndarray = np.linspace(low, high, 41)
+            if not edges[-1] > edges[0]:
+                edges = edges[0] + np.linspace(-0.5, 0.5, 41)
+            for split, numbers in values.items():
+                heights = np.histogram(numbers[:, i], edges)[0] / max(len(numbers), 1)
+                axis.stairs(100 * heights, edges, label=split)
+            axis.set(xlabel=plain([names[i]])[0], ylabel="% of the split's examples")
+            axis.legend()
+
+    return draw(5 * shown, 4, paint)
 
 
 def word_bars(words: dict[str, list[tuple[str, int]]]) -> bytes:

@@ -60,7 +60,8 @@ def train_and_evaluate(asked: TrainConfig) -> dict[str, Any]:
     set_up_devices(asked.cpu_devices, asked.deterministic)
     cluster = make_cluster(asked.strategy, asked.cpu_devices)
     with cluster.workers.watched() if cluster.workers else contextlib.nullcontext():
-        prepared = functools.partial(convert_source, data_dir=asked.data_dir, task=asked.task)
+        flags = [*asked.conversion, *(["--task", asked.task] if asked.task else [])]
+        prepared = functools.partial(convert_source, data_dir=asked.data_dir, asked=flags)
         names = _in_turn(cluster, lambda: rename_sets(asked.dataset, prepared))
         asked = dataclasses.replace(asked, dataset=names)
         opened = prepare_and_open(asked, cluster)

@@ -12,9 +12,10 @@ import tensorflow as tf
 
 from records.decoding.input_config import MAX_PIXELS
 from records.decoding.picture_files import MAX_SIDE
-from records.decoding.table_columns import TableColumns
+from records.decoding.table_columns import LabelColumns, TableColumns
 from records.roles import Data
 from records.sets.hints import rebuild_hint
+from records.sets.origin import read_origin
 from records.sets.schema import IMAGE, TABULAR, TEXT, TOKENS, Schema
 from records.sets.target import MULTI_LABEL, REGRESSION, SINGLE_LABEL, TASKS
 from records.system.json_file import read_json
@@ -46,11 +47,12 @@ class ModelInput:
       max_pixels: larger pictures are refused undecoded.
       conversion: how `builders.convert` made inputs of files, as it stands in the set's metadata:
         "kind", and for tables the columns (`records.decoding.table_columns`), for pictures
-        "max_side", for texts "column"; None for other sets.
+        "max_side" and of a table's the "column", for texts "column"; None for other sets.
       task: one of `records.sets.target.TASKS`.
       scale: (mean, deviation) of each number among the training examples; None of classes.
       thresholds: of several classes at once, the probability from which on each is decided for,
         chosen on validation; () of others.
+      label_columns: where the converted table says what is predicted; None for other sets.
     """
 
     dataset: str
@@ -69,6 +71,7 @@ class ModelInput:
     task: str = SINGLE_LABEL
     scale: tuple[tuple[float, ...], tuple[float, ...]] | None = None
     thresholds: tuple[float, ...] = ()
+    label_columns: LabelColumns | None = None
 
     @property
     def num_classes(self) -> int:
@@ -87,7 +90,8 @@ class ModelInput:
     @classmethod
     def of(cls, data: Data, **learned: Any) -> ModelInput:
         """Of an opened set; `learned` are `scale` and `thresholds`."""
-        return dataclasses.replace(cls._of(data), task=data.schema.task, **learned)
+        learned |= {"task": data.schema.task, "label_columns": _label_columns(data.schema)}
+        return dataclasses.replace(cls._of(data), **learned)
 
     @classmethod
     def _of(cls, data: Data) -> ModelInput:
@@ -206,6 +210,8 @@ class ModelInput:
             scale = fields.get("scale")
             fields["scale"] = scale and tuple(map(tuple, scale))
             fields["thresholds"] = tuple(fields.get("thresholds", ()))
+            if (columns := fields.get("label_columns")) is not None:
+                fields["label_columns"] = LabelColumns.from_json(columns)
             found = cls(**fields, vocabulary=tuple(words.split("\n")[:-1]))
             found.check()
             return found
@@ -214,6 +220,12 @@ class ModelInput:
                 f"run folder: {run / FILE_NAME} expected what a finished run of this "
                 f"version leaves, received {error}. {remedy}"
             ) from error
+
+
+def _label_columns(schema: Schema) -> LabelColumns | None:
+    """Where the files of a converted set say what is predicted; None of folders and other sets."""
+    origin = read_origin(schema.directory) or {}
+    return LabelColumns.from_json(origin["label"]) if "label" in origin else None
 
 
 def _conversion(schema: Schema) -> dict[str, Any] | None:
@@ -245,5 +257,6 @@ def _check_conversion(modality: str, found: Any, feature_names: tuple[str, ...])
         side = found.get("max_side")
         if side is not None and not (type(side) is int and 0 < side <= MAX_SIDE):
             raise ValueError(f"max_side {side!r:.100}")
-    if modality == TEXT and type(found.get("column")) is not str:
+    column_kinds = {TEXT: (str,), IMAGE: (str, type(None))}
+    if type(found.get("column")) not in column_kinds.get(modality, (type(None),)):
         raise ValueError(f"column {found.get('column')!r:.100}")

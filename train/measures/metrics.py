@@ -19,6 +19,8 @@ FIGURES_OF = {
     REGRESSION: ("loss", "mae", "rmse", "r2"),
 }
 MONITORED = tuple(dict.fromkeys(name for names in FIGURES_OF.values() for name in names))
+# What a search looks for where nothing is said, and cross-validation tells of each seed.
+CHOSEN_BY = {SINGLE_LABEL: "weighted_f1", MULTI_LABEL: "macro_f1", REGRESSION: "rmse"}
 SMALL_IS_GOOD = ("loss", "mae", "rmse")
 
 

@@ -104,6 +104,9 @@ def metrics_of_numbers(
 def choose_thresholds(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """float64 [C]: for each class the score from which on its F1 is greatest; 0.5 without examples.
 
+    It lies half way to the next lower score (or 0): on a score itself, the rounding of an export
+    would decide.
+
     Args:
       scores: probabilities [n, C] of validation examples: not those it is measured on afterwards.
       labels: [n, C] of 0 and 1.
@@ -116,7 +119,8 @@ def choose_thresholds(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
         f1 = 2 * right / (np.arange(1, len(order) + 1) + right[-1])
         # Equal scores are decided together: only the last of them is a place to cut.
         last = np.append(ranked[1:] < ranked[:-1], True)
-        chosen[c] = ranked[np.argmax(np.where(last, f1, -1))]
+        best = int(np.argmax(np.where(last, f1, -1)))
+        chosen[c] = (ranked[best] + np.append(ranked[1:], 0)[best]) / 2
     return chosen
 
 
@@ -124,9 +128,7 @@ def check_one_class(task: str, place: str) -> None:
     """Raises ValueError where the part of the product `place` cannot do what the task needs."""
     if task != SINGLE_LABEL:
         raise ValueError(
-            f"{place}: expected a target of one class ({SINGLE_LABEL}), received {task}, for which "
-            "this does not exist yet. What does: train.run, train.evaluate RUN --split SPLIT, "
-            "train.predict and train.export without --format"
+            f"{place}: expected a target of one class ({SINGLE_LABEL}), received {task}. Leave it out"
         )
 
 

@@ -12,11 +12,11 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from records.examples import Examples
+from records.sets.target import describe_target
 from records.system.writing import write_atomically
 from train.measures import plots, scores
 from train.measures.target_metrics import metrics_of_numbers, score_classes
-from train.measures.worst_errors import write_largest_losses
+from train.measures.worst_errors import WorstErrors, make_loss_row
 
 
 class Wanted(Protocol):
@@ -39,37 +39,57 @@ class Wanted(Protocol):
         """Of classes."""
 
 
+def make_measure(wanted: Wanted, said: np.ndarray, labels: np.ndarray) -> Classes | Numbers:
+    """Of what a run says, float64 [n, C], probabilities or numbers; labels [n, C]."""
+    if wanted.scale is not None:
+        return Numbers(said, labels, wanted.scale[1])
+    return Classes(said, labels, wanted.thresholds)
+
+
+class LargestLosses(WorstErrors):
+    """The examples of the largest losses, of examples that come one by one."""
+
+    def __init__(self, wanted: Wanted, num_errors: int):
+        """Of a run's predictions; so many are kept."""
+        super().__init__(wanted.class_names, num_errors)
+        self._wanted = wanted
+
+    def judge(
+        self, number: int, name: str, label: Any, said: np.ndarray, text: str
+    ) -> tuple[float | None, dict[str, Any]]:
+        """As `WorstErrors`."""
+        measure, wanted = make_measure(self._wanted, said[None], label[None]), self._wanted
+        both = (
+            describe_target(wanted.task, wanted.class_names, label),
+            describe_target(wanted.task, wanted.class_names, measure.decided[0]),
+        )
+        loss = float(measure.losses[0])
+        return loss, make_loss_row(number, name, both, loss, text)
+
+
 def measure_target(
     folder: Path,
     wanted: Wanted,
-    examples: Examples,
-    said: np.ndarray,
+    measure: Classes | Numbers,
     how: tuple[scores.Bootstrap, np.ndarray | None, str | None],
-    num_errors: int,
 ) -> dict[str, Any]:
     """What `evaluation.json` holds of several classes at once, or of numbers.
 
-    Writes a picture of the predictions, and the largest errors, into the folder.
+    Writes a picture of the predictions into the folder.
 
     Args:
-      said: float64 [n, C], probabilities or numbers.
       how: (bootstrap, groups [n], the feature of the groups).
     """
-    labels, names, split = examples.subset_labels, wanted.class_names, folder.name.partition("-")[2]
-    measure: Classes | Numbers
-    if wanted.scale is not None:
-        measure, decided = Numbers(said, labels, wanted.scale[1]), said
-        draw = functools.partial(plots.draw_numbers, said, labels, names, split)
+    labels, names, split = measure.labels, wanted.class_names, folder.name.partition("-")[2]
+    if isinstance(measure, Numbers):
+        draw = functools.partial(plots.draw_numbers, measure.decided, labels, names, split)
     else:
-        measure = Classes(said, labels, wanted.thresholds)
-        decided = said >= np.array(wanted.thresholds)
         each = {name: measure.score()[name] for name in measure.each[:2]}
         draw = functools.partial(plots.draw_classes, each, names, split)
     ranges = scores.resampled_intervals(measure, len(labels), *how[:2])
     folder.mkdir(exist_ok=True)
     write = functools.partial(write_atomically, folder / "predictions.png")
     plots.draw_safely("predictions.png", draw, write)
-    write_largest_losses(folder, examples, decided, measure.losses, num_errors)
     return {
         "task": wanted.task,
         "examples": len(labels),
@@ -84,6 +104,9 @@ class Classes:
 
     Attributes:
       each: names of the figures that every class has.
+      labels: [n, C].
+      decided: bool [n, C], at the thresholds.
+      losses: float64 [n].
     """
 
     each = ("f1", "average_precision", "f1_at_thresholds")
@@ -91,7 +114,8 @@ class Classes:
     def __init__(self, said: np.ndarray, labels: np.ndarray, thresholds: Sequence[float]):
         """Of probabilities float64 [n, C], labels [n, C] of 0 and 1, and C thresholds."""
         self._said, self._labels = said, labels.astype(np.float64)
-        self._decided = {"": said >= 0.5, "_at_thresholds": said >= np.asarray(thresholds)}
+        self.labels, self.decided = labels, said >= np.asarray(thresholds)
+        self._decided = {"": said >= 0.5, "_at_thresholds": self.decided}
         tiny = np.finfo(np.float64).tiny
         right = np.where(self._labels > 0, said, 1 - said)
         self.losses = -np.log(np.maximum(right, tiny)).mean(1)
@@ -140,13 +164,14 @@ class Classes:
 
 
 class Numbers:
-    """Numbers; attributes as `Classes`."""
+    """Numbers; attributes as `Classes`, `decided` the numbers themselves."""
 
     each = ("mae_of_each", "rmse_of_each", "r2_of_each")
 
     def __init__(self, said: np.ndarray, labels: np.ndarray, deviation: Sequence[float]):
         """Of numbers float64 [n, D], labels [n, D], and the deviation [D] of the training ones."""
         self._said, self._labels = said, labels.astype(np.float64)
+        self.labels, self.decided = labels, said
         self._deviation = np.asarray(deviation)
         self.losses = (((said - self._labels) / self._deviation) ** 2).mean(1)
 

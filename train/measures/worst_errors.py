@@ -59,21 +59,29 @@ def write_largest_losses(
     """
     worst, schema = np.argsort(-losses, kind="stable")[:num_errors], examples.schema
     labels, numbers = examples.subset_labels, examples.numbers[worst]
-    rows = [
-        {
-            "record": int(number),
-            "id": as_text(read_text(payload, schema.id_name)),
-            "true": as_text(schema.describe_label(labels[i])),
-            "predicted": as_text(schema.describe_label(said[i])),
-            "loss": f"{losses[i]:.6g}",
-            "text": as_text(" ".join(read_text(payload, "text").split())[:_TEXT_CHARACTERS]),
-        }
-        for i, number, payload in zip(worst, numbers, examples.loader.read(numbers), strict=True)
-    ]
+    rows = []
+    for i, number, payload in zip(worst, numbers, examples.loader.read(numbers), strict=True):
+        name, text = read_text(payload, schema.id_name), read_text(payload, "text")
+        both = schema.describe_label(labels[i]), schema.describe_label(said[i])
+        rows.append(make_loss_row(int(number), name, both, losses[i], text))
     pictures = None
     if schema.modality == IMAGE and rows:
         pictures = examples.loader.load(numbers)
     write_rows(folder, rows, pictures, "loss")
+
+
+def make_loss_row(
+    number: int, name: str, described: tuple[str, str], loss: float, text: str
+) -> dict[str, Any]:
+    """A row of `worst_errors.csv`, of one example: (what is true, what was predicted), its loss."""
+    return {
+        "record": number,
+        "id": as_text(name),
+        "true": as_text(described[0]),
+        "predicted": as_text(described[1]),
+        "loss": f"{loss:.6g}",
+        "text": as_text(" ".join(text.split())[:_TEXT_CHARACTERS]),
+    }
 
 
 def write_rows(
@@ -109,19 +117,23 @@ class WorstErrors:
         self._kept: list[tuple[float, int, dict[str, Any], np.ndarray]] = []
         self._count = 0
 
-    def add(
-        self, name: str, label: int, probability: np.ndarray, raw: Any, value: np.ndarray
-    ) -> None:
-        """Takes the next example: its probabilities float64 [C], what was read, and the input."""
-        self._count += 1
-        predicted = int(probability.argmax())
-        if predicted == label:
-            return
+    def add(self, name: str, label: Any, said: np.ndarray, raw: Any, value: np.ndarray) -> None:
+        """Takes the next example: what the run says of it [C], what was read, and the input."""
         text = raw if isinstance(raw, str) else ""
-        row = make_row(self._count - 1, name, label, probability, self._names, text)
-        self._kept.append((-float(probability[predicted]), self._count, row, value))
-        # Equally certain errors stay in their order.
+        size, row = self.judge(self._count, name, label, said, text)
+        self._count += 1
+        if size is None:
+            return
+        self._kept.append((-size, self._count, row, value))
+        # Equally large errors stay in their order.
         self._kept = sorted(self._kept, key=lambda one: one[:2])[: self._most]
+
+    def judge(
+        self, number: int, name: str, label: Any, said: np.ndarray, text: str
+    ) -> tuple[float | None, dict[str, Any]]:
+        """(how large the error is, None where there is none; its row)."""
+        row, predicted = make_row(number, name, label, said, self._names, text), int(said.argmax())
+        return (None if predicted == label else float(said[predicted])), row
 
     def rows_and_pictures(self) -> tuple[list[dict[str, Any]], np.ndarray | None]:
         """What `write_rows` takes."""

@@ -21,19 +21,20 @@ from records.opened import OpenedSet
 from records.ordering.order import Order
 from records.roles import Data
 from records.sets.schema import TABULAR, Schema
+from records.sets.target import MULTI_LABEL, REGRESSION
 from train.assembly.data import open_fold
 from train.assembly.training import build_model, class_weights, make_optimizer
 from train.devices.strategy import Cluster
 from train.engine.early_stopping import BestSoFar
-from train.measures.metrics import Metrics, metrics_from_logits
+from train.measures.metrics import AnyMetrics
 from train.settings.resolved import Settings
 from train.step.feed import Chunk
-from train.step.objective import Diverged, Objective
+from train.step.objective import ClassesObjective, Diverged, Objective
 from train.step.precision import set_precision
 from train.step.train_step import StepOptions, TrainStep
 
 # Told the number of the epoch, from 1, and the metrics of each fold after it.
-Report = Callable[[int, list[Metrics]], None]
+Report = Callable[[int, list[AnyMetrics]], None]
 
 
 def can_train_together(settings: Settings, schema: Schema) -> bool:
@@ -42,7 +43,9 @@ def can_train_together(settings: Settings, schema: Schema) -> bool:
     alone = settings.clip_norm, settings.ema, settings.accumulate_steps > 1
     # Weights of single examples, and steps of single folds.
     skips = settings.skip_damaged or settings.on_nan == "skip"
-    return schema.modality == TABULAR and not any(alone) and not skips
+    # The units of numbers are each fold's own.
+    is_packed = schema.modality == TABULAR and schema.task != REGRESSION
+    return is_packed and not any(alone) and not skips
 
 
 def train_folds(
@@ -54,8 +57,9 @@ def train_folds(
     training.
 
     Returns:
-      (labels int32 [v], logits float32 [v, C]) of each fold's validation examples: logits of the
-      fold's best epoch by the monitored metric with early stopping, else of the last.
+      (labels int32 [v] or float32 [v, C], logits float32 [v, C]) of each fold's validation
+      examples: logits of the fold's best epoch by the monitored metric with early stopping, else of
+      the last.
 
     Raises:
       Diverged: the loss is NaN or infinite.
@@ -109,9 +113,14 @@ class _Folds:
         optimizer = make_optimizer(settings, self.steps_per_epoch)
         optimizer.build(model.trainable_variables)
         classes = parts[0].schema.num_classes
+        self._objective = (
+            ClassesObjective(classes)
+            if parts[0].schema.task == MULTI_LABEL
+            else Objective(np.ones(classes, np.float32), settings.label_smoothing)
+        )
         options = StepOptions(
             # Class weights differ by fold: they are in the weights of the rows, see `_chunk`.
-            objective=Objective(np.ones(classes, np.float32), settings.label_smoothing),
+            objective=self._objective,
             clip_norm=None,
             clip_value=settings.clip_value,
             xla=settings.xla,
@@ -119,8 +128,17 @@ class _Folds:
         )
         self._step = TrainStep(model, optimizer, cluster, self._train[0].spec, options, None)
         self._inputs = tf.constant(self._train[0].inputs)
-        self._labels = tf.constant(self._train[0].split_labels, tf.int64)
-        self._class_weights = [class_weights(settings, t, classes) for t in self._train]
+        is_single = isinstance(self._objective, Objective)
+        self._labels = tf.constant(
+            self._train[0].split_labels, tf.int64 if is_single else tf.float32
+        )
+        # Float64 [N] of the records of the split; 1 of several classes at once.
+        self._row_weights = [
+            class_weights(settings, part, classes)[part.split_labels]
+            if is_single
+            else np.ones(len(part.split_labels))
+            for part in self._train
+        ]
         self._predict = tf.function(self._validate, jit_compile=settings.xla, autograph=False)
         self._validation_rows = tf.constant(self._padded_rows())
 
@@ -137,9 +155,9 @@ class _Folds:
                     "Choose a smaller --learning-rate",
                 )
             logits = self._predict(self._validation_rows).numpy()
-            found = []
+            found: list[AnyMetrics] = []
             for row, part, kept in zip(logits, self._validation, best, strict=True):
-                found.append(metrics_from_logits(row[: part.num_examples], part.subset_labels))
+                found.append(self._objective.metrics(row[: part.num_examples], part.subset_labels))
                 self._keep(kept, found[-1], row[: part.num_examples], patience)
             report(epoch + 1, found)
             if patience and all(kept.waited >= patience for kept in best):
@@ -147,7 +165,7 @@ class _Folds:
         labels = [part.subset_labels for part in self._validation]
         return [(y, kept.logits) for y, kept in zip(labels, best, strict=True)]
 
-    def _keep(self, best: _Best, found: Metrics, logits: np.ndarray, patience: int) -> None:
+    def _keep(self, best: _Best, found: AnyMetrics, logits: np.ndarray, patience: int) -> None:
         """Keeps the last epoch's logits, or with early stopping the best one's.
 
         A fold that has waited long enough takes no more epochs, though the others train on.
@@ -163,8 +181,8 @@ class _Folds:
         """
         size = self._orders[0].global_batch_size
         rows, weights = [], []
-        for order, train, of_class in zip(
-            self._orders, self._train, self._class_weights, strict=True
+        for order, train, of_record in zip(
+            self._orders, self._train, self._row_weights, strict=True
         ):
             missing = self.steps_per_epoch - order.steps_per_epoch
             numbers, weight = order.examples(epoch, 0, order.steps_per_epoch)
@@ -174,7 +192,7 @@ class _Folds:
             records = train.numbers[numbers]
             share = size / np.maximum(weight.sum(1, keepdims=True), 1)
             rows.append(records)
-            weights.append(weight * share * of_class[train.split_labels[records]])
+            weights.append(weight * share * of_record[records])
         joined, weighed = np.concatenate(rows, 1), np.concatenate(weights, 1).astype(np.float32)
         arrays = (
             self._inputs,

@@ -14,9 +14,9 @@ import numpy as np
 import optuna
 
 from records.system.writing import write_atomically
+from train.measures.metrics import FIGURES, MONITORED, SMALL_IS_GOOD
 from train.measures.plots import draw_safely
 from train.search.places import DRAWN
-from train.search.trial import FIGURES
 
 _SHOWN = 10
 
@@ -27,7 +27,8 @@ def write_leaderboard(study: optuna.Study, folder: Path, metric: str, plots: boo
     `plots`: also the figures, which take seconds.
     """
     trials = sorted_trials(study, metric)
-    rows = [_row(trial) for trial in trials]
+    figures = _figures(trials)
+    rows = [_row(trial, figures) for trial in trials]
     text = io.StringIO()
     # Trials may have drawn other settings: the columns are those of all of them.
     names = list(dict.fromkeys(name for row in rows for name in row))
@@ -40,17 +41,17 @@ def write_leaderboard(study: optuna.Study, folder: Path, metric: str, plots: boo
     best = json.loads(trials[0].user_attrs["settings"])
     write_atomically(folder / "best.json", (json.dumps(best, indent=2) + "\n").encode())
     if plots:
-        print(format_table(rows[:_SHOWN]))
+        print(format_table(rows[:_SHOWN], figures))
         print(f"the best again: {trials[0].user_attrs['command']}")
         _write_plots(study, folder)
-        _write_hparams(trials, folder)
+        _write_hparams(trials, folder, figures)
 
 
 def sorted_trials(study: optuna.Study, metric: str) -> list[optuna.trial.FrozenTrial]:
     """Finished trials, the best first, those that were stopped last."""
     states = (optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.PRUNED)
     trials = study.get_trials(deepcopy=False, states=states)
-    sign = 1 if metric == "loss" else -1
+    sign = 1 if metric in SMALL_IS_GOOD else -1
 
     def key(trial: optuna.trial.FrozenTrial) -> tuple[bool, float, int]:
         # A pruned trial has the value of its last report, which is not of all folds and epochs.
@@ -60,14 +61,20 @@ def sorted_trials(study: optuna.Study, metric: str) -> list[optuna.trial.FrozenT
     return sorted(trials, key=key)
 
 
-def _row(trial: optuna.trial.FrozenTrial) -> dict[str, Any]:
+def _figures(trials: list[optuna.trial.FrozenTrial]) -> list[str]:
+    """Those of the trials' task, in their order."""
+    found = [name for name in MONITORED if any(name in t.user_attrs for t in trials)]
+    return found or list(FIGURES)
+
+
+def _row(trial: optuna.trial.FrozenTrial, names: list[str]) -> dict[str, Any]:
     """One line: id, state, seconds, mean and deviation over the folds of every figure, settings."""
     row: dict[str, Any] = {
         "id": trial.number,
         "state": "diverged" if trial.user_attrs.get("diverged") else trial.state.name.lower(),
         "seconds": f"{trial.user_attrs.get('seconds', float('nan')):.1f}",
     }
-    for name in FIGURES:
+    for name in names:
         values = trial.user_attrs.get(name)
         row[name] = "" if values is None else f"{np.mean(values):.4f}"
         row[f"{name}_deviation"] = "" if values is None else f"{np.std(values):.4f}"
@@ -80,15 +87,14 @@ def _text(value: Any) -> str:
     return " ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
-def format_table(rows: list[dict[str, Any]]) -> str:
+def format_table(rows: list[dict[str, Any]], names: list[str]) -> str:
     """The first columns of the leaderboard, aligned."""
-    header = ("id", "seconds", "loss", "accuracy", "weighted F1", "settings")
+    titles = (name.replace("_", " ").replace("f1", "F1") for name in names)
+    header = ("id", "seconds", *titles, "settings")
     lines = [header]
-    shown = ("id", "state", "seconds", *FIGURES, *(f"{name}_deviation" for name in FIGURES))
+    shown = ("id", "state", "seconds", *names, *(f"{name}_deviation" for name in names))
     for row in rows:
-        figures = [
-            f"{row[n]} ± {row[f'{n}_deviation']}" if row[n] else row["state"] for n in FIGURES
-        ]
+        figures = [f"{row[n]} ± {row[f'{n}_deviation']}" if row[n] else row["state"] for n in names]
         settings = ", ".join(f"{k} {_text(v)}" for k, v in row.items() if k not in shown)
         lines.append((str(row["id"]), row["seconds"], *figures, settings))
     widths = [max(len(line[i]) for line in lines) for i in range(len(header) - 1)]
@@ -129,7 +135,7 @@ def _searched(trials: list[optuna.trial.FrozenTrial]) -> list[str]:
     return sorted(n for n in common if len({t.params[n] for t in trials}) > 1)
 
 
-def _write_hparams(trials: list[optuna.trial.FrozenTrial], folder: Path) -> None:
+def _write_hparams(trials: list[optuna.trial.FrozenTrial], folder: Path, names: list[str]) -> None:
     """A run per trial for TensorBoard's HPARAMS page, written anew."""
     import tensorflow as tf
 
@@ -139,11 +145,11 @@ def _write_hparams(trials: list[optuna.trial.FrozenTrial], folder: Path) -> None
     # A writer would add a second events file to a trial of the page before.
     shutil.rmtree(pages, ignore_errors=True)
     for trial in trials:
-        if trial.user_attrs.get("weighted_f1") is None:
+        if trial.user_attrs.get(names[0]) is None:
             continue
         with tf.summary.create_file_writer(str(pages / str(trial.number))).as_default(step=0):
             drawn = trial.user_attrs[DRAWN].items()
             shown = {k: v if isinstance(v, int | float) else _text(v) for k, v in drawn}
             write_hparams(shown, str(trial.number))
-            for name in FIGURES:
+            for name in names:
                 tf.summary.scalar(f"validation/{name}", np.mean(trial.user_attrs[name]))

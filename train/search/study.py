@@ -14,6 +14,7 @@ from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
 
 from records.ordering.order import mix64
+from train.measures.metrics import SMALL_IS_GOOD
 from train.search.places import place_of
 
 _JOURNAL = "journal"
@@ -29,7 +30,7 @@ def make_study(
     Args:
       url: see `_open_storage`.
       name: of the study.
-      metric: the loss is made small, others large.
+      metric: losses and errors are made small, others large.
       sampler: `tpe` or `random`.
       prune: stop trials that are worse than the median of the others.
       seed: of the draws.
@@ -41,7 +42,7 @@ def make_study(
     return optuna.create_study(
         storage=_open_storage(url),
         study_name=name,
-        direction="minimize" if metric == "loss" else "maximize",
+        direction="minimize" if metric in SMALL_IS_GOOD else "maximize",
         load_if_exists=True,
         sampler=_SeededSampler(functools.partial(_make_sampler, sampler, seed)),
         pruner=pruner if prune else optuna.pruners.NopPruner(),

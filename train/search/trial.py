@@ -13,17 +13,18 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from records.sets.target import MULTI_LABEL, SINGLE_LABEL
 from train.devices.strategy import make_cluster, set_up_devices
 from train.engine.whole_run import prepare_and_open, train_settings
 from train.folders.lock import FolderLock
-from train.measures.metrics import FIGURES, Metrics, metrics_from_logits
-from train.measures.target_metrics import check_one_class
+from train.measures.metrics import CHOSEN_BY, FIGURES_OF, AnyMetrics, metrics_from_logits
+from train.measures.target_metrics import check_monitor, metrics_of_classes
 from train.search.folds_at_once import can_train_together, train_folds
 from train.search.places import DRAWN
 from train.search.spaces import SPACES, Draws
 from train.settings.command_line import RUN, format_command
 from train.settings.config import TrainConfig
-from train.settings.resolve import resolve
+from train.settings.resolve import OF_ONE_CLASS, resolve
 from train.settings.resolved import Settings
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 # The pruner compares trials at so many points of their training, whatever their epochs: a
 # falling learning rate makes 20 of 20 epochs another thing than 20 of 40.
 POINTS = 20
+_Figures = dict[str, float]
 
 
 class TrialRunner:
@@ -40,11 +42,13 @@ class TrialRunner:
     Attributes:
       fixed: settings of all trials.
       opened: the set.
-      metric: one of `FIGURES`, told to the pruner.
+      metric: one of the task's `FIGURES_OF`, told to the pruner.
     """
 
-    def __init__(self, asked: TrainConfig, named: tuple[str, ...], folder: Path, metric: str):
-        """Opens the set.
+    def __init__(
+        self, asked: TrainConfig, named: tuple[str, ...], folder: Path, metric: str | None = None
+    ):
+        """Opens the set; without `metric` it is `CHOSEN_BY` of the task.
 
         `named` are the settings that are not searched; `asked` has what all trials have in common,
         with `folds`.
@@ -56,9 +60,13 @@ class TrialRunner:
         set_up_devices(asked.cpu_devices, asked.deterministic)
         self._cluster = make_cluster(asked.strategy, asked.cpu_devices)
         self.opened = prepare_and_open(asked, self._cluster)
-        check_one_class(self.opened.schema.task, "sweep")
+        task = self.opened.schema.task
+        self.metric = metric or CHOSEN_BY[task]
+        check_monitor(task, self.metric, "--metric")
         self.fixed = resolve(asked, self.opened.schema, self._cluster)
-        self._named, self._folder, self.metric = named, folder, metric
+        # What is refused with other targets is not drawn.
+        refused = OF_ONE_CLASS if task != SINGLE_LABEL else ()
+        self._named, self._folder = (*named, *refused), folder
 
     def settings(self, trial: optuna.Trial) -> Settings:
         """The settings that a trial draws."""
@@ -74,7 +82,7 @@ class TrialRunner:
         """Trains a trial on every fold.
 
         Returns:
-          The figures of `FIGURES`, one number per fold.
+          The task's figures, one number per fold.
 
         Raises:
           optuna.TrialPruned: it is worse than others at the same point.
@@ -91,19 +99,20 @@ class TrialRunner:
             found = (self._run_together if together else self._run_apart)(settings, trial)
         finally:
             gc.collect()  # models refer to themselves, and hold the files and rows of their folds
-        return {name: [float(getattr(m, name)) for m in found] for name in FIGURES}
+        return {name: [float(one[name]) for one in found] for name in found[0]}
 
-    def _run_together(self, settings: Settings, trial: optuna.Trial) -> list[Metrics]:
-        def report(epoch: int, found: list[Metrics]) -> None:
-            self._report(trial, epoch, settings.epochs, found)
+    def _run_together(self, settings: Settings, trial: optuna.Trial) -> list[_Figures]:
+        def report(epoch: int, found: list[AnyMetrics]) -> None:
+            self._report(trial, epoch, settings.epochs, [one.figures for one in found])
 
         pairs = train_folds(settings, self.opened, self._cluster, report)
-        return [metrics_from_logits(logits, labels) for labels, logits in pairs]
+        measure = {SINGLE_LABEL: metrics_from_logits, MULTI_LABEL: metrics_of_classes}
+        return [measure[self.opened.schema.task](*reversed(pair)).figures for pair in pairs]
 
-    def _run_apart(self, settings: Settings, trial: optuna.Trial) -> list[Metrics]:
+    def _run_apart(self, settings: Settings, trial: optuna.Trial) -> list[_Figures]:
         """Each fold as a run of its own, one after the other; what they print goes to a log."""
         assert settings.folds is not None
-        found: list[Metrics] = []
+        found: list[_Figures] = []
         folder = self._folder / "runs" / str(trial.number)
         folder.mkdir(parents=True, exist_ok=True)
         lock = FolderLock(folder, "--sweep-dir")  # its folds are nobody else's to remove
@@ -118,20 +127,18 @@ class TrialRunner:
                 finally:  # the settings make it anew; it may be large
                     shutil.rmtree(run_dir, ignore_errors=True)
                     gc.collect()
-                metrics = run["validation"]
-                confusion = np.array(metrics["confusion_matrix"])
-                figures = {name: metrics[name] for name in FIGURES}
-                found.append(Metrics(**figures, recall=(), confusion=confusion))
+                names = FIGURES_OF[self.opened.schema.task]
+                found.append({name: run["validation"][name] for name in names})
                 self._report(trial, i + 1, settings.folds, found)
         return found
 
-    def _report(self, trial: optuna.Trial, done: int, of: int, found: list[Metrics]) -> None:
+    def _report(self, trial: optuna.Trial, done: int, of: int, found: list[_Figures]) -> None:
         """Tells the mean so far at each new one of the `POINTS`."""
         import optuna
 
         point = done * POINTS // of
         if point == (done - 1) * POINTS // of:
             return
-        trial.report(float(np.mean([getattr(m, self.metric) for m in found])), point)
+        trial.report(float(np.mean([one[self.metric] for one in found])), point)
         if trial.should_prune():
             raise optuna.TrialPruned

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from records.decoding import json_lines
+from records.decoding.table_columns import CellError, LabelColumns
 from records.loading.load import Loader
 from records.opened import OpenedSet
 from records.sets.origin import hash_source
 from records.sets.schema import IMAGE, TABULAR, TEXT, TOKENS, Schema
+from records.sets.target import MULTI_LABEL, REGRESSION, SINGLE_LABEL
+from records.shards.index import RecordIndex
 from records.system.table_file import listed
 from train.folders.model_input import ModelInput
 from train.serving.read_inputs import (
@@ -27,51 +30,57 @@ from train.serving.read_inputs import (
 )
 
 _TABLES = (".csv", ".tsv", *json_lines.SUFFIXES)
-_NO_FOLDER = "in no class folder"
+# What an example is to predict: the name of a class, names of several, numbers; None: not said.
+Target = str | tuple[str, ...] | tuple[float, ...] | None
 
 
 @dataclasses.dataclass(frozen=True)
 class Labelled:
-    """Examples with the names of their classes.
+    """Examples with what they are to predict.
 
     Attributes:
       about: what they are, JSON-ready.
       items: as `train.serving.read_inputs.read_raw` gives them; read once.
-      classes: the name of each one's class, "" where it has none, by the name of the item; of a
-        folder by that of its first folder.
+      targets: by the name of the item; of a folder the names of its folders, which are classes.
       groups: what is drawn together, by the name of the item; None: each alone.
       group_name: what the groups are.
-      no_class: why one has none.
+      no_target: why one has none.
+      is_folder: whether they lie in class folders.
     """
 
     about: dict[str, Any]
     items: Items
-    classes: Mapping[str, str]
+    targets: Mapping[str, Target]
     groups: Mapping[str, int] | None = None
     group_name: str | None = None
-    no_class: str = "no class"
+    no_target: str = "no class"
+    is_folder: bool = False
 
-    def class_of(self, name: str) -> str:
-        """The class of an item, "" where it has none."""
-        if self.no_class == _NO_FOLDER:
+    def target_of(self, name: str) -> Target:
+        """The target of an item."""
+        if self.is_folder:
             folder, slash, _ = name.partition("/")
-            return folder if slash and not folder.startswith(".") else ""
-        return self.classes[name]
+            return folder if slash and not folder.startswith(".") else None
+        return self.targets[name]
 
 
-def read_labelled(path: Path, wanted: ModelInput, column: str | None, label: str) -> Labelled:
-    """Files: a folder for each class, or a table with a column of classes.
+def read_labelled(
+    path: Path, wanted: ModelInput, column: str | None, label: Sequence[str] | None
+) -> Labelled:
+    """Files: a folder for each class, or a table with a column of classes, or of each number.
 
     Args:
       path: as for `read_raw`; of pictures a table, too, with a column of files beside it.
-      column: that of texts, or of the pictures' files.
-      label: the column of the classes.
+      column: that of texts, or of the pictures' files; None: as the run's own set has it.
+      label: the columns of the target; None: as the run's own set has them.
 
     Raises:
       ValueError: neither, or a table without such columns.
       OSError: there is no such input.
     """
     about = {"source": str(path.absolute())}
+    if path.is_dir() and wanted.task == REGRESSION:
+        raise ValueError(f"evaluate: {path} expected a table with numbers, received a folder")
     if path.is_dir():
         items = read_raw(path, wanted, column)
         entries = [entry.name for entry in path.iterdir() if entry.is_dir()]
@@ -81,25 +90,54 @@ def read_labelled(path: Path, wanted: ModelInput, column: str | None, label: str
                 f"evaluate: {path} expected a folder for each class, received none in it"
             )
         about |= {"sha256_of_names_sizes_and_times": hash_source(path)}
-        return Labelled(about, items, {name: name for name in folders}, no_class=_NO_FOLDER)
+        names = {name: name for name in folders}
+        return Labelled(about, items, names, no_target="in no class folder", is_folder=True)
     if path.exists() and not (path.is_file() and path.suffix.lower() in _TABLES):
         raise ValueError(
             f"evaluate: {path} expected a folder with a folder for each class, or a table "
             f"({', '.join(f'*{suffix}' for suffix in _TABLES)}) with a column of classes"
         )
-    if wanted.modality == IMAGE and column is None:
+    conversion = wanted.conversion or {}
+    if wanted.modality == IMAGE and (column := column or conversion.get("column")) is None:
         raise ValueError(
             f"evaluate: {path} expected to know which column names the pictures' files, received "
             "no --column"
         )
     items = read_raw(path, wanted, column) if wanted.modality != IMAGE else iter(())
-    expected = f"the column {label!r} of the classes (--label names another)"
-    rows = list(read_records(path, (label, *([column] if column else [])), expected))
+    columns = _label_columns(path, wanted, label)
+    said = ", ".join(columns.columns)
+    what = "numbers" if wanted.task == REGRESSION else "classes"
+    expected = f"the column {said!r} of the {what} (--label names another)"
+    rows = list(read_records(path, (*columns.columns, *([column] if column else [])), expected))
     if wanted.modality == IMAGE:
         items = _listed_pictures(path, wanted, [row[str(column)] for _, _, row in rows])
-    classes = {str(number): row[label].strip() for number, _, row in rows}
-    about |= {"label": label, "sha256": hash_source(path)}
-    return Labelled(about, items, classes, no_class=f"no {label}")
+    targets = {}
+    for number, line, row in rows:
+        try:
+            targets[str(number)] = columns.read(row)
+        except CellError as error:
+            raise ValueError(f"evaluate: {path}, line {line}, {error}") from None
+    about |= {"label": said, "sha256": hash_source(path)}
+    return Labelled(about, items, targets, no_target=f"no {said}")
+
+
+def _label_columns(path: Path, wanted: ModelInput, label: Sequence[str] | None) -> LabelColumns:
+    """Where a table says what is predicted: as the run's own did, unless `label` names columns."""
+    own = wanted.label_columns
+    if own is not None and label in (None, [*own.columns]):
+        return own
+    usual = wanted.class_names if wanted.task == REGRESSION else ("label",)
+    columns = tuple(label or usual)
+    separator = (own.separator if own else None) or ";"
+    most = {SINGLE_LABEL: 1, REGRESSION: wanted.num_classes}.get(wanted.task, len(columns))
+    if len(columns) != most:
+        raise ValueError(
+            f"evaluate: {path}: --label expected {most} columns, for "
+            f"{', '.join(wanted.class_names)}, received {listed([*columns])}"
+        )
+    is_list = wanted.task == MULTI_LABEL and len(columns) == 1
+    missing = own.missing if own else ()
+    return LabelColumns(wanted.task, columns, separator if is_list else None, missing)
 
 
 def _listed_pictures(path: Path, wanted: ModelInput, files: list[str]) -> Items:
@@ -126,15 +164,23 @@ def read_set(opened: OpenedSet, splits: Iterable[str], wanted: ModelInput) -> La
     return Labelled(
         about | {"directory": schema.directory},
         _records(opened, places, wanted),
-        {name: _class(schema, int(of[s].label[n])) for name, (s, n) in places.items()},
+        {name: _target(schema, of[s], n) for name, (s, n) in places.items()},
         groups if schema.group_name else None,
         schema.group_name,
     )
 
 
-def _class(schema: Schema, label: int) -> str:
-    """A class's name; "" of -1, as sets label what has no class."""
-    return schema.class_names[label] if 0 <= label < schema.num_classes else ""
+def _target(schema: Schema, index: RecordIndex, number: int) -> Target:
+    """What a record says; None of -1, as sets label what says nothing."""
+    label = int(index.label[number])
+    if not 0 <= label < schema.num_classes:
+        return None
+    if index.target is None:
+        return schema.class_names[label]
+    target = index.target[number]
+    if schema.task == REGRESSION:
+        return tuple(target.tolist())
+    return tuple(name for name, there in zip(schema.class_names, target, strict=True) if there)
 
 
 def _check_kind(schema: Schema, wanted: ModelInput) -> None:
@@ -149,6 +195,13 @@ def _check_kind(schema: Schema, wanted: ModelInput) -> None:
         raise ValueError(
             f"evaluate: --on {schema.name} expected inputs as of {wanted.dataset} "
             f"({wanted.modality}), received {schema.modality}"
+        )
+    # Numbers are the same by their names; a single one may be called otherwise.
+    is_alone = (schema.num_classes, wanted.num_classes) == (1, 1)
+    if schema.task == REGRESSION and schema.class_names != wanted.class_names and not is_alone:
+        raise ValueError(
+            f"evaluate: --on {schema.name} expected the numbers "
+            f"{', '.join(wanted.class_names)}, received {', '.join(schema.class_names)}"
         )
     if schema.modality != TABULAR:
         return
@@ -204,6 +257,33 @@ def _raw(rows: Any, schema: Schema, words: Any, wanted: ModelInput) -> Iterator[
         ids, starts = rows
         for first, end in itertools.pairwise(starts):
             yield tuple(words[i] for i in ids[first:end])
+
+
+def make_reader(
+    wanted: ModelInput, targets: Iterable[Target], pairs: list[str], source: str
+) -> Callable[[Any], Any]:
+    """The function from an item's target to a label as `Examples` have it; None: it is left out.
+
+    Args:
+      targets: all that were found.
+      pairs, source: as `number_classes`.
+
+    Raises: as `number_classes`; also where --map is given for numbers.
+    """
+    if wanted.task == REGRESSION:
+        if pairs:
+            raise ValueError(f"evaluate: --map expected with classes, received {REGRESSION}")
+        return lambda numbers: np.array(numbers, np.float64)
+    found = {n for of in targets if of for n in ((of,) if isinstance(of, str) else of)}
+    numbers = number_classes(map(str, found), wanted.class_names, pairs, source)
+    if wanted.task == SINGLE_LABEL:
+        return lambda name: numbers[name]
+
+    def read(names: Any) -> np.ndarray:
+        chosen = [numbers[name] for name in ((names,) if isinstance(names, str) else names)]
+        return np.isin(np.arange(wanted.num_classes), [n for n in chosen if n is not None]) * 1.0
+
+    return read
 
 
 def number_classes(

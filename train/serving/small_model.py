@@ -1,7 +1,7 @@
 """A model for small devices: TensorFlow's converter makes a LiteRT file (.tflite) of it.
 
-It takes one example, ready as training has it, and gives its probabilities. In a file of int8 the
-weights and the sums within are whole numbers; input and output stay as they are.
+It takes one example, ready as training has it, and gives its probabilities or numbers. In a file of
+int8 the weights and the sums within are whole numbers; input and output stay as they are.
 """
 
 from __future__ import annotations
@@ -16,9 +16,11 @@ import tensorflow as tf
 
 from models.standardization import Standardization
 from records.sets.schema import IMAGE, TABULAR
+from records.sets.target import MULTI_LABEL
 from records.system.quiet import native_lines
 from train.folders.model_input import ModelInput
 
+_COARSE = 1e-3  # a step of float32, in deviations of a number
 # Columns of a table are shifted and scaled in float: as int8 of one scale the small ones vanish.
 _IN_FLOAT = ["SUB", "DIV", "MUL", "MAXIMUM"]
 
@@ -32,7 +34,7 @@ def convert(model: keras.Model, wanted: ModelInput, calibration: np.ndarray | No
     """The bytes of a .tflite file.
 
     Its input is float32 [1, F], uint8 [1, S, S, C], or int32 [1, T] padded with 0 on the right; its
-    output `probabilities` float32 [1, C].
+    output `probabilities` float32 [1, C], or of numbers `predicted` float32 [1, C].
 
     Args:
       calibration: inputs [n, ...] by which ranges of int8 are chosen; None for a file of float32.
@@ -40,12 +42,20 @@ def convert(model: keras.Model, wanted: ModelInput, calibration: np.ndarray | No
     Raises:
       ValueError: the converter knows no such operation or type; says which.
     """
+    if wanted.scale is not None:  # its units are float64, which LiteRT does not multiply
+        _check_float32(wanted)
+        model = keras.Model(model.inputs[0], model.get_layer("units").input)
     name, call = input_name(wanted), _make_call(model)
     shape = wanted.spec.shape if wanted.spec.shape[0] else [wanted.sequence_length]
     spec = tf.TensorSpec([1, *shape], wanted.spec.dtype, name=name)
 
     def predict(inputs: tf.Tensor) -> dict[str, tf.Tensor]:
-        return {"probabilities": tf.nn.softmax(tf.cast(call(inputs), tf.float32))}
+        outputs = tf.cast(call(inputs), tf.float32)
+        if wanted.scale is not None:
+            mean, deviation = (tf.constant(values, tf.float32) for values in wanted.scale)
+            return {"predicted": outputs * deviation + mean}
+        is_several = wanted.task == MULTI_LABEL
+        return {"probabilities": (tf.sigmoid if is_several else tf.nn.softmax)(outputs)}
 
     root = tf.Module()
     # Keras's own objects keep their variables from the converter.
@@ -67,6 +77,19 @@ def convert(model: keras.Model, wanted: ModelInput, calibration: np.ndarray | No
             f"converter refuses: {reason}. Export it as a SavedModel: --format savedmodel"
         ) from error
     return bytes(converted)
+
+
+def _check_float32(wanted: ModelInput) -> None:
+    """Raises ValueError for numbers of which float32 would round off what was learned."""
+    for name, mean, deviation in zip(wanted.class_names, *(wanted.scale or ()), strict=True):
+        step = np.spacing(np.float32(abs(mean)))
+        if step > _COARSE * deviation:
+            raise ValueError(
+                f"export: numbers that float32 keeps expected, in which LiteRT computes, received "
+                f"{name!r} of mean {mean:.12g} and deviation {deviation:.6g}, which would be "
+                f"rounded to {step:g}. Export a SavedModel, or predict the difference from a "
+                "fixed number"
+            )
 
 
 def _make_call(model: keras.Model) -> Any:
@@ -100,9 +123,10 @@ def _interpreter(content: bytes) -> Any:
 
 
 def predict_small(content: bytes, inputs: np.ndarray) -> np.ndarray:
-    """Probabilities float32 [n, C] that a .tflite file gives for inputs [n, ...], one by one."""
+    """What a .tflite file gives for inputs [n, ...], one by one: float32 [n, C]."""
     with warnings.catch_warnings(), native_lines():
         warnings.simplefilter("ignore")  # TensorFlow's own interpreter is to become a package
         run = _interpreter(content).get_signature_runner()
         (name,) = run.get_input_details()
-        return np.concatenate([run(**{name: row[None]})["probabilities"] for row in inputs])
+        (output,) = run.get_output_details()
+        return np.concatenate([run(**{name: row[None]})[output] for row in inputs])

@@ -279,6 +279,8 @@ class TrainConfig:
 
     # Names of those that were given, at their default too. No setting.
     given: frozenset[str] = dataclasses.field(default=frozenset(), compare=False, repr=False)
+    # Flags of `builders.convert`, for a dataset that is a file. No setting.
+    conversion: tuple[str, ...] = dataclasses.field(default=(), compare=False, repr=False)
 
     def __post_init__(self) -> None:
         for field in setting_fields():

@@ -28,7 +28,7 @@ _OF_OUR_MODELS = (
     "recurrent_dropout",
 )
 # What shapes the target of one class among several.
-_OF_ONE_CLASS = ("class_weights", "label_smoothing", "mixup")
+OF_ONE_CLASS = ("class_weights", "label_smoothing", "mixup")
 _KINDS = {TABULAR: "a table", IMAGE: "pictures", TOKENS: "texts", TEXT: "texts"}
 
 
@@ -78,7 +78,7 @@ def _check_task(settings: Settings, schema: Schema) -> None:
                 f"more, received {', '.join(schema.class_names)}"
             )
     else:
-        for name in _OF_ONE_CLASS:
+        for name in OF_ONE_CLASS:
             if getattr(settings, name) != getattr(TrainConfig, name):
                 raise ValueError(
                     f"settings: --{name.replace('_', '-')} expected with one class (--task "

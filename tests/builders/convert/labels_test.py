@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,10 @@ import pytest
 from builders.convert.__main__ import main
 from builders.convert.kinds import read_source
 from builders.convert.source import Conversion, Options
+from records.decoding.table_columns import LabelColumns
 from records.roles import open_data
+from train.folders.model_input import ModelInput
+from train.serving.labelled import read_labelled
 
 NUMBERS = 40
 
@@ -72,7 +76,10 @@ def test_numbers_become_a_set_that_trains(
     path = _table(tmp_path, price=prices, weight=PRICES)
     flags = [str(path), "--name=t", f"--data_dir={tmp_path}", "--label", "price", "weight"]
     assert main(flags) == 0
-    said = capsys.readouterr().out
+    printed = capsys.readouterr()
+    said = printed.out
+    # The findings, and no bar of TFDS's or its word on downloads among them.
+    assert said.splitlines()[-2].startswith("left out") and "Generating" not in printed.err
     assert (
         "number price: 0 to 64.6" in said and "left out: 1 (no number in 'price, weight')" in said
     )
@@ -99,3 +106,28 @@ def test_a_cell_that_is_no_number_is_named(tmp_path: Path) -> None:
         ValueError, match="line 41, column 'price': expected a finite number.*cheap"
     ):
         _read(path, "price", task="regression")
+
+
+def test_a_run_knows_where_its_own_table_says_what_is_predicted(tmp_path: Path) -> None:
+    """Files that are measured later need no --label."""
+    more: dict[str, Any] = {"price": PRICES, "tags": TAGS, "p": FLAGS, "q": FLAGS}
+    path = _table(tmp_path, **more)
+    kinds = {
+        "regression": (["price"], (float(PRICES[3]),)),
+        "multi_label": (["tags"], ("x", "y")),
+        "flags": (["p", "q"], ("p", "q")),
+        "single_label": (["p"], "1"),
+    }
+    for name, (label, third) in kinds.items():
+        drop = [column for column in more if column not in label]
+        flags = [f"--name={name}", f"--data_dir={tmp_path}", "--missing", "-"]
+        assert main([str(path), *flags, "--label", *label, "--drop", *drop]) == 0
+        wanted = ModelInput.of(open_data(name, tmp_path), thresholds=(0.5,) * 9)
+        columns = wanted.label_columns
+        assert columns is not None and columns.columns == tuple(label) and columns.missing == ("-",)
+        assert LabelColumns.from_json(dataclasses.asdict(columns)) == columns
+        found = read_labelled(path, wanted, None, None)
+        assert found.targets["4"] == third and len(found.targets) == NUMBERS
+        assert found.about["label"] == ", ".join(label)
+    with pytest.raises(ValueError, match="'z' of the numbers"):
+        read_labelled(path, ModelInput.of(open_data("regression", tmp_path)), None, ["z"])

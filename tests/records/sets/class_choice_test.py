@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import tensorflow_datasets as tfds
 
 from records.opened import open_set
 from records.ordering.splits import assign_folds, balanced_class_weights, cut_validation
 from records.roles import Data, Fold, InputConfig
 from records.sets.class_choice import choose_classes
 from records.shards.index import record_place
+from tests.support.tiny_sets import build_tiny
+
+features = tfds.features
 
 NAMES = ("rock", "pop", "hip hop", "R&B, soul", "a=b")
 
@@ -40,6 +45,26 @@ def test_names_become_labels() -> None:
 def test_wrong_choices(asked: list[str], expected: str) -> None:
     with pytest.raises(ValueError, match=expected):
         choose_classes(asked, NAMES, "s")
+
+
+def test_of_several_classes_at_once_the_chosen_columns_stay(tmp_path: Path) -> None:
+    """A record stays where it has a chosen class; two as one are there where either is."""
+    tags = [[], [0], [1], [2], [0, 1], [1, 2], [0, 1, 2], [3], [3, 0]] * 4
+    spec: dict[str, Any] = {"x": features.Tensor(shape=(1,), dtype=np.float32)}
+    spec["label"] = features.Sequence(features.ClassLabel(names=["a", "b", "c", "d"]))
+    rows = [{"x": np.float32([i]), "label": one} for i, one in enumerate(tags)]
+    directory = build_tiny(tmp_path, spec, {"train": rows[:27], "test": rows[27:]})
+    chosen = open_set(directory).choose(["c", "ab=a,b"])
+    data = Data(chosen, InputConfig())
+    assert (data.schema.class_names, data.schema.task) == (("c", "ab"), "multi_label")
+    for split, first in (("train", 0), ("test", 27)):
+        examples = data.examples(split)
+        own = np.asarray(examples.inputs)[:, 0].astype(int)
+        last = 27 if split == "train" else 36
+        assert own.tolist() == [n for n in range(first, last) if {0, 1, 2} & {*tags[n]}]
+        wanted = [[2 in tags[n], bool({0, 1} & {*tags[n]})] for n in own]
+        np.testing.assert_array_equal(examples.split_labels, np.float32(wanted))
+    assert chosen.schema.split_counts == {"train": 21, "test": 7}
 
 
 @pytest.mark.parametrize("name", ["fetal_health", "brain_tumor_mri", "song_lyrics"])

@@ -14,7 +14,7 @@ from tests.support.settings import make_settings
 from train.assembly.data import make_fold
 from train.devices.strategy import make_cluster
 from train.engine.whole_run import train_and_evaluate
-from train.measures.metrics import Metrics, metrics_from_logits
+from train.measures.metrics import AnyMetrics, metrics_from_logits
 from train.search.folds_at_once import can_train_together, train_folds
 from train.settings.config import TrainConfig
 from train.settings.resolve import resolve
@@ -57,7 +57,7 @@ def test_same_as_runs_of_their_own(
     cluster = make_cluster("one_device")
     resolved = resolve(config, opened.schema, cluster)
     assert can_train_together(resolved, opened.schema)
-    seen: list[list[Metrics]] = []
+    seen: list[list[AnyMetrics]] = []
     pairs = train_folds(resolved, opened, cluster, lambda epoch, found: seen.append(found))
     for i in range(FOLDS):
         # Without XLA, which would take seconds for each.

@@ -22,7 +22,7 @@ from train.folders.model_input import ModelInput
 from train.measures.worst_errors import WorstErrors
 from train.predict import main as predict
 from train.predict import predict_items, predict_labelled, usable_items
-from train.serving.labelled import number_classes, read_labelled
+from train.serving.labelled import make_reader, number_classes, read_labelled
 from train.serving.read_inputs import Unusable, read_raw
 
 
@@ -62,9 +62,9 @@ def test_pictures_in_class_folders(
     said.pop("readme.jpg")
     short = [name.removesuffix("_tumor") for name in names]
     labels = np.array([short.index(name.split("/")[0]) for name in said])
-    labelled = read_labelled(photos, run.input, None, "label")
-    numbers = number_classes(labelled.classes.values(), names, pairs, "photos")
-    got = predict_labelled(run, labelled, numbers, WorstErrors(names, 1))
+    labelled = read_labelled(photos, run.input, None, None)
+    read = make_reader(run.input, labelled.targets.values(), pairs, "photos")
+    got = predict_labelled(run, labelled, read, WorstErrors(names, 1))
     np.testing.assert_array_equal(got[0], labels)
     np.testing.assert_array_equal(got[1], np.stack(list(said.values())))
     assert got[3] == {"in no class folder": 1, "cannot be read": 1}
@@ -130,16 +130,16 @@ def test_a_table_that_names_pictures(photos: Path, tmp_path: Path) -> None:
     rows = [{"at": str(file), "label": name} for file, name in zip(files, "ab", strict=True)]
     path = tmp_path / "list.jsonl"
     path.write_text("\n".join(map(json.dumps, [*rows, {"at": "none.jpg", "label": ""}])))
-    found = read_labelled(path, wanted, "at", "label")
+    found = read_labelled(path, wanted, "at", None)
     items = dict(found.items)
     assert [items["1"], items["2"]] == [file.read_bytes() for file in files]
     assert isinstance(items["3"], Unusable)
-    assert [found.class_of(name) for name in items] == ["a", "b", ""]
+    assert [found.target_of(name) for name in items] == ["a", "b", None]
     with pytest.raises(ValueError, match="which column names the pictures' files"):
-        read_labelled(path, wanted, None, "label")
+        read_labelled(path, wanted, None, None)
     for place in (files[0], tmp_path / "list.jsonl" / "x", tmp_path):
         with pytest.raises((ValueError, OSError)):
-            read_labelled(place, wanted, None, "label")
+            read_labelled(place, wanted, None, None)
 
 
 def test_what_is_no_text_in_a_folder_of_texts_is_left_out(tmp_path: Path) -> None:
@@ -155,7 +155,7 @@ def test_what_is_no_text_in_a_folder_of_texts_is_left_out(tmp_path: Path) -> Non
     (tmp_path / "a" / "1.txt").write_text("x y")
     (tmp_path / "a" / "2.pdf").write_text("x")
     unusable: list[tuple[str, str]] = []
-    found = list(usable_items(read_labelled(tmp_path, wanted, None, "").items, wanted, unusable))
+    found = list(usable_items(read_labelled(tmp_path, wanted, None, None).items, wanted, unusable))
     assert [(name, value.tolist()) for name, _, value in found] == [("a/1.txt", [2, 1])]
     assert unusable == [("a/2.pdf", "not a .txt file")]
 
@@ -218,5 +218,5 @@ def test_texts_of_another_set_get_the_words_of_the_run(
         row = np.asarray(test.inputs)[number]
         np.testing.assert_array_equal(ids, row[: len(ids)])
         assert not row[len(ids) :].any()
-        assert labelled.class_of(f"test {number}") == data.schema.class_names[label]
+        assert labelled.target_of(f"test {number}") == data.schema.class_names[label]
     assert labelled.group_name == "artist" and len(set((labelled.groups or {}).values())) > 2

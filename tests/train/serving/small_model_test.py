@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from models.standardization import build_standardization
+from models.standardization import build_standardization, in_units
 from train import export
 from train.assembly.predictions import predict_split
 from train.folders.finished_run import open_run
@@ -65,6 +66,24 @@ def test_int8_is_close_and_small_columns_do_not_vanish(make: Any) -> None:
     with_float = predict_small(convert(model, wanted), inputs)
     np.testing.assert_allclose(with_float, expected, atol=1e-5)
     assert input_name(wanted) in ("features", "picture")
+
+
+def test_numbers_and_several_classes_leave_the_file_as_they_leave_the_run() -> None:
+    keras.utils.set_random_seed(1)
+    model, wanted, inputs = _table(np.random.default_rng(0))
+    scale = (5000.0, 0.0, -3.0), (300.0, 1e-3, 2.0)
+    numbers = dataclasses.replace(wanted, task="regression", scale=scale)
+    expected = in_units(model, *scale)(inputs).numpy()
+    assert expected.dtype == np.float64
+    np.testing.assert_allclose(expected, model(inputs) * scale[1] + scale[0], rtol=1e-6)
+    found = predict_small(convert(in_units(model, *scale), numbers), inputs)
+    np.testing.assert_allclose(found / scale[1], expected / scale[1], atol=1e-5)
+    several = dataclasses.replace(wanted, task="multi_label", thresholds=(0.5,) * 3)
+    found = predict_small(convert(model, several), inputs)
+    np.testing.assert_allclose(found, tf.sigmoid(model(inputs)), atol=1e-5)
+    stamps = dataclasses.replace(numbers, scale=((1.7e9, 0.0, 0.0), scale[1]))
+    with pytest.raises(ValueError, match="'a' of mean 1700000000 .*rounded to 128"):
+        convert(in_units(model, *(stamps.scale or ())), stamps)
 
 
 def test_what_cannot_be_converted_leaves_no_file(

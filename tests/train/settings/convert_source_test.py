@@ -12,6 +12,7 @@ from builders.convert.__main__ import main
 from records.sets.find import find_directory
 from records.sets.schema import read_schema
 from tests.support.adult_table import make_rows, write_table
+from train.run import parse_config
 from train.settings import convert_source as module
 from train.settings.convert_source import convert_source
 
@@ -101,3 +102,30 @@ def test_another_set_of_the_name_is_left_alone(commands: list[str]) -> None:
     # What takes no files says how they become a set.
     with pytest.raises(FileNotFoundError, match="with: python -m builders.convert ./mine.csv --d"):
         find_directory("./mine.csv", "data")
+
+
+def test_flags_of_the_conversion_come_with_the_training(commands: list[str]) -> None:
+    rows = [[*row[:4], f"{n}.5"] for n, row in enumerate(make_rows(60))]
+    path = str(write_table(Path("a.csv"), rows))
+    config = parse_config(
+        ["--dataset", path, "--label", "age", "--drop", "education", "--group", "workclass"]
+    )
+    assert convert_source(path, "data", config.conversion) == "a"
+    assert commands == [
+        "python -m builders.convert a.csv --name a --data_dir data --label age --drop education "
+        "--group workclass"
+    ]
+    schema = read_schema(find_directory("a", "data"))
+    assert (schema.task, schema.class_names, schema.group_name) == ("regression", ("age",), "group")
+    # The same again, or less; not another.
+    for asked in (config.conversion, ["--label", "age"], ["--task", "regression"], []):
+        assert convert_source(path, "data", asked) == "a" and len(commands) == 1
+    with pytest.raises(
+        ValueError, match="with --label income, received age. Convert .* --overwrite; or train"
+    ) as error:
+        convert_source(path, "data", ["--label", "income"])
+    again = str(error.value).partition("again: ")[2].partition("; or")[0]
+    assert "--group workclass --label income" in again
+    for dataset in ("a", "fetal_health/synthetic", "s3://bucket/data/a"):
+        with pytest.raises(ValueError, match="--label expected with a file to convert in --data"):
+            convert_source(dataset, "data", ["--label", "age"])

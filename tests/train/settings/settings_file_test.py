@@ -97,7 +97,9 @@ def test_what_is_no_file_of_settings(
 ) -> None:
     with pytest.raises(SystemExit):
         parse_config(["--config", _write(tmp_path, text, name)])
-    assert expected in capsys.readouterr().err
+    said = capsys.readouterr().err
+    # Not a page of usage before the error.
+    assert expected in said and len(said.splitlines()) == 2
     for place in (tmp_path, tmp_path / "missing.yaml"):
         with pytest.raises(SystemExit):
             parse_config(["--config", str(place)])
