@@ -230,8 +230,8 @@ def _train(
         finished = open_run(run)
         _, examples, said = predict_split(finished, "validation", settings.data_dir)
         deviation = np.array(finished.input.scale[1]) if finished.input.scale else None
-        numbers = np.asarray(examples.numbers)
-        found.append(Predicted(examples.subset_labels, said, numbers, deviation))
+        of_fold = np.asarray(examples.numbers)
+        found.append(Predicted(examples.subset_labels, said, of_fold, deviation))
         # The model of a finished fold stays, for train.evaluate; its checkpoints serve nobody.
         shutil.rmtree(run / "checkpoints", ignore_errors=True)
         gc.collect()  # models refer to themselves, and hold the files and examples of their fold
@@ -280,7 +280,7 @@ def _rows(
     rows, task = [], schema.task
     for fold, (labels, said, numbers, deviation) in enumerate(found):
         if deviation is not None:
-            score = Numbers(said, labels, deviation).score()
+            score = Numbers(said, labels, deviation.tolist()).score()
         elif task == MULTI_LABEL:
             # At 0.5: thresholds of this fold's own would be chosen on what they are measured on.
             score = Classes(said, labels, (0.5,) * schema.num_classes).score()

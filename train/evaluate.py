@@ -33,7 +33,9 @@ _COPY = "Copy the run to where its results can be written, and name that folder"
 
 if TYPE_CHECKING:
     from train.folders.finished_run import FinishedRun
+    from train.folders.model_input import ModelInput
     from train.measures.scores import Bootstrap
+    from train.measures.target_scores import Classes, Numbers
     from train.serving.labelled import Labelled
 
 
@@ -169,7 +171,6 @@ def evaluate(
     from train.folders.finished_run import open_run
     from train.measures.class_threshold import parse_threshold
     from train.measures.target_metrics import check_one_class
-    from train.measures.target_scores import make_measure, measure_target
     from train.measures.worst_errors import write_errors, write_largest_losses
 
     run = open_run(path)
@@ -185,11 +186,10 @@ def evaluate(
     found["split"] = split
     if run.input.task != SINGLE_LABEL:
         how = (bootstrap, groups, data.schema.group_name)
-        measure = make_measure(run.input, probability, examples.subset_labels)
-        found |= measure_target(folder, run.input, measure, how)
+        measure = _measure_target(
+            folder, run.input, (probability, examples.subset_labels), how, found, f"split {split}"
+        )
         write_largest_losses(folder, examples, measure.decided, measure.losses, num_errors)
-        write_atomically(folder / "evaluation.json", (json.dumps(found, indent=2) + "\n").encode())
-        print_summary(found, folder, f"split {split}")
         run.keep(folder)
         return found
     found |= _measure(
@@ -231,23 +231,17 @@ def evaluate_elsewhere(
     from train.folders.finished_run import open_run
     from train.measures.class_threshold import parse_threshold
     from train.measures.target_metrics import check_one_class
-    from train.measures.target_scores import LargestLosses, make_measure, measure_target
+    from train.measures.target_scores import LargestLosses
     from train.measures.worst_errors import WorstErrors, write_rows
     from train.predict import predict_labelled
-    from train.serving.labelled import make_reader, read_labelled
+    from train.serving.labelled import make_reader
 
     run, source = open_run(options.run), options.source or options.on
     names, is_single = run.input.class_names, run.input.task == SINGLE_LABEL
     if least_recall:
         check_one_class(run.input.task, "evaluate: --least-recall")
         parse_threshold(least_recall, names, "--least-recall")
-    if options.source:
-        labelled = read_labelled(Path(source), run.input, options.column, options.label)
-    else:
-        labelled = _open_other(run, source, options.split, options.data_dir, skip_damaged)
-    called = re.sub(r"[/.]", "_", labelled.about["set"]) if options.on else source
-    folder = run.path / f"measured-{name_from_path(Path(called))}"
-    check_output(folder, "evaluate", "RUN", is_folder=True, mend=_COPY)
+    labelled, folder = _open_elsewhere(run, options, skip_damaged)
     read = make_reader(run.input, labelled.targets.values(), options.map, source)
     print(f"{run.settings.model} of {run.place} on {source}", flush=True)
     errors = WorstErrors(names, num_errors) if is_single else LargestLosses(run.input, num_errors)
@@ -257,12 +251,9 @@ def evaluate_elsewhere(
     found["measured_on"] = labelled.about | {"map": options.map, "left_out": left_out}
     if not is_single:
         how = (bootstrap, groups, labelled.group_name)
-        found |= measure_target(
-            folder, run.input, make_measure(run.input, probability, labels), how
-        )
-        write_atomically(folder / "evaluation.json", (json.dumps(found, indent=2) + "\n").encode())
+        _measure_target(folder, run.input, (probability, labels), how, found, source)
         write_rows(folder, *errors.rows_and_pictures(), "loss")
-        print_summary(found, folder, source)
+        run.keep(folder)
         return found
     found |= _measure(run, labels, probability, bootstrap, groups, labelled.group_name)
     if least_recall:
@@ -275,6 +266,41 @@ def evaluate_elsewhere(
         print(f"note: no example of {listed(lacking)}: what is undefined for a class stands as -")
     run.keep(folder)
     return found
+
+
+def _measure_target(
+    folder: Path,
+    wanted: ModelInput,
+    pair: tuple[np.ndarray, np.ndarray],
+    how: tuple[Bootstrap, np.ndarray | None, str | None],
+    found: dict[str, Any],
+    measured: str,
+) -> Classes | Numbers:
+    """Adds to `found` what is measured of (what was said, labels), writes and prints it."""
+    from train.measures.target_scores import make_measure, measure_target
+
+    measure = make_measure(wanted, *pair)
+    found |= measure_target(folder, wanted, measure, how)
+    write_atomically(folder / "evaluation.json", (json.dumps(found, indent=2) + "\n").encode())
+    print_summary(found, folder, measured)
+    return measure
+
+
+def _open_elsewhere(
+    run: FinishedRun, options: argparse.Namespace, skip_damaged: bool
+) -> tuple[Labelled, Path]:
+    """(what is measured on, the folder for what is found)."""
+    from train.serving.labelled import read_labelled
+
+    if options.source:
+        called = options.source
+        labelled = read_labelled(Path(called), run.input, options.column, options.label)
+    else:
+        labelled = _open_other(run, options.on, options.split, options.data_dir, skip_damaged)
+        called = re.sub(r"[/.]", "_", labelled.about["set"])
+    folder = run.path / f"measured-{name_from_path(Path(called))}"
+    check_output(folder, "evaluate", "RUN", is_folder=True, mend=_COPY)
+    return labelled, folder
 
 
 def _open_other(

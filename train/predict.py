@@ -307,9 +307,7 @@ def predict_labelled(
         print(f"left out: {count:,} ({reason})")
     # One with no file in it is told, too.
     found_in = {labelled.target_of(name) for name in (*kept, *(name for name, _ in unusable))}
-    folders = {
-        of for of in labelled.targets.values() if labelled.is_folder and read(of) is not None
-    }
+    folders = labelled.targets.values() if labelled.is_folder else ()
     if empty := sorted({str(of) for of in folders if read(of) is not None} - found_in):
         print(f"note: nothing in {listed(empty)}")
     if unusable:

@@ -253,8 +253,10 @@ def test_evaluate_predict_and_export_say_the_same(
         content = (tmp_path / "model.tflite").read_bytes()
         found = predict_small(content, np.asarray(examples.inputs)[examples.numbers])
         np.testing.assert_allclose(found, said, atol=1e-5)
-        decided = said >= np.array(run.input.thresholds)
-        best = metrics.f1_score(examples.subset_labels, decided, average="macro", zero_division=0)
+        at_thresholds = said >= np.array(run.input.thresholds)
+        best = metrics.f1_score(
+            examples.subset_labels, at_thresholds, average="macro", zero_division=0
+        )
         assert (
             f"macro f1 on 25 validation examples {best:.4f}, of the run {best:.4f}" in printed.out
         )
@@ -375,7 +377,7 @@ def test_a_run_killed_in_mid_epoch_goes_on_to_the_bit(
 def test_what_the_set_shows_and_scikit_learn_makes_of_it(
     name: str, sets: dict[str, str], tmp_path: Path, capfd: Any
 ) -> None:
-    text, folder = describe(sets[name], output=tmp_path / "d")
+    text, folder = describe(sets[name], output=str(tmp_path / "d"))
     data = open_data(sets[name])
     train, test = data.examples("train"), data.examples("test")
     y = train.split_labels

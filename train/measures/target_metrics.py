@@ -128,7 +128,8 @@ def check_one_class(task: str, place: str) -> None:
     """Raises ValueError where the part of the product `place` cannot do what the task needs."""
     if task != SINGLE_LABEL:
         raise ValueError(
-            f"{place}: expected a target of one class ({SINGLE_LABEL}), received {task}. Leave it out"
+            f"{place}: expected a target of one class ({SINGLE_LABEL}), received {task}. "
+            "Leave it out"
         )
 
 

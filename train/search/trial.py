@@ -9,7 +9,7 @@ import json
 import shutil
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -106,8 +106,9 @@ class TrialRunner:
             self._report(trial, epoch, settings.epochs, [one.figures for one in found])
 
         pairs = train_folds(settings, self.opened, self._cluster, report)
-        measure = {SINGLE_LABEL: metrics_from_logits, MULTI_LABEL: metrics_of_classes}
-        return [measure[self.opened.schema.task](*reversed(pair)).figures for pair in pairs]
+        several = self.opened.schema.task == MULTI_LABEL
+        measure: Any = metrics_of_classes if several else metrics_from_logits
+        return [measure(logits, labels).figures for labels, logits in pairs]
 
     def _run_apart(self, settings: Settings, trial: optuna.Trial) -> list[_Figures]:
         """Each fold as a run of its own, one after the other; what they print goes to a log."""

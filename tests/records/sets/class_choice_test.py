@@ -52,7 +52,7 @@ def test_of_several_classes_at_once_the_chosen_columns_stay(tmp_path: Path) -> N
     tags = [[], [0], [1], [2], [0, 1], [1, 2], [0, 1, 2], [3], [3, 0]] * 4
     spec: dict[str, Any] = {"x": features.Tensor(shape=(1,), dtype=np.float32)}
     spec["label"] = features.Sequence(features.ClassLabel(names=["a", "b", "c", "d"]))
-    rows = [{"x": np.float32([i]), "label": one} for i, one in enumerate(tags)]
+    rows = [{"x": np.array([i], np.float32), "label": one} for i, one in enumerate(tags)]
     directory = build_tiny(tmp_path, spec, {"train": rows[:27], "test": rows[27:]})
     chosen = open_set(directory).choose(["c", "ab=a,b"])
     data = Data(chosen, InputConfig())
@@ -63,7 +63,7 @@ def test_of_several_classes_at_once_the_chosen_columns_stay(tmp_path: Path) -> N
         last = 27 if split == "train" else 36
         assert own.tolist() == [n for n in range(first, last) if {0, 1, 2} & {*tags[n]}]
         wanted = [[2 in tags[n], bool({0, 1} & {*tags[n]})] for n in own]
-        np.testing.assert_array_equal(examples.split_labels, np.float32(wanted))
+        np.testing.assert_array_equal(examples.split_labels, np.array(wanted, np.float32))
     assert chosen.schema.split_counts == {"train": 21, "test": 7}
 
 
