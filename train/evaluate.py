@@ -290,43 +290,17 @@ def _open_elsewhere(
     run: FinishedRun, options: argparse.Namespace, skip_damaged: bool
 ) -> tuple[Labelled, Path]:
     """(what is measured on, the folder for what is found)."""
-    from train.serving.labelled import read_labelled
+    from train.serving.labelled import open_other, read_labelled
 
     if options.source:
         called = options.source
         labelled = read_labelled(Path(called), run.input, options.column, options.label)
     else:
-        labelled = _open_other(run, options.on, options.split, options.data_dir, skip_damaged)
+        labelled = open_other(run, options.on, options.split, options.data_dir, skip_damaged)
         called = re.sub(r"[/.]", "_", labelled.about["set"])
     folder = run.path / f"measured-{name_from_path(Path(called))}"
     check_output(folder, "evaluate", "RUN", is_folder=True, mend=_COPY)
     return labelled, folder
-
-
-def _open_other(
-    run: FinishedRun, name: str, split: str | None, data_dir: str | None, skip_damaged: bool
-) -> Labelled:
-    from records.opened import open_set
-    from train.serving.labelled import read_set
-
-    opened = open_set(
-        name,
-        data_dir,
-        feature=run.settings.feature,
-        task=run.input.task,
-        skip_damaged=skip_damaged,
-    )
-    if opened.fingerprint == run.fingerprint:
-        raise ValueError(
-            f"evaluate: --on expected another set than the run was trained on, received {name}, "
-            "which is that set. Leave --on out, and name a split with --split"
-        )
-    schema = opened.schema
-    if split:
-        schema.check_split(split)
-    # A part repeats examples of another split.
-    every = [one for one in schema.split_counts if one not in schema.parts]
-    return read_set(opened, [split] if split else every, run.input)
 
 
 def _decide(

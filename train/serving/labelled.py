@@ -13,12 +13,13 @@ import numpy as np
 from records.decoding import json_lines
 from records.decoding.table_columns import CellError, LabelColumns
 from records.loading.load import Loader
-from records.opened import OpenedSet
+from records.opened import OpenedSet, open_set
 from records.sets.origin import hash_source
 from records.sets.schema import IMAGE, TABULAR, TEXT, TOKENS, Schema
 from records.sets.target import MULTI_LABEL, REGRESSION, SINGLE_LABEL
 from records.shards.index import RecordIndex
 from records.system.table_file import listed
+from train.folders.finished_run import FinishedRun
 from train.folders.model_input import ModelInput
 from train.serving.read_inputs import (
     Items,
@@ -143,6 +144,35 @@ def _label_columns(path: Path, wanted: ModelInput, label: Sequence[str] | None) 
 def _listed_pictures(path: Path, wanted: ModelInput, files: list[str]) -> Items:
     for number, file in enumerate(files, 1):
         yield str(number), as_stored(read_file(path.parent / file.strip()), wanted)
+
+
+def open_other(
+    run: FinishedRun, name: str, split: str | None, data_dir: str | None, skip_damaged: bool
+) -> Labelled:
+    """Another prepared set: a split, or all of them.
+
+    Raises:
+      ValueError: it is the run's own, or as `read_set`.
+      FileNotFoundError: it is not there.
+    """
+    opened = open_set(
+        name,
+        data_dir,
+        feature=run.settings.feature,
+        task=run.input.task,
+        skip_damaged=skip_damaged,
+    )
+    if opened.fingerprint == run.fingerprint:
+        raise ValueError(
+            f"evaluate: --on expected another set than the run was trained on, received {name}, "
+            "which is that set. Leave --on out, and name a split with --split"
+        )
+    schema = opened.schema
+    if split:
+        schema.check_split(split)
+    # A part repeats examples of another split.
+    every = [one for one in schema.split_counts if one not in schema.parts]
+    return read_set(opened, [split] if split else every, run.input)
 
 
 def read_set(opened: OpenedSet, splits: Iterable[str], wanted: ModelInput) -> Labelled:
