@@ -22,7 +22,10 @@ WRONG = [
     ({"role": 3}, "role expected train, validation or another split of the set, received 3"),
     ({"data_dir": 3}, "data_dir expected a folder or None, received 3"),
     ({"config": {"image_size": 3}}, "config expected an InputConfig or None, received {"),
-    ({"dataset": 3}, "dataset expected the name of a set, its path, or shares of several, received 3"),
+    (
+        {"dataset": 3},
+        "dataset expected the name of a set, its path, or shares of several, received 3",
+    ),
 ]
 
 

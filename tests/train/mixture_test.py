@@ -143,7 +143,7 @@ def test_fit_takes_a_mixture(tables: list[str]) -> None:
     assert len(found.history["val_loss"]) == 2
     with pytest.raises(ValueError, match="a mixture of sets expected shuffle=True"):
         train.fit(model, data, shuffle=False)
-    with pytest.raises(ValueError, match="--shuffle-block expected with one set"):
+    with pytest.raises(ValueError, match="shuffle_block expected with one set"):
         train.fit(model, data, shuffle_block=32)
 
 
