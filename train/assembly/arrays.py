@@ -186,7 +186,7 @@ def _as_array(values: Any) -> np.ndarray:
     if array.dtype.kind not in "fiub":
         raise ValueError(
             f"fit: an array expected numbers, received {array.dtype}. Texts go through "
-            "keras.layers.TextVectorization or a prepared set first"
+            "keras.layers.TextVectorization or a prepared set first; classes are numbered from 0"
         )
     if array.dtype.kind == "b":
         return array.astype(np.float32)
