@@ -175,7 +175,8 @@ def _small_step(cluster: Cluster, objective: Any, targets: Any) -> tuple[TrainSt
 @pytest.mark.parametrize("objective", [ClassesObjective(3), NumbersObjective(ZEROS, ZEROS + 2.0)])
 def test_several_classes_and_numbers_neither_copy_nor_wait(strategy: str, objective: Any) -> None:
     cluster = dataclasses.replace(make_cluster(strategy), accelerator=True)
-    step, chunk = _small_step(cluster, objective, np.zeros((64, 3), np.float32))
+    dtype = np.float64 if isinstance(objective, NumbersObjective) else np.float32
+    step, chunk = _small_step(cluster, objective, np.zeros((64, 3), dtype))
     report = audit(step._call.get_concrete_function(*step.arguments(chunk, 0)))
     assert [str(found) for found in report.findings] == []
     assert report.reductions == (0 if strategy == "one_device" else cluster.num_replicas)
