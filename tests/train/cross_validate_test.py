@@ -88,8 +88,9 @@ def test_texts_run_apart(synthetic_data_dir: Path, tmp_path: Path, terminal: io.
     # A monitor is the default of texts, and an error where it is asked for without stopping.
     assert main([*arguments, "--no-baselines", "--early-stopping=0"]) == 0
     lines = terminal.getvalue()
-    assert re.search(r"\r  epoch 1/1: \d+%, [\d,]+ examples/s, 0:\d\d left", lines)
-    assert re.search(r"\r  epoch 1/1: 100%, [\d,]+ examples/s, 0:00 left\033\[K\r\033\[K", lines)
+    rate = r"[\d,]+ examples/s"
+    assert re.search(rf"\r  epoch 1/1: \d+%, {rate}, 0:\d\d left", lines)
+    assert re.search(rf"\r  epoch 1/1: 100%, {rate}, 0:00 left, loss [\d.]+\033\[K\r\033\[K", lines)
     systems = json.loads(output.read_text())["systems"]
     assert set(systems) == {"gru"}
     rows = systems["gru"]
