@@ -20,7 +20,7 @@ class Progress:
     Where stderr is no terminal, a line every 30 s. `with` clears the line at its end.
     """
 
-    def __init__(self, total: int, label: str, unit: str, unit_size: float = 1):
+    def __init__(self, total: int, label: str, unit: str, unit_size: float = 1, later: int = 0):
         """Shows nothing yet.
 
         Args:
@@ -28,9 +28,10 @@ class Progress:
           label: stands in front.
           unit: of the rate, for people.
           unit_size: how much of the count is one unit.
+          later: the count of the same work that follows in the run, whose time is shown too.
         """
         self._total, self._label, self._unit, self._size = max(1, total), label, unit, unit_size
-        self._done = 0
+        self._done, self._later = 0, later
         self._start = self._shown = time.monotonic()
 
     def add(self, count: int, said: str = "") -> None:
@@ -47,6 +48,8 @@ class Progress:
         speed = rate / self._size
         shown = f"{speed:,.0f}" if speed >= 10 else f"{speed:.2g}"
         line = f"{self._label}: {share:.0%}, {shown} {self._unit}/s, {clock(left)} left"
+        if self._later:
+            line += f", {clock(left + self._later / max(rate, 1e-9))} of the run"
         line += f", {said}" * bool(said)
         text, end = (f"\r  {line}{_CLEAR}", "") if is_terminal else (f"  {line}", "\n")
         print(text, end=end, file=sys.stderr, flush=True)

@@ -125,7 +125,8 @@ class Loop:
         left = self.order.steps_per_epoch - first
         number, size = len(progress.history) + 1, self.order.global_batch_size
         label = f"epoch {number}/{self._first_row + self.settings.epochs}"
-        with Line(left, label, "examples", 1 / size) as line:
+        later = (self.settings.epochs - progress.epoch - 1) * self.order.steps_per_epoch
+        with Line(left, label, "examples", 1 / size, later) as line:
             self._run_steps(line)
         middle = time.perf_counter()
         # Read once per epoch: it waits for the device, and is a copy from it.

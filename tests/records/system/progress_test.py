@@ -29,14 +29,14 @@ def test_a_log_has_a_line_every_thirty_seconds(
 ) -> None:
     now = 100.0
     monkeypatch.setattr(progress.time, "monotonic", lambda: now)
-    with progress.Progress(40, "epoch 2/9", "examples", 1 / 32) as line:
+    with progress.Progress(40, "epoch 2/9", "examples", 1 / 32, later=280) as line:
         for _ in range(4):
             now += 20.0
             line.add(5, "loss 0.5")
     assert capsys.readouterr() == (
         "",
-        "  epoch 2/9: 25%, 8 examples/s, 2:00 left, loss 0.5\n"
-        + ("  epoch 2/9: 50%, 8 examples/s, 1:20 left, loss 0.5\n"),
+        "  epoch 2/9: 25%, 8 examples/s, 2:00 left, 20:40 of the run, loss 0.5\n"
+        + ("  epoch 2/9: 50%, 8 examples/s, 1:20 left, 20:00 of the run, loss 0.5\n"),
     )
 
 

@@ -33,6 +33,8 @@ from train.run import main
 REPOSITORY = Path(__file__).resolve().parents[3]
 SIZE = 32
 
+pytestmark = pytest.mark.pictures  # TensorBoard's are compared with the run's
+
 # Runs four times in one process, the last time with a feed that sleeps; times every call itself.
 SLOWED = """
 import json, sys, time
