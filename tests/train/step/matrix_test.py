@@ -244,9 +244,8 @@ def test_whole_network_with_batch_norm(
         train_cells(run_python, tmp_path / f"{n}.npz", synthetic_data_dir, [UNFROZEN], n)
         for n in (1, 2)
     )
-    # 32 steps of Adam through 49 normalisations of 8 rows enlarge a rounding difference: losses
-    # differ by up to 4e-3, by processor. The small network of `keras_fit_test.py` holds 1e-5.
-    bounds = {"float32": (1e-2, 0.1), "mixed_bfloat16": (0.1, 1.0), "mixed_float16": (0.05, 1.0)}
+    # 32 steps of Adam through 49 normalisations of 8 rows enlarge a rounding difference.
+    bounds = {"float32": (1e-3, 0.1), "mixed_bfloat16": (0.1, 1.0), "mixed_float16": (0.05, 1.0)}
     assert compare(one, one, bounds) + compare(two, one, bounds) == []
     check_for_gpus(one)
     check_for_gpus(two)
