@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import sys
 from typing import Any
 
 import numpy as np
@@ -24,8 +25,9 @@ from records.describe.read import (
 )
 from records.sets.schema import Schema
 from records.sets.target import MULTI_LABEL
-from records.shards.index import RecordIndex, RecordReader
+from records.shards.index import RecordIndex, RecordReader, record_place
 from records.system import plotting
+from records.system.quiet import native_lines
 
 _SHOWN_SIZES = 10
 _SHOWN_CLASSES = 8
@@ -141,11 +143,14 @@ def _decode(schema: Schema, index: RecordIndex, numbers: np.ndarray) -> list[np.
     spec = {schema.input_name: tf.io.FixedLenFeature([], tf.string)}
     encoded = tf.io.parse_example(tf.constant(payloads, tf.string), spec)[schema.input_name]
     pictures: list[np.ndarray | None] = []
-    for data in encoded.numpy():
-        try:
-            pictures.append(decode_whole(0, data, 3))
-        except PictureError:  # a description goes on without it
-            pictures.append(None)
+    for number, data in zip(numbers.tolist(), encoded.numpy(), strict=True):
+        with native_lines() as lines:  # libjpeg's and libpng's, which name no file
+            try:
+                pictures.append(decode_whole(0, data, 3))
+            except PictureError:  # a description goes on without it
+                pictures.append(None)
+        for line in lines:
+            print(f"note: {record_place(index, number)}: {line}", file=sys.stderr)
     return pictures
 
 

@@ -198,6 +198,21 @@ def test_pictures_of_any_size_without_stored_facts(tmp_path: Path) -> None:
     assert line_of(text, "Copies by file bytes").startswith("Copies by file bytes: 4 of 5")
 
 
+def test_a_picture_whose_decoder_warns_is_named(tmp_path: Path, capfd: Any) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (40, 30, 3), np.uint8)
+    files = [encode(noise, "JPEG") for _ in range(3)]
+    files[1] = files[1][:-200] + files[1][-2:]  # libjpeg fills the end with grey, and warns
+    rows = [{"image": io.BytesIO(one), "label": 0} for one in files]
+    spec = {"image": tfds.features.Image(shape=(None, None, 3)), "label": label("a")}
+    directory = build_tiny(tmp_path, spec, {"train": rows}, input_feature="image")
+    capfd.readouterr()
+    assert main([str(directory), f"--output={tmp_path / 'out'}"]) == 0
+    said = [x for x in capfd.readouterr().err.splitlines() if "Corrupt" in x]
+    begin = f"note: {directory}/tiny-train.tfrecord-00000-of-00001, record 1 at byte "
+    assert said and len(set(said)) == 1 and said[0].startswith(begin), said
+    assert said[0].endswith(": Corrupt JPEG data: premature end of data segment")
+
+
 @pytest.mark.parametrize("name", ["fetal_health", "brain_tumor_mri", "song_lyrics"])
 def test_the_synthetic_sets(name: str, synthetic_data_dir: Path, tmp_path: Path) -> None:
     output = str(tmp_path / "figures")
