@@ -93,13 +93,17 @@ class KerasObjective:
         y, own = self.rows.split(targets)
         weights = weight if own is None else weight * own
         total = self.model.compute_loss(y=y, y_pred=outputs, sample_weight=weights)
-        mean = tf.cast(total, tf.float32)
-        if self.divides:
-            # Keras has divided by this replica's rows, and by the replicas.
-            rows = tf.cast(tf.shape(weight)[0] * self.num_replicas, tf.float32)
-            added = self.model.losses
-            extra = tf.add_n([tf.reduce_sum(x) for x in added]) / self.num_replicas if added else 0
-            mean = (mean - extra) * (rows / count) + extra
+        total = tf.cast(total, tf.float32)
+        if not self.divides:
+            return total * count, total
+        # Keras has divided by this replica's rows, and by the replicas.
+        rows = tf.cast(tf.shape(weight)[0] * self.num_replicas, tf.float32)
+        if not (added := self.model.losses):
+            # One product, one quotient: each operation more is 2 us of a small model's step.
+            loss = total * rows
+            return loss, loss / count
+        extra = tf.add_n([tf.reduce_sum(x) for x in added]) / self.num_replicas
+        mean = (total - extra) * (rows / count) + extra
         return mean * count, mean
 
     def note(
@@ -107,7 +111,7 @@ class KerasObjective:
     ) -> None:
         """As `AnyObjective`."""
         y, own = self.rows.split(targets)
-        totals[0].assign_add(tf.reduce_sum(tf.cast(weight, tf.float64)))
+        totals[0].assign_add(tf.cast(tf.reduce_sum(weight), tf.float64))
         plain, weighted = compiled_metrics(self.model)
         for metric in plain:
             metric.update_state(y, outputs, sample_weight=weight)

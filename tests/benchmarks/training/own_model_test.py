@@ -15,7 +15,7 @@ def test_both_doors_train_the_same_rows(synthetic_data_dir: Path) -> None:
     directory = work_module.choose_set("fetal_health/synthetic", str(synthetic_data_dir))
     effort = dataclasses.replace(work_module.QUICK, repetitions=1)
     work = work_module.open_work(directory)
-    (found,) = own_model.measure_own_model(work, effort, lambda text: None)
+    found, _ = own_model.measure_own_model(work, effort, lambda text: None)
     assert set(found.samples) == {OURS, own_model.COMMAND}
     assert {s.examples for one in found.samples.values() for s in one} == {2_000}
     assert found.goal == 0.97
