@@ -65,14 +65,17 @@ class _Case:
     rows: int
     quick_rows: int
     metrics: tuple[str, ...] = ("accuracy",)
+    flags: dict[str, Any] = dataclasses.field(default_factory=dict)
 
 
+# `train.fit` leaves pictures as they are.
+_PICTURES = {"image_size": _PIXELS, "augment": False}
 _CASES = {
     TABULAR: (
         _Case("MLP", build_mlp, 480_000, 2_000),
         _Case("MLP, without metrics", build_mlp, 480_000, 2_000, ()),
     ),
-    IMAGE: (_Case("residual CNN", build_cnn, 8_000, 500),),
+    IMAGE: (_Case("residual CNN", build_cnn, 8_000, 500, flags=_PICTURES),),
 }
 
 
@@ -116,8 +119,7 @@ def _by_command(case: _Case, directory: str, run_dir: str) -> None:
         TrainConfig(
             dataset=directory,
             model=f"{__name__}:{case.build.__name__}",
-            image_size=_PIXELS,
-            augment=False,
+            **case.flags,
             optimizer="adam",
             schedule="constant",
             learning_rate=_RATE,
