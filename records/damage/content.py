@@ -12,14 +12,13 @@ import numpy as np
 import tensorflow as tf
 from google.protobuf import message
 
-from records.decoding.indexing import hash64, read_groups
+from records.decoding.indexing import read_groups
 from records.decoding.modality import modality_of, not_utf8
 from records.decoding.modality_base import Finding, FindingKind
 from records.decoding.parsing import (
     Parse,
     make_parser,
     parse_what_fits,
-    read_feature,
     read_targets,
     read_text,
 )
@@ -64,7 +63,7 @@ class ContentChecker:
         self._schema, self._index, self._swapped = schema, index, set(swapped)
         self._modality, self._max_pixels = modality_of(schema), max_pixels
         self._notes = notes
-        # By shard, in pieces: (numbers int64 [n] in the split, hashes uint64 [n]), and numbers.
+        # By shard, in pieces: (numbers int64 [n] in the split, hashes int64 [n]), and numbers.
         shards = range(len(schema.shard_lengths[split]))
         self._ids: dict[int, list[tuple[np.ndarray, np.ndarray]]] = {i: [] for i in shards}
         self._unlabelled: dict[int, list[int]] = {i: [] for i in shards}
@@ -74,7 +73,7 @@ class ContentChecker:
 
     @property
     def ids(self) -> list[tuple[np.ndarray, np.ndarray]]:
-        """(numbers int64 [n] in the split, hashes uint64 [n]) of the ids seen, in pieces."""
+        """(numbers int64 [n] in the split, hashes int64 [n]) of the ids seen, in pieces."""
         return [piece for pieces in self._ids.values() for piece in pieces]
 
     @property
@@ -116,7 +115,7 @@ class ContentChecker:
         found = {row: reason + self._name(payloads[row]) for row, reason in found.items()}
         if not features:
             return found
-        rows = np.setdiff1d(np.arange(len(payloads)), list(unparsable))
+        rows: np.ndarray = np.delete(np.arange(len(payloads)), list(unparsable))
         # The index tells of the records that were built, not of those that stand there now.
         index = None if shard in self._swapped else self._index
         damaged: dict[int, Told] = {}
@@ -205,14 +204,17 @@ class ContentChecker:
         if self._schema.id_name is None:
             return {}
         found: dict[int, str] = {}
-        ids: dict[int, list[Any]] = {}
+        rows, hashes = [], []
+        parse, name = tf.train.Example.FromString, self._schema.id_name
         for i in range(len(payloads)):
             if i not in damaged:
                 try:
-                    ids[i] = read_feature(payloads[i], self._schema.id_name)
+                    stored = parse(payloads[i]).features.feature[name].SerializeToString()
                 except message.DecodeError:  # parse_example skips what it is not asked for
                     found[i] = "expected a tf.train.Example"
-        # Hashes, because the ids of all records of the set are held at once.
-        hashes = np.array([hash64(repr(one).encode()) for one in ids.values()], np.uint64)
-        self._ids[shard].append((numbers[list(ids)], hashes))
+                    continue
+                rows.append(i)
+                # Hashes, because the ids of all records of the set are held at once.
+                hashes.append(hash(stored))
+        self._ids[shard].append((numbers[rows], np.array(hashes, np.int64)))
         return found

@@ -96,10 +96,15 @@ def read_groups(schema: Schema, features: dict[str, Any]) -> np.ndarray:
         values = features[schema.group_name].numpy()
         if values.dtype != object:
             return values.astype(np.uint64)
-        return np.array([hash64(v) for v in values], np.uint64)
+        return _hash_all(values)
     # Without a group feature only exact copies are kept together.
-    values = modality_of(schema).hashed_bytes(features[schema.input_name])
-    return np.array([hash64(v) for v in values], np.uint64)
+    return _hash_all(modality_of(schema).hashed_bytes(features[schema.input_name]))
+
+
+def _hash_all(values: Iterable[bytes]) -> np.ndarray:
+    """`hash64` of each, uint64 [n]."""
+    digests = [hashlib.blake2b(value, digest_size=8).digest() for value in values]
+    return np.frombuffer(b"".join(digests), "<u8")
 
 
 def hash64(data: bytes) -> int:

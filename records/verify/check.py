@@ -264,13 +264,13 @@ def _repeated_ids(checkers: dict[str, ContentChecker]) -> list[str]:
     if not parts:
         return []
     hashes = np.concatenate([h for _, _, h in parts])
-    places = [(split, int(n)) for split, numbers, _ in parts for n in numbers]
+    numbers = np.concatenate([n for _, n, _ in parts])
+    splits = np.repeat([split for split, _, _ in parts], [len(n) for _, n, _ in parts])
     # Sorted, equal ids stand side by side; stable, so that the earlier place is named first.
     order = np.argsort(hashes, kind="stable")
     same = np.flatnonzero(hashes[order][1:] == hashes[order][:-1])
     return [
-        "the id of {} record {} is also that of {} record {}".format(
-            *places[order[i]], *places[order[i + 1]]
-        )
-        for i in same
+        f"the id of {splits[one]} record {numbers[one]} is also that of {splits[other]} record "
+        f"{numbers[other]}"
+        for one, other in zip(order[same], order[same + 1], strict=True)
     ]

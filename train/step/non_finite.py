@@ -13,7 +13,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from records.damage.content import read_feature
+from records.decoding.parsing import read_feature
 from records.examples import AnyOrder, Examples, plan_steps
 from records.sets.schema import IMAGE, TABULAR, Schema
 from train.devices.strategy import Cluster
