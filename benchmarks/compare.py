@@ -7,8 +7,6 @@ measured, which cancels the speed of the machine, and, on the same hardware, by 
 Exit code: 0 without a regression, 1 with one, 2 where the files cannot be compared.
 """
 
-from __future__ import annotations
-
 import argparse
 import dataclasses
 import math

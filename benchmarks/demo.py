@@ -3,8 +3,6 @@
 python -m benchmarks.demo --data-dir data --run-dir runs/demo
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import sys

@@ -7,8 +7,6 @@
 The page is one HTML file: its plots are inside, nothing is loaded from elsewhere.
 """
 
-from __future__ import annotations
-
 import argparse
 import base64
 import sys

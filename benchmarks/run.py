@@ -4,8 +4,6 @@ python -m benchmarks.run --quick
 python -m benchmarks.run --suite input --dataset fetal_health --data-dir FOLDER
 """
 
-from __future__ import annotations
-
 import argparse
 import dataclasses
 import logging

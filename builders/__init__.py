@@ -10,8 +10,6 @@ makes sets of files that have no builder. A builder's tests stand in its folder,
 tests/builders.
 """
 
-from __future__ import annotations
-
 import importlib
 from pathlib import Path
 from typing import Any

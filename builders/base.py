@@ -1,7 +1,5 @@
 """The base of the project's TFDS builders: shard counts, refusals, fingerprint and record index."""
 
-from __future__ import annotations
-
 import abc
 import contextlib
 import inspect

@@ -1,7 +1,5 @@
 """What a build was asked for: refusals of what TFDS would ignore or lose, and the shard count."""
 
-from __future__ import annotations
-
 import dataclasses
 from typing import Any
 

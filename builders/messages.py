@@ -1,7 +1,5 @@
 """Errors of a build as one message, where the `tfds` command would print a page of traceback."""
 
-from __future__ import annotations
-
 import sys
 import traceback
 from pathlib import Path

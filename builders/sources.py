@@ -1,7 +1,5 @@
 """Finds a set's source files: in the manual directory, else through the Kaggle API."""
 
-from __future__ import annotations
-
 import os
 import shutil
 from collections.abc import Sequence

@@ -5,8 +5,6 @@ complete. Three things are missing there and stand here: a killed build's leftov
 replaced set comes back when its successor fails, and two builds of one set keep apart.
 """
 
-from __future__ import annotations
-
 import contextlib
 import errno
 import fcntl

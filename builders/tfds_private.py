@@ -5,8 +5,6 @@ which TFDS calls on every builder, and `builders/__init__` registers a provider.
 one version; `tests/builders/tfds_private_test.py` fails when a part goes.
 """
 
-from __future__ import annotations
-
 import dataclasses
 from pathlib import Path
 from typing import Any

@@ -5,8 +5,6 @@ show them. On the site a link to a module leads to its place in the reference; o
 file of the repository becomes plain text.
 """
 
-from __future__ import annotations
-
 import ast
 import posixpath
 import re

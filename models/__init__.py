@@ -4,8 +4,6 @@ Imports nothing of ours. Begin here with `MODELS` and `build_model`, then `mlp`;
 tests/models/mlp_test.py, and most modules have one of their name.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import functools
 from collections.abc import Callable

@@ -4,8 +4,6 @@ The random numbers are an integer hash of each example's key, so an example is c
 way whatever batch, replica or group of steps it falls into.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import functools
 import math

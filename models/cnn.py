@@ -1,7 +1,5 @@
 """Image classifiers: a pretrained backbone between a preprocessing stage and a linear head."""
 
-from __future__ import annotations
-
 import dataclasses
 import os
 import warnings

@@ -1,7 +1,5 @@
 """What a model is made from: the name, the regularisation and, for text, the sizes."""
 
-from __future__ import annotations
-
 import dataclasses
 
 

@@ -12,8 +12,6 @@ Weighted F1 in 5-fold cross-validation inside the split train of fetal_health (4
 | 16 networks | 0.953 where 8 have 0.956 (one seed), in three times the time |
 """
 
-from __future__ import annotations
-
 import math
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Dropout whose masks are integer hashes: cheap also where XLA compiles for a processor."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import keras

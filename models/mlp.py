@@ -1,7 +1,5 @@
 """Multi-layer perceptrons for fixed-length vectors."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """A Keras model of the user's own, named as `package.module:function`."""
 
-from __future__ import annotations
-
 import importlib
 from typing import Any
 

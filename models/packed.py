@@ -4,8 +4,6 @@ A small network leaves a processor idle between its operations: training the fol
 cross-validation, or several seeds, together costs little more than training one.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

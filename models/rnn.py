@@ -1,7 +1,5 @@
 """Recurrent classifiers for right-padded token ids."""
 
-from __future__ import annotations
-
 import dataclasses
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Deterministic initialisation that leaves the caller's random state alone."""
 
-from __future__ import annotations
-
 import contextlib
 import random
 from collections.abc import Iterator

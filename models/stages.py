@@ -1,7 +1,5 @@
 """The stages of an image model: training the head alone, on cached features or in place."""
 
-from __future__ import annotations
-
 import keras
 
 

@@ -1,7 +1,5 @@
 """Shifts and scales a table's features, in the precision in which they are stored."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

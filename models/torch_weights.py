@@ -8,8 +8,6 @@ dict with references to storages, the pickled list of storage keys, then per key
 the element count (little-endian int64) and the raw elements.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import math
 import os

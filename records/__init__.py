@@ -9,8 +9,6 @@ The modules here import the rooms from `system` to `damage`; the four commands `
 Begin with `pipeline`; its test is tests/records/pipeline_test.py.
 """
 
-from __future__ import annotations
-
 import importlib
 from typing import TYPE_CHECKING, Any
 

@@ -1,7 +1,5 @@
 """Batches of a prepared set by its name: for Keras `fit`, or for a loop of one's own."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterator, Mapping
 from typing import Any

@@ -10,8 +10,6 @@
 | not kept, else | read by offset, several small chunks in one call, decoded |
 """
 
-from __future__ import annotations
-
 import functools
 import itertools
 from collections.abc import Iterator

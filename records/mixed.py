@@ -4,8 +4,6 @@ The records of each role stand one set after the other; `records.ordering.mixtur
 reads, decodes and keeps examples sees one set with the shards of all.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import hashlib
 from collections.abc import Callable, Sequence

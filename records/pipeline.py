@@ -20,8 +20,6 @@
 prefetch.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import itertools
 from collections.abc import Callable, Iterator

@@ -4,8 +4,6 @@ Opens a set by directory, decides which records play which role, and decodes eac
 pictures to uint8, texts to int32 ids ranked by their frequency among the training examples.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import functools
 import hashlib

@@ -4,8 +4,6 @@ Of a set that stores ids they are its own; of one that stores text they are coun
 words are split. Either way validation and test take no part in the ranks.
 """
 
-from __future__ import annotations
-
 import functools
 import hashlib
 from collections.abc import Callable, Iterator

@@ -5,8 +5,6 @@
 As `python -m COMMAND ...`, but a `train.py` or `records` of the folder is not taken for ours.
 """
 
-from __future__ import annotations
-
 import os
 import runpy
 import sys

@@ -3,8 +3,6 @@
 A process per run: TensorFlow keeps its devices, precision and strategy for the life of a process.
 """
 
-from __future__ import annotations
-
 import os
 import shlex
 import shutil

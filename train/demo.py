@@ -5,8 +5,6 @@
 `make demo` is `benchmarks.demo`, which adds a short comparison with other libraries.
 """
 
-from __future__ import annotations
-
 import argparse
 import csv
 import json

@@ -7,8 +7,6 @@ No figure in it is typed by hand. A run's row holds what `train.evaluate` wrote 
 split that was not evaluated stays empty.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import shlex

@@ -5,8 +5,6 @@ python -m train.run --dataset fetal_health --manual-dir FOLDER
 python -m train.run --dataset houses.csv --label price
 """
 
-from __future__ import annotations
-
 import argparse
 import signal
 import sys

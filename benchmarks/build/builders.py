@@ -12,8 +12,6 @@ checked. Real files are taken from the folder `$SHARED_DATA`, else `../shared/da
 one folder per set; without it, the files are generated.
 """
 
-from __future__ import annotations
-
 import csv
 import dataclasses
 import functools

@@ -4,8 +4,6 @@ Started by `benchmarks.build.builders` with a JSON object: `name` of the set, `s
 of its files), `data_dir`, `cores`, and `plain`: with the plain builder of `peers.plain_builder`.
 """
 
-from __future__ import annotations
-
 import contextlib
 import json
 import os

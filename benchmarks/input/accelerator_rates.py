@@ -19,8 +19,6 @@ mlperf-results-show-h100-v-a100-and-v-habana-gaudi2-gpus/). For EfficientNet-B0 
 assumption.
 """
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Iterable
 

@@ -12,8 +12,6 @@ there, which MLPerf Storage leaves out. An epoch's last batch is a step like the
 padded.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import functools
 from collections.abc import Callable

@@ -14,8 +14,6 @@ batch over and takes the next one while the device computes. So does this one: a
 soon as the device is free and its batch is there, and the host is one batch ahead, not more.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import time
 from collections.abc import Callable, Iterator

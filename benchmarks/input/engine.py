@@ -9,8 +9,6 @@
 | order of 10^11 | numbers of 1,000 batches of 1024, anywhere in the epoch |
 """
 
-from __future__ import annotations
-
 import dataclasses
 import json
 import tempfile

@@ -4,8 +4,6 @@
 no peer's pins touch ours or another's.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import tempfile

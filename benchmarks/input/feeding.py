@@ -4,8 +4,6 @@ AU is that without the first step, as in MLPerf Storage. Where the host cannot f
 accelerator that it can feed is looked for instead.
 """
 
-from __future__ import annotations
-
 import functools
 import gc
 import math

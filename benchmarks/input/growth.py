@@ -11,8 +11,6 @@ and copied, not decoded: decoding costs the same whatever the set's size. Where 
 size is more than twice that of 10^4, the note says so.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import functools
 import json

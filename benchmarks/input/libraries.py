@@ -11,8 +11,6 @@ All take turns in the same rounds; while one computes the others are idle. Every
 batch is read, and what each peer delivers is checked before its time is taken.
 """
 
-from __future__ import annotations
-
 import contextlib
 import tempfile
 from collections.abc import Callable, Iterator

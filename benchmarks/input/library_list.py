@@ -3,8 +3,6 @@
 A new library is a file of `benchmarks/peers`, its requirements, and a row here.
 """
 
-from __future__ import annotations
-
 import dataclasses
 from pathlib import Path
 from typing import Any

@@ -11,8 +11,6 @@ copies are limits beside their own questions (`benchmarks.input.libraries`,
 `benchmarks.input.readers`).
 """
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor

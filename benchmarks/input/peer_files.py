@@ -3,8 +3,6 @@
 Each library writes its own format from these before its clock starts.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

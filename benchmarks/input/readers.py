@@ -13,8 +13,6 @@ Each system delivers the same split, and every byte it delivers is read by the s
 Texts come in length buckets from ours, padded to their batch's longest from the tuned peer.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import gc
 import time

@@ -5,8 +5,6 @@ small set of the same kind; `global_batch_size`; `shuffle_block`, or null; `cach
 read for, or null for one epoch; `raw`: pictures are not decoded, their bytes are copied.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import gc
 import json

@@ -1,7 +1,5 @@
 """Measurements in processes of their own: other devices, another precision, a cold start."""
 
-from __future__ import annotations
-
 import contextlib
 import json
 import os

@@ -3,8 +3,6 @@
 A ratio is the median of the ratios within the rounds, which cancels the speed of the machine.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import enum
 from typing import Any

@@ -1,7 +1,5 @@
 """Reads every byte of every batch, and checks that all systems deliver the same examples."""
 
-from __future__ import annotations
-
 import collections
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping

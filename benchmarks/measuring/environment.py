@@ -1,7 +1,5 @@
 """Where a run was measured: hardware, versions, and whether other work disturbed it."""
 
-from __future__ import annotations
-
 import datetime
 import os
 import platform

@@ -1,7 +1,5 @@
 """Checks that a peer in an environment of its own delivers the same examples as this system."""
 
-from __future__ import annotations
-
 import collections
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """Sets of any size, made by repeating the records of a real one."""
 
-from __future__ import annotations
-
 import itertools
 import json
 import os

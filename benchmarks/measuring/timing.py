@@ -4,8 +4,6 @@ A sample is one repetition of one system: examples over seconds, in total, never
 rates. Systems take turns (A B A B), so that a slow minute of the machine hits all of them.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import time
 from collections.abc import Callable, Mapping

@@ -1,7 +1,5 @@
 """What is measured: the sets, and the work that every system does on them."""
 
-from __future__ import annotations
-
 import contextlib
 import dataclasses
 import tempfile

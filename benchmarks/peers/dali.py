@@ -6,8 +6,6 @@ per processor; the pipeline is built before the clock starts and decodes ahead a
 default. DALI reads shards of TFRecords, so it starts from the same files as we do.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable, Iterator
 from typing import Any

@@ -6,8 +6,6 @@ pictures, so it moves three equal channels; it encodes JPEGs anew, and its own r
 to a square and averages.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path

@@ -7,8 +7,6 @@ so one without end serves all epochs, as in a training. ArrayRecords hold one ex
 the README of ArrayRecord asks for random access. It keeps nothing in memory.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable, Iterator
 from itertools import islice

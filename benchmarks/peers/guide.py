@@ -7,8 +7,6 @@ no order is kept and the threads are as many as the processors
 shuffle records; warm ones (`keep`) cache finished examples in memory and shuffle them.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable, Iterator
 from typing import Any

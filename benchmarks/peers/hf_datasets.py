@@ -7,8 +7,6 @@ file is mapped into memory and `set_transform` decodes by Pillow, or tokenises b
 reads in one process, its tokenizer on all processors; more processes are torch's DataLoader.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any

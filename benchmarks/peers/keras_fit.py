@@ -4,8 +4,6 @@
 best of several numbers of steps per call, with and without XLA, found by a short trial.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import time
 from collections.abc import Callable

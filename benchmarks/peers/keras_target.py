@@ -5,8 +5,6 @@ pictures and texts are decoded by this project's fast reader, so that the ways t
 differs.
 """
 
-from __future__ import annotations
-
 import dataclasses
 from pathlib import Path
 from typing import Any

@@ -4,8 +4,6 @@
 do without. The grey plane is decoded where one channel is asked for.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor

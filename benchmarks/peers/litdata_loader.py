@@ -5,8 +5,6 @@ JPEG bytes kept, decoded in `transform` (by OpenCV: its own decoder is torchvisi
 wants CUDA's torch), `shuffle=True`, a worker per processor, which stays alive between epochs.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path

@@ -7,8 +7,6 @@ worker per processor; no compression, since nothing is downloaded. Pictures keep
 and are decoded by OpenCV: faster than the column `jpeg`, which Pillow decodes.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path

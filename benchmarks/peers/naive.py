@@ -11,8 +11,6 @@
 Keras resizes to float32; the pixels are rounded back to uint8, which is what is asked for.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path

@@ -3,8 +3,6 @@
 Two to three times as fast as Pillow, so that such a library's row compares loaders, not decoders.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

@@ -1,7 +1,5 @@
 """A picture decoded and resized by Pillow: for libraries that leave this to it."""
 
-from __future__ import annotations
-
 import io
 from collections.abc import Sequence
 

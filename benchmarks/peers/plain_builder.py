@@ -5,8 +5,6 @@ process. It checks no file, finds no copies, draws no validation split, cleans n
 index and no fingerprint.
 """
 
-from __future__ import annotations
-
 import csv
 from collections.abc import Iterator
 from pathlib import Path

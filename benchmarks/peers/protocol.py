@@ -9,8 +9,6 @@ A peer's file imports nothing of this project but this module, `source_files`, w
 alone, `pillow_picture` and `opencv_picture`.
 """
 
-from __future__ import annotations
-
 import importlib.metadata
 import itertools
 import json

@@ -1,7 +1,5 @@
 """The source files that every library starts from, read one example each."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any

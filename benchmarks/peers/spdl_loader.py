@@ -7,8 +7,6 @@ own: vectors and texts are rows of mapped NumPy files. FFmpeg has no bilinear re
 antialiasing (the nearest to ours is 27 dB off), so OpenCV resizes. It keeps nothing in memory.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable, Iterator
 from itertools import islice

@@ -3,8 +3,6 @@
 The texts are the stored ids written out as words, so that both sides start from equal text.
 """
 
-from __future__ import annotations
-
 import keras
 import numpy as np
 import tensorflow as tf

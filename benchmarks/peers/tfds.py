@@ -5,8 +5,6 @@ https://www.tensorflow.org/datasets/keras_example trains on it, in an environmen
 caches the decoded examples of a small set by itself (`try_autocache`), since no files are shuffled.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable, Iterator
 from typing import Any

@@ -4,8 +4,6 @@ Both give batches of (inputs [b, ...], labels [b]): pictures as uint8 [S, S, C] 
 rounded alike), ids cut and padded to T, vectors as they are.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

@@ -6,8 +6,6 @@ and texts lie in memory: whole batches are indexed (a `BatchSampler` as the samp
 None`) in this process, which the page prefers for small data in memory.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable, Iterator
 from typing import Any

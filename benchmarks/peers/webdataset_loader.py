@@ -6,8 +6,6 @@ are made in the workers, each of whose last ones is smaller. Workers stay betwee
 nothing in memory.
 """
 
-from __future__ import annotations
-
 import functools
 import os
 from collections.abc import Callable, Iterator

@@ -1,7 +1,5 @@
 """The report's plots, as PNG bytes; each takes comparisons and is None where it has nothing."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from typing import Any
 

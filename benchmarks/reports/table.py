@@ -1,7 +1,5 @@
 """Tables: comparisons as aligned text, and what must be said below them."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

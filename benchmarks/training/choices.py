@@ -5,8 +5,6 @@ within one. "ours" is the cell that `auto` chooses (`train.settings.auto`); it s
 fastest, or hardly slower.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 from benchmarks.measuring.comparison import OURS, Against, Comparison

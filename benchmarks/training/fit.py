@@ -9,8 +9,6 @@ chooses; `fit` the fastest of its settings. Two replicas are measured in a proce
 at Keras's defaults, a frozen backbone in every step.
 """
 
-from __future__ import annotations
-
 from benchmarks.measuring.comparison import OURS, Comparison
 from benchmarks.measuring.timing import Progress, Sample, alternate
 from benchmarks.measuring.work import Effort, Question, Work

@@ -5,8 +5,6 @@ compiled, trained and validated after every epoch. One after the other is what o
 fold a run of its own, with its checkpoints and files, in the same process.
 """
 
-from __future__ import annotations
-
 import contextlib
 import dataclasses
 import io

@@ -1,7 +1,5 @@
 """Our side of a training question: a run's model, step and loop, without what surrounds them."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any

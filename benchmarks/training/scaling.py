@@ -14,8 +14,6 @@ Each system has a process of its own (devices are fixed at its start); all stay 
 turns, and all train the same number of epochs of the same examples in the same order.
 """
 
-from __future__ import annotations
-
 import contextlib
 import dataclasses
 import functools

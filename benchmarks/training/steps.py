@@ -11,8 +11,6 @@ each constant epoch replays the very calls of a real one: as many steps each, te
 same lengths, so that it does the same arithmetic and leaves out the input alone.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import time
 

@@ -16,8 +16,6 @@ backbone runs once a picture in ours and in fit, in every step in the report's w
 Started with a JSON object, this module is such a process.
 """
 
-from __future__ import annotations
-
 import contextlib
 import csv
 import dataclasses

@@ -1,7 +1,5 @@
 """TFDS builder of the brain tumor MRI set: grey JPEG pictures in 4 classes."""
 
-from __future__ import annotations
-
 import functools
 from collections import Counter
 from pathlib import Path

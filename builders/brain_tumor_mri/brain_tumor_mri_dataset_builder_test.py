@@ -1,7 +1,5 @@
 """Builds the brain tumor MRI set from dummy, generated, damaged and real pictures."""
 
-from __future__ import annotations
-
 import io
 import os
 import shutil

@@ -1,7 +1,5 @@
 """Finds, checks and groups the pictures of the source folders."""
 
-from __future__ import annotations
-
 import functools
 import io
 import os

@@ -1,7 +1,5 @@
 """Chooses train, validation and test pictures, without and with removal of copies."""
 
-from __future__ import annotations
-
 import hashlib
 from collections import Counter, defaultdict
 

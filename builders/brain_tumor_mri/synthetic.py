@@ -6,8 +6,6 @@ neighbouring slices of one head. The drawings are no anatomy: an ellipse with fo
 class, and bright tissue whose place and outline depend on the class.
 """
 
-from __future__ import annotations
-
 import io
 import shutil
 from pathlib import Path

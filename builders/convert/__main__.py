@@ -7,8 +7,6 @@
 It prints what it found before it writes; --dry_run writes nothing.
 """
 
-from __future__ import annotations
-
 import argparse
 import contextlib
 import dataclasses

@@ -1,7 +1,5 @@
 """Writes a conversion as a set, by the builders' base: whole or not at all."""
 
-from __future__ import annotations
-
 import dataclasses
 import functools
 from collections.abc import Callable, Iterable

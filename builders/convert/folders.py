@@ -1,7 +1,5 @@
 """Files in a folder for each class, or in `<split>/<class>`."""
 
-from __future__ import annotations
-
 import dataclasses
 import os
 from pathlib import Path

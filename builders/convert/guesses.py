@@ -1,7 +1,5 @@
 """What the columns of a table hold, from their cells; every guess can be overruled by a flag."""
 
-from __future__ import annotations
-
 import dataclasses
 import enum
 import re

@@ -1,7 +1,5 @@
 """From a path to what it holds: a table, pictures or texts."""
 
-from __future__ import annotations
-
 import dataclasses
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """Which columns say what is to be predicted: one class, several classes at once, or numbers."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

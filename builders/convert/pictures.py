@@ -1,7 +1,5 @@
 """Pictures as a set: each is decoded as training will decode it, before anything is written."""
 
-from __future__ import annotations
-
 import dataclasses
 import functools
 import hashlib

@@ -1,7 +1,5 @@
 """Reads a table, whatever it was written as, into columns of texts."""
 
-from __future__ import annotations
-
 import csv
 import dataclasses
 import itertools

@@ -1,7 +1,5 @@
 """A table as a set of vectors: what is learned from it is learned from the split train alone."""
 
-from __future__ import annotations
-
 import json
 import shlex
 from collections import Counter

@@ -1,7 +1,5 @@
 """Texts as a set: a column of a table, or a folder of .txt files for each class."""
 
-from __future__ import annotations
-
 import functools
 import hashlib
 import io

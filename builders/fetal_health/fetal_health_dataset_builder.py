@@ -1,7 +1,5 @@
 """TFDS builder of the fetal health set: 21 cardiotocogram features in 3 classes."""
 
-from __future__ import annotations
-
 import functools
 from pathlib import Path
 from typing import Any

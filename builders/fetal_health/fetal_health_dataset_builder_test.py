@@ -1,7 +1,5 @@
 """Builds the fetal health set from dummy, generated, damaged and real files."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any

@@ -5,8 +5,6 @@ to the steps of the real columns, heavily skewed and mostly-zero columns, 13 exa
 values are invented; only ranges and the shape of distributions follow the real set.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Reads and checks the cardiotocography table, and splits its rows."""
 
-from __future__ import annotations
-
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path

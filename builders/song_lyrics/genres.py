@@ -1,7 +1,5 @@
 """Genres out of a column of cells: split as the column writes them, one spelling for each."""
 
-from __future__ import annotations
-
 import ast
 from collections import Counter
 from collections.abc import Iterable, Sequence

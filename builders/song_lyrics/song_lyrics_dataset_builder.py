@@ -1,7 +1,5 @@
 """TFDS builder of the set song_lyrics: lyrics with the genre of their artist."""
 
-from __future__ import annotations
-
 import dataclasses
 import functools
 from collections import Counter

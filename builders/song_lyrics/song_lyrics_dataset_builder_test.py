@@ -1,7 +1,5 @@
 """Builds song_lyrics with TFDS and checks what can be read back."""
 
-from __future__ import annotations
-
 import csv
 import os
 import re

@@ -1,7 +1,5 @@
 """One song per example: joins artists, tokenizes, drops repeats and splits."""
 
-from __future__ import annotations
-
 import dataclasses
 import hashlib
 import itertools

@@ -5,8 +5,6 @@ and one song in six borrows the words of another genre, so that the genre can be
 words, but not perfectly (TF-IDF and a linear model: about 0.8).
 """
 
-from __future__ import annotations
-
 import csv
 import random
 import re

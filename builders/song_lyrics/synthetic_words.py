@@ -1,7 +1,5 @@
 """The words and line patterns of the generated songs: ordinary words, no lyrics."""
 
-from __future__ import annotations
-
 # A slot `{kind}` takes a word of that kind, of the genre or a common one.
 PATTERNS = (
     "I {verb} the {noun} of the {adjective} {noun}",

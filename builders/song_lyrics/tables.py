@@ -1,7 +1,5 @@
 """Reads the two CSV files of the Kaggle lyrics, in both column layouts, into one row per song."""
 
-from __future__ import annotations
-
 import contextlib
 import dataclasses
 import warnings

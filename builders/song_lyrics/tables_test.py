@@ -1,7 +1,5 @@
 """Tests of reading, joining and dropping rows, on small hand-written tables."""
 
-from __future__ import annotations
-
 import csv
 from collections.abc import Sequence
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Counts tokens and ranks them by frequency into a vocabulary of ids."""
 
-from __future__ import annotations
-
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Compares a record's content with its set's schema: damage that CRCs cannot show."""
 
-from __future__ import annotations
-
 import contextlib
 import functools
 from collections import Counter

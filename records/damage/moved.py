@@ -5,8 +5,6 @@ has the length, class and group of one. So what was cut out costs itself alone, 
 costs nothing.
 """
 
-from __future__ import annotations
-
 import collections
 import functools
 from collections.abc import Hashable, Sequence

@@ -5,8 +5,6 @@ says nothing about the next. A shard without an index is walked (`records.damage
 one whose records are not at their places (`records.damage.moved`).
 """
 
-from __future__ import annotations
-
 import dataclasses
 import functools
 import itertools

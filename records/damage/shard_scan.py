@@ -1,7 +1,5 @@
 """What a scan finds out about a shard: where its records lie, and which are damaged, and how."""
 
-from __future__ import annotations
-
 import dataclasses
 import enum
 from collections.abc import Callable, Sequence

@@ -5,8 +5,6 @@ on their classes and groups, which the index knows without reading them. So a da
 in the index: another one is read in its place, and its position in a batch has weight 0.
 """
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Iterable, Mapping
 from pathlib import Path

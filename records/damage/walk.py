@@ -5,8 +5,6 @@ payload that match their CRCs. A payload that itself holds whole TFRecords can m
 an index cannot be misled.
 """
 
-from __future__ import annotations
-
 import contextlib
 import dataclasses
 import mmap

@@ -26,8 +26,6 @@ regular expressions. Its marks depend on the word alone, so they are asked for o
 makes this about four times as fast as making a spaCy Doc of each text.
 """
 
-from __future__ import annotations
-
 import functools
 import itertools
 import re

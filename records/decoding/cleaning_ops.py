@@ -11,8 +11,6 @@ Left different on purpose, as it can only matter for rare letters: TensorFlow's 
 another Unicode version than Python does.
 """
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Callable, Sequence
 

@@ -4,8 +4,6 @@ What comes out is small and final: uint8 pictures, int32 ids, float32 vectors. C
 float, scaling and augmenting happen on the device, in the step.
 """
 
-from __future__ import annotations
-
 import functools
 import importlib.metadata
 from collections.abc import Sequence

@@ -6,8 +6,6 @@ ops here gave pixels one grey level apart, and by these, probabilities of an Eff
 to 0.04 apart and other labels for 1 % of the test pictures of brain_tumor_mri.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Fills the index of a split with what its records hold: classes, groups, sizes of texts."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Iterable
 from typing import Any

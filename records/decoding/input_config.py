@@ -1,7 +1,5 @@
 """What a user may choose about the decoded inputs."""
 
-from __future__ import annotations
-
 import dataclasses
 
 from records.decoding.pixels import MAX_PIXELS

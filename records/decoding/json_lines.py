@@ -1,7 +1,5 @@
 """JSON lines and Parquet as the rows of a table: cells are texts, as in a CSV file."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator
 from pathlib import Path

@@ -11,8 +11,6 @@ exported models. What `records.describe` draws of a kind lies there, in a module
 it needs a plotting library.
 """
 
-from __future__ import annotations
-
 import functools
 import itertools
 from collections.abc import Iterable, Iterator

@@ -1,7 +1,5 @@
 """What every kind of input must be able to do; `records.decoding.modality` has the kinds."""
 
-from __future__ import annotations
-
 import abc
 import dataclasses
 import enum

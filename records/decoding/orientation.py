@@ -6,8 +6,6 @@ a chunk EXIF; XMP is not looked at. `records.decoding.decode_ops` repeats the ru
 ops, but for WebP, which no graph takes.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

@@ -1,7 +1,5 @@
 """From serialised records to features and targets, and which record it is that does not parse."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any

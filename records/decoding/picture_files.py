@@ -3,8 +3,6 @@
 The same at a build and for what is predicted: `builders.convert` and `train.predict` both use it.
 """
 
-from __future__ import annotations
-
 import io
 import warnings
 from typing import Any

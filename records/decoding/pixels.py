@@ -7,8 +7,6 @@ copies if the Pearson correlation of their thumbnails is at least NEAR_COPY_CORR
 is what is connected by such pairs.
 """
 
-from __future__ import annotations
-
 import hashlib
 import io
 from dataclasses import dataclass

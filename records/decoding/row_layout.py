@@ -5,8 +5,6 @@ TensorFlow has parsed only in its numbers, its strings or the values of its inte
 in the same way: the numbers are the bytes in the same place. That takes 0.3 us.
 """
 
-from __future__ import annotations
-
 import threading
 
 import numpy as np

@@ -1,7 +1,5 @@
 """What pictures look like: sizes, grey or colour, file bytes, a few of each class."""
 
-from __future__ import annotations
-
 import io
 import sys
 from typing import Any

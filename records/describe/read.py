@@ -1,7 +1,5 @@
 """What `records.describe` reads of a split: whole batches of features, hashes of their content."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Iterator
 from typing import Any

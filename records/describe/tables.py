@@ -1,7 +1,5 @@
 """What a table of numbers looks like: ranges, means, deviations, correlations."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from records.decoding.input_config import InputConfig

@@ -1,7 +1,5 @@
 """What texts look like: lengths, most frequent words per class, further labels (genres)."""
 
-from __future__ import annotations
-
 from collections import Counter
 from typing import Any
 

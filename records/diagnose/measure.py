@@ -7,8 +7,6 @@ gathers: the time of the plan comes on top, the slower of the other two holds up
 `Report.predict` is that arithmetic, for other times of some stages.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import os
 import time

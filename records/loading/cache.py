@@ -10,8 +10,6 @@
 The level never changes which examples a batch holds.
 """
 
-from __future__ import annotations
-
 import shutil
 import subprocess
 import threading

@@ -4,8 +4,6 @@
 the whole split: half a minute and several GB for 10^8 records.
 """
 
-from __future__ import annotations
-
 import contextlib
 from collections.abc import Callable
 from pathlib import Path

@@ -6,8 +6,6 @@ the decoder. So a stale file is never opened, and another picture size is anothe
 appears under its name only when it is whole and on the disk. Remove the folder to free the space.
 """
 
-from __future__ import annotations
-
 import contextlib
 import hashlib
 import mmap

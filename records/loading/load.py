@@ -5,8 +5,6 @@ Whole units (hundreds of rows, or some dozens of pictures) go through the stages
 threads, one per core: reading, parsing and decoding leave Python's lock.
 """
 
-from __future__ import annotations
-
 import contextlib
 import dataclasses
 import shlex

@@ -1,7 +1,5 @@
 """Mean and variance of a table's columns, in float64, and columns that would be lost."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

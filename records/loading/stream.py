@@ -5,8 +5,6 @@ used, the records of the next one are read in file order. Two blocks of encoded 
 most. The first block after a start is not waited for: its first batches are read by offset.
 """
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor

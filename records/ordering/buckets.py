@@ -5,8 +5,6 @@ upper bound. The order is as pure as `records.ordering.order`: the epoch's batch
 permuted; a slot gives (bucket, j), and the batch is slice j of that bucket's own permutation.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import functools
 from typing import Any

@@ -4,8 +4,6 @@ Validation cuts and folds are stratified by class and never part a group (duplic
 copies, one artist's songs). They depend on labels, groups and seed only.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from typing import Any
 

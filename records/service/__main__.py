@@ -11,8 +11,6 @@ TensorFlow's servers listen on every network interface; which, cannot be set. No
 before the user has agreed to that with `--expose`.
 """
 
-from __future__ import annotations
-
 import argparse
 import os
 import signal

@@ -9,8 +9,6 @@ TensorFlow's client waits for ever for a worker that died. Here the consumer loo
 seconds that it waits, whether the worker can be reached.
 """
 
-from __future__ import annotations
-
 import contextlib
 import dataclasses
 import itertools

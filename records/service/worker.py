@@ -7,8 +7,6 @@ graph holds `PyFunc` ops, each of which names a Python function of the worker's 
 and `Worker.register` sees to it that its functions have these tokens.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import functools
 import json

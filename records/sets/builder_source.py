@@ -1,7 +1,5 @@
 """Whether the builder of a prepared set was edited since: a hash of its source lies beside it."""
 
-from __future__ import annotations
-
 import contextlib
 import hashlib
 import os

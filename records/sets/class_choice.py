@@ -1,7 +1,5 @@
 """Some of a set's classes, and several as one: which records stay, and what their class becomes."""
 
-from __future__ import annotations
-
 import dataclasses
 import difflib
 from collections.abc import Sequence

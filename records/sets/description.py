@@ -3,8 +3,6 @@
 The same shards under other features, classes, groups or splits would be other examples.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 from pathlib import Path

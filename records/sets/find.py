@@ -1,7 +1,5 @@
 """Where a prepared set lies: from its name to its directory; what a place is that is none."""
 
-from __future__ import annotations
-
 import json
 import os
 import re

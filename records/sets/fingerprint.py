@@ -6,8 +6,6 @@ files that describe the shards are always hashed. The value `content` names the 
 equal content means equal shards, features, classes, groups and splits.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import enum
 import functools

@@ -1,7 +1,5 @@
 """The commands that mend a damaged set, for error messages."""
 
-from __future__ import annotations
-
 import os
 import re
 import shlex

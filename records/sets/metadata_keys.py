@@ -1,7 +1,5 @@
 """The keys of a set's own metadata that this project reads: each must name something there is."""
 
-from __future__ import annotations
-
 import difflib
 from collections.abc import Collection, Mapping
 from typing import Any

@@ -1,7 +1,5 @@
 """What a converted set was made from: its source's hash, and the command that makes it again."""
 
-from __future__ import annotations
-
 import hashlib
 import os
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Reads the metadata of a prepared set, which may be damaged or hostile."""
 
-from __future__ import annotations
-
 import json
 import os
 import sys

@@ -5,8 +5,6 @@ payload, masked CRC32C of the payload uint32; all little-endian
 (tensorflow/core/lib/io/record_writer.h).
 """
 
-from __future__ import annotations
-
 import itertools
 import mmap
 import os

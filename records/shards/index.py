@@ -4,8 +4,6 @@ One index per split (`records.decoding.indexing` fills it): it gives plain TFRec
 It is written with the data, and read or mapped, by `records.shards.index_file`.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import functools
 import itertools

@@ -5,8 +5,6 @@ one is mapped into memory, not read: opening it costs the same for any number of
 processes of a host share its pages. The file of a mapped index may be replaced, never written into.
 """
 
-from __future__ import annotations
-
 import dataclasses
 from pathlib import Path
 from typing import Any

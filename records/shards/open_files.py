@@ -3,8 +3,6 @@
 A set may have more shards than a process may open files, and a run has a reader for each split.
 """
 
-from __future__ import annotations
-
 import collections
 import errno
 import itertools

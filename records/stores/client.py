@@ -4,8 +4,6 @@ The client library's own retries are off: it does not count them. Its messages a
 because an address in them may carry a signature.
 """
 
-from __future__ import annotations
-
 import atexit
 import contextlib
 import dataclasses

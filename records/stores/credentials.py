@@ -3,8 +3,6 @@
 They go from here into the client alone, and into no message.
 """
 
-from __future__ import annotations
-
 import configparser
 import json
 import os

@@ -1,7 +1,5 @@
 """The flags of the local cache: the same for every command that reads sets."""
 
-from __future__ import annotations
-
 import argparse
 import os
 from typing import Any

@@ -5,8 +5,6 @@ that was replaced is another folder, so nothing of two sets is mixed. Everything
 reads this folder. Only `OpenFiles` and the readers of whole shards ask here first.
 """
 
-from __future__ import annotations
-
 import contextlib
 import functools
 import hashlib

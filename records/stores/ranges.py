@@ -5,8 +5,6 @@ was read ahead is bounded. Meanwhile the whole shards come, where the cache has 
 them: then nothing is asked of the store again.
 """
 
-from __future__ import annotations
-
 import collections
 import sys
 import threading

@@ -1,7 +1,5 @@
 """Files become objects: data first, and last the one that makes them whole."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import Path
 from typing import BinaryIO

@@ -1,7 +1,5 @@
 """Arguments of the public functions, checked at the door."""
 
-from __future__ import annotations
-
 import operator
 from typing import Any
 

@@ -6,8 +6,6 @@ at its very end. An iterator that nobody reads comes to rest once its few buffer
 end of the process waits for that.
 """
 
-from __future__ import annotations
-
 import atexit
 import contextlib
 import functools

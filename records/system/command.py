@@ -1,7 +1,5 @@
 """How every `python -m` command of the project ends: one line on stderr and an exit code."""
 
-from __future__ import annotations
-
 import contextlib
 import io
 import itertools

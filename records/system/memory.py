@@ -4,8 +4,6 @@ A fresh array of some megabytes costs its page faults (0.3 ms and more for 64 pi
 as filling it. A batch that nobody holds any more gives its memory to the next one instead.
 """
 
-from __future__ import annotations
-
 import collections
 import weakref
 from pathlib import Path

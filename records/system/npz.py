@@ -10,8 +10,6 @@ So large ones need not be read either: their arrays are mapped (`map_arrays`), a
 a host share them. Their sums are compared once: the time of a file whose sums fit names them.
 """
 
-from __future__ import annotations
-
 import contextlib
 import io
 import math

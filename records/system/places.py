@@ -1,7 +1,5 @@
 """Where data and run folders may lie: on a file system of this machine, or mounted to it."""
 
-from __future__ import annotations
-
 import os
 import re
 from pathlib import Path

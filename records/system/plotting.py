@@ -1,7 +1,5 @@
 """Figures of `records.describe`, as PNG bytes; nothing is drawn on a screen."""
 
-from __future__ import annotations
-
 import io
 from collections.abc import Callable, Sequence
 from typing import Any

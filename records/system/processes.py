@@ -1,7 +1,5 @@
 """A function over many items on several processes: in order, and a bounded window ahead."""
 
-from __future__ import annotations
-
 import gc
 import itertools
 import multiprocessing

@@ -1,7 +1,5 @@
 """Imports TensorFlow and Keras as a command needs them: without their noise, with our defaults."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import sys

@@ -3,8 +3,6 @@
 One rule for what is predicted and for what a builder reads.
 """
 
-from __future__ import annotations
-
 import csv
 import itertools
 import re

@@ -4,8 +4,6 @@
 TensorFlow's start-up notes, whose errors are one line.
 """
 
-from __future__ import annotations
-
 import os
 import runpy
 import shlex

@@ -1,7 +1,5 @@
 """A function over many items on a pool of threads: in order, and a bounded window ahead."""
 
-from __future__ import annotations
-
 import collections
 import os
 import sys

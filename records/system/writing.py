@@ -2,8 +2,6 @@
 all; texts that stay in their cell.
 """
 
-from __future__ import annotations
-
 import contextlib
 import os
 import re

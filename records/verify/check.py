@@ -1,7 +1,5 @@
 """Checks every record of a set against the set's own metadata, index and fingerprint."""
 
-from __future__ import annotations
-
 import dataclasses
 import time
 from collections.abc import Sequence

@@ -7,8 +7,6 @@ NEAR_TEXT_COSINE, and rows whose standardised values differ by NEAR_ROW_DISTANCE
 per feature).
 """
 
-from __future__ import annotations
-
 import dataclasses
 import itertools
 from collections.abc import Iterator

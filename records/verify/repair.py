@@ -1,7 +1,5 @@
 """Writes a clean copy of a damaged set, whose metadata list the records that were left out."""
 
-from __future__ import annotations
-
 import contextlib
 import json
 import os

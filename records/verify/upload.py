@@ -1,7 +1,5 @@
 """A sound set goes into a store, `dataset_info.json` last: without it nobody takes it for one."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from records.stores.address import Address

@@ -1,7 +1,5 @@
 """Arrays in memory as the examples of a run."""
 
-from __future__ import annotations
-
 import dataclasses
 import hashlib
 import math

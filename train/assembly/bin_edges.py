@@ -1,7 +1,5 @@
 """Thresholds of a table's features at which the classes change."""
 
-from __future__ import annotations
-
 import numpy as np
 from sklearn.tree import DecisionTreeClassifier
 

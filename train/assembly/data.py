@@ -1,7 +1,5 @@
 """Opens a run's examples: data, cache level, shuffle block, and where the chunks come from."""
 
-from __future__ import annotations
-
 import dataclasses
 
 import numpy as np

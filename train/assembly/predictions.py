@@ -1,7 +1,5 @@
 """What a finished run predicts for the examples of a split."""
 
-from __future__ import annotations
-
 import contextlib
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Refuses sizes for which there is no memory, before the system ends the process for them."""
 
-from __future__ import annotations
-
 import itertools
 
 from records.system.memory import free_memory, show_bytes

@@ -1,7 +1,5 @@
 """Builds what is trained: model, optimizer, step and order."""
 
-from __future__ import annotations
-
 import dataclasses
 import functools
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """GPU settings that every run uses, with their reasons."""
 
-from __future__ import annotations
-
 import os
 
 import tensorflow as tf

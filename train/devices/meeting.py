@@ -5,8 +5,6 @@ ignores signals, so nothing in the process can end the wait. The workers therefo
 other here, on plain sockets at the first one's address, and start TensorFlow when all are there.
 """
 
-from __future__ import annotations
-
 import contextlib
 import hashlib
 import select

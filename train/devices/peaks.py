@@ -14,8 +14,6 @@ has on, from Ampere on. Sources, all of NVIDIA; where they give figures with spa
 | RTX 4090 | "NVIDIA Ada GPU Architecture" whitepaper, appendix A |
 """
 
-from __future__ import annotations
-
 import tensorflow as tf
 
 # Words of the device's name, as the driver gives it, all of which must be there; then float32,

@@ -1,7 +1,5 @@
 """Devices and distribution strategies: everything that depends on the hardware present."""
 
-from __future__ import annotations
-
 import dataclasses
 import functools
 import hashlib

@@ -4,8 +4,6 @@ Nothing else in `train` touches such a part. For each a test in
 `tests/train/devices/tensorflow_private_test.py` fails when TensorFlow changes it.
 """
 
-from __future__ import annotations
-
 import contextlib
 from collections.abc import Iterator
 from typing import Any

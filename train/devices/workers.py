@@ -5,8 +5,6 @@ here: decisions that every worker must take alike (`exchange`), an end to waitin
 never start, and a plain sentence about a worker that died.
 """
 
-from __future__ import annotations
-
 import contextlib
 import dataclasses
 import faulthandler

@@ -1,7 +1,5 @@
 """What the layers of an image model answer to one picture, as grids of feature maps."""
 
-from __future__ import annotations
-
 import keras
 import numpy as np
 

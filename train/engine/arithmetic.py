@@ -1,7 +1,5 @@
 """How much arithmetic a run's model does, how fast, and which share of the peak that is."""
 
-from __future__ import annotations
-
 import sys
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Keras callbacks in the training loop: their calls, and what a checkpoint keeps of them."""
 
-from __future__ import annotations
-
 import contextlib
 import importlib
 import inspect

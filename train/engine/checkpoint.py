@@ -4,8 +4,6 @@ A checkpoint is a NumPy `.npz` (its members carry CRCs, so damage is found) of e
 and of one JSON string with counters, history and the state of early stopping.
 """
 
-from __future__ import annotations
-
 import io
 import json
 import os

@@ -1,7 +1,5 @@
 """What a run prints: lines while it trains, and a table at its end."""
 
-from __future__ import annotations
-
 import shlex
 from collections.abc import Mapping
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Early stopping: the best value so far of the monitored metric, and how long ago it was."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Mapping
 

@@ -1,7 +1,5 @@
 """The training loop: epochs of chunks, validation, early stopping, checkpoints."""
 
-from __future__ import annotations
-
 import contextlib
 import sys
 import time

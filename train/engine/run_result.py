@@ -1,7 +1,5 @@
 """What a finished run leaves in its folder: model, figures, TensorBoard pages, metrics."""
 
-from __future__ import annotations
-
 import dataclasses
 import functools
 import json

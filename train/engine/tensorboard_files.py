@@ -5,8 +5,6 @@ that one chart shows both, and runs of `fit` beside them; `test` has one point o
 holds the settings, and what validation said at the end.
 """
 
-from __future__ import annotations
-
 import functools
 import itertools
 import sys

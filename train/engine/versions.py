@@ -1,7 +1,5 @@
 """The packages and the commit behind a result."""
 
-from __future__ import annotations
-
 import subprocess
 from importlib import metadata
 from pathlib import Path

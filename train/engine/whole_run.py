@@ -1,7 +1,5 @@
 """A whole run: prepare the set, open it, resolve, build, train, evaluate, write."""
 
-from __future__ import annotations
-
 import contextlib
 import dataclasses
 import functools

@@ -1,7 +1,5 @@
 """Opens the folder of a finished run: its settings, its model and what that is fed with."""
 
-from __future__ import annotations
-
 import dataclasses
 import os
 import shlex

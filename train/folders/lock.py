@@ -1,7 +1,5 @@
 """One process at a time works in a folder; the system ends its lock however the process ends."""
 
-from __future__ import annotations
-
 import fcntl
 import os
 import weakref

@@ -6,8 +6,6 @@ with its bytes and SHA-256, and is written last: who reads a run takes nothing t
 name. Logs for TensorBoard stand beside it.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import hashlib
 import json

@@ -4,8 +4,6 @@ The one place that reads them. `config.json` holds the settings that identify a 
 found at its first start.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import os
 from collections.abc import Mapping

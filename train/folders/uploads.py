@@ -5,8 +5,6 @@ last upload or download is not what the store holds (another machine went on, or
 removed) is replaced by the store's.
 """
 
-from __future__ import annotations
-
 import contextlib
 import hashlib
 import json

@@ -1,7 +1,5 @@
 """A class that must not be missed: decided for from a probability on, the largest or not."""
 
-from __future__ import annotations
-
 import dataclasses
 from typing import Any
 

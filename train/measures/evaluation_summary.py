@@ -1,7 +1,5 @@
 """What `evaluation.json` holds, as lines for a terminal."""
 
-from __future__ import annotations
-
 import shlex
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """Loss, accuracy, weighted F1 and recall: what training looks at after every epoch."""
 
-from __future__ import annotations
-
 import dataclasses
 from typing import Any, Protocol
 

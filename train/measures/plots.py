@@ -1,7 +1,5 @@
 """Figures of a run folder, as PNG files."""
 
-from __future__ import annotations
-
 import io
 import sys
 from collections.abc import Callable

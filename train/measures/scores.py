@@ -4,8 +4,6 @@ The figures are scikit-learn's, the calibration error (not in it) apart. The boo
 same ones for all resamples at once, from how often each example was drawn; a test holds both equal.
 """
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Callable, Collection, Iterator
 from typing import Any

@@ -1,7 +1,5 @@
 """What predictions of several classes at once, or of numbers, are worth: scikit-learn's figures."""
 
-from __future__ import annotations
-
 import dataclasses
 from typing import Any
 

@@ -6,8 +6,6 @@ enough for a step, the shorter ones end an epoch with a step whose gradient is 0
 is what a trial does not need: checkpoints, files, the moving average of the weights.
 """
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Callable
 from typing import Any

@@ -5,8 +5,6 @@ whose worker died has failed, and another with the same settings repeats it in i
 have numbers that the storage gives once, so all workers see the same places without a lock.
 """
 
-from __future__ import annotations
-
 import contextlib
 import itertools
 import threading

@@ -1,7 +1,5 @@
 """The study of a sweep: where it lies, alone or shared by several machines; how it draws."""
 
-from __future__ import annotations
-
 import contextlib
 import functools
 from collections.abc import Callable, Iterator

@@ -1,7 +1,5 @@
 """Labelled examples from elsewhere for a run's model: files with their classes, other sets."""
 
-from __future__ import annotations
-
 import dataclasses
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence

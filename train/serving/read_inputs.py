@@ -1,7 +1,5 @@
 """Reads what a model is to predict, item by item, and makes it ready as in training."""
 
-from __future__ import annotations
-
 import dataclasses
 import io
 import os

@@ -1,7 +1,5 @@
 """A model behind raw inputs, as one TensorFlow graph: what `train.export` saves."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import keras

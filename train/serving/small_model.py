@@ -4,8 +4,6 @@ It takes one example, ready as training has it, and gives its probabilities or n
 int8 the weights and the sums within are whole numbers; input and output stay as they are.
 """
 
-from __future__ import annotations
-
 import os
 import warnings
 from typing import Any

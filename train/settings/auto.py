@@ -5,8 +5,6 @@ machine it runs on); rows of GPUs were not, and follow the sources named there.
 `docs/notes/choices.md` explains both.
 """
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Iterable
 from typing import Any

@@ -1,7 +1,5 @@
 """The command line that settings came from, for those who want the same again."""
 
-from __future__ import annotations
-
 import shlex
 from collections.abc import Iterable
 from typing import Any

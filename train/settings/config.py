@@ -4,8 +4,6 @@ A field at None was not asked for; `train.settings.resolve` makes `Settings` of 
 value for each.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import functools
 import json

@@ -1,7 +1,5 @@
 """Files in place of a prepared set: they are converted first, in a process of its own."""
 
-from __future__ import annotations
-
 import contextlib
 import itertools
 import os

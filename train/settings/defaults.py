@@ -1,7 +1,5 @@
 """What a setting that was not asked for becomes, by the kind of data."""
 
-from __future__ import annotations
-
 import dataclasses
 from typing import Any
 

@@ -1,7 +1,5 @@
 """How a setting is declared: its flag, the values it may hold, and whether it names a run."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Callable
 from typing import Any

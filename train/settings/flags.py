@@ -1,7 +1,5 @@
 """Command-line flags, generated from the fields of `TrainConfig`, and the file they overrule."""
 
-from __future__ import annotations
-
 import argparse
 import types
 from typing import Any, get_args, get_origin, get_type_hints

@@ -1,7 +1,5 @@
 """Finds a prepared set, or prepares it with `tfds build` in a process of its own."""
 
-from __future__ import annotations
-
 import re
 import shlex
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Settings filled in by the kind of data and the hardware, and refused where they do not fit."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

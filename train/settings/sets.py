@@ -1,7 +1,5 @@
 """The value of `--dataset`: one set, or several with their shares of every batch."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 from records.ordering.mixture import whole_shares

@@ -1,7 +1,5 @@
 """Settings out of a file: YAML, JSON, or the `config.json` of a run folder."""
 
-from __future__ import annotations
-
 import dataclasses
 import difflib
 import re
