@@ -14,11 +14,8 @@ long stretches, and the pieces' borders lie elsewhere in every epoch.
 The permutation is a generalised Feistel network on the grid `Z_a x Z_b` with
 `a = ceil(sqrt(N))` and `b = ceil(N / a)`, restricted to `[0, N)` by cycle walking
 (Black and Rogaway, "Ciphers with Arbitrary Finite Domains", CT-RSA 2002). The grid has
-fewer than `a` cells too many, so walking is rare. One definition, `permute`, made of
-int64 operations that NumPy, TensorFlow and XLA share, serves them all.
+fewer than `a` cells too many, so walking is rare.
 """
-
-from __future__ import annotations
 
 import dataclasses
 import functools
@@ -44,59 +41,6 @@ _MASK32 = 0xFFFFFFFF
 _MASK64 = 0xFFFFFFFFFFFFFFFF
 
 
-class NumpyOperations:
-    """The operations of `permute` on NumPy int64 arrays."""
-
-    where = staticmethod(np.where)
-    xor = staticmethod(np.bitwise_xor)
-    shift_right = staticmethod(np.right_shift)
-
-    @staticmethod
-    def walk(step: Any, outside: Any, x: np.ndarray) -> np.ndarray:
-        """Applies `step` to the elements of x until none is `outside`."""
-        todo = np.flatnonzero(outside(x))
-        while len(todo):
-            x.flat[todo] = step(x.flat[todo])
-            todo = todo[outside(x.flat[todo])]
-        return x
-
-
-class TensorflowOperations:
-    """The operations of `permute` on TensorFlow int64 tensors, also under XLA."""
-
-    @staticmethod
-    def where(condition: Any, x: Any, y: Any) -> Any:
-        """Elementwise choice, as `tf.where`."""
-        import tensorflow as tf  # not at module top: builders and workers need no TensorFlow
-
-        return tf.where(condition, x, y)
-
-    @staticmethod
-    def xor(x: Any, y: Any) -> Any:
-        """Elementwise exclusive or."""
-        import tensorflow as tf
-
-        return tf.bitwise.bitwise_xor(x, tf.cast(y, tf.int64))
-
-    @staticmethod
-    def shift_right(x: Any, bits: int) -> Any:
-        """Elementwise shift; `x` is never negative here."""
-        import tensorflow as tf
-
-        return tf.bitwise.right_shift(x, tf.cast(bits, tf.int64))
-
-    @staticmethod
-    def walk(step: Any, outside: Any, x: Any) -> Any:
-        """Applies `step` to the elements of x until none is `outside`."""
-        import tensorflow as tf
-
-        return tf.while_loop(
-            lambda y: tf.reduce_any(outside(y)),
-            lambda y: (tf.where(outside(y), step(y), y),),
-            (x,),
-        )[0]
-
-
 def mix64(*values: int) -> int:
     """Hashes integers to one 64-bit integer (splitmix64, Steele et al., OOPSLA 2014)."""
     state = 0
@@ -113,16 +57,16 @@ def round_keys(*values: int) -> np.ndarray:
     return np.array([mix64(*values, r) & _MASK32 for r in range(SMALL_ROUNDS)], np.int64)
 
 
-def _hash32(x: Any, key: Any, ops: Any) -> Any:
+def _hash32(x: np.ndarray, key: Any) -> np.ndarray:
     """Mixes x in [0, 2^32) with a key to [0, 2^32): the `lowbias32` finaliser of C. Wellons.
 
     Products of two 32-bit numbers wrap in int64; their low 32 bits, all that is kept,
     are those of the unsigned product.
     """
-    x = ops.xor(x, key)
-    x = ops.xor(x, ops.shift_right(x, 16)) * 0x21F0AAAD & _MASK32
-    x = ops.xor(x, ops.shift_right(x, 15)) * 0x735A2D97 & _MASK32
-    return ops.xor(x, ops.shift_right(x, 15))
+    x = x ^ key
+    x = (x ^ (x >> 16)) * 0x21F0AAAD & _MASK32
+    x = (x ^ (x >> 15)) * 0x735A2D97 & _MASK32
+    return x ^ (x >> 15)
 
 
 def _rounds(num_examples: int) -> int:
@@ -135,41 +79,45 @@ def _sides(num_examples: int) -> tuple[int, int]:
     return a, -(-num_examples // a)
 
 
-def _amount(values: Any, key: Any, modulus: int, ops: Any) -> Any:
+def _amount(values: np.ndarray, key: Any, modulus: int) -> np.ndarray:
     """The round function: how far a half moves, in [0, modulus), given the other half."""
     # 31 bits scaled to the modulus: no division, bias below 2^-15.
-    return ops.shift_right(ops.shift_right(_hash32(values, key, ops), 1) * modulus, 31)
+    return (_hash32(values, key) >> 1) * modulus >> 31
 
 
-def permute(positions: Any, num_examples: int, keys: Any, ops: Any = NumpyOperations) -> Any:
+def permute(positions: np.ndarray, num_examples: int, keys: np.ndarray) -> np.ndarray:
     """Permutes `[0, N)`: position -> number of the example that stands there.
 
     Args:
       positions: int64 of any shape, each in `[0, N)`.
       num_examples: N, from 1 to 2^62.
       keys: int64 [SMALL_ROUNDS], from `round_keys`.
-      ops: `NumpyOperations`, or `TensorflowOperations` for tensors (eager, graph, XLA).
 
     Returns:
       int64, shaped as `positions`: a bijection of `[0, N)` for each value of `keys`.
     """
     a, b = _sides(num_examples)
 
-    def shift(value: Any, amount: Any, modulus: int) -> Any:
+    def shift(value: np.ndarray, amount: np.ndarray, modulus: int) -> np.ndarray:
         # Both below the modulus: one subtraction instead of a division.
         moved = value + amount
-        return ops.where(moved >= modulus, moved - modulus, moved)
+        return np.where(moved >= modulus, moved - modulus, moved)
 
-    def network(x: Any) -> Any:
+    def network(x: np.ndarray) -> np.ndarray:
         left, right = x % a, x // a
         for r in range(0, _rounds(num_examples), 2):
-            left = shift(left, _amount(right, keys[r], a, ops), a)
-            right = shift(right, _amount(left, keys[r + 1], b, ops), b)
+            left = shift(left, _amount(right, keys[r], a), a)
+            right = shift(right, _amount(left, keys[r + 1], b), b)
         return right * a + left
 
-    is_many = ops is NumpyOperations and positions.size > max(a, _TABLE_POSITIONS)
+    is_many = positions.size > max(a, _TABLE_POSITIONS)
     step = _tabulated(num_examples, keys) if is_many else network
-    return ops.walk(step, lambda x: x >= num_examples, step(positions))
+    found = step(positions)
+    outside = np.flatnonzero(found >= num_examples)
+    while len(outside):
+        found.flat[outside] = step(found.flat[outside])
+        outside = outside[found.flat[outside] >= num_examples]
+    return found
 
 
 def _tabulated(num_examples: int, keys: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
@@ -183,7 +131,7 @@ def _tabulated(num_examples: int, keys: np.ndarray) -> Callable[[np.ndarray], np
     rounds = _rounds(num_examples)
     repeats = rounds // 2 + 1  # a half grows by less than its modulus in each of its rounds
     of_right, of_left = (
-        np.tile(_amount(np.arange(n), k[:, None], modulus, NumpyOperations), repeats)
+        np.tile(_amount(np.arange(n), k[:, None], modulus), repeats)
         for n, k, modulus in ((b, keys[:rounds:2], a), (a, keys[1:rounds:2], b))
     )
 
@@ -341,7 +289,7 @@ def step_positions(order: Any, step: int, steps: int, rows: slice = slice(None))
 def position_keys(seed: int, epoch: int, positions: np.ndarray) -> np.ndarray:
     """Random keys in [0, 2^63), a function of (seed, epoch, position) only."""
     # Not part of any permutation: a bit more or less here changes every augmented picture.
-    low = _hash32(positions & _MASK32, mix64(seed, epoch, 1) & _MASK32, NumpyOperations)
+    low = _hash32(positions & _MASK32, mix64(seed, epoch, 1) & _MASK32)
     mixed = low ^ (positions >> 32)
-    high = _hash32(mixed, mix64(seed, epoch, 2) & _MASK32, NumpyOperations)
+    high = _hash32(mixed, mix64(seed, epoch, 2) & _MASK32)
     return (high >> 1) << 32 | low

@@ -1,4 +1,4 @@
-"""The order of examples: exact permutations, one definition for NumPy, TensorFlow and XLA."""
+"""The order of examples: exact permutations."""
 
 import collections
 import itertools
@@ -7,18 +7,10 @@ import time
 
 import numpy as np
 import pytest
-import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from records.ordering.order import (
-    NumpyOperations,
-    Order,
-    TensorflowOperations,
-    mix64,
-    permute,
-    round_keys,
-)
+from records.ordering.order import Order, mix64, permute, round_keys
 
 
 @settings(max_examples=200, deadline=None)
@@ -26,21 +18,6 @@ from records.ordering.order import (
 def test_permutes_every_size(n: int, seed: int, epoch: int) -> None:
     found = permute(np.arange(n), n, round_keys(seed, epoch))
     assert np.array_equal(np.sort(found), np.arange(n))
-
-
-@pytest.mark.parametrize(
-    "n", [3, 1701, 100_003, *(pytest.param(n, marks=pytest.mark.slow) for n in (1, 2, 17, 4096))]
-)
-def test_numpy_tensorflow_and_xla_agree(n: int) -> None:
-    keys = round_keys(5, 6)
-    positions = np.arange(n)
-    reference = permute(positions, n, keys, NumpyOperations)
-
-    def in_graph(p: tf.Tensor) -> tf.Tensor:
-        return permute(p, n, tf.constant(keys), TensorflowOperations)
-
-    assert np.array_equal(tf.function(in_graph)(positions), reference)
-    assert np.array_equal(tf.function(in_graph, jit_compile=True)(positions), reference)
 
 
 @pytest.mark.parametrize("n", [3, 4, *(pytest.param(n, marks=pytest.mark.slow) for n in (5, 6))])
