@@ -4,8 +4,6 @@
 between `<!-- benchmarks: FILE -->` and `<!-- end -->`; FILE is relative to the page's folder.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import math
 import os
@@ -18,7 +16,7 @@ from benchmarks.measuring.comparison import OURS, PAIRED, Against, Comparison
 from benchmarks.measuring.result_file import Result, write_text
 from benchmarks.reports.table import TITLES, UNITS, format_number, set_name
 
-_SECTION = re.compile(r"<!-- benchmarks: (?P<file>\S+) -->\n.*?<!-- end -->", re.DOTALL)
+_SECTION = re.compile(r"<!-- benchmarks: \S+ -->\n.*?<!-- end -->", re.DOTALL)
 # Pages of the repository, and what is written into each.
 README, RESULTS_PAGE = Path("README.md"), Path("docs/benchmark_results.md")
 _README_ROWS = 10
@@ -235,33 +233,19 @@ def _escape(text: str) -> str:
     return " ".join(text.replace("|", "\\|").split())
 
 
-def read_marker(text: str) -> str:
-    """The file that a page's marker names.
-
-    Raises:
-      ValueError: there is not exactly one pair of markers.
-    """
-    return _find(text).group("file")
-
-
 def replace_section(text: str, section: str) -> str:
     """The page with another section between its markers.
 
     Raises:
       ValueError: there is not exactly one pair of markers.
     """
-    match = _find(text)
-    return text[: match.start()] + section + text[match.end() :]
-
-
-def _find(text: str) -> re.Match[str]:
     found = list(_SECTION.finditer(text))
     if len(found) != 1:
         raise ValueError(
             "benchmark: the page expected one section between "
             f"`<!-- benchmarks: FILE -->` and `<!-- end -->`, received {len(found)}"
         )
-    return found[0]
+    return text[: found[0].start()] + section + text[found[0].end() :]
 
 
 def marker_name(file: Path, page: Path) -> str:

@@ -6,8 +6,6 @@ lock on it (`hold`); what nobody holds is removed, the least recently used first
 needed. The kernel drops the locks of a process that ends in any way.
 """
 
-from __future__ import annotations
-
 import contextlib
 import fcntl
 import hashlib
@@ -27,14 +25,6 @@ FOLDER_VARIABLE, BYTES_VARIABLE = "RECORDS_LOCAL_CACHE", "RECORDS_LOCAL_CACHE_BY
 SHARD = re.compile(r".+-\d{5}-of-\d{5}$")
 _UNFINISHED = ".part"
 _PIECE_BYTES = 8 * 2**20  # of one request
-
-
-def use_cache(folder: str | None, most_bytes: float | None) -> None:
-    """Sets the cache of this process and of those it starts; None keeps what was set before."""
-    if folder:
-        os.environ[FOLDER_VARIABLE] = os.path.abspath(os.path.expanduser(folder))
-    if most_bytes is not None:
-        os.environ[BYTES_VARIABLE] = str(int(most_bytes))
 
 
 def cache_folder() -> Path:

@@ -16,10 +16,11 @@ from matplotlib.figure import Figure
 
 from benchmarks import report
 from benchmarks.measuring.comparison import FIRST_BATCH, OURS, PAIRED, Against, Comparison
-from benchmarks.measuring.result_file import Result, read_result, write_json
+from benchmarks.measuring.result_file import Result, read_result
 from benchmarks.measuring.timing import Sample
 from benchmarks.reports import markdown, plots
 from benchmarks.reports.table import format_number
+from records.system.json_file import write_json
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 _PNG = b"\x89PNG\r\n"
@@ -341,7 +342,7 @@ def test_the_command_writes_a_page_or_says_why_not(
 def test_the_documents_show_what_the_command_makes(page: Path, make: Any) -> None:
     """Mend it with `python -m benchmarks.report FILE --write-docs`."""
     text = (REPOSITORY / page).read_text(encoding="utf-8")
-    name = markdown.read_marker(text)
+    (name,) = re.findall(r"<!-- benchmarks: (\S+) -->", text)
     section = make(read_result(REPOSITORY / page.parent / name), name)
     assert markdown.replace_section(text, section) == text
 
