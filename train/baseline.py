@@ -10,7 +10,6 @@ features of the frozen EfficientNet-Lite0. Settings are fixed here, not tuned.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import time
 from pathlib import Path
@@ -21,7 +20,8 @@ import numpy as np
 from records.sets.target import MULTI_LABEL, REGRESSION, SINGLE_LABEL, TASKS
 from records.stores.flags import add_cache_flags
 from records.system.command import run_as_command
-from records.system.writing import check_output, write_atomically
+from records.system.json_file import write_json
+from records.system.writing import check_output
 from train.settings.config import ON_CORRUPT
 from train.settings.flags import normalise_flags
 
@@ -165,8 +165,7 @@ def _fit_all(config: argparse.Namespace) -> None:
     if config.output:
         result: dict[str, Any] = {"dataset": data.schema.name, "seed": config.seed}
         result |= {"classes": config.classes, "systems": found}
-        config.output.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(config.output, (json.dumps(result, indent=2) + "\n").encode())
+        write_json(config.output, result)
 
 
 def fit_alone(model: Any, rows: np.ndarray, labels: np.ndarray) -> None:

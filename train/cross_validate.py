@@ -13,7 +13,6 @@ import dataclasses
 import functools
 import gc
 import itertools
-import json
 import shutil
 import sys
 import time
@@ -25,8 +24,9 @@ import numpy as np
 
 from records.sets.target import MULTI_LABEL, REGRESSION, SINGLE_LABEL
 from records.system.command import run_as_command
+from records.system.json_file import write_json
 from records.system.progress import Progress
-from records.system.writing import check_output, escape_cell, write_atomically
+from records.system.writing import check_output, escape_cell
 from train.measures.metrics import CHOSEN_BY
 from train.settings.config import TrainConfig
 from train.settings.flags import add_flags, parse_settings
@@ -183,8 +183,7 @@ def cross_validate(plan: CrossValidation) -> dict[str, Any]:
         "seeds": list(plan.seeds),
         "systems": rows,
     }
-    output.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(output, (json.dumps(result, indent=2) + "\n").encode())
+    write_json(output, result)
     print(format_table(result))
     print(f"every fold: {output}")
     return result

@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import dataclasses
-import json
 import shutil
 import signal
 import sys
@@ -22,8 +21,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from records.system.command import run_as_command
-from records.system.json_file import read_json
-from records.system.writing import check_output, write_atomically
+from records.system.json_file import read_json, write_json
+from records.system.writing import check_output
 from train.measures.metrics import CHOSEN_BY, MONITORED
 from train.settings.config import RESULT_FIELDS, TrainConfig
 from train.settings.flags import add_flags, parse_settings
@@ -294,7 +293,7 @@ def _claim(config: SweepConfig, runner: TrialRunner) -> dict[str, Any]:
             ) from error
         _check_same(str(config.folder), asked, stored)
     else:
-        write_atomically(file, (json.dumps(asked, indent=2) + "\n").encode())
+        write_json(file, asked)
     return asked
 
 

@@ -1,9 +1,6 @@
 """The JSON file of one run: written atomically, read back as comparisons."""
 
-from __future__ import annotations
-
 import dataclasses
-import json
 from pathlib import Path
 from typing import Any
 
@@ -104,11 +101,6 @@ def _read_comparison(entry: dict[str, Any]) -> Comparison:
         beside=entry.get("beside", ""),
         is_fixed=entry.get("is_fixed", False),
     )
-
-
-def write_json(file: Path, content: dict[str, Any]) -> None:
-    """Writes the file atomically."""
-    write_text(file, json.dumps(content, indent=2) + "\n")
 
 
 def write_text(file: Path, text: str) -> None:

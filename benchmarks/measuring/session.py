@@ -4,8 +4,6 @@ Until the run is over its file is `FILE.partial`, written anew after every part,
 that is cut short is not lost and nothing unfinished lies under the final name.
 """
 
-from __future__ import annotations
-
 import contextlib
 import importlib
 import io
@@ -17,8 +15,9 @@ from typing import Any
 
 from benchmarks.measuring.child import ChildError
 from benchmarks.measuring.comparison import Comparison
-from benchmarks.measuring.result_file import FORMAT, write_json
+from benchmarks.measuring.result_file import FORMAT
 from benchmarks.measuring.work import Effort, Work, view
+from records.system.json_file import write_json
 
 # Errors that explain themselves in one sentence; others are printed with their traceback.
 _EXPECTED = (ValueError, OSError, ChildError)

@@ -13,8 +13,9 @@ from scipy import stats
 
 from benchmarks import compare
 from benchmarks.measuring.comparison import DURATION, FIRST_BATCH, OURS, RATE, Against, Comparison
-from benchmarks.measuring.result_file import Result, read_result, write_json
+from benchmarks.measuring.result_file import Result, read_result
 from benchmarks.measuring.timing import Sample
+from records.system.json_file import write_json
 
 QUESTIONS, ROUNDS = 100, 5
 _HARDWARE = {"processor": "P", "processors": 2, "gpus": [], "memory_bytes": 8 * 2**30}

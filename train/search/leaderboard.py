@@ -1,7 +1,5 @@
 """What a sweep found: a table like the report's, TensorBoard's HPARAMS page, plots."""
 
-from __future__ import annotations
-
 import csv
 import functools
 import io
@@ -13,6 +11,7 @@ from typing import Any
 import numpy as np
 import optuna
 
+from records.system.json_file import write_json
 from records.system.writing import write_atomically
 from train.measures.metrics import FIGURES, MONITORED, SMALL_IS_GOOD
 from train.measures.plots import draw_safely
@@ -39,7 +38,7 @@ def write_leaderboard(study: optuna.Study, folder: Path, metric: str, plots: boo
     if not trials or trials[0].state != optuna.trial.TrialState.COMPLETE:
         return
     best = json.loads(trials[0].user_attrs["settings"])
-    write_atomically(folder / "best.json", (json.dumps(best, indent=2) + "\n").encode())
+    write_json(folder / "best.json", best)
     if plots:
         print(format_table(rows[:_SHOWN], figures))
         print(f"the best again: {trials[0].user_attrs['command']}")

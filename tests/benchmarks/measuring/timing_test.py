@@ -11,10 +11,10 @@ from scipy import stats
 
 from benchmarks.measuring import timing
 from benchmarks.measuring.comparison import FIRST_BATCH, OURS, PAIRED, Against, Comparison
-from benchmarks.measuring.result_file import write_json
 from benchmarks.measuring.timing import Sample
 from benchmarks.reports import table
 from benchmarks.run import parse_arguments
+from records.system.json_file import write_json
 
 _ENVIRONMENT = ("processor", "processors", "busy")
 _VERSIONS = dict.fromkeys(("tensorflow", "keras", "tensorflow-datasets", "commit"), "1")
