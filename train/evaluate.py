@@ -12,11 +12,10 @@ from __future__ import annotations
 
 import argparse
 import functools
-import json
 import re
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -24,6 +23,7 @@ from records.sets.find import name_from_path
 from records.sets.target import SINGLE_LABEL
 from records.stores.flags import add_cache_flags
 from records.system.command import run_as_command, with_home
+from records.system.json_file import write_json
 from records.system.table_file import listed
 from records.system.writing import check_output, write_atomically
 from train.measures.evaluation_summary import print_summary
@@ -33,10 +33,30 @@ _COPY = "Copy the run to where its results can be written, and name that folder"
 
 if TYPE_CHECKING:
     from train.folders.finished_run import FinishedRun
-    from train.folders.model_input import ModelInput
     from train.measures.scores import Bootstrap
-    from train.measures.target_scores import Classes, Numbers
+    from train.measures.worst_errors import WorstErrors
     from train.serving.labelled import Labelled
+
+
+class _Predicted(NamedTuple):
+    """What a run says of examples whose targets are known.
+
+    Attributes:
+      folder: for what is measured.
+      where: the examples, for `evaluation.json`.
+      called: the same, for people.
+      labels: int [n], or [n, C].
+      probability: float64 [n, C], or numbers.
+      groups: [n], what is drawn together, and the name of that feature; None: each by itself.
+    """
+
+    folder: Path
+    where: dict[str, Any]
+    called: str
+    labels: np.ndarray
+    probability: np.ndarray
+    groups: np.ndarray | None
+    group_name: str | None
 
 
 def parse_arguments(arguments: list[str]) -> argparse.Namespace:
@@ -134,161 +154,75 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _evaluate(options: argparse.Namespace) -> None:
+    """Measures, writes `evaluation.json`, its figures and the worst errors, prints a summary."""
+    from train.folders.finished_run import open_run
+    from train.measures.class_threshold import parse_threshold
     from train.measures.scores import Bootstrap
-
-    bootstrap = Bootstrap(options.resamples, options.seed, options.percent)
-    common = {"least_recall": options.least_recall, "skip_damaged": options.on_corrupt == "skip"}
-    if options.source or options.on:
-        evaluate_elsewhere(options, bootstrap, options.errors, **common)
-        return
-    split = options.split or "validation"
-    evaluate(options.run, split, options.data_dir, bootstrap, options.errors, **common)
-
-
-def evaluate(
-    path: str | Path,
-    split: str,
-    data_dir: str | None,
-    bootstrap: Bootstrap,
-    num_errors: int,
-    least_recall: str | None = None,
-    *,
-    skip_damaged: bool = False,
-) -> dict[str, Any]:
-    """Measures a run on a split, prints a summary and writes `evaluation-<split>` in its folder.
-
-    With `least_recall`, "CLASS=R", the figures also of a decision for that class at a threshold
-    chosen on validation.
-
-    Returns:
-      What `evaluation.json` holds.
-
-    Raises:
-      ValueError: no finished run, no such split, or other data than the run's.
-      FileNotFoundError: the set is not there.
-    """
-    from train.assembly.predictions import predict_split
-    from train.folders.finished_run import open_run
-    from train.measures.class_threshold import parse_threshold
-    from train.measures.target_metrics import check_one_class
-    from train.measures.worst_errors import write_errors, write_largest_losses
-
-    run = open_run(path)
-    folder = run.path / f"evaluation-{split}"
-    check_output(folder, "evaluate", "RUN", is_folder=True, mend=_COPY)
-    if least_recall:  # a slip in it is told before the work
-        check_one_class(run.input.task, "evaluate: --least-recall")
-        parse_threshold(least_recall, run.input.class_names, "--least-recall")
-    print(f"{run.settings.model} of {run.place} on {run.input.dataset}, split {split}", flush=True)
-    data, examples, probability = predict_split(run, split, data_dir, skip_damaged=skip_damaged)
-    groups = examples.index.group[examples.numbers] if data.schema.group_name else None
-    found: dict[str, Any] = {"dataset": run.input.dataset, "data_fingerprint": run.fingerprint}
-    found["split"] = split
-    if run.input.task != SINGLE_LABEL:
-        how = (bootstrap, groups, data.schema.group_name)
-        measure = _measure_target(
-            folder, run.input, (probability, examples.subset_labels), how, found, f"split {split}"
-        )
-        write_largest_losses(folder, examples, measure.decided, measure.losses, num_errors)
-        run.keep(folder)
-        return found
-    found |= _measure(
-        run, examples.subset_labels, probability, bootstrap, groups, data.schema.group_name
-    )
-    if least_recall:
-        found["decision"] = _decide(
-            run, data_dir, least_recall, probability, examples.subset_labels, skip_damaged
-        )
-    # Only now: an evaluation that fails leaves no folder that train.results would read.
-    _write(folder, found, run.input.class_names, examples.subset_labels, probability)
-    write_errors(folder, examples, probability, run.input.class_names, num_errors)
-    print_summary(found, folder, f"split {split}")
-    run.keep(folder)
-    return found
-
-
-def evaluate_elsewhere(
-    options: argparse.Namespace,
-    bootstrap: Bootstrap,
-    num_errors: int,
-    least_recall: str | None = None,
-    *,
-    skip_damaged: bool = False,
-) -> dict[str, Any]:
-    """Measures a run on labelled files or on another set, and writes `measured-<name>`.
-
-    The predictions are those of `train.predict` on the same files.
-
-    Args:
-      options: `run`, `source`, `on`, `map`, `label`, `column`, `split`, `data_dir`, of the flags.
-
-    Returns, further arguments: as `evaluate`. `measured_on` says what was measured.
-
-    Raises:
-      ValueError: no finished run, classes that it does not know, or nothing to measure.
-      OSError: there are no such files, or no such set.
-    """
-    from train.folders.finished_run import open_run
-    from train.measures.class_threshold import parse_threshold
     from train.measures.target_metrics import check_one_class
     from train.measures.target_scores import LargestLosses
-    from train.measures.worst_errors import WorstErrors, write_rows
+    from train.measures.worst_errors import WorstErrors
+
+    run = open_run(options.run)
+    bootstrap = Bootstrap(options.resamples, options.seed, options.percent)
+    names, is_single = run.input.class_names, run.input.task == SINGLE_LABEL
+    if options.least_recall:  # a slip in it is told before the work
+        check_one_class(run.input.task, "evaluate: --least-recall")
+        parse_threshold(options.least_recall, names, "--least-recall")
+    most = options.errors
+    errors = WorstErrors(names, most) if is_single else LargestLosses(run.input, most)
+    predict = _predict_elsewhere if options.source or options.on else _predict_split
+    said = predict(run, options, errors)
+    found = {"dataset": run.input.dataset, "data_fingerprint": run.fingerprint} | said.where
+    decided = {"decision": _decide(run, options, said)} if options.least_recall else {}
+    # From here on files are written: what fails before leaves no folder for train.results to read.
+    found |= (_measure_classes if is_single else _measure_target)(run, said, bootstrap) | decided
+    write_json(said.folder / "evaluation.json", found)
+    errors.write(said.folder)
+    print_summary(found, said.folder, said.called)
+    lacking = [name for number, name in enumerate(names) if number not in said.labels]
+    if lacking and is_single and "measured_on" in found:
+        print(f"note: no example of {listed(lacking)}: what is undefined for a class stands as -")
+    run.keep(said.folder)
+
+
+def _predict_split(
+    run: FinishedRun, options: argparse.Namespace, errors: WorstErrors
+) -> _Predicted:
+    """What a run says of a split of its own set; the largest of its `errors`."""
+    from train.assembly.predictions import predict_split
+
+    split = options.split or "validation"
+    folder = run.path / f"evaluation-{split}"
+    check_output(folder, "evaluate", "RUN", is_folder=True, mend=_COPY)
+    print(f"{run.settings.model} of {run.place} on {run.input.dataset}, split {split}", flush=True)
+    data, examples, probability = predict_split(
+        run, split, options.data_dir, skip_damaged=options.on_corrupt == "skip"
+    )
+    errors.add_split(examples, probability)
+    name = data.schema.group_name
+    groups = examples.index.group[examples.numbers] if name else None
+    where, labels = {"split": split}, examples.subset_labels
+    return _Predicted(folder, where, f"split {split}", labels, probability, groups, name)
+
+
+def _predict_elsewhere(
+    run: FinishedRun, options: argparse.Namespace, errors: WorstErrors
+) -> _Predicted:
+    """The same of labelled files or of another set, as `train.predict` says it of the files."""
     from train.predict import predict_labelled
     from train.serving.labelled import make_reader
 
-    run, source = open_run(options.run), options.source or options.on
-    names, is_single = run.input.class_names, run.input.task == SINGLE_LABEL
-    if least_recall:
-        check_one_class(run.input.task, "evaluate: --least-recall")
-        parse_threshold(least_recall, names, "--least-recall")
-    labelled, folder = _open_elsewhere(run, options, skip_damaged)
+    source = options.source or options.on
+    labelled, folder = _open_elsewhere(run, options)
     read = make_reader(run.input, labelled.targets.values(), options.map, source)
     print(f"{run.settings.model} of {run.place} on {source}", flush=True)
-    errors = WorstErrors(names, num_errors) if is_single else LargestLosses(run.input, num_errors)
     labels, probability, kept, left_out = predict_labelled(run, labelled, read, errors)
     groups = None if labelled.groups is None else np.array([labelled.groups[n] for n in kept])
-    found: dict[str, Any] = {"dataset": run.input.dataset, "data_fingerprint": run.fingerprint}
-    found["measured_on"] = labelled.about | {"map": options.map, "left_out": left_out}
-    if not is_single:
-        how = (bootstrap, groups, labelled.group_name)
-        _measure_target(folder, run.input, (probability, labels), how, found, source)
-        write_rows(folder, *errors.rows_and_pictures(), "loss")
-        run.keep(folder)
-        return found
-    found |= _measure(run, labels, probability, bootstrap, groups, labelled.group_name)
-    if least_recall:
-        place = options.data_dir if options.source else None
-        found["decision"] = _decide(run, place, least_recall, probability, labels, skip_damaged)
-    _write(folder, found, names, labels, probability)
-    write_rows(folder, *errors.rows_and_pictures())
-    print_summary(found, folder, source)
-    if lacking := [name for number, name in enumerate(names) if number not in labels]:
-        print(f"note: no example of {listed(lacking)}: what is undefined for a class stands as -")
-    run.keep(folder)
-    return found
+    where = {"measured_on": labelled.about | {"map": options.map, "left_out": left_out}}
+    return _Predicted(folder, where, source, labels, probability, groups, labelled.group_name)
 
 
-def _measure_target(
-    folder: Path,
-    wanted: ModelInput,
-    pair: tuple[np.ndarray, np.ndarray],
-    how: tuple[Bootstrap, np.ndarray | None, str | None],
-    found: dict[str, Any],
-    measured: str,
-) -> Classes | Numbers:
-    """Adds to `found` what is measured of (what was said, labels), writes and prints it."""
-    from train.measures.target_scores import make_measure, measure_target
-
-    measure = make_measure(wanted, *pair)
-    found |= measure_target(folder, wanted, measure, how)
-    write_atomically(folder / "evaluation.json", (json.dumps(found, indent=2) + "\n").encode())
-    print_summary(found, folder, measured)
-    return measure
-
-
-def _open_elsewhere(
-    run: FinishedRun, options: argparse.Namespace, skip_damaged: bool
-) -> tuple[Labelled, Path]:
+def _open_elsewhere(run: FinishedRun, options: argparse.Namespace) -> tuple[Labelled, Path]:
     """(what is measured on, the folder for what is found)."""
     from train.serving.labelled import open_other, read_labelled
 
@@ -296,83 +230,66 @@ def _open_elsewhere(
         called = options.source
         labelled = read_labelled(Path(called), run.input, options.column, options.label)
     else:
-        labelled = open_other(run, options.on, options.split, options.data_dir, skip_damaged)
+        skips = options.on_corrupt == "skip"
+        labelled = open_other(run, options.on, options.split, options.data_dir, skips)
         called = re.sub(r"[/.]", "_", labelled.about["set"])
     folder = run.path / f"measured-{name_from_path(Path(called))}"
     check_output(folder, "evaluate", "RUN", is_folder=True, mend=_COPY)
     return labelled, folder
 
 
-def _decide(
-    run: FinishedRun,
-    data_dir: str | None,
-    least_recall: str,
-    probability: np.ndarray,
-    labels: np.ndarray,
-    skip_damaged: bool,
-) -> dict[str, Any]:
+def _decide(run: FinishedRun, options: argparse.Namespace, said: _Predicted) -> dict[str, Any]:
     """What a threshold that validation chose does to the decisions."""
     from train.assembly.predictions import predict_split
     from train.measures.class_threshold import choose_threshold, measure_decision, parse_threshold
 
-    wanted = parse_threshold(least_recall, run.input.class_names, "--least-recall")
+    wanted = parse_threshold(options.least_recall, run.input.class_names, "--least-recall")
     # Always on validation: a threshold chosen on the examples it is measured on would look too
-    # good.
-    _, chosen_on, of_them = predict_split(run, "validation", data_dir, skip_damaged=skip_damaged)
+    # good. --data-dir is that of the other set, with --on.
+    data_dir, skips = None if options.on else options.data_dir, options.on_corrupt == "skip"
+    _, chosen_on, of_them = predict_split(run, "validation", data_dir, skip_damaged=skips)
     limit = choose_threshold(of_them, chosen_on.subset_labels, *wanted)
-    return {"least_recall": least_recall} | measure_decision(limit, probability, labels)
+    decided = measure_decision(limit, said.probability, said.labels)
+    return {"least_recall": options.least_recall} | decided
 
 
-def _measure(
-    run: FinishedRun,
-    labels: np.ndarray,
-    probability: np.ndarray,
-    bootstrap: Bootstrap,
-    groups: np.ndarray | None,
-    group_name: str | None,
-) -> dict[str, Any]:
-    """The figures that `evaluation.json` holds."""
+def _measure_target(run: FinishedRun, said: _Predicted, bootstrap: Bootstrap) -> dict[str, Any]:
+    """The figures of several classes at once, or of numbers, and a picture of them."""
+    from train.measures.target_scores import make_measure, measure_target
+
+    measure = make_measure(run.input, said.probability, said.labels)
+    how = (bootstrap, said.groups, said.group_name)
+    return measure_target(said.folder, run.input, measure, how)
+
+
+def _measure_classes(run: FinishedRun, said: _Predicted, bootstrap: Bootstrap) -> dict[str, Any]:
+    """The figures of one class each, and two pictures of them."""
     from sklearn.metrics import confusion_matrix
 
-    from train.measures import scores
+    from train.measures import plots, scores
 
-    names = run.input.class_names
+    labels, probability, names = said.labels, said.probability, run.input.class_names
     # Examples of a group, such as an artist's songs, are alike: drawn one by one they would make
     # the intervals too narrow.
-    ranges = scores.intervals(probability, labels, bootstrap, groups)
-    classes, predicted = range(len(names)), probability.argmax(1)
-    calibration = scores.calibration_bins(probability, labels)
-    return {
+    ranges = scores.intervals(probability, labels, bootstrap, said.groups)
+    confusion = confusion_matrix(labels, probability.argmax(1), labels=range(len(names)))
+    bins = scores.calibration_bins(probability, labels)
+    found = {
         "examples": len(labels),
         "metrics": scores.to_json(scores.score(probability, labels), names),
         "intervals": scores.to_json(ranges, names),
-        "bootstrap": bootstrap.describe(groups, group_name, len(labels)),
-        "confusion_matrix": confusion_matrix(labels, predicted, labels=classes).tolist(),
-        "calibration": {k: scores.to_json({k: v}, names)[k] for k, v in calibration.items()},
+        "bootstrap": bootstrap.describe(said.groups, said.group_name, len(labels)),
+        "confusion_matrix": confusion.tolist(),
+        "calibration": {k: scores.to_json({k: v}, names)[k] for k, v in bins.items()},
     }
-
-
-def _write(
-    folder: Path,
-    found: dict[str, Any],
-    names: tuple[str, ...],
-    labels: np.ndarray,
-    probability: np.ndarray,
-) -> None:
-    """`evaluation.json` and its figures."""
-    from train.measures import plots, scores
-
-    folder.mkdir(exist_ok=True)
-    write_atomically(folder / "evaluation.json", (json.dumps(found, indent=2) + "\n").encode())
-    title = found.get("split") or folder.name.removeprefix("measured-")
-    confusion = np.array(found["confusion_matrix"])
-    bins = scores.calibration_bins(probability, labels)
-    pictures = {
+    title = said.where.get("split") or said.folder.name.removeprefix("measured-")
+    said.folder.mkdir(exist_ok=True)
+    for name, draw in {
         "confusion_matrix.png": lambda: plots.draw_confusion(confusion, names, title),
         "calibration.png": lambda: plots.draw_calibration(bins, title),
-    }
-    for name, draw in pictures.items():
-        plots.draw_safely(name, draw, functools.partial(write_atomically, folder / name))
+    }.items():
+        plots.draw_safely(name, draw, functools.partial(write_atomically, said.folder / name))
+    return found
 
 
 if __name__ == "__main__":

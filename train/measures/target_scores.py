@@ -16,7 +16,7 @@ from records.sets.target import describe_target
 from records.system.writing import write_atomically
 from train.measures import plots, scores
 from train.measures.target_metrics import metrics_of_numbers, score_classes
-from train.measures.worst_errors import WorstErrors, make_loss_row
+from train.measures.worst_errors import WorstErrors
 
 
 class Wanted(Protocol):
@@ -47,24 +47,28 @@ def make_measure(wanted: Wanted, said: np.ndarray, labels: np.ndarray) -> Classe
 
 
 class LargestLosses(WorstErrors):
-    """The examples of the largest losses, of examples that come one by one."""
+    """The examples of the largest losses."""
+
+    figures = ("loss",)
 
     def __init__(self, wanted: Wanted, num_errors: int):
         """Of a run's predictions; so many are kept."""
         super().__init__(wanted.class_names, num_errors)
         self._wanted = wanted
 
-    def judge(
-        self, number: int, name: str, label: Any, said: np.ndarray, text: str
-    ) -> tuple[float | None, dict[str, Any]]:
-        """As `WorstErrors`."""
+    def judge(self, label: Any, said: np.ndarray) -> tuple[float | None, dict[str, str]]:
+        """As `WorstErrors`: no example is without a loss."""
         measure, wanted = make_measure(self._wanted, said[None], label[None]), self._wanted
-        both = (
-            describe_target(wanted.task, wanted.class_names, label),
-            describe_target(wanted.task, wanted.class_names, measure.decided[0]),
-        )
         loss = float(measure.losses[0])
-        return loss, make_loss_row(number, name, both, loss, text)
+        return loss, {
+            "true": describe_target(wanted.task, wanted.class_names, label),
+            "predicted": describe_target(wanted.task, wanted.class_names, measure.decided[0]),
+            "loss": f"{loss:.6g}",
+        }
+
+    def sizes(self, labels: np.ndarray, said: np.ndarray) -> np.ndarray:
+        """As `WorstErrors`."""
+        return make_measure(self._wanted, said, labels).losses
 
 
 def measure_target(
