@@ -5,9 +5,9 @@ import os
 from pathlib import Path
 from typing import Any
 
-from builders.convert.source import listed, named_split
+from builders.convert.source import named_split
 from records.system.places import what_stands
-from records.system.table_file import plain_name
+from records.system.table_file import listed, plain_name
 
 # What Windows and macOS leave in folders and archives, beside files that begin with a point.
 _LITTER = frozenset(("thumbs.db", "desktop.ini", "__macosx"))
@@ -17,22 +17,14 @@ _FILE_BYTES = 2**30
 
 @dataclasses.dataclass(frozen=True)
 class FoundFile:
-    """A file with its class.
-
-    Attributes:
-      path: of the file.
-      name: its path below the source, with "/".
-      label: the folder of its class, without white space around; of a table's rows as
-        `Example.label`.
-      split: that of the folder around, or None.
-      group: what must stay in one split, or None.
-    """
+    """A file with its class."""
 
     path: Path
-    name: str
+    name: str  # its path below the source, with "/"
+    # The folder of its class, without white space around; of a table's rows as `Example.label`.
     label: Any
-    split: str | None = None
-    group: str | None = None
+    split: str | None = None  # that of the folder around, or None
+    group: str | None = None  # what must stay in one split, or None
 
 
 def list_folder(source: Path) -> tuple[list[FoundFile], dict[str, int]]:

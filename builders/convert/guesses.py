@@ -7,9 +7,10 @@ import shlex
 from collections import Counter
 from collections.abc import Sequence
 
-from builders.convert.source import Options, listed
+from builders.convert.source import Options
 from builders.convert.table_file import Table
 from records.decoding.table_columns import is_missing, parse_number
+from records.system.table_file import listed
 
 _MOST = 0.9  # of a column's values decide what it holds
 NAMES_FROM = 20  # fewer different values are categories, however few rows there are
@@ -55,18 +56,12 @@ class Holds(enum.Enum):
 
 @dataclasses.dataclass(frozen=True)
 class Guess:
-    """What a column holds, and what is wrong with it.
-
-    Attributes:
-      reason: why it is left out unless a flag says otherwise; "" for one that is used.
-      refusal: why nothing can be made of it without a flag; "" if something can.
-      note: what to look at.
-    """
+    """What a column holds, and what is wrong with it."""
 
     holds: Holds
-    reason: str = ""
-    refusal: str = ""
-    note: str = ""
+    reason: str = ""  # why it is left out unless a flag says otherwise; "" for one that is used
+    refusal: str = ""  # why nothing can be made of it without a flag; "" if something can
+    note: str = ""  # what to look at
 
 
 def guess_column(table: Table, name: str, options: Options) -> Guess:
@@ -153,10 +148,7 @@ def _guess_texts(name: str, values: Counter[str]) -> Guess:
 
 
 def guess_label(table: Table, options: Options, others: Sequence[str]) -> tuple[str, str]:
-    """(the column of the classes, how it was found).
-
-    Args:
-      others: columns that have another use.
+    """(the column of the classes, how it was found); `others` have another use.
 
     Raises:
       ValueError: no column is it for certain; names them.

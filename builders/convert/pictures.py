@@ -13,13 +13,11 @@ import numpy as np
 
 from builders.convert.folders import FoundFile, read_file
 from builders.convert.source import (
-    LISTED,
     Conversion,
     Example,
     Options,
     choose_split,
     find_copies,
-    listed,
 )
 from builders.convert.table_file import Table
 from builders.convert.tables import read_rows
@@ -30,6 +28,7 @@ from records.decoding.pixels import is_grey_picture
 from records.decoding.table_columns import LabelColumns
 from records.system.progress import Progress
 from records.system.quiet import written_bytes
+from records.system.table_file import LISTED, listed
 from records.system.threads import ordered_map
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
@@ -37,20 +36,15 @@ SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 
 @dataclasses.dataclass(frozen=True)
 class _Facts:
-    """Of a picture's file.
+    """Of a picture's file."""
 
-    Attributes:
-      digest: of its bytes: copies stay together.
-      damage: why it cannot be used, or "".
-      is_warned_of: it is read, and libjpeg or libpng wrote to the error stream, naming no file.
-    """
-
-    digest: bytes = b""
+    digest: bytes = b""  # of its bytes: copies stay together
     is_grey: bool = False
     is_turned: bool = False
     is_changed: bool = False
     is_too_large: bool = False
-    damage: str = ""
+    damage: str = ""  # why it cannot be used, or ""
+    # It is read, and libjpeg or libpng wrote to the error stream, naming no file.
     is_warned_of: bool = False
 
 
@@ -61,11 +55,9 @@ def convert_pictures(
     options: Options,
     workers: Any = None,
 ) -> Conversion:
-    """Reads and checks all pictures.
+    """Reads and checks all pictures; `left_out` are {reason: files} so far.
 
-    Args:
-      left_out: {reason: files} so far.
-      workers: what reads them and finds copies: a `BeamRun`, or None for this machine.
+    With a `BeamRun` for `workers` its workers read them and find copies.
 
     Raises:
       ValueError: pictures are too large or damaged; names the first of them.

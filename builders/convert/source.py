@@ -10,6 +10,7 @@ from typing import Any
 
 from records.decoding.table_columns import LabelColumns
 from records.sets.target import REGRESSION, SINGLE_LABEL
+from records.system.table_file import listed
 
 KINDS = ("table", "pictures", "texts")
 SPLITS = {
@@ -22,7 +23,6 @@ SPLITS = {
     "test": "test",
     "testing": "test",
 }
-LISTED = 8  # names in an error
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,50 +48,32 @@ class Options:
 
 @dataclasses.dataclass(frozen=True)
 class Example:
-    """One example, as far as its class and split need it.
+    """One example, as far as its class and split need it."""
 
-    Attributes:
-      name: tells it apart: a file's path below the source, or its row.
-      place: where it stands, for errors.
-      label: its class; or a tuple of its classes; or of numbers, one for each column.
-      split: train, validation or test.
-      group: what must stay in one split; None: itself.
-    """
-
-    name: str
-    place: str
-    label: Any
-    split: str
-    group: str | None = None
+    name: str  # tells it apart: a file's path below the source, or its row
+    place: str  # where it stands, for errors
+    label: Any  # its class; or a tuple of its classes; or of numbers, one for each column
+    split: str  # train, validation or test
+    group: str | None = None  # what must stay in one split; None: itself
 
 
 @dataclasses.dataclass(frozen=True)
 class Conversion:
-    """A source that was read and understood.
+    """A source that was read and understood."""
 
-    Attributes:
-      kind: one of KINDS.
-      input_feature, id_feature: names of features.
-      features: the set's TFDS features, without label, id and group.
-      examples: in the order of the source.
-      rows: of each example what its values are made of, beside `examples`.
-      make_row: row -> its values of `features`; pickled on Beam, as the row.
-      dropped: {reason: examples left out}.
-      metadata: further metadata of the set.
-      findings: lines that say what was found, for people.
-      labels: what the examples' labels are.
-    """
-
-    kind: str
+    kind: str  # one of KINDS
+    # input_feature and id_feature: names of features.
     input_feature: str
     id_feature: str
-    features: dict[str, Any]
-    examples: Sequence[Example]
-    rows: Sequence[Any]
+    features: dict[str, Any]  # the set's TFDS features, without label, id and group
+    examples: Sequence[Example]  # in the order of the source
+    rows: Sequence[Any]  # of each example what its values are made of, beside `examples`
+    # Row -> its values of `features`; pickled on Beam, as the row.
     make_row: Callable[[Any], dict[str, Any]]
-    dropped: dict[str, int]
-    metadata: dict[str, Any]
-    findings: list[str]
+    dropped: dict[str, int]  # {reason: examples left out}
+    metadata: dict[str, Any]  # further metadata of the set
+    findings: list[str]  # lines that say what was found, for people
+    # What the examples' labels are.
     labels: LabelColumns = dataclasses.field(default_factory=LabelColumns)
 
     def make(self, number: int) -> dict[str, Any]:
@@ -147,12 +129,7 @@ class Conversion:
 
 
 def find_copies(examples: Sequence[Example], keys: Iterable[object], what: str) -> list[str]:
-    """Warnings of equal examples that stand in two classes, or in two splits.
-
-    Args:
-      keys: equal where examples are.
-      what: the examples, for people.
-    """
+    """Warnings of equal examples, by their keys, that stand in two classes, or in two splits."""
     seen: dict[tuple[str, object], Example] = {}
     counts: Counter[str] = Counter()
     first: dict[str, str] = {}
@@ -178,13 +155,6 @@ def choose_split(key: str | bytes, test_share: float) -> str:
 def named_split(text: str) -> str | None:
     """The split that a folder or cell names, such as Training or val; None of other texts."""
     return SPLITS.get(text.strip().lower())
-
-
-def listed(names: Iterable[str]) -> str:
-    """The first of them, for an error."""
-    found = list(names)
-    more = f" and {len(found) - LISTED:,} more" if len(found) > LISTED else ""
-    return ", ".join(map(repr, found[:LISTED])) + more
 
 
 def _as_sorted(name: str) -> tuple[int, float, str]:

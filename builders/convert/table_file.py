@@ -8,10 +8,9 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
-from builders.convert.source import listed
 from records.decoding import json_lines
 from records.decoding.table_columns import parse_number
-from records.system.table_file import parse_table, plain_name, read_lines
+from records.system.table_file import listed, parse_table, plain_name, read_lines
 
 _TAB, _CANDIDATES = "\t", ",;\t|"
 _DELIMITED = (".csv", ".tsv", ".tab", ".txt", ".data")
@@ -21,19 +20,13 @@ _LOOKED_AT = 50  # rows that say what parts the columns
 
 @dataclasses.dataclass(frozen=True)
 class Table:
-    """A table as it stands in its file.
-
-    Attributes:
-      path: of the file.
-      columns: {name: cells}, texts; what is missing is "". White space around names is taken away.
-      lines: line of each row in the file.
-      written_as: what it is, for people.
-    """
+    """A table as it stands in its file."""
 
     path: Path
+    # {name: cells}, texts; what is missing is "". White space around names is taken away.
     columns: dict[str, list[str]]
-    lines: list[int]
-    written_as: str
+    lines: list[int]  # line of each row in the file
+    written_as: str  # what it is, for people
 
     def place(self, row: int) -> str:
         """Where a row stands."""

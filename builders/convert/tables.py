@@ -16,7 +16,6 @@ from builders.convert.source import (
     Example,
     Options,
     choose_split,
-    listed,
     named_split,
 )
 from builders.convert.table_file import Table
@@ -30,6 +29,7 @@ from records.decoding.table_columns import (
     parse_number,
 )
 from records.sets.target import REGRESSION, SINGLE_LABEL
+from records.system.table_file import listed
 
 # A value of fewer training rows is "other": so few teach nothing, and once scaled they count as
 # much as all others together.

@@ -15,11 +15,11 @@ from builders.convert.source import (
     Options,
     choose_split,
     find_copies,
-    listed,
 )
 from builders.convert.table_file import Table
 from builders.convert.tables import read_rows
 from records.decoding.table_columns import LabelColumns
+from records.system.table_file import listed
 
 SUFFIX = ".txt"
 

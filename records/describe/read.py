@@ -15,22 +15,16 @@ from records.shards.index import RecordIndex, RecordReader
 from records.system.progress import show_progress
 
 _READ_ROWS = 1024
-_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
-_MIX1, _MIX2 = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
 
 
 @dataclasses.dataclass(frozen=True)
 class Section:
-    """What one kind of data has to say.
-
-    Attributes:
-      figures: PNG bytes by file name.
-      copies: by what was compared ("file bytes"), then by split: uint64 [N], equal for
-        examples of equal content.
-    """
+    """What one kind of data has to say."""
 
     lines: list[str]
-    figures: dict[str, bytes]
+    figures: dict[str, bytes]  # PNG bytes by file name
+    # By what was compared ("file bytes"), then by split: uint64 [N], equal for examples of equal
+    # content.
     copies: dict[str, dict[str, np.ndarray]]
 
 
@@ -93,31 +87,14 @@ def hash_strings(strings: tf.Tensor) -> np.ndarray:
 
 
 def hash_sequences(values: np.ndarray, lengths: np.ndarray) -> np.ndarray:
-    """Content hashes of integer sequences.
+    """Content hashes, uint64 [b], of b sequences of the given lengths, int [b].
 
     Args:
-      values: int [n], all sequences one after the other.
-      lengths: int [b], which sum to n.
-
-    Returns:
-      uint64 [b]: the sum of the mixed (value, position) pairs, mixed with the length.
+      values: [sum of lengths], all sequences one after the other; always of one dtype.
     """
     ends = np.cumsum(lengths)
-    starts = ends - lengths
-    position = (np.arange(len(values)) - np.repeat(starts, lengths)).astype(np.uint64)
-    # With its position, because the sum does not see the order. Sums of all sequences come from one
-    # cumulative sum, without a loop over examples; uint64 wraps, and differences stay right.
-    mixed = _mix(_mix(values.astype(np.uint64)) + (position + np.uint64(1)) * _GOLDEN)
-    total = np.concatenate([np.zeros(1, np.uint64), np.cumsum(mixed, dtype=np.uint64)])
-    return _mix(total[ends] - total[starts] + lengths.astype(np.uint64))
-
-
-def _mix(x: np.ndarray) -> np.ndarray:
-    """The splitmix64 finaliser (Steele et al., OOPSLA 2014) on uint64; overflow wraps."""
-    x = x + _GOLDEN
-    x = (x ^ x >> np.uint64(30)) * _MIX1
-    x = (x ^ x >> np.uint64(27)) * _MIX2
-    return x ^ x >> np.uint64(31)
+    rows = [values[end - n : end].tobytes() for end, n in zip(ends, lengths, strict=True)]
+    return hash_strings(tf.constant(rows, tf.string))
 
 
 def quantile_line(name: str, values: np.ndarray, unit: str) -> str:

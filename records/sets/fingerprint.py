@@ -26,8 +26,6 @@ from records.system.writing import write_atomically
 
 FILE_NAME = "fingerprint.json"
 ALGORITHM = "sha256"
-_FEATURES = "features.json"  # all that fingerprints of older sets hold besides shards
-_HASHED_BYTES = 16 * 2**20
 
 
 def write_fingerprint(directory: str | os.PathLike[str]) -> dict[str, Any]:
@@ -54,29 +52,15 @@ def compute_fingerprint(directory: str | os.PathLike[str]) -> dict[str, Any]:
     """
     folder = Path(directory)
     paths = shard_paths(folder)
-    # Hashing releases the interpreter's lock, so threads use all cores.
     fetch_all(paths)
-    hashes = ordered_map(_hash_file, paths)
-    shards: list[dict[str, Any]] = []
-    for path, sha256 in zip(paths, hashes, strict=True):
-        status = path.stat()
-        shards.append(
-            {
-                "name": path.name,
-                "bytes": status.st_size,
-                "mtime_ns": status.st_mtime_ns,
-                "sha256": sha256,
-            }
-        )
-    # Times are stored for the quick comparison, and are no part of `content`: a copy is the same
-    # data.
+    # Hashing releases the interpreter's lock, so threads use all cores.
+    shards = list(ordered_map(_describe_shard, paths))
     described = hash_description(folder)
-    content = _content(folder, shards, described)
     return {
         "algorithm": ALGORITHM,
         "shards": shards,
         "described": described,
-        "content": content,
+        "content": _content(shards, described),
     }
 
 
@@ -92,7 +76,7 @@ def read_fingerprint(directory: str | os.PathLike[str]) -> dict[str, Any] | None
         kinds = {"name": str, "bytes": int, "mtime_ns": int, "sha256": str}
         fits = [type(s[k]) is kind for s in fingerprint["shards"] for k, kind in kinds.items()]
         # `type`, not `isinstance`: JSON's true is an int to Python.
-        fits += [type(one) is str for one in fingerprint.get("described", {}).values()]
+        fits += [type(one) is str for one in fingerprint["described"].values()]
         complete = bool(fits and all(fits)) and type(fingerprint["content"]) is str
         json.dumps(fingerprint, ensure_ascii=False).encode()  # a lone surrogate is no text
     except FileNotFoundError:
@@ -121,14 +105,10 @@ class Change(enum.Enum):
 
 @dataclasses.dataclass(frozen=True)
 class Difference:
-    """A file that is not as it was built.
+    """A file that is not as it was built."""
 
-    Attributes:
-      change: in what it differs.
-      expected, received: the same for people.
-    """
-
-    change: Change
+    change: Change  # in what it differs
+    # expected and received: the same for people.
     expected: str
     received: str
 
@@ -167,16 +147,12 @@ class FingerprintMismatch(ValueError):
 
 @dataclasses.dataclass(frozen=True)
 class CheckedShards:
-    """The shards of a set, compared with its stored fingerprint.
-
-    Attributes:
-      stored: `content` as it was stored with the shards; None where the set has no fingerprint.
-      differing: by name, the shards that are not as they were built.
-    """
+    """The shards of a set, compared with its stored fingerprint."""
 
     directory: Path
+    # `content` as it was stored with the shards; None where the set has no fingerprint.
     stored: str | None
-    differing: Mapping[str, Difference]
+    differing: Mapping[str, Difference]  # by name, the shards that are not as they were built
 
     @functools.cached_property
     def content(self) -> str:
@@ -267,12 +243,8 @@ def differing_files(
 
 def _differing_description(folder: Path, stored: dict[str, Any]) -> dict[str, Difference]:
     """How the files that describe the shards differ from those that were built with them."""
-    expected = stored.get("described")
     built = "the one built with the shards"
-    if expected is None:  # an older set
-        same = _content(folder, stored["shards"], None) == stored["content"]
-        return {} if same else {_FEATURES: Difference(Change.DESCRIPTION, built, "another one")}
-    received = hash_description(folder)
+    expected, received = stored["described"], hash_description(folder)
     names = sorted(expected.keys() | received.keys())
     found = {
         name: Difference(
@@ -283,7 +255,7 @@ def _differing_description(folder: Path, stored: dict[str, Any]) -> dict[str, Di
         for name in names
         if expected.get(name) != received.get(name)
     }
-    if _content(folder, stored["shards"], expected) != stored["content"]:
+    if _content(stored["shards"], expected) != stored["content"]:
         found[FILE_NAME] = Difference(Change.DESCRIPTION, built, "another one")
     return found
 
@@ -309,11 +281,17 @@ def shard_paths(folder: Path) -> list[Path]:
     return paths
 
 
+def _describe_shard(path: Path) -> dict[str, Any]:
+    # The time is for the quick comparison, and no part of `content`: a copy is the same data.
+    size, mtime_ns = path.stat().st_size, path.stat().st_mtime_ns
+    return {"name": path.name, "bytes": size, "mtime_ns": mtime_ns, "sha256": _hash_file(path)}
+
+
 def _hash_file(path: Path) -> str:
     digest = hashlib.new(ALGORITHM)
     # In large pieces: each takes Python's lock once, which whoever else checks the set holds long.
     with open(path, "rb") as file:
-        while piece := file.read(_HASHED_BYTES):
+        while piece := file.read(16 * 2**20):
             digest.update(piece)
     return digest.hexdigest()
 
@@ -325,16 +303,8 @@ def _try_to_hash(path: Path) -> str | OSError:
         return error
 
 
-def _content(
-    folder: Path, shards: list[dict[str, Any]], described: Mapping[str, str] | None
-) -> str:
+def _content(shards: list[dict[str, Any]], described: Mapping[str, str]) -> str:
     """Hash over (name, bytes, sha256) of every shard and over what describes them."""
-    digest = hashlib.sha256()
-    for shard in shards:
-        digest.update(f"{shard['name']} {shard['bytes']} {shard['sha256']}\n".encode())
-    if described is None:
-        features = folder / _FEATURES
-        digest.update(features.read_bytes() if features.is_file() else b"")
-    for name in sorted(described or ()):
-        digest.update(f"{name} {(described or {})[name]}\n".encode())
-    return digest.hexdigest()
+    lines = [f"{shard['name']} {shard['bytes']} {shard['sha256']}\n" for shard in shards]
+    lines += [f"{name} {sha256}\n" for name, sha256 in sorted(described.items())]
+    return hashlib.sha256("".join(lines).encode()).hexdigest()

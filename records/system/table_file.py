@@ -12,7 +12,7 @@ from pathlib import Path
 
 # A lyric is at most some 100 KB; Python's own limit is 128 KB.
 _FIELD_BYTES = 2**27
-_LISTED = 8  # names in an error
+LISTED = 8  # names in an error
 _SEPARATORS = ",;\t|"
 # How files of gzip, zip (a spreadsheet of Excel is one), bzip2, xz and zstd begin.
 _PACKED = (b"\x1f\x8b", b"PK\x03\x04", b"BZh", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd")
@@ -77,12 +77,9 @@ def read_rows(
 def parse_table(
     path: Path, lines: Iterable[str], before: int, separator: str, place: str
 ) -> Iterator[tuple[int, list[str]]]:
-    """Yields (line at which it begins, its fields) of the header and of each row.
+    """Yields (line at which it begins, its fields) of the header, then of each row.
 
-    Args:
-      path: of the file, for errors.
-      lines: from the header on.
-      before: how many stand before it.
+    The first of `lines` is the header; `before` is how many stand above it.
 
     Raises:
       ValueError: a row is not CSV, or has more or fewer fields than the header.
@@ -187,7 +184,8 @@ def _find_columns(
     return {name: names.index(found) for name, found in zip(needed, wanted, strict=True)}
 
 
-def listed(names: list[str]) -> str:
+def listed(names: Iterable[str]) -> str:
     """Names for an error: the first ones, and how many more."""
-    shown = ", ".join(map(repr, names[:_LISTED]))
-    return shown + (f" and {len(names) - _LISTED:,} more" if len(names) > _LISTED else "")
+    found = list(names)
+    more = f" and {len(found) - LISTED:,} more" if len(found) > LISTED else ""
+    return ", ".join(map(repr, found[:LISTED])) + more
