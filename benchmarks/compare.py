@@ -31,23 +31,19 @@ _TOLERANCE_PERCENT = 5.0
 
 @dataclasses.dataclass(frozen=True)
 class Change:
-    """How a question's answer changed, new over old: above 1 this system became faster.
+    """How a question's answer changed, new over old: above 1 this system became faster."""
 
-    Attributes:
-      old, new: the two answers.
-      reference: the system that both ratios are taken to.
-      ratio, ratio_interval: of the ratio to it.
-      speed, speed_interval: of this system's speed alone.
-      judged: False where the ratio does not cancel the machine's speed, and the machines differ.
-    """
-
+    # old and new: the two answers.
     old: Comparison
     new: Comparison
-    reference: str
+    reference: str  # the system that both ratios are taken to
+    # ratio and ratio_interval: of the ratio to it.
     ratio: float
     ratio_interval: tuple[float, float]
+    # speed and speed_interval: of this system's speed alone.
     speed: float
     speed_interval: tuple[float, float]
+    # False where the ratio does not cancel the machine's speed, and the machines differ.
     judged: bool = True
 
     def is_regression(self, tolerance: float) -> bool:
@@ -61,20 +57,14 @@ class Change:
 
 @dataclasses.dataclass(frozen=True)
 class Changes:
-    """Everything about two runs.
+    """Everything about two runs."""
 
-    Attributes:
-      changes: of the questions in both.
-      without_reference: questions in both, but with no other system in both.
-      only_old, only_new: questions of one run.
-      same_hardware: whether the speeds alone say something.
-    """
-
-    changes: list[Change]
-    without_reference: list[Key]
+    changes: list[Change]  # of the questions in both
+    without_reference: list[Key]  # questions in both, but with no other system in both
+    # only_old and only_new: questions of one run.
     only_old: list[Key]
     only_new: list[Key]
-    same_hardware: bool
+    same_hardware: bool  # whether the speeds alone say something
 
 
 def compare(old: Result, new: Result) -> Changes:
@@ -111,9 +101,7 @@ def ratio_interval(
 ) -> tuple[float, tuple[float, float]]:
     """new / old of the geometric means, and its interval by Welch's t on the logarithms.
 
-    Args:
-      old, new: float64 [repetitions], above 0; the numbers of repetitions may differ.
-      confidence: of the interval; one repetition on a side says nothing: (0, inf).
+    Both are float64, above 0; their numbers may differ. One on a side says nothing: (0, inf).
     """
     # Logarithms: half and twice as fast are equally far from 1.
     a, b = np.log(old), np.log(new)

@@ -155,15 +155,7 @@ class RecordsBuilder(  # type: ignore[call-arg]
         logging.info("%s: %s", self.place, message)
 
     def find_source(self, dl_manager: Any, files: Sequence[str], kaggle_name: str) -> Path:
-        """Returns the directory that holds `files`; generated ones for the synthetic config.
-
-        Args:
-          files: paths of files or folders, relative to the source directory.
-          kaggle_name: the set on Kaggle, as `owner/name`.
-
-        Raises:
-          FileNotFoundError: names what is missing, the Kaggle page, `--manual_dir` and the token.
-        """
+        """As `builders.sources.find_files`; for the synthetic config it makes the files."""
         if self._synthetic_dir is not None:
             self.write_synthetic_source(self._synthetic_dir)
             return self._synthetic_dir

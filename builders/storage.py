@@ -98,11 +98,7 @@ def remove_leftovers(final: Path) -> int:
 
 
 def check_writable(directory: Path, place: str) -> None:
-    """Creates `directory` and a file in it, to fail before any work is done.
-
-    Args:
-      directory: the directory that the set's files will be written below.
-      place: first words of the error.
+    """Creates the directory and a file in it, to fail before any work is done.
 
     Raises:
       OSError: it cannot be created or written; names the directory and the reason.
@@ -149,12 +145,8 @@ def lock(directory: Path, place: str) -> Iterator[None]:
 def full_disk_explained(directories: list[str], place: str) -> Iterator[None]:
     """Turns what libraries raise on a full disk into one error that says what to do.
 
-    Args:
-      directories: where the block writes.
-      place: first words of the error.
-
     Raises:
-      OSError: a disk was full; other errors of the block are left as they are.
+      OSError: a disk of the directories was full; other errors of the block are left as they are.
     """
     try:
         yield

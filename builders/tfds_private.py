@@ -85,10 +85,6 @@ def open_shards(
 
     The public way in, a builder's generator, serialises in this process, one after the other, and
     in an order of features that differs from build to build.
-
-    Args:
-      split: its name, which salts the shuffle, as in every set of TFDS.
-      request: the number of shards.
     """
     # By a hash of the key, not at random: a build writes the same order every time.
     how = _writer_arguments(split, filename_template, serialized_info, request)

@@ -23,20 +23,15 @@ _KeyExample = tuple[str, dict[str, Any]]
 
 @dataclasses.dataclass(frozen=True)
 class NumberedExamples:
-    """Examples that can be made in any order, by number.
+    """Examples that can be made in any order, by number."""
 
-    Attributes:
-      numbers: of the examples, in their order.
-      make: row -> (key, example); depends on nothing that it changes. On Beam, row and function are
-        pickled: the function is one of a module `builders...`, with `functools.partial` at most.
-      row: number -> what the example is made of, all that `make` needs of it; default the number.
-      in_pool: whether a local build may fork processes that make them.
-    """
-
-    numbers: Sequence[int]
+    numbers: Sequence[int]  # of the examples, in their order
+    # Row -> (key, example); depends on nothing that it changes. On Beam, row and function are
+    # pickled: the function is one of a module `builders...`, with `functools.partial` at most.
     make: Callable[[Any], _KeyExample]
+    # Number -> what the example is made of, all that `make` needs of it; default the number.
     row: Callable[[int], Any] = int
-    in_pool: bool = True
+    in_pool: bool = True  # whether a local build may fork processes that make them
 
     @property
     def rows(self) -> Iterator[Any]:
@@ -49,12 +44,9 @@ class NumberedExamples:
 
 @dataclasses.dataclass(frozen=True)
 class Here:
-    """How this machine works on many rows; `on_beam.BeamRun` does the same in a pipeline's workers.
+    """How this machine works on many rows; `on_beam.BeamRun` does so in a pipeline's workers."""
 
-    Attributes:
-      map: (function, items) -> the results, in order.
-    """
-
+    # (function, items) -> the results, in order.
     map: Callable[[Callable[[Any], Any], Iterable[Any]], Iterator[Any]]
 
     def first_equal(self, keys: Iterable[Hashable]) -> Sequence[int]:
@@ -64,13 +56,9 @@ class Here:
 
 
 class SourcedKey(str):
-    """A key that knows where its example stands in the source files.
+    """A key that knows where its example stands in the source files."""
 
-    Attributes:
-      source: such as `FILE, line 7`.
-    """
-
-    source: str
+    source: str  # such as `FILE, line 7`
 
     def __new__(cls, key: str, source: str) -> SourcedKey:
         """The key `key` of what stands at `source`."""

@@ -37,19 +37,16 @@ __all__ = [
 
 @dataclasses.dataclass(frozen=True)
 class ModelEntry:
-    """One model that can be asked for by name.
+    """One model that can be asked for by name."""
 
-    Attributes:
-        modality: "tabular" (float32 or float64 [F]), "image" (uint8 [S, S, C]) or "text" (int32
-            [T]); "own" takes any.
-        build: called as build(config, spec, num_classes, **inputs of the modality).
-        image_size: S the ImageNet weights were trained at; None for other modalities.
-        bins: tabular models that need thresholds of each feature: so many intervals at most.
-    """
-
+    # "tabular" (float32 or float64 [F]), "image" (uint8 [S, S, C]) or "text" (int32 [T]); "own"
+    # takes any.
     modality: str
+    # Called as build(config, spec, num_classes, **inputs of the modality).
     build: Callable[..., keras.Model]
+    # S the ImageNet weights were trained at; None for other modalities.
     image_size: int | None = None
+    # Tabular models that need thresholds of each feature: so many intervals at most.
     bins: int | None = None
 
 

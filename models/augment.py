@@ -71,10 +71,7 @@ def mix32(x: tf.Tensor) -> tf.Tensor:
 
 
 def hash_uniform(keys: tf.Tensor, draws: int) -> tf.Tensor:
-    """Draws numbers that depend on nothing but the key.
-
-    Args:
-        keys: int64 [B], any values.
+    """Numbers that follow from the keys alone, int64 [B] of any values.
 
     Returns:
         float32 [B, draws], evenly spread multiples of 2**-24 in [0, 1).

@@ -23,24 +23,18 @@ _EFFICIENTNET_FIRST = "stem_conv_pad"
 
 @dataclasses.dataclass(frozen=True)
 class BackboneDesign:
-    """What distinguishes one backbone from another.
+    """What distinguishes one backbone from another."""
 
-    Attributes:
-        build: (input shape (S, S, 3), weights) -> model from float [B, S, S, 3] to pooled
-            float32 features [B, D]; weights is "imagenet", "random" or a path.
-        scale: multiplied with a channel's value in 0..255, then `offset` is added.
-        offset: one number per channel, in the order the backbone reads them.
-        bgr: the backbone reads blue, green, red.
-        min_size: smallest S the backbone accepts.
-        report_scale: the report divided by 255, in the order red, green, blue.
-    """
-
+    # (input shape (S, S, 3), weights) -> model from float [B, S, S, 3] to pooled float32 features
+    # [B, D]; weights is "imagenet", "random" or a path.
     build: Callable[[tuple[int, int, int], str], keras.Model]
+    # Multiplied with a channel's value in 0..255, then `offset` is added.
     scale: tuple[float, float, float]
+    # One number per channel, in the order the backbone reads them.
     offset: tuple[float, float, float]
-    bgr: bool
-    min_size: int
-    report_scale: bool = False
+    bgr: bool  # the backbone reads blue, green, red
+    min_size: int  # smallest S the backbone accepts
+    report_scale: bool = False  # the report divided by 255, in the order red, green, blue
 
 
 def build_preprocess(shape: tuple[int, int, int], design: BackboneDesign) -> keras.Model:
@@ -92,18 +86,12 @@ def build_cnn(
 ) -> keras.Model:
     """Builds the three named stages `preprocess`, `backbone` and `head`.
 
-    Args:
-        config: name, dropout (default 0.4, of the head), weights and preprocess are used.
-        spec: uint8 [S, S, C] without the batch, C 1 (grey) or 3 (RGB).
+    Arguments and errors are those of `models.build_model`; of the configuration name, dropout
+    (default 0.4, of the head), weights and preprocess are used.
 
     Returns:
-        Model from uint8 or float [B, S, S, C] in 0..255 to float32 logits [B, num_classes].
-        Floats are accepted because augmentation and mixup give them.
-
-    Raises:
-        ValueError: an unusable shape or weights file, or a scaling that the model does not have.
-        FileNotFoundError: the weights file does not exist.
-        ConnectionError: the ImageNet weights cannot be downloaded.
+        Model from uint8 or float [B, S, S, C] in 0..255, C 1 (grey) or 3 (RGB), to float32 logits
+        [B, num_classes]. Floats are accepted because augmentation and mixup give them.
     """
     shape = _check_shape(config, spec, design.min_size)
     check_weights(config)

@@ -107,19 +107,12 @@ def build_dcn(
     layer and the last layer (TabM-mini: Gorishniy et al. 2024, "TabM: Advancing Tabular Deep
     Learning with Parameter-Efficient Ensembling").
 
-    Args:
-        config: name, hidden and dropout are used.
-        spec: float32 or float64 [F], without the batch.
-        mean: float64 [F] over the training subset.
-        variance: float64 [F].
-        edges: float [F, T + 1], thresholds of each feature, see `encode_piecewise`.
+    Arguments and errors are those of `models.build_model`; name, hidden and dropout of the
+    configuration are used.
 
     Returns:
         Model from [B, F] of the spec's dtype to float32 logits [B, num_classes]; in training
         [B, E, num_classes].
-
-    Raises:
-        ValueError: a spec that is not a vector, or unusable statistics.
     """
     shape = tuple(spec.shape)
     if len(shape) != 1 or shape[0] is None:

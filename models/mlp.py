@@ -45,13 +45,10 @@ def build_mlp(
     """Builds normalisation -> hinges -> (Dense, ReLU, dropout) per entry of `hidden` -> logits.
 
     Args:
-        config: name, hidden and dropout are used.
-        spec: float32 or float64 [F], without the batch.
-        hidden: units of each hidden layer.
-        default_dropout: rate where the configuration names none.
+        config, spec, num_classes, mean, variance: as `models.build_model`; name, hidden and
+            dropout of the configuration are used. Without mean and variance nothing is normalised.
+        hidden, default_dropout: what stands where the configuration names none.
         hinges: learned bends per feature in front of the first hidden layer; 0 for none.
-        mean: float64 [F] over the training subset; None leaves the normalisation out.
-        variance: float64 [F]; given exactly when `mean` is.
 
     Returns:
         Model from [B, F] of the spec's dtype to float32 logits [B, num_classes].

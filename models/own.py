@@ -19,8 +19,6 @@ def build_own(name: str, spec: Any, num_classes: int) -> keras.Model:
         name: `package.module:function`. The function takes (spec, num_classes): `spec` has `.shape`
             and `.dtype` of one example's input, without the batch; uint8 [S, S, C] of pictures,
             float32 or float64 [F] of tables, int32 [None] of texts.
-        spec: as the function takes it.
-        num_classes: as the function takes it.
 
     Returns:
         Model from a batch of inputs to logits [B, num_classes]; a subclassed one is wrapped, so

@@ -10,32 +10,21 @@ from models.config import ModelConfig
 
 @dataclasses.dataclass(frozen=True)
 class RecurrentDesign:
-    """What distinguishes one recurrent model from another.
+    """What distinguishes one recurrent model from another."""
 
-    Attributes:
-        cell: "lstm" or "gru".
-        bidirectional: read the steps in both directions.
-        pool: average the states of all steps; else take the state after the last token.
-        embedding_dim: default width of a token's vector.
-        units: default width of the state, per direction.
-        dropout: default rate before the logits.
-        spatial_dropout: rate at which whole embedding channels are dropped.
-        bag: also classify by the words themselves, whatever their order: their vectors' average
-            with learned weights, and their maximum. The recurrent layer then reads the vectors
-            without changing them. On song_lyrics (validation accuracy, 6 to 8 epochs) the words
-            alone give 0.413, a recurrent layer alone 0.385: it learns the training songs by heart.
-        pairs: also classify by pairs of neighbouring words, hashed to so many vectors.
-    """
-
-    cell: str
-    bidirectional: bool
-    pool: bool
-    embedding_dim: int
-    units: int
-    dropout: float
-    spatial_dropout: float
+    cell: str  # "lstm" or "gru"
+    bidirectional: bool  # read the steps in both directions
+    pool: bool  # average the states of all steps; else take the state after the last token
+    embedding_dim: int  # default width of a token's vector
+    units: int  # default width of the state, per direction
+    dropout: float  # default rate before the logits
+    spatial_dropout: float  # rate at which whole embedding channels are dropped
+    # Also classify by the words themselves, whatever their order: their vectors' average with
+    # learned weights, and their maximum. The recurrent layer then reads the vectors without
+    # changing them. On song_lyrics (validation accuracy, 6 to 8 epochs) the words alone give
+    # 0.413, a recurrent layer alone 0.385: it learns the training songs by heart.
     bag: bool = False
-    pairs: int = 0
+    pairs: int = 0  # also classify by pairs of neighbouring words, hashed to so many vectors
 
 
 _PAIR_DIM = 64
@@ -160,17 +149,11 @@ def build_rnn(
 
     Every id must lie in [0, config.vocab_size): on a CPU a larger one is an error of the gather,
     on a GPU it silently reads zeros, so the input pipeline has to clip. Padding (id 0, on the
-    right) never changes the logits.
-
-    Args:
-        config: all fields but weights are used.
-        spec: int32 [T] without the batch; T may be None.
-        design: cell, direction, pooling and defaults.
-        use_cudnn: "auto", True or False; must be False where the step is compiled with XLA,
-            because the cuDNN kernel cannot be part of an XLA program.
+    right) never changes the logits. Arguments are those of `models.build_model`; `use_cudnn` must
+    be False where the step is compiled with XLA: the cuDNN kernel cannot be part of its program.
 
     Returns:
-        Model from int32 [B, T] to float32 logits [B, num_classes].
+        Model from int32 [B, T], T possibly None, to float32 logits [B, num_classes].
 
     Raises:
         ValueError: a spec that is not a vector of integer ids.

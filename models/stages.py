@@ -46,13 +46,10 @@ def freeze_backbone(model: keras.Model) -> None:
 
 
 def unfreeze_from(model: keras.Model, layer_name: str) -> None:
-    """Makes the backbone trainable from one layer on, in place; the head stays trainable.
+    """Makes the backbone trainable from one layer on, or "all", in place; the head stays trainable.
 
     Its BatchNorm layers stay as they are, statistics included: a few thousand pictures would
     undo what they learned from ImageNet (https://keras.io/guides/transfer_learning/).
-
-    Args:
-        layer_name: of a layer of the backbone, or "all".
 
     Raises:
         ValueError: not an image model, or no such layer; lists some that there are.

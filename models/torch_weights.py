@@ -204,10 +204,7 @@ def _read(file: BinaryIO, file_bytes: int) -> dict[str, np.ndarray]:
 
 
 def read_state_dict(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
-    """Reads a state dict saved by `torch.save` in the legacy format.
-
-    Returns:
-        Tensor name -> C-contiguous array of the tensor's shape and dtype, in file order.
+    """Reads a state dict saved by `torch.save` in the legacy format: arrays by name, in file order.
 
     Raises:
         ValueError: the file is damaged, in another format, or asks for anything but tensors.

@@ -88,14 +88,11 @@ def make_arrays(
     A batch costs a Python loop less than out of tf.data (`benchmarks.run` measures how much).
 
     Args:
-      dataset, role, pad: as `make_dataset`.
-      epochs: epochs, one after the other.
       start: (epoch, step) to begin at, for training that goes on; no replay.
       options: the other arguments of `make_dataset`, but `first_epoch`.
 
     Returns:
-      An iterator of (inputs [b, ...], labels int32 [b]); with `pad` of (inputs [B, ...],
-      labels int32 [B], weights float32 [B]).
+      An iterator over what that dataset gives.
 
     Raises:
       FileNotFoundError, ValueError: as `open_data`.

@@ -48,13 +48,9 @@ def iterate_chunks(plan: Plan) -> Iterator[HostChunk]:
 
 
 def load_chunk(examples: Examples, chunk: HostChunk) -> HostChunk:
-    """A planned chunk with its inputs and labels, by itself; any thread may call it.
+    """A planned chunk, a row of `Plan.chunks`, as `iterate_chunks` yields it.
 
-    Args:
-      chunk: a row of `Plan.chunks`.
-
-    Returns:
-      As `iterate_chunks` yields.
+    Any thread may call it.
 
     Raises:
       ValueError: a record is damaged; names shard, record and byte offset.

@@ -31,18 +31,13 @@ class MixedSet(OpenedSet):
 
     Its splits are the roles that the sets have alone: `train` and `validation` of each, cut where
     it has no validation split, and `test` of those that have one.
-
-    Attributes:
-      parts: the sets.
-      mixture: their training examples and shares.
-      indexes: by role.
-      seed: names the validation cuts.
     """
 
-    parts: tuple[OpenedSet, ...] = ()
+    parts: tuple[OpenedSet, ...] = ()  # the sets
+    # Their training examples and shares.
     mixture: Mixture = dataclasses.field(default_factory=lambda: Mixture((), ()))
-    indexes: dict[str, RecordIndex] = dataclasses.field(default_factory=dict, repr=False)
-    seed: int = 0
+    indexes: dict[str, RecordIndex] = dataclasses.field(default_factory=dict, repr=False)  # by role
+    seed: int = 0  # names the validation cuts
 
     @property
     def fingerprint(self) -> str:
@@ -78,11 +73,9 @@ class MixedSet(OpenedSet):
 
 
 def mix_sets(parts: Sequence[OpenedSet], shares: Sequence[int], seed: int = 0) -> OpenedSet:
-    """Sets as one, each with its share of every batch; one set comes back as it is.
+    """Sets as one, each with its share of every batch, as `Mixture.shares`; one set stays as it is.
 
-    Args:
-      shares: as `Mixture.shares`.
-      seed: names the validation cuts.
+    `seed` names the validation cuts.
 
     Raises:
       ValueError: a set stands twice, or they are of different kinds; lists how they differ.

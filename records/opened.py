@@ -136,8 +136,7 @@ def open_set(
     """Opens a prepared set.
 
     Args:
-      dataset: `name[/config[/version]]` below `data_dir`, or the set's own directory.
-      data_dir: TFDS's data directory; default `$TFDS_DATA_DIR` or `~/tensorflow_datasets`.
+      dataset, data_dir: as `records.sets.find.find_directory`.
       feature: the input feature; None lets the schema choose.
       task: single_label, multi_label or regression; None: what the label feature is made for.
       skip_damaged: shards may be missing or damaged, and damaged records are passed over.

@@ -47,13 +47,8 @@ def make_batches(
 ) -> tf.data.Dataset:
     """The batches of one epoch; every pass over the dataset gives those of the next epoch.
 
-    Args:
-      first_epoch: the epoch of the first pass.
-      pad: give the rows that pad the last batch too, and the weights that tell them.
-
-    Returns:
-      A dataset of (inputs [B, ...], labels int32 [B], weights float32 [B]); without `pad` of
-      (inputs [b, ...], labels int32 [b]), b <= B.
+    They are (inputs [B, ...], labels int32 [B], weights float32 [B]), of which the weights tell the
+    rows that pad the last batch; without `pad` (inputs [b, ...], labels int32 [b]), b <= B.
     """
     epochs = itertools.count(first_epoch)
     plan = Plan(examples, order, (first_epoch, 0), first_epoch + 1, 1, slice(None))
@@ -120,9 +115,7 @@ def make_chunks(
 def _batches(plan: Plan, epochs: Iterator[int], take_rows: TakeRows) -> tf.data.Dataset:
     """The batches of the epoch that is next when a pass begins, with their padding.
 
-    Args:
-      plan: of single steps of the same examples and order, in any epoch.
-      take_rows: numbers int64 [B] of records -> (inputs [B, ...], labels [B]).
+    The plan is of single steps of the same examples and order, in any epoch.
     """
 
     def fetch(numbers: tf.Tensor, weights: tf.Tensor, length: tf.Tensor) -> tuple[tf.Tensor, ...]:

@@ -35,19 +35,14 @@ from records.vocabulary import Vocabulary
 
 @dataclasses.dataclass(frozen=True)
 class Fold:
-    """One fold of a cross-validation, stratified by class.
+    """One fold of a cross-validation, stratified by class."""
 
-    Attributes:
-      number, count, seed: which of how many, from 0, as dealt by a seed.
-      pooled: of all splits together, else of `train` alone.
-      grouped: no group (near copies, an artist's songs) is parted.
-    """
-
+    # number, count, seed: which of how many, from 0, as dealt by a seed.
     number: int
     count: int
     seed: int = 0
-    pooled: bool = False
-    grouped: bool = True
+    pooled: bool = False  # of all splits together, else of `train` alone
+    grouped: bool = True  # no group (near copies, an artist's songs) is parted
 
     def __post_init__(self) -> None:
         check_whole("folds", self.count, 2)
@@ -69,12 +64,7 @@ class Data:
     def __init__(
         self, opened: OpenedSet, config: InputConfig, seed: int = 0, fold: Fold | None = None
     ):
-        """Decodes nothing yet.
-
-        Args:
-          config: shapes of the inputs.
-          seed: names the validation cut.
-          fold: of a cross-validation, in place of that cut.
+        """Decodes nothing yet. `seed` names the validation cut; a `fold` takes its place.
 
         Raises:
           ValueError: the set has no split `train`, or the options do not fit its modality.

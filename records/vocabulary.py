@@ -37,7 +37,6 @@ class Vocabulary:
         """Counts nothing yet.
 
         Args:
-          schema, config: of the set.
           index_of: the index of a split.
           split: that the training examples are part of.
           training: int64 [n], their numbers in it.

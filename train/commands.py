@@ -52,12 +52,9 @@ def format_command(command: Sequence[str]) -> str:
 
 
 def run_command(title: str, command: Sequence[str], log: Path) -> float:
-    """Runs a command; shows `title` and how long it took.
+    """Runs a command and shows `title` and the seconds it took, which it returns.
 
     Everything it prints goes into `log`.
-
-    Returns:
-      The seconds it took.
 
     Raises:
       CommandError: the exit code is not 0, or the program cannot be started.

@@ -49,36 +49,23 @@ _TITLES = {"weighted_f1": "weighted F1", "macro_f1": "macro F1", "micro_f1": "mi
 
 
 class Predicted(NamedTuple):
-    """What was predicted for one fold's validation.
+    """What was predicted for one fold's validation."""
 
-    Attributes:
-      labels: int [n], or [n, C].
-      said: float64 [n, C], probabilities or numbers.
-      numbers: int64 [n], of the records.
-      deviation: [C], of numbers among the fold's training examples; None of classes.
-    """
-
-    labels: np.ndarray
-    said: np.ndarray
-    numbers: np.ndarray
+    labels: np.ndarray  # int [n], or [n, C]
+    said: np.ndarray  # float64 [n, C], probabilities or numbers
+    numbers: np.ndarray  # int64 [n], of the records
+    # [C], of numbers among the fold's training examples; None of classes.
     deviation: np.ndarray | None = None
 
 
 @dataclasses.dataclass(frozen=True)
 class CrossValidation:
-    """What is cross-validated.
+    """What is cross-validated."""
 
-    Attributes:
-      config: settings with folds.
-      seeds: each names initial weights, order and folds.
-      output: where the result goes.
-      baselines: whether scikit-learn's models are fitted, too.
-    """
-
-    config: TrainConfig
-    seeds: tuple[int, ...]
-    output: Path
-    baselines: bool = True
+    config: TrainConfig  # settings with folds
+    seeds: tuple[int, ...]  # each names initial weights, order and folds
+    output: Path  # where the result goes
+    baselines: bool = True  # whether scikit-learn's models are fitted, too
 
 
 def parse_arguments(arguments: list[str]) -> CrossValidation:
@@ -141,8 +128,7 @@ def main(arguments: list[str] | None = None) -> int:
 def cross_validate(plan: CrossValidation) -> dict[str, Any]:
     """Trains every fold with every seed, fits the baselines, prints the table and writes it.
 
-    Returns what the file holds: the settings, and per system a list
-    of one entry per seed and fold.
+    Returns what the file holds: the settings, and per system an entry for each seed and fold.
 
     Raises:
       ValueError: settings that do not fit the data.

@@ -39,22 +39,14 @@ if TYPE_CHECKING:
 
 
 class _Predicted(NamedTuple):
-    """What a run says of examples whose targets are known.
+    """What a run says of examples whose targets are known."""
 
-    Attributes:
-      folder: for what is measured.
-      where: the examples, for `evaluation.json`.
-      called: the same, for people.
-      labels: int [n], or [n, C].
-      probability: float64 [n, C], or numbers.
-      groups: [n], what is drawn together, and the name of that feature; None: each by itself.
-    """
-
-    folder: Path
-    where: dict[str, Any]
-    called: str
-    labels: np.ndarray
-    probability: np.ndarray
+    folder: Path  # for what is measured
+    where: dict[str, Any]  # the examples, for `evaluation.json`
+    called: str  # the same, for people
+    labels: np.ndarray  # int [n], or [n, C]
+    probability: np.ndarray  # float64 [n, C], or numbers
+    # [n], what is drawn together, and the name of that feature; None: each by itself.
     groups: np.ndarray | None
     group_name: str | None
 

@@ -171,10 +171,7 @@ def _write_table(
 def _print_accuracy(chosen: list[tuple[str, str]], names: tuple[str, ...], both: str) -> None:
     """Of a folder whose folders are classes: how many items are of the one that was predicted.
 
-    Args:
-      chosen: the name and the class of each item.
-      names: of the classes.
-      both: run and folder, as a shell takes them.
+    `chosen` are name and class of each item; `both` are run and folder, as a shell takes them.
     """
     pairs = [(name.split("/")[0], found) for name, found in chosen if "/" in name]
     folders = {folder for folder, _ in pairs}

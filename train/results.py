@@ -71,10 +71,8 @@ def format_page(
 ) -> str:
     """The page as Markdown, a part for each set.
 
-    Args:
-      crossed: what the files of `train.cross_validate` hold.
-      baselines: what the files of `train.baseline --output` hold.
-      runs: `config` and `metrics`, what a run's files hold, and `evaluations`, by folder.
+    `crossed` and `baselines` are what those commands' files hold; `runs` have, by folder, `config`
+    and `metrics` of a run's files, and `evaluations`.
     """
     names = [_title(one) for one in (*crossed, *baselines, *runs)]
     lines = [

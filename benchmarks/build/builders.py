@@ -58,20 +58,13 @@ class _Variant(NamedTuple):
 
 @dataclasses.dataclass
 class _Builds:
-    """Builds of one set's files by several variants.
-
-    Attributes:
-      name: of the set.
-      source: the folder of its files.
-      note: what a reader must know of them.
-      samples: per variant.
-      details: per variant, of each build: `startup_seconds`, `seconds`, fingerprint `content`.
-    """
+    """Builds of one set's files by several variants."""
 
     name: str
-    source: Path
-    note: str
-    samples: dict[_Variant, list[Sample]] = dataclasses.field(default_factory=dict)
+    source: Path  # the folder of its files
+    note: str  # what a reader must know of them
+    samples: dict[_Variant, list[Sample]] = dataclasses.field(default_factory=dict)  # per variant
+    # Per variant, of each build: `startup_seconds`, `seconds`, fingerprint `content`.
     details: dict[_Variant, list[dict[str, Any]]] = dataclasses.field(default_factory=dict)
 
     def run(self, variants: list[_Variant], rounds: int, tell: Progress) -> None:

@@ -31,17 +31,12 @@ _DERIVED = "derived: 1.8 x A100, as ResNet-50 in MLPerf Training v3.0"
 
 @dataclasses.dataclass(frozen=True)
 class Kind:
-    """An accelerator that trains a model.
+    """An accelerator that trains a model."""
 
-    Attributes:
-      accelerator, model: names; no model where only the time of a step is given.
-      rate: examples/s that it trains with.
-      source: of the rate.
-    """
-
+    # accelerator and model: names; no model where only the time of a step is given.
     accelerator: str
     model: str
-    rate: float
+    rate: float  # examples/s that it trains with
     source: str
 
     @property

@@ -26,19 +26,12 @@ _TRIES = 2
 
 @dataclasses.dataclass(frozen=True)
 class Utilisation:
-    """What accelerators did that train in step with each other.
-
-    Attributes:
-      steps: steps computed.
-      step_seconds: time that each of them took.
-      seconds: from the start, before the iterator was made, to the end of the last step.
-      first_seconds: the part of it before the first step began.
-    """
+    """What accelerators did that train in step with each other."""
 
     steps: int
-    step_seconds: float
-    seconds: float
-    first_seconds: float
+    step_seconds: float  # time that each of them took
+    seconds: float  # from the start, before the iterator was made, to the end of the last step
+    first_seconds: float  # the part of it before the first step began
 
     @property
     def compute_seconds(self) -> float:
@@ -110,7 +103,7 @@ def run_steps(
     accelerators: int = 1,
     **options: Any,
 ) -> Utilisation:
-    """Feeds accelerators from one iterator, which is made within the time.
+    """Feeds accelerators from one iterator, which is made within the time and lasts for all steps.
 
     Several accelerators are one consumer of as many batches a step. Data-parallel training
     averages the gradients in every step, a barrier: none of them begins the next step before the
@@ -119,11 +112,7 @@ def run_steps(
     many trainings, and hide in each one's slack what another one lacks.
 
     Args:
-      make: makes the iterator, which lasts for all steps.
-      steps: how many.
-      step_seconds: time of a step.
       take: what the host does with a batch before it is on its accelerator.
-      accelerators: n, how many train together.
       options: of `Accelerator`.
     """
     accelerator = Accelerator(step_seconds, **options)

@@ -19,30 +19,19 @@ _ROWS = (TABULAR, TOKENS)
 
 @dataclasses.dataclass(frozen=True, eq=False)  # each is its own, and hashable
 class Library:
-    """A way of one library to do the work.
+    """A way of one library to do the work."""
 
-    Attributes:
-      name: as it is shown.
-      file: `peers/<file>.py`, `.peers/<file>`, `peers/requirements/<file>.txt`.
-      modalities: kinds of inputs that it reads.
-      goals: per question that it answers the least ratio of ours over it that we promise
-        ourselves, or None.
-      changes: of the request.
-      channels: of its pictures, where it cannot deliver as many as are asked for.
-      psnr: least PSNR, dB, of its pictures against ours.
-      note: what a reader must know.
-      against: a peer, or a limit: one that does a part of the work, of which only the labels are
-        checked.
-    """
-
-    name: str
-    file: str
-    modalities: tuple[str, ...]
+    name: str  # as it is shown
+    file: str  # `peers/<file>.py`, `.peers/<file>`, `peers/requirements/<file>.txt`
+    modalities: tuple[str, ...]  # kinds of inputs that it reads
+    # Per question that it answers the least ratio of ours over it that we promise ourselves, or
+    # None.
     goals: dict[str, float | None]
-    changes: dict[str, Any] = dataclasses.field(default_factory=dict)
-    channels: int | None = None
-    psnr: float = LEAST_PSNR
-    note: str = ""
+    changes: dict[str, Any] = dataclasses.field(default_factory=dict)  # of the request
+    channels: int | None = None  # of its pictures, where it cannot deliver as many as are asked for
+    psnr: float = LEAST_PSNR  # least PSNR, dB, of its pictures against ours
+    note: str = ""  # what a reader must know
+    # A peer, or a limit: one that does a part of the work, of which only the labels are checked.
     against: Against = Against.PEER
 
     def request(self, request: dict[str, Any], scratch: Path) -> dict[str, Any]:

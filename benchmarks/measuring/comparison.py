@@ -37,35 +37,25 @@ class Against(enum.StrEnum):
 
 @dataclasses.dataclass(frozen=True)
 class Comparison:
-    """The answer to one question about one set.
-
-    Attributes:
-      suite: the suite's name.
-      dataset: `name/config/version`.
-      question: what was measured.
-      samples: per system, in the order of the rounds; `ours` is this system.
-      quantity: `RATE`, `FIRST_BATCH` for the samples' times to the first batch, `DURATION` for
-        their times, or `PAIRED`.
-      note: what a reader must know to judge the figures.
-      details: settings, JSON-ready.
-      goal: the least ratio that this project promises itself, or None. Of `PAIRED` a ratio of the
-        times: the goal is met where the lower end of `time_interval` is at or below it.
-      against: what the systems beside ours are.
-      beside: the other system, where the question is asked of each one by itself; else "".
-      is_fixed: the other system's time follows from a definition: it is the same on any machine,
-        so the ratio does not cancel the machine's speed.
-    """
+    """The answer to one question about one set."""
 
     suite: str
-    dataset: str
+    dataset: str  # `name/config/version`
     question: str
+    # Per system, in the order of the rounds; `ours` is this system.
     samples: dict[str, list[Sample]]
+    # `RATE`, `FIRST_BATCH` for the samples' times to the first batch, `DURATION` for their times,
+    # or `PAIRED`.
     quantity: str = RATE
-    note: str = ""
-    details: dict[str, Any] = dataclasses.field(default_factory=dict)
+    note: str = ""  # what a reader must know to judge the figures
+    details: dict[str, Any] = dataclasses.field(default_factory=dict)  # settings, JSON-ready
+    # The least ratio that this project promises itself, or None. Of `PAIRED` a ratio of the times:
+    # the goal is met where the lower end of `time_interval` is at or below it.
     goal: float | None = None
-    against: Against = Against.PEER
-    beside: str = ""
+    against: Against = Against.PEER  # what the systems beside ours are
+    beside: str = ""  # the other system, where the question is asked of each one by itself; else ""
+    # The other system's time follows from a definition: it is the same on any machine, so the
+    # ratio does not cancel the machine's speed.
     is_fixed: bool = False
 
     @property

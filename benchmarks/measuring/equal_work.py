@@ -20,10 +20,8 @@ _LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601, as JPEG has
 def read_expected(work: Work, folder: Path, ours: Maker) -> tuple[np.ndarray, np.ndarray]:
     """(inputs, labels) that every peer has to deliver, in any order.
 
-    Args:
-      work: what is done.
-      folder: of `peer_files.write_files`: vectors and texts, int32 [N, T] padded with 0.
-      ours: makes our batches: pictures, as they are to be, are in no file.
+    Vectors, and texts int32 [N, T] padded with 0, stand in the folder of `peer_files.write_files`.
+    Pictures, as they are to be, are in no file: they are those of our batches.
 
     Raises:
       ValueError: ours differ from the files.
@@ -54,14 +52,10 @@ def check_equal(
     expected: tuple[np.ndarray, np.ndarray],
     psnr: float = 0.0,
 ) -> dict[str, Any]:
-    """Checks one epoch of a peer.
+    """Checks one epoch of a peer, inputs [N, ...] and labels int [N], against those expected.
 
-    Args:
-      name: the peer.
-      inputs: [N, ...].
-      labels: int [N].
-      expected: (inputs, labels), of another order; pictures may have one channel against three.
-      psnr: least PSNR, dB, of pictures against the most alike one of the same label.
+    They come in any order; pictures may have one channel against three. `psnr` is the least, dB, of
+    a picture against the most alike one of the same label.
 
     Returns:
       What was found, JSON-ready: `least_psnr`, dB or "equal", of pictures; else `share_equal`,

@@ -28,14 +28,10 @@ def repeat_set(
 ) -> str:
     """Writes `count` records, those of a split one after the other, as the only split of a set.
 
-    Args:
-      schema, split: what is repeated.
-      count: records of the new set.
-      folder: where the set goes, into a folder of the same name.
-      change: called once for each record of the split.
+    `change` is called once for each record of the split.
 
     Returns:
-      The directory of the new set, which TFDS opens, too.
+      The directory of the new set, in `folder`, which TFDS opens, too.
     """
     source, target = Path(schema.directory), Path(folder, *schema.name.split("/"))
     target.mkdir(parents=True)

@@ -18,17 +18,11 @@ class ResultError(ValueError):
 
 @dataclasses.dataclass(frozen=True)
 class Result:
-    """One run.
+    """One run."""
 
-    Attributes:
-      file: where it was read from.
-      comparisons: its answers.
-      content: the JSON object as it was read.
-    """
-
-    file: Path
+    file: Path  # where it was read from
     comparisons: list[Comparison]
-    content: dict[str, Any]
+    content: dict[str, Any]  # the JSON object as it was read
 
     @property
     def environment(self) -> dict[str, Any]:

@@ -16,17 +16,12 @@ Progress = Callable[[str], None]
 
 @dataclasses.dataclass(frozen=True)
 class Sample:
-    """One repetition of one system.
-
-    Attributes:
-      examples: examples consumed.
-      seconds: wall time for all of them.
-      first_batch_seconds: wall time until the first batch was there; None where a repetition
-        goes on with what runs already.
-    """
+    """One repetition of one system."""
 
     examples: int
-    seconds: float
+    seconds: float  # wall time for all of them
+    # Wall time until the first batch was there; None where a repetition goes on with what runs
+    # already.
     first_batch_seconds: float | None = None
 
     @property
@@ -65,12 +60,10 @@ def fitting_count(seconds_each: float, wanted_seconds: float) -> int:
 def whole_epochs(
     run: Callable[[int], object], num_examples: int, seconds: float, *, drain: bool = False
 ) -> Callable[[], Sample]:
-    """Repetitions of a system: one call does as many whole epochs as last `seconds` and more.
+    """Repetitions of a warm system: one call does as many whole epochs as last `seconds` and more.
 
     Args:
-      run: does so many epochs; it is warm.
-      num_examples: of an epoch.
-      seconds: least duration; at least one epoch is done.
+      run: does so many epochs of `num_examples`.
       drain: before each repetition a quarter as many epochs go by untimed, so that a system that
         reads ahead while others are measured cannot live on what it had in store.
     """

@@ -22,50 +22,36 @@ _BATCH_SIZES = {TABULAR: 256, IMAGE: 64, TOKENS: 64}
 
 @dataclasses.dataclass(frozen=True)
 class Question:
-    """One training that is measured.
-
-    Attributes:
-      model: its name.
-      goal: the least ratio to the best `fit` that this project promises itself, or None.
-      settings: fields of `TrainConfig` that differ from what a run takes by default.
-      examples: most examples taken; None takes all.
-      repeats: how often an epoch holds each of them.
-      report: the model is one of the report's, at its batch size: its way to train is measured too.
-    """
+    """One training that is measured."""
 
     model: str
+    # The least ratio to the best `fit` that this project promises itself, or None.
     goal: float | None = None
+    # Fields of `TrainConfig` that differ from what a run takes by default.
     settings: dict[str, Any] = dataclasses.field(default_factory=dict)
-    examples: int | None = None
-    repeats: int = 1
+    examples: int | None = None  # most examples taken; None takes all
+    repeats: int = 1  # how often an epoch holds each of them
+    # The model is one of the report's, at its batch size: its way to train is measured too.
     report: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
 class Effort:
-    """How long to measure.
+    """How long to measure."""
 
-    Attributes:
-      repetitions: rounds of every question.
-      seconds: least duration of a warm repetition; training repetitions last longer.
-      train: trainings beside `fit` on one replica, by modality.
-      replicas: the same on two replicas.
-      thorough: every setting of the tuned peers, and the questions that a quick run leaves out.
-      peers: files of `peers/requirements`, without their ending, that may be started; None for
-        every installed one.
-      skipped: where a part says, one sentence each, what it left out, and why.
-      step_ms: times of a step, ms, of further emulated accelerators.
-      most_examples: by modality, how many examples input questions take.
-    """
-
-    repetitions: int
-    seconds: float
-    train: dict[str, tuple[Question, ...]]
-    replicas: dict[str, tuple[Question, ...]]
+    repetitions: int  # rounds of every question
+    seconds: float  # least duration of a warm repetition; training repetitions last longer
+    train: dict[str, tuple[Question, ...]]  # trainings beside `fit` on one replica, by modality
+    replicas: dict[str, tuple[Question, ...]]  # the same on two replicas
+    # Every setting of the tuned peers, and the questions that a quick run leaves out.
     thorough: bool
+    # Files of `peers/requirements`, without their ending, that may be started; None for every
+    # installed one.
     peers: tuple[str, ...] | None = None
+    # Where a part says, one sentence each, what it left out, and why.
     skipped: list[str] = dataclasses.field(default_factory=list)
-    step_ms: tuple[float, ...] = ()
+    step_ms: tuple[float, ...] = ()  # times of a step, ms, of further emulated accelerators
+    # By modality, how many examples input questions take.
     most_examples: dict[str, int] = dataclasses.field(default_factory=dict)
 
 
@@ -131,24 +117,16 @@ FULL = Effort(
 
 @dataclasses.dataclass(frozen=True)
 class Work:
-    """One epoch of one split, as every system has to deliver it.
-
-    Attributes:
-      schema: the set.
-      split: all of its examples, in whatever order a system gives them.
-      fingerprint: of the set's content.
-      input_shape, input_dtype: one example's input: uint8 [S, S, C], int32 [T], float32 [F].
-      vocab_size: ids at or above it become 1.
-      global_batch_size: B; a system may leave the last batch smaller.
-    """
+    """One epoch of one split, as every system has to deliver it."""
 
     schema: Schema
-    split: str
-    fingerprint: str
+    split: str  # all of its examples, in whatever order a system gives them
+    fingerprint: str  # of the set's content
+    # input_shape and input_dtype: one example's input: uint8 [S, S, C], int32 [T], float32 [F].
     input_shape: tuple[int, ...]
     input_dtype: str
-    vocab_size: int
-    global_batch_size: int
+    vocab_size: int  # ids at or above it become 1
+    global_batch_size: int  # B; a system may leave the last batch smaller
 
     @property
     def num_examples(self) -> int:

@@ -19,21 +19,13 @@ _TRIALS = (1, 8, 64)
 
 @dataclasses.dataclass(frozen=True)
 class FitWork:
-    """What is trained.
+    """What is trained."""
 
-    Attributes:
-      model: a built model; it is copied, its weights included.
-      optimizer: its settings are copied.
-      inputs: [N, ...].
-      labels: int32 [N].
-      global_batch_size: B; the last batch of an epoch is smaller where B does not divide N.
-    """
-
-    model: keras.Model
-    optimizer: keras.optimizers.Optimizer
-    inputs: np.ndarray
-    labels: np.ndarray
-    global_batch_size: int
+    model: keras.Model  # a built model; it is copied, its weights included
+    optimizer: keras.optimizers.Optimizer  # its settings are copied
+    inputs: np.ndarray  # [N, ...]
+    labels: np.ndarray  # int32 [N]
+    global_batch_size: int  # B; the last batch of an epoch is smaller where B does not divide N
 
     @property
     def steps_per_epoch(self) -> int:
@@ -88,11 +80,8 @@ def make_tuned(
 ) -> tuple[Callable[[int], None], dict[str, Any]]:
     """The fastest `fit` of the settings tried.
 
-    Args:
-      work: what is trained.
-      every_setting: with the better compiler setting of whole epochs try fewer steps a call,
-        too, and all of them longer.
-      progress: told what runs next.
+    With `every_setting` whole epochs are tried with fewer steps a call, too, by the better compiler
+    setting, and all of them longer. `progress` is told what runs next.
 
     Returns:
       (train, trials): `train(epochs)`; `trials` names the setting chosen and the seconds that

@@ -26,15 +26,10 @@ _HEAD = ("set", "question", "ours", "best other", "ratio", "of the limit", "goal
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """A question, and everything that the same work of ours was compared with.
+    """A question, and everything that the same work of ours was compared with."""
 
-    Attributes:
-      question: without the other system's name.
-      answers: the comparisons, at least one.
-    """
-
-    question: str
-    answers: list[Comparison]
+    question: str  # without the other system's name
+    answers: list[Comparison]  # the comparisons, at least one
 
     @property
     def best(self) -> Comparison | None:

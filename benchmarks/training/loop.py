@@ -34,20 +34,14 @@ Train = Callable[[int], None]
 
 @dataclasses.dataclass(frozen=True)
 class Build:
-    """What a run trains, for one question.
+    """What a run trains, for one question."""
 
-    Attributes:
-      question, settings: what is trained.
-      training: model, optimizer, step and the examples.
-      pictures: the examples before a frozen backbone made features of them; else the same.
-      note: what of the set is trained, with which optimizer.
-    """
-
+    # question and settings: what is trained.
     question: Question
     settings: Settings
-    training: Training
-    pictures: Examples
-    note: str
+    training: Training  # model, optimizer, step and the examples
+    pictures: Examples  # the examples before a frozen backbone made features of them; else the same
+    note: str  # what of the set is trained, with which optimizer
 
     @property
     def name(self) -> str:

@@ -42,19 +42,12 @@ _POLL_SECONDS = 0.005  # epochs take 0.1 s and more; looking costs 20 us
 
 @dataclasses.dataclass(frozen=True)
 class Goal:
-    """What has to be reached on one set.
+    """What has to be reached on one set."""
 
-    Attributes:
-      accuracy: of validation.
-      settings: fields of `TrainConfig`.
-      epochs: after so many a system is given up; its sample is the time until then.
-      seeds: repetitions at most.
-    """
-
-    accuracy: float
-    settings: dict[str, Any]
-    epochs: int
-    seeds: int = 2
+    accuracy: float  # of validation
+    settings: dict[str, Any]  # fields of `TrainConfig`
+    epochs: int  # after so many a system is given up; its sample is the time until then
+    seeds: int = 2  # repetitions at most
 
 
 _TABLE = {"model": "mlp"}
@@ -85,17 +78,11 @@ class Epoch:
 
 @dataclasses.dataclass(frozen=True)
 class Race:
-    """One run of one system.
-
-    Attributes:
-      seed: of the run.
-      epochs: those that were run: to the target, or to the cap.
-      target: validation accuracy.
-    """
+    """One run of one system."""
 
     seed: int
-    epochs: tuple[Epoch, ...]
-    target: float
+    epochs: tuple[Epoch, ...]  # those that were run: to the target, or to the cap
+    target: float  # validation accuracy
 
     @property
     def reached(self) -> bool:
@@ -158,8 +145,6 @@ def run_until(
     Args:
       history: the CSV file that grows by a row an epoch, with a column `val_accuracy`.
       check_runs: raises once the run is over.
-      target: validation accuracy.
-      most_epochs: the run is given up after so many.
 
     Raises:
       ChildError: by `check_runs`, where the run ended before.

@@ -24,25 +24,19 @@ _PLACE = "builders/brain_tumor_mri"
 
 @dataclass(frozen=True)
 class Picture:
-    """A checked picture file.
+    """A checked picture file."""
 
-    Attributes:
-      filename: path relative to the source folder, with `/`; unique.
-      label: number into LABEL_NAMES.
-      height, width, is_grey, pixel_hash: see `records.decoding.pixels.PictureFacts`.
-      group: number of its near-copy group, from the group's smallest pixel hash; equal pictures
-        are in one group. The same for the same pictures, whatever the config.
-      first: number of the first file with the same pixels, in the order of names.
-    """
-
-    filename: str
-    label: int
+    filename: str  # path relative to the source folder, with `/`; unique
+    label: int  # number into LABEL_NAMES
+    # height, width, is_grey, pixel_hash: see `records.decoding.pixels.PictureFacts`.
     height: int
     width: int
     is_grey: bool
     pixel_hash: str
+    # Number of its near-copy group, from the group's smallest pixel hash; equal pictures are in
+    # one group. The same for the same pictures, whatever the config.
     group: int
-    first: int
+    first: int  # number of the first file with the same pixels, in the order of names
 
     @property
     def is_testing(self) -> bool:
@@ -53,8 +47,7 @@ class Picture:
 def read_pictures(source: Path, workers: Any = None) -> list[Picture]:
     """Lists, decodes and groups all pictures, in the order of their names.
 
-    Args:
-      workers: what decodes them and finds copies: a `BeamRun`, or None for this machine.
+    With a `BeamRun` for `workers` its workers decode them and find copies.
 
     Raises:
       ValueError: the folders are not as expected, or a file is no complete JPEG picture.

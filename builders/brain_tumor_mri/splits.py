@@ -55,13 +55,9 @@ def split_deduplicated(
 
 
 def _cut_validation(pictures: list[Picture], *, exact: bool) -> tuple[list[Picture], list[Picture]]:
-    """Cuts whole groups, in the order of a hash of the group, until each class has its share.
+    """(train, validation): whole groups, by a hash of the group, until each class has its share.
 
-    Args:
-      exact: split groups where whole ones do not give the exact count.
-
-    Returns:
-      (train, validation), each in the order given.
+    With `exact` groups are split where whole ones do not give the exact count.
     """
     totals = Counter(p.label for p in pictures)
     wanted = {label: int(VALIDATION_SHARE * totals[label]) for label in range(len(LABEL_NAMES))}

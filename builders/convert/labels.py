@@ -19,10 +19,7 @@ _SEPARATORS = ";|"  # of the classes in a cell; a comma only with --task multi_l
 
 
 def find_labels(table: Table, options: Options, others: Sequence[str]) -> tuple[LabelColumns, str]:
-    """(the columns of the target and what it is, how they were found).
-
-    Args:
-      others: columns that have another use.
+    """(the columns of the target and what it is, how they were found); `others` have another use.
 
     Raises:
       ValueError: no column is it for certain; names them.

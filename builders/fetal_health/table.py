@@ -44,21 +44,14 @@ _PLACE = "builders/fetal_health"
 
 @dataclass(frozen=True)
 class Table:
-    """The rows of the file, in file order.
+    """The rows of the file, in file order."""
 
-    Attributes:
-      features: float32 [N, 21], columns in the order of FEATURE_NAMES, in the file's units.
-      labels: int64 [N], 0 to 2, numbers into LABEL_NAMES.
-      is_test: bool [N], rows of the test split.
-      path: of the file.
-      lines: int64 [N], line of each row in the file.
-    """
-
+    # float32 [N, 21], columns in the order of FEATURE_NAMES, in the file's units.
     features: np.ndarray
-    labels: np.ndarray
-    is_test: np.ndarray
+    labels: np.ndarray  # int64 [N], 0 to 2, numbers into LABEL_NAMES
+    is_test: np.ndarray  # bool [N], rows of the test split
     path: Path
-    lines: np.ndarray
+    lines: np.ndarray  # int64 [N], line of each row in the file
 
     def row(self, number: int) -> tuple[int, int, np.ndarray, int]:
         """Of a row: its number in the file, from 1, its line, features and label."""
@@ -106,18 +99,11 @@ def read_table(path: Path) -> Table:
 
 
 def split_rows(features: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Chooses the rows of the test split: stratified, by content, equal rows on one side.
+    """Chooses the test split, bool [N]: stratified, by content, equal rows on one side.
 
     Per class, distinct rows are taken in the order of a hash of their values until a fifth of the
     class's rows (rounded) is reached; so the choice depends neither on file order nor on a random
-    generator.
-
-    Args:
-      features: float32 [N, F].
-      labels: int64 [N].
-
-    Returns:
-      bool [N], True for test rows.
+    generator. `features` are float32 [N, F], `labels` int64 [N].
     """
     groups: dict[bytes, list[int]] = {}
     for row, values in enumerate(np.ascontiguousarray(features, "<f4")):

@@ -22,15 +22,10 @@ _SPLIT_BY = ("song", "artist")
 
 @dataclasses.dataclass(kw_only=True)
 class LyricsConfig(tfds.core.BuilderConfig):
-    """A configuration of the set.
+    """A configuration of the set."""
 
-    Attributes:
-      language: spaCy code of the language to keep, which is also cleaned by its rules.
-      split_by: what is kept whole in one split: `song` or `artist`.
-    """
-
-    language: str = "en"
-    split_by: str = "song"
+    language: str = "en"  # spaCy code of the language to keep, which is also cleaned by its rules
+    split_by: str = "song"  # what is kept whole in one split: `song` or `artist`
 
     def __post_init__(self) -> None:
         if self.split_by not in _SPLIT_BY:

@@ -20,23 +20,14 @@ _TENTHS = ("train",) * 8 + ("validation", "test")
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Song:
-    """One example.
+    """One example."""
 
-    Attributes:
-      id: the song's link; without one, its artist's link and content.
-      text: the lyric as it came.
-      artist: the artist of the first row of this song.
-      content: hash of its words, 16 bytes.
-      ids: {feature: provisional token ids, int32 [T]}.
-      row: number of its row in the lyrics file, from 1; a lyric takes many lines.
-    """
-
-    id: str
-    text: str
-    artist: tables.Artist
-    content: bytes
-    ids: dict[str, np.ndarray]
-    row: int
+    id: str  # the song's link; without one, its artist's link and content
+    text: str  # the lyric as it came
+    artist: tables.Artist  # the artist of the first row of this song
+    content: bytes  # hash of its words, 16 bytes
+    ids: dict[str, np.ndarray]  # {feature: provisional token ids, int32 [T]}
+    row: int  # number of its row in the lyrics file, from 1; a lyric takes many lines
 
 
 @dataclasses.dataclass(frozen=True)

@@ -40,45 +40,31 @@ _CSV: dict[str, Any] = {
 
 @dataclasses.dataclass(frozen=True)
 class Artist:
-    """What the artists file says of one artist link, all of its rows together.
+    """What the artists file says of one artist link, all of its rows together."""
 
-    Attributes:
-      name: the name in the first row.
-      label: the primary genre.
-      genres: all genres, in the order in which they stand there.
-    """
-
-    name: str
-    label: str
-    genres: tuple[str, ...]
+    name: str  # the name in the first row
+    label: str  # the primary genre
+    genres: tuple[str, ...]  # all genres, in the order in which they stand there
 
 
 @dataclasses.dataclass
 class Drops:
-    """Counts of the rows of the lyrics file.
+    """Counts of the rows of the lyrics file."""
 
-    Attributes:
-      reasons: {reason: rows left out}.
-      language_rows: rows in the wanted language, usable or not.
-      languages: {language as written: rows}.
-      notes: sentences that say how columns were read.
-    """
-
-    reasons: Counter[str] = dataclasses.field(default_factory=Counter)
-    language_rows: int = 0
+    reasons: Counter[str] = dataclasses.field(default_factory=Counter)  # {reason: rows left out}
+    language_rows: int = 0  # rows in the wanted language, usable or not
+    # {language as written: rows}.
     languages: Counter[str] = dataclasses.field(default_factory=Counter)
+    # Sentences that say how columns were read.
     notes: list[str] = dataclasses.field(default_factory=list)
 
 
 def read_artists(path: Path, drops: Drops | None = None) -> dict[str, Artist]:
-    """Returns {link: artist} of the artists file.
+    """Returns {link: artist} of the artists file; `drops` takes a note of how genres were read.
 
     The primary genre is the `Genre` of the first row that has one, else the first of `Genres`. A
     cell may hold several genres, see `genres.split_column`; spellings that differ by case are one
     genre.
-
-    Args:
-      drops: takes a note of how the genres were read.
 
     Raises:
       ValueError: a column is missing, or the file is not a CSV table.
@@ -118,7 +104,6 @@ def read_songs(
     """Yields the rows of the lyrics file that have words and a genre, in file order.
 
     Args:
-      artists: {link: artist}.
       language: the ways the wanted language is written, in lower case, such as `en`, `english`.
       drops: counts of rows, which this adds to.
 

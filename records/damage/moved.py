@@ -20,10 +20,8 @@ from records.shards.framing import FRAME_BYTES
 def find_moved(scan: ShardScan, shard: int, checker: ContentChecker | None) -> ShardScan | None:
     """What a walk makes of a shard that does not fit its index; None where the index tells more.
 
-    Args:
-      scan: of the shard, each record looked at where the index says it lies.
-      shard: its number in the split.
-      checker: of the content; without one records are known by their lengths alone.
+    `scan` looked at each record where the index says it lies. Without a checker records are known
+    by their lengths alone.
     """
     walked = walk_shard(scan.path, None)
     whole = np.flatnonzero(walked.usable)

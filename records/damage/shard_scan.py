@@ -29,15 +29,10 @@ class DamageKind(enum.Enum):
 
 @dataclasses.dataclass(frozen=True)
 class Damage:
-    """What is wrong with a record.
+    """What is wrong with a record."""
 
-    Attributes:
-      kind: decides what is done about it.
-      detail: for people: the byte of CUT_OFF, the sentence of CONTENT and UNREADABLE.
-    """
-
-    kind: DamageKind
-    detail: str = ""
+    kind: DamageKind  # decides what is done about it
+    detail: str = ""  # for people: the byte of CUT_OFF, the sentence of CONTENT and UNREADABLE
 
     def __str__(self) -> str:
         return self.kind.value.format(self.detail)
@@ -45,35 +40,24 @@ class Damage:
 
 @dataclasses.dataclass(frozen=True)
 class Layout:
-    """Where the records of a shard lie.
+    """Where the records of a shard lie."""
 
-    Attributes:
-      offset: int64 [n], byte at which each header starts.
-      length: int64 [n], bytes of each payload.
-    """
-
-    offset: np.ndarray
-    length: np.ndarray
+    offset: np.ndarray  # int64 [n], byte at which each header starts
+    length: np.ndarray  # int64 [n], bytes of each payload
 
 
 @dataclasses.dataclass(frozen=True)
 class ShardScan:
-    """What a scan found in a shard.
+    """What a scan found in a shard."""
 
-    Attributes:
-      path: the file.
-      layout: of all records that it should hold; of a damaged one without an index the length is
-        what is known of it, 0 at least.
-      damaged: what is wrong, by the number of the record in the shard.
-      is_relaid: the file holds other records than those that were indexed.
-      strange: the bytes at which whole records begin that are none of those that were indexed,
-        among others that are.
-    """
-
-    path: str
+    path: str  # the file
+    # Of all records that it should hold; of a damaged one without an index the length is what is
+    # known of it, 0 at least.
     layout: Layout
-    damaged: dict[int, Damage]
-    is_relaid: bool = False
+    damaged: dict[int, Damage]  # what is wrong, by the number of the record in the shard
+    is_relaid: bool = False  # the file holds other records than those that were indexed
+    # The bytes at which whole records begin that are none of those that were indexed, among others
+    # that are.
     strange: tuple[int, ...] = ()
 
     @property

@@ -28,9 +28,6 @@ def read_marked_index(
 ) -> RecordIndex:
     """The index of a split, damaged records marked; reads and checks every record.
 
-    Args:
-      differing: by name, the shards that are not as they were built.
-
     Raises:
       ValueError: a shard holds other records than those that were built, or none is usable.
     """
@@ -75,12 +72,7 @@ def split_layouts(index: RecordIndex | None, num_shards: int) -> list[Layout | N
 def refuse_other_records(
     schema: Schema, scans: Iterable[ShardScan], differing: Mapping[str, Difference]
 ) -> None:
-    """Raises ValueError where records are whole, and not those that were built.
-
-    Args:
-      scans: of shards of the set.
-      differing: by name, the files of the set that are not as they were built.
-    """
+    """Raises ValueError where records of the set are whole, and not those that were built."""
     for name, difference in differing.items():
         if not difference.is_damage:
             raise FingerprintMismatch(Path(schema.directory) / name, difference)

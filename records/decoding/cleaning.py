@@ -94,11 +94,7 @@ def _without_open_brackets(text: str) -> str:
 
 
 def clean_text(text: str, language: str = "en") -> list[str]:
-    """Returns the words of `text` that carry meaning, in order, by the rules of this module.
-
-    Args:
-      text: lyrics as they came, in lines.
-      language: spaCy language code.
+    """The words of `text` that carry meaning, in order, by the rules of this module.
 
     Raises:
       ValueError: spaCy does not know the language.
@@ -118,9 +114,8 @@ def both_tokens(
     """Yields (`clean_text`, `basic_tokens`) of each text, in order, computed on several processes.
 
     Args:
-      texts: lyrics; read only a bounded window ahead.
+      texts: read only a bounded window ahead.
       num_processes: worker processes; default one per core that this process may use.
-      language: spaCy language code.
       run: maps a function over texts in order, in place of processes of this machine.
 
     Raises:

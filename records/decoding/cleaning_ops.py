@@ -1,11 +1,9 @@
-"""The rules of `records.decoding.cleaning` as TensorFlow ops, for a model that takes text as it
-comes.
+"""The rules of `records.decoding.cleaning` as TensorFlow ops, for a model that takes raw text.
 
-They are the same regular expressions, in RE2's dialect. Where `records.decoding.cleaning` asks
-spaCy about a
-word, a table and one expression stand here: of words that hold letters, numbers and marks alone,
-spaCy's English rules (`spacy.lang.en`) drop stop words, words for numbers, digits, and digits with
-an ordinal ending.
+They are the same regular expressions, in RE2's dialect. Where spaCy is asked about a word there, a
+table and one expression stand here: of words that hold letters, numbers and marks alone, spaCy's
+English rules (`spacy.lang.en`) drop stop words, words for numbers, digits, and digits with an
+ordinal ending.
 
 Left different on purpose, as it can only matter for rare letters: TensorFlow's ICU and RE2 know
 another Unicode version than Python does.

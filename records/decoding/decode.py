@@ -202,14 +202,10 @@ def split_words(texts: tf.Tensor) -> tf.RaggedTensor:
 
 
 def rank_ids(counts: np.ndarray) -> np.ndarray:
-    """Ranks ids by their frequency in a training subset.
+    """The new id of each id, int32 [V], by how often it occurs in training, `counts` int64 [V].
 
-    Args:
-      counts: int64 [V], how often each id occurs there.
-
-    Returns:
-      int32 [V], the new id of each id: 0 and 1 (pad, out of vocabulary) stay; the most
-      frequent becomes 2; ties keep their order; ids that the subset lacks become 1.
+    0 and 1 (pad, out of vocabulary) stay; the most frequent becomes 2; ties keep their order; ids
+    that do not occur become 1.
     """
     counts = counts.copy()
     # Their ids are fixed, however often a set's own texts hold them.

@@ -30,35 +30,25 @@ class FindingKind(enum.Enum):
 
 @dataclasses.dataclass(frozen=True)
 class Finding:
-    """What is wrong with an input that parses.
+    """What is wrong with an input that parses."""
 
-    Attributes:
-      row: which one of the batch.
-      reason: for people.
-      kind: what follows.
-    """
-
-    row: int
-    reason: str
-    kind: FindingKind = FindingKind.DAMAGE
+    row: int  # which one of the batch
+    reason: str  # for people
+    kind: FindingKind = FindingKind.DAMAGE  # what follows
 
 
 class Modality(abc.ABC):
-    """One kind of input, of one set.
+    """One kind of input, of one set."""
 
-    Attributes:
-      unit_rows: records that are loaded in one call: enough that the call's own cost (some 50 us)
-        does not count, few enough that all cores are busy to the end.
-      has_channels: inputs are pictures, all of one channel or all of three.
-      has_ids: inputs are ids, ranked by their frequency, of texts of varying length.
-      is_text: the ids are those of words in stored text, known once the whole split is read.
-      is_slow: decoding takes so long that the first epoch of a training does it on its way.
-    """
-
+    # Records that are loaded in one call: enough that the call's own cost (some 50 us) does not
+    # count, few enough that all cores are busy to the end.
     unit_rows: ClassVar[int] = 1024
-    has_channels: ClassVar[bool] = False
+    has_channels: ClassVar[bool] = False  # inputs are pictures, all of one channel or all of three
+    # Inputs are ids, ranked by their frequency, of texts of varying length.
     has_ids: ClassVar[bool] = False
+    # The ids are those of words in stored text, known once the whole split is read.
     is_text: ClassVar[bool] = False
+    # Decoding takes so long that the first epoch of a training does it on its way.
     is_slow: ClassVar[bool] = False
 
     def __init__(self, schema: Schema):
@@ -137,13 +127,9 @@ class Modality(abc.ABC):
     def fill_index(
         self, index: RecordIndex, numbers: np.ndarray, payloads: np.ndarray, row: dict[str, Any]
     ) -> None:
-        """Fills in what the index keeps of this kind of input alone.
+        """Fills in, in place, what the index keeps of this kind of input alone.
 
-        Args:
-          index: of the split, changed in place.
-          numbers: int64 [n], of the records.
-          payloads: [n], as stored.
-          row: their features, parsed.
+        `numbers` are int64 [n], `payloads` as stored, `row` their features, parsed.
         """
         return
 

@@ -28,21 +28,16 @@ _BLOCK_ROWS = 512  # rows of the correlation matrix at a time: 12 MB for 2870 pi
 
 @dataclass(frozen=True)
 class PictureFacts:
-    """What a scan keeps of a picture.
+    """What a scan keeps of a picture."""
 
-    Attributes:
-      height, width: size in pixels.
-      is_grey: one channel, or all channels equal in every pixel.
-      pixel_hash: hex digits; equal for equal decoded pixels. A grey picture stored in three
-        channels has the hash of its one plane.
-      thumbnail: uint8 [32, 32], the grey plane averaged down.
-    """
-
+    # height and width: size in pixels.
     height: int
     width: int
-    is_grey: bool
+    is_grey: bool  # one channel, or all channels equal in every pixel
+    # Hex digits; equal for equal decoded pixels. A grey picture stored in three channels has the
+    # hash of its one plane.
     pixel_hash: str
-    thumbnail: np.ndarray
+    thumbnail: np.ndarray  # uint8 [32, 32], the grey plane averaged down
 
 
 def read_facts(data: bytes, name: str) -> PictureFacts:
@@ -65,13 +60,7 @@ def describe_pixels(pixels: np.ndarray) -> PictureFacts:
 
 
 def decode_jpeg(data: bytes, name: str, *, max_pixels: int = MAX_PIXELS) -> np.ndarray:
-    """Decodes a whole JPEG file, and turns it upright by its EXIF orientation.
-
-    Args:
-      name: the file's name, for errors.
-
-    Returns:
-      uint8 [H, W, C], C 1 or 3.
+    """Decodes a whole JPEG file, turned upright by its EXIF orientation: uint8 [H, W, C], C 1 or 3.
 
     Raises:
       ValueError: no JPEG, damaged or truncated, too large, or neither grey nor RGB. Names file,
@@ -122,16 +111,10 @@ def make_thumbnail(plane: np.ndarray) -> np.ndarray:
 
 
 def group_near_copies(thumbnails: np.ndarray) -> np.ndarray:
-    """Groups pictures that are connected by near-copy pairs.
+    """The first picture of each one's group, int64 [N]: near-copy pairs connect pictures to groups.
 
-    Sums are exact integers in float64 and compared in a fixed order, so every machine finds the
-    same groups.
-
-    Args:
-      thumbnails: uint8 [N, 32, 32].
-
-    Returns:
-      int64 [N]: for each picture, the number of the first picture of its group.
+    `thumbnails` are uint8 [N, 32, 32]. Sums are exact integers in float64 and compared in a fixed
+    order, so every machine finds the same groups.
     """
     flat = thumbnails.reshape(len(thumbnails), -1).astype(np.float64)
     count = flat.shape[1]

@@ -26,12 +26,7 @@ class RowLayout:
     """
 
     def __init__(self, feature: str, row_bytes: int):
-        """Knows nothing yet.
-
-        Args:
-          feature: name of the feature that holds the numbers, as float32 or as one string.
-          row_bytes: bytes of the numbers of one row.
-        """
+        """Knows nothing yet; the feature holds the numbers of a row as float32 or as one string."""
         self._feature, self._row_bytes = feature, row_bytes
         self._tries = 0
         # (record uint8 [L], bits that must be equal uint8 [L], where the numbers begin). Threads

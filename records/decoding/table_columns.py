@@ -54,45 +54,31 @@ def parse_number(text: str) -> float | None:
 
 @dataclasses.dataclass(frozen=True)
 class Number:
-    """A column of numbers.
-
-    Attributes:
-      median: of the training rows; it fills what is missing.
-      flagged: one more column says where it was filled: where training rows lack the value.
-    """
+    """A column of numbers."""
 
     name: str
-    median: float
-    flagged: bool
+    median: float  # of the training rows; it fills what is missing
+    flagged: bool  # one more column says where it was filled: where training rows lack the value
 
 
 @dataclasses.dataclass(frozen=True)
 class Category:
-    """A column of texts: one column of 0 and 1 for each value of the vocabulary.
-
-    Attributes:
-      values: the vocabulary, without white space around.
-      other: one more column, for the rare values of the training rows and those they do not hold.
-      missing: one more column, where training rows lack the value.
-    """
+    """A column of texts: one column of 0 and 1 for each value of the vocabulary."""
 
     name: str
-    values: tuple[str, ...]
+    values: tuple[str, ...]  # the vocabulary, without white space around
+    # One more column, for the rare values of the training rows and those they do not hold.
     other: bool
-    missing: bool
+    missing: bool  # one more column, where training rows lack the value
 
 
 @dataclasses.dataclass(frozen=True)
 class TableColumns:
-    """How a row becomes a vector.
+    """How a row becomes a vector."""
 
-    Attributes:
-      columns: in the order of the vector; what is in the file besides them is not read.
-      missing: spellings of a missing value besides `MISSING`.
-    """
-
+    # In the order of the vector; what is in the file besides them is not read.
     columns: tuple[Number | Category, ...]
-    missing: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()  # spellings of a missing value besides `MISSING`
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -184,19 +170,12 @@ class TableColumns:
 
 @dataclasses.dataclass(frozen=True)
 class LabelColumns:
-    """What the rows of a file are to predict, and where they say it.
+    """What the rows of a file are to predict, and where they say it."""
 
-    Attributes:
-      task: one of `records.sets.target.TASKS`.
-      columns: of the file that say it; () of folders.
-      separator: parts the classes in a cell; None where none does.
-      missing: spellings of a missing value besides `MISSING`.
-    """
-
-    task: str = SINGLE_LABEL
-    columns: tuple[str, ...] = ()
-    separator: str | None = None
-    missing: tuple[str, ...] = ()
+    task: str = SINGLE_LABEL  # one of `records.sets.target.TASKS`
+    columns: tuple[str, ...] = ()  # of the file that say it; () of folders
+    separator: str | None = None  # parts the classes in a cell; None where none does
+    missing: tuple[str, ...] = ()  # spellings of a missing value besides `MISSING`
 
     def read(self, row: Mapping[str, str]) -> str | tuple[str, ...] | tuple[float, ...] | None:
         """A class, the names of several, or numbers by column; None of a row that does not say.

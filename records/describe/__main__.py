@@ -41,8 +41,7 @@ def describe(
     """Describes a prepared set and writes the text and the figures.
 
     Args:
-      dataset: `name[/config[/version]]` below `data_dir`, or the set's own directory.
-      data_dir: TFDS's data directory; default `$TFDS_DATA_DIR` or `~/tensorflow_datasets`.
+      dataset, data_dir: as `records.open_data`.
       output: the folder for `description.txt` and the PNG files; default `describe/<name>`.
       feature: the input feature, where the set has several.
       task: what is predicted; None: what the label feature is made for.

@@ -89,12 +89,9 @@ class _WordCounts:
         self._counts = np.zeros((2, len(self._names), 1024), np.int64)  # occurrences, texts
 
     def add(self, flat: np.ndarray, lengths: np.ndarray, labels: np.ndarray) -> None:
-        """Counts a batch of texts; those of class -1 are left out.
+        """Counts a batch of texts; those of class -1, of labels int64 [b], are left out.
 
-        Args:
-          flat: int64 or bytes [n], the words of all texts, one after the other.
-          lengths: int64 [b], which sum to n.
-          labels: int64 [b].
+        `flat` are int64 or bytes [n], the words of all texts, and `lengths`, int64 [b], part them.
         """
         label = np.repeat(labels, lengths)
         text = np.repeat(np.arange(len(lengths)), lengths)[label >= 0]

@@ -34,17 +34,11 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class Advice:
-    """A change and what it is worth.
+    """A change and what it is worth."""
 
-    Attributes:
-      text: what to change, as flags where there are some.
-      rate: predicted examples/s.
-      cache: the level it sets, or None where it is not a setting.
-    """
-
-    text: str
-    rate: float
-    cache: str | None = None
+    text: str  # what to change, as flags where there are some
+    rate: float  # predicted examples/s
+    cache: str | None = None  # the level it sets, or None where it is not a setting
 
 
 def advise(report: Report, warm_rate: float | None) -> list[Advice]:

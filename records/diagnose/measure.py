@@ -28,40 +28,25 @@ _TAKING = ("order", "consume")  # on the thread that takes the batches; the othe
 
 @dataclasses.dataclass(frozen=True)
 class Stage:
-    """One stage, per example.
+    """One stage, per example."""
 
-    Attributes:
-      name: a key of the table in `records.diagnose`.
-      seconds: time of one thread.
-      bytes: bytes that come out.
-      limit_seconds: time of the bare operation on one thread, measured in the same run.
-      threads: how many of it run at once at most.
-    """
-
-    name: str
-    seconds: float
-    bytes: float
-    limit_seconds: float
-    threads: int
+    name: str  # a key of the table in `records.diagnose`
+    seconds: float  # time of one thread
+    bytes: float  # bytes that come out
+    limit_seconds: float  # time of the bare operation on one thread, measured in the same run
+    threads: int  # how many of it run at once at most
 
 
 @dataclasses.dataclass(frozen=True)
 class Report:
-    """What a run of the pipeline showed.
-
-    Attributes:
-      cache: "memory", "disk" or "none".
-      global_batch_size: B.
-      rate: examples/s, consumed: every byte of every batch was read.
-      stages: in the order of the data's way.
-    """
+    """What a run of the pipeline showed."""
 
     name: str
-    cache: str
-    global_batch_size: int
-    rate: float
+    cache: str  # "memory", "disk" or "none"
+    global_batch_size: int  # B
+    rate: float  # examples/s, consumed: every byte of every batch was read
     seconds: float
-    stages: tuple[Stage, ...]
+    stages: tuple[Stage, ...]  # in the order of the data's way
 
     @property
     def bottleneck(self) -> Stage:
@@ -91,10 +76,7 @@ class Report:
 def measure(data: Data, global_batch_size: int, seconds: float) -> Report:
     """Runs the pipeline of the training examples for some seconds and measures its stages.
 
-    Args:
-      data: opened with the cache to look at.
-      global_batch_size: B.
-      seconds: how long to run, after one batch to warm up.
+    The data were opened with the cache to look at; one batch goes by before, to warm up.
 
     Raises:
       ValueError: a record is damaged; names shard, record and byte offset.

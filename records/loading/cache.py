@@ -42,18 +42,14 @@ def choose_level(
     directory: str,
     memory_budget: int | None = None,
 ) -> tuple[str, str]:
-    """Chooses the highest cache level that fits.
+    """(the highest cache level that fits, why: a sentence for the user).
 
     Args:
       wanted: `auto` or one of `LEVELS`, which is kept.
-      decoded_bytes: bytes of all decoded splits.
-      local_replicas: replicas of this process, each with a copy on the `device` level.
+      decoded_bytes: bytes of all decoded splits; the `device` level takes them for each replica.
       accelerator: replicas have memory of their own (a GPU).
       directory: the set's, beside whose shards the `disk` level writes.
       memory_budget: bytes of host memory for examples; default: `host_budget`.
-
-    Returns:
-      (level, reason): the reason is a sentence for the user.
     """
     if wanted not in ("auto", *LEVELS):
         raise ValueError(
@@ -158,17 +154,10 @@ def accelerator_budget() -> int:
 def choose_shuffle_block(
     level: str, record_bytes: int, num_examples: int, global_batch_size: int, budget: int
 ) -> int | None:
-    """Examples that are permuted together, so that two blocks of their records fit the budget.
+    """Examples that are permuted together; None where the whole split fits.
 
-    Args:
-      level: of the cache; with one, the whole split is permuted.
-      record_bytes: bytes of the split's records as stored.
-      num_examples: of the split.
-      global_batch_size: the least block.
-      budget: bytes of host memory, see `host_budget`.
-
-    Returns:
-      None where the whole split fits.
+    Without a cache, two blocks of the split's records fit `budget` bytes of host memory (see
+    `host_budget`), and a block has a batch at least.
     """
     held = record_bytes + _OBJECT_BYTES * num_examples
     if level != "none" or held <= budget:

@@ -21,10 +21,8 @@ Cut = tuple[np.ndarray, np.ndarray]
 def keep_cut(path: Path, count: int, make: Callable[[], Cut]) -> Cut:
     """(train int64 [n], validation int64 [m]), record numbers: of the file, else made and kept.
 
-    Args:
-      path: named after all that shapes the cut.
-      count: N, records of the split.
-      make: makes it. Where the folder cannot be written, it is of this process alone.
+    The path names all that shapes the cut, of `count` records. Where the folder cannot be written,
+    the cut is of this process alone.
     """
     found = _read(path, count)
     if found is not None:

@@ -46,9 +46,7 @@ def stream_moments(
 def check_moments(schema: Schema, mean: np.ndarray, variance: np.ndarray, dtype: Any) -> None:
     """Raises ValueError, naming the columns, where a model could not tell a column's values apart.
 
-    Args:
-      mean, variance: float64 [F].
-      dtype: of the inputs that the models get.
+    `mean` and `variance` are float64 [F], `dtype` is that of the inputs that models get.
     """
     huge = ~(variance <= np.finfo(np.float32).max)
     if huge.any():

@@ -51,14 +51,10 @@ def whole_shares(shares: Sequence[float | str]) -> tuple[int, ...]:
 
 @dataclasses.dataclass(frozen=True)
 class Mixture:
-    """How the examples of several sets, one set after the other, are mixed.
+    """How the examples of several sets, one set after the other, are mixed."""
 
-    Attributes:
-      sizes: examples of each set.
-      shares: whole numbers without a common divisor; a set's share is its own over their sum.
-    """
-
-    sizes: tuple[int, ...]
+    sizes: tuple[int, ...]  # examples of each set
+    # Whole numbers without a common divisor; a set's share is its own over their sum.
     shares: tuple[int, ...]
 
     @property
@@ -79,15 +75,10 @@ class Mixture:
 
 @dataclasses.dataclass(frozen=True)
 class MixedOrder(Mixture):
-    """The order of a mixture's examples, used as `Order`.
+    """The order of a mixture's examples, used as `Order`."""
 
-    Attributes:
-      global_batch_size: B, rows of one step over all replicas.
-      seed: names the permutations; every set has a sequence of its own.
-    """
-
-    global_batch_size: int
-    seed: int = 0
+    global_batch_size: int  # B, rows of one step over all replicas
+    seed: int = 0  # names the permutations; every set has a sequence of its own
 
     @property
     def steps_per_epoch(self) -> int:

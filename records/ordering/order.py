@@ -86,15 +86,10 @@ def _amount(values: np.ndarray, key: Any, modulus: int) -> np.ndarray:
 
 
 def permute(positions: np.ndarray, num_examples: int, keys: np.ndarray) -> np.ndarray:
-    """Permutes `[0, N)`: position -> number of the example that stands there.
+    """The numbers of the examples that stand at `positions`, int64 of any shape, each in `[0, N)`.
 
-    Args:
-      positions: int64 of any shape, each in `[0, N)`.
-      num_examples: N, from 1 to 2^62.
-      keys: int64 [SMALL_ROUNDS], from `round_keys`.
-
-    Returns:
-      int64, shaped as `positions`: a bijection of `[0, N)` for each value of `keys`.
+    A bijection of `[0, N)` for each value of `keys`, int64 [SMALL_ROUNDS], from `round_keys`. N is
+    from 1 to 2^62.
     """
     a, b = _sides(num_examples)
 

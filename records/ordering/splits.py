@@ -46,19 +46,11 @@ _COUNTED = 2**20  # labels at once
 def assign_folds(
     labels: np.ndarray, groups: np.ndarray, num_folds: int, seed: int = 0
 ) -> np.ndarray:
-    """Deals whole groups to folds so that every class is spread evenly.
+    """The fold of each example, int64 [N]: whole groups are dealt, so that classes spread evenly.
 
     Groups of several examples are dealt from the largest to the smallest, in a seeded order
     among equals, each to the fold that holds least of the group's classes. Single examples
-    then level each class over the folds.
-
-    Args:
-      labels: int [N].
-      groups: uint64 [N]; examples of equal group land in the same fold.
-      num_folds: n, at least 2.
-
-    Returns:
-      int64 [N], the fold of each example.
+    then level each class over the folds. `labels` are int [N], `groups` uint64 [N].
 
     Raises:
       ValueError: fewer groups than folds.

@@ -58,19 +58,12 @@ def can_connect(address: str) -> bool:
 
 @dataclasses.dataclass(frozen=True)
 class RemoteSource:
-    """`make_chunks` of a data service.
+    """`make_chunks` of a data service."""
 
-    Attributes:
-      address: HOST:PORT of the dispatcher.
-      data: the trainer's copy of the set.
-      fingerprint: its content; the workers' copies must be the same.
-      length_buckets: as the order was made with.
-    """
-
-    address: str
-    data: Data
-    fingerprint: str
-    length_buckets: int
+    address: str  # HOST:PORT of the dispatcher
+    data: Data  # the trainer's copy of the set
+    fingerprint: str  # its content; the workers' copies must be the same
+    length_buckets: int  # as the order was made with
 
     def __post_init__(self) -> None:
         if not can_connect(self.address):
@@ -117,19 +110,12 @@ class RemoteSource:
 
 @dataclasses.dataclass
 class _Stream:
-    """What the reading thread and the consumer share.
+    """What the reading thread and the consumer share."""
 
-    Attributes:
-      waiting: chunks, or the error that ended the reading.
-      workers: addresses of the workers that answered, by their index.
-      of: how many workers there are; 0 while none has answered.
-      stop: nobody wants more.
-    """
-
-    waiting: queue.Queue[Any]
-    workers: dict[int, str]
-    of: int
-    stop: threading.Event
+    waiting: queue.Queue[Any]  # chunks, or the error that ended the reading
+    workers: dict[int, str]  # addresses of the workers that answered, by their index
+    of: int  # how many workers there are; 0 while none has answered
+    stop: threading.Event  # nobody wants more
 
     def put(self, item: Any) -> None:
         # In short waits: a full queue must not keep the thread from seeing that nobody wants more.

@@ -33,32 +33,19 @@ _OPEN_REQUESTS = 32
 
 @dataclasses.dataclass(frozen=True)
 class Request:
-    """Which chunks a trainer wants: all that a chunk depends on, besides its number.
+    """Which chunks a trainer wants: all that a chunk depends on, besides its number."""
 
-    Attributes:
-      dataset: `name/config/version`, below the worker's data directory.
-      fingerprint: the content of the trainer's copy; the worker's must be the same.
-      role: of the examples, such as `train`.
-      inputs: fields of `InputConfig`, without the cache.
-      seed: names the validation cut.
-      length_buckets: as `make_order`.
-      order: `state` of the trainer's order; the worker's must be the same.
-      start: (epoch, step) of the first chunk.
-      chunk_steps: K.
-      rows: the replica's part [from, to) of each global batch.
-      dtype, label_dtype: NumPy names of the inputs' and the labels' dtype.
-    """
-
-    dataset: str
-    fingerprint: str
-    role: str
-    inputs: dict[str, Any]
-    seed: int
-    length_buckets: int
-    order: dict[str, Any]
-    start: tuple[int, int]
-    chunk_steps: int
-    rows: tuple[int, int]
+    dataset: str  # `name/config/version`, below the worker's data directory
+    fingerprint: str  # the content of the trainer's copy; the worker's must be the same
+    role: str  # of the examples, such as `train`
+    inputs: dict[str, Any]  # fields of `InputConfig`, without the cache
+    seed: int  # names the validation cut
+    length_buckets: int  # as `make_order`
+    order: dict[str, Any]  # `state` of the trainer's order; the worker's must be the same
+    start: tuple[int, int]  # (epoch, step) of the first chunk
+    chunk_steps: int  # K
+    rows: tuple[int, int]  # the replica's part [from, to) of each global batch
+    # dtype and label_dtype: NumPy names of the inputs' and the labels' dtype.
     dtype: str
     label_dtype: str = "int32"
 

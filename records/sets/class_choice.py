@@ -9,17 +9,11 @@ import numpy as np
 
 @dataclasses.dataclass(frozen=True)
 class ClassChoice:
-    """Chosen classes.
+    """Chosen classes."""
 
-    Attributes:
-      asked: as they were named.
-      names: the new classes, in the order in which they were named.
-      new_label: int64 [C], of each class of the set; -1: its records are left out.
-    """
-
-    asked: tuple[str, ...]
-    names: tuple[str, ...]
-    new_label: np.ndarray
+    asked: tuple[str, ...]  # as they were named
+    names: tuple[str, ...]  # the new classes, in the order in which they were named
+    new_label: np.ndarray  # int64 [C], of each class of the set; -1: its records are left out
 
     def apply(
         self, label: np.ndarray, target: np.ndarray | None
@@ -50,12 +44,7 @@ class ClassChoice:
 
 
 def choose_classes(asked: Sequence[str], names: tuple[str, ...], of_set: str) -> ClassChoice:
-    """Reads a choice.
-
-    Args:
-      asked: names of classes, or NEW=A,B: the classes A and B together, called NEW.
-      names: of the set's classes, in label order.
-      of_set: its name, for errors.
+    """Reads a choice: names of the set's classes, or NEW=A,B, the classes A and B as one, NEW.
 
     Raises:
       ValueError: a class that is not there or is named twice, or fewer than two remain.

@@ -13,11 +13,7 @@ _ALIKE = 0.85
 
 
 def check_names(name: str, metadata: Mapping[str, Any], features: Collection[str]) -> None:
-    """Checks the keys themselves, and those that name a feature.
-
-    Args:
-      name: the set's, for errors.
-      features: names of the features there are.
+    """Checks the keys themselves, and those that name one of the set's features.
 
     Raises:
       ValueError: a key is all but one of ours, or names no feature. A group feature that is

@@ -23,19 +23,12 @@ _MOST_CLASSES = 2**20
 
 @dataclasses.dataclass(frozen=True)
 class Target:
-    """What a model of the set gives.
+    """What a model of the set gives."""
 
-    Attributes:
-      task: one of `TASKS`.
-      feature: name of the label feature.
-      names: C names, of the classes in label order, or of the numbers.
-      stored: CLASS, CLASSES, WHOLE, FLOATS or DOUBLES.
-    """
-
-    task: str
-    feature: str
-    names: tuple[str, ...]
-    stored: str
+    task: str  # one of `TASKS`
+    feature: str  # name of the label feature
+    names: tuple[str, ...]  # C names, of the classes in label order, or of the numbers
+    stored: str  # CLASS, CLASSES, WHOLE, FLOATS or DOUBLES
 
 
 def find_target(
@@ -49,8 +42,6 @@ def find_target(
     """The target of a set.
 
     Args:
-      name: the set's, for errors.
-      features, metadata: the set's own.
       wanted: the feature that metadata or supervised keys name.
       task: one of `TASKS`, or None for what the feature is made for.
 
@@ -85,21 +76,14 @@ def find_target(
 
 @dataclasses.dataclass(frozen=True)
 class _Label:
-    """How a feature can be read as a target.
+    """How a feature can be read as a target."""
 
-    Attributes:
-      tasks: what it can be, the usual one first.
-      stored: as `Target`.
-      feature: that which has the class names, or the feature itself.
-      count: numbers of a record; None for classes, or where only their names tell.
-      is_no_input: a class, one number or numbers with names: an input has none of them.
-    """
-
-    tasks: tuple[str, ...]
-    stored: str
-    feature: Any
+    tasks: tuple[str, ...]  # what it can be, the usual one first
+    stored: str  # as `Target`
+    feature: Any  # that which has the class names, or the feature itself
+    # Numbers of a record; None for classes, or where only their names tell.
     count: int | None = None
-    is_no_input: bool = True
+    is_no_input: bool = True  # a class, one number or numbers with names: an input has none of them
 
     @property
     def is_class(self) -> bool:

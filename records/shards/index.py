@@ -31,42 +31,29 @@ _WALKED_ROWS = 2**20  # of a mapped column, looked at together
 
 @dataclasses.dataclass(frozen=True)
 class RecordIndex:
-    """The records of one split, in the order of its shards.
+    """The records of one split, in the order of its shards."""
 
-    Attributes:
-      paths: the split's shards.
-      shard_bytes: int64 [shards], the sizes of the files indexed.
-      shard: int32 [N], number of the shard that holds each record.
-      offset: int64 [N], byte at which the record's header starts.
-      length: int64 [N], bytes of the payload.
-      label: int32 [N], the class, -1 where unknown; of other targets 0, -1 where unknown.
-      group: uint64 [N]; records of equal group must not straddle splits or folds.
-      sequence_length: int32 [N], number of ids; 0 for other inputs.
-      is_grey: bool [N], the picture has one distinct channel.
-      input_start, input_bytes: int64 [N], where in the payload an encoded picture stands, and its
-        size; 0 for other inputs.
-      damaged: bool [N], records that are not to be used: another record stands in their place,
-        under their own class and group (see `records.damage.skipping`); None without any.
-      damage: what is wrong with each of them, in their order.
-      within: int64 [N], the number of each in its shard, where records were left out; else None.
-      target: [N, C], float32 1 for each class that is there, or float64 numbers; None for one
-        class.
-    """
-
-    paths: tuple[str, ...]
-    shard_bytes: np.ndarray
-    shard: np.ndarray
-    offset: np.ndarray
-    length: np.ndarray
+    paths: tuple[str, ...]  # the split's shards
+    shard_bytes: np.ndarray  # int64 [shards], the sizes of the files indexed
+    shard: np.ndarray  # int32 [N], number of the shard that holds each record
+    offset: np.ndarray  # int64 [N], byte at which the record's header starts
+    length: np.ndarray  # int64 [N], bytes of the payload
+    # int32 [N], the class, -1 where unknown; of other targets 0, -1 where unknown.
     label: np.ndarray
-    group: np.ndarray
-    sequence_length: np.ndarray
-    is_grey: np.ndarray
+    group: np.ndarray  # uint64 [N]; records of equal group must not straddle splits or folds
+    sequence_length: np.ndarray  # int32 [N], number of ids; 0 for other inputs
+    is_grey: np.ndarray  # bool [N], the picture has one distinct channel
+    # input_start and input_bytes: int64 [N], where in the payload an encoded picture stands, and
+    # its size; 0 for other inputs.
     input_start: np.ndarray
     input_bytes: np.ndarray
+    # bool [N], records that are not to be used: another record stands in their place, under their
+    # own class and group (see `records.damage.skipping`); None without any.
     damaged: np.ndarray | None = None
-    damage: tuple[str, ...] = ()
+    damage: tuple[str, ...] = ()  # what is wrong with each of them, in their order
+    # int64 [N], the number of each in its shard, where records were left out; else None.
     within: np.ndarray | None = None
+    # [N, C], float32 1 for each class that is there, or float64 numbers; None for one class.
     target: np.ndarray | None = None
 
     @property

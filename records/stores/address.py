@@ -14,17 +14,11 @@ _LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 
 @dataclasses.dataclass(frozen=True)
 class Address:
-    """A place in a store.
+    """A place in a store."""
 
-    Attributes:
-      scheme: `s3`, `gs`, `az`, `https`, or `http` of this machine.
-      bucket: the bucket or container; of `https` host and port.
-      key: what stands behind it, without slashes at its ends; "" is the bucket itself.
-    """
-
-    scheme: str
-    bucket: str
-    key: str
+    scheme: str  # `s3`, `gs`, `az`, `https`, or `http` of this machine
+    bucket: str  # the bucket or container; of `https` host and port
+    key: str  # what stands behind it, without slashes at its ends; "" is the bucket itself
 
     def __str__(self) -> str:
         return f"{self.scheme}://{self.bucket}" + (f"/{self.key}" if self.key else "")
@@ -39,10 +33,7 @@ def is_address(place: str | os.PathLike[str] | None) -> bool:
 
 
 def parse_address(place: str | os.PathLike[str], flag: str) -> Address:
-    """Takes an address apart.
-
-    Args:
-      flag: what received it, such as `--data-dir`.
+    """Takes an address apart that a `flag` received, such as `--data-dir`.
 
     Raises:
       ValueError: it names no bucket, holds a password or a signature, or is `http` of another

@@ -53,14 +53,9 @@ def most_bytes() -> int:
 
 
 def fetch(path: Path, address: Address, expected: Object, known: dict[str, Any] | None) -> bool:
-    """Brings a shard whole to `path` in the cache, unless it is there.
+    """Brings a shard whole to `path` in the cache, unless it is there; False: there is no room.
 
-    Args:
-      expected: the object as it was listed.
-      known: its line of the set's fingerprint, None without one.
-
-    Returns:
-      False where there is no room for it.
+    `expected` is the object as it was listed, `known` its line of the set's fingerprint.
 
     Raises:
       StoreError: it cannot be read, or is not the shard that was built.

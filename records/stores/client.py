@@ -70,8 +70,7 @@ def read(
 ) -> bytes:
     """The bytes [start, end) of an object; all of them without `end`.
 
-    Args:
-      expected: the object as it was listed; None takes whatever there is.
+    `expected` is the object as it was listed; None takes whatever there is.
 
     Raises:
       FileNotFoundError: there is no such object.
@@ -143,9 +142,6 @@ def list_below(address: Address) -> dict[str, Object]:
 
 def write(address: Address, content: bytes | BinaryIO) -> None:
     """Writes an object, which holds the old bytes or all the new ones at any time.
-
-    Args:
-      content: a file is read from its first byte.
 
     Raises:
       StoreError: it is not taken, as `read`.

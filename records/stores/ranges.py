@@ -64,10 +64,7 @@ class Background:
 
 
 def read_parts(parts: Sequence[Part]) -> Iterator[bytes]:
-    """The bytes of parts of a mirror's shards, in order.
-
-    Args:
-      parts: neighbours in a file stand side by side.
+    """The bytes of parts of a mirror's shards, in order; neighbours in a file stand side by side.
 
     Raises:
       StoreError, FileNotFoundError: as `records.stores.client.read`.

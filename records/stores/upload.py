@@ -15,8 +15,7 @@ _AT_ONCE = 4
 def write_all(address: Address, files: Mapping[str, Path | BinaryIO], label: str = "") -> None:
     """Writes files below an address, some at once; with a `label` it shows how far it is.
 
-    Args:
-      files: by what stands behind the address in their keys.
+    Keys of `files` are what stands behind the address.
 
     Raises:
       StoreError: one is not taken, as `client.read`.

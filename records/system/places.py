@@ -13,12 +13,7 @@ _COMMANDS = {
 
 
 def check_local(path: str | os.PathLike[str] | None, flag: str, *, is_output: bool = False) -> None:
-    """Refuses an address of an object store.
-
-    Args:
-      path: of a file or folder; None passes.
-      flag: what received it, such as `--run-dir`.
-      is_output: it is to be written, not read.
+    """Refuses an address of an object store, as what `flag` names; a path of None passes.
 
     Raises:
       ValueError: it has a scheme, such as `gs://`; says why, and how to copy or mount it.

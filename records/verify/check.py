@@ -33,25 +33,15 @@ _LISTED = 8  # records in a line
 
 @dataclasses.dataclass(frozen=True)
 class SetReport:
-    """What was found in one set.
+    """What was found in one set."""
 
-    Attributes:
-      name: `name/config/version`, or the directory of a set whose metadata cannot be read.
-      schema: of the set; None where its metadata cannot be read.
-      scans: of every shard, by split; of all under "" without a schema.
-      problems: what is wrong besides damaged records, one line each.
-      differing: by name, the files that are not as they were built.
-      seconds: it took.
-      notes: what is not wrong, and worth a look.
-    """
-
-    name: str
-    schema: Schema | None
-    scans: dict[str, list[ShardScan]]
-    problems: list[str]
-    differing: dict[str, Difference]
-    seconds: float
-    notes: Sequence[str] = ()
+    name: str  # `name/config/version`, or the directory of a set whose metadata cannot be read
+    schema: Schema | None  # of the set; None where its metadata cannot be read
+    scans: dict[str, list[ShardScan]]  # of every shard, by split; of all under "" without a schema
+    problems: list[str]  # what is wrong besides damaged records, one line each
+    differing: dict[str, Difference]  # by name, the files that are not as they were built
+    seconds: float  # it took
+    notes: Sequence[str] = ()  # what is not wrong, and worth a look
 
     @property
     def damage(self) -> list[str]:

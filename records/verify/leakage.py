@@ -34,33 +34,23 @@ _UNIT = 256
 
 @dataclasses.dataclass(frozen=True)
 class SplitInputs:
-    """What is compared of one split's usable records.
+    """What is compared of one split's usable records."""
 
-    Attributes:
-      names: id, or shard and number, of each record.
-      labels: int64 [n]; of other targets than one class their hashes.
-      exact: object [n], equal for exact copies.
-      vectors: [n, D], what near copies are found by; sparse for texts.
-    """
-
-    names: list[str]
-    labels: np.ndarray
-    exact: np.ndarray
-    vectors: Any
+    names: list[str]  # id, or shard and number, of each record
+    labels: np.ndarray  # int64 [n]; of other targets than one class their hashes
+    exact: np.ndarray  # object [n], equal for exact copies
+    vectors: Any  # [n, D], what near copies are found by; sparse for texts
 
 
 @dataclasses.dataclass(frozen=True)
 class Leak:
-    """Records of one split that have copies in another.
+    """Records of one split that have copies in another."""
 
-    Attributes:
-      split, other: their names; records of `split` are counted.
-      exact, near: (record of `split`, one of `other`) for each record of `split` that has an exact
-        copy, or else a near one.
-    """
-
+    # split and other: their names; records of `split` are counted.
     split: str
     other: str
+    # exact and near: (record of `split`, one of `other`) for each record of `split` that has an
+    # exact copy, or else a near one.
     exact: list[tuple[int, int]]
     near: list[tuple[int, int]]
 
@@ -68,11 +58,7 @@ class Leak:
 def find_leakage(
     schema: Schema, scans: dict[str, list[ShardScan]], max_pixels: int = MAX_PIXELS
 ) -> tuple[dict[str, SplitInputs], list[Leak]]:
-    """Compares every two splits.
-
-    Args:
-      scans: of every shard, by split; damaged records are left out.
-      max_pixels: of a picture.
+    """Compares every two splits; damaged records are left out.
 
     Raises:
       ValueError: a picture cannot be decoded.

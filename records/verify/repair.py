@@ -28,18 +28,11 @@ def write_repaired(
     differing: Mapping[str, Difference],
     data_dir: str,
 ) -> str:
-    """Writes `<data_dir>/<name>/<config>/<version>`, which appears whole or not at all.
+    """Writes `<data_dir>/<name>/<config>/<version>`, whole or not at all; returns a line about it.
 
     Records keep their order and their bytes. A shard of which nothing is left is left out, and
-    those behind it are renumbered. `damaged` in metadata.json lists what was lost.
-
-    Args:
-      schema: of the damaged set, which stays as it is.
-      scans: of every shard, by split.
-      differing: by name, the files that are not as they were built.
-
-    Returns:
-      What was written, in one line.
+    those behind it are renumbered. `damaged` in metadata.json lists what was lost. The damaged set
+    stays as it is.
 
     Raises:
       ValueError: nothing of `train` is left, or there is such a set already; or a shard holds

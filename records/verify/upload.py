@@ -21,10 +21,7 @@ def check_free(address: Address, *, overwrite: bool) -> None:
 
 
 def upload_set(directory: str | Path, address: Address, report: SetReport | None = None) -> None:
-    """Writes a set to an address, in place of what is there.
-
-    Args:
-      report: of `verify_set`, where it was checked already.
+    """Writes a set to an address, in place of what is there; without a report it checks it first.
 
     Raises:
       ValueError: the set is not sound, and nothing was written.

@@ -98,9 +98,7 @@ def _of_classes(y: np.ndarray, class_weight: dict[int, float]) -> np.ndarray:
 def open_arrays(data: Any, validation: Any) -> tuple[dict[str, Examples], Rows, str]:
     """Examples by role, what a row of them holds, and a name of the arrays' content.
 
-    Args:
-      data: `(x, y)` or `(x, y, sample_weight)`.
-      validation: the same of the examples that validate, or None.
+    Both are `(x, y)` or `(x, y, sample_weight)`; `validation` may be None.
 
     Raises:
       ValueError: no arrays, or not of one length; or validation has other shapes.

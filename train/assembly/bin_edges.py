@@ -11,15 +11,11 @@ _MOST_ROWS = 100_000
 
 
 def find_thresholds(train: Examples, bins: int) -> np.ndarray:
-    """Cuts the range of each feature into intervals, by a decision tree of that feature alone.
-
-    Args:
-      train: the training examples: nothing else is looked at.
-      bins: T, intervals at most.
+    """Cuts the range of each feature into `bins` intervals at most, by a decision tree of it alone.
 
     Returns:
-      float64 [F, T + 1], ascending: smallest value, thresholds, largest value; a feature with fewer
-      intervals repeats the last ("target-aware bins" of Gorishniy et al. 2022).
+      float64 [F, bins + 1], ascending: smallest value, thresholds, largest value; a feature with
+      fewer intervals repeats the last ("target-aware bins" of Gorishniy et al. 2022).
 
     Raises:
       ValueError: the examples are not in memory.

@@ -14,22 +14,16 @@ from train.step.feed import ChunkSource
 
 @dataclasses.dataclass(frozen=True)
 class RunContext:
-    """All that building, training and evaluating need to know.
+    """All that building, training and evaluating need to know."""
 
-    Attributes:
-      settings: resolved.
-      cluster: the replicas.
-      data: the opened set, as inputs of the model; `data.opened` has its schema and fingerprint.
-      level: where decoded examples are kept: "device", "memory", "disk" or "none".
-      examples: by role: train, validation, and test where it is to be evaluated.
-      source: where the training chunks come from on all levels but "device".
-    """
-
-    settings: Settings
-    cluster: Cluster
+    settings: Settings  # resolved
+    cluster: Cluster  # the replicas
+    # The opened set, as inputs of the model; `data.opened` has its schema and fingerprint.
     data: Data
-    level: str
+    level: str  # where decoded examples are kept: "device", "memory", "disk" or "none"
+    # By role: train, validation, and test where it is to be evaluated.
     examples: dict[str, Examples]
+    # Where the training chunks come from on all levels but "device".
     source: ChunkSource = make_chunks
 
     def with_settings(self, settings: Settings) -> RunContext:

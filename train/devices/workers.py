@@ -59,15 +59,10 @@ _DEATHS = (
 
 @dataclasses.dataclass(frozen=True)
 class Workers:
-    """The processes of a run.
+    """The processes of a run."""
 
-    Attributes:
-      addresses: `host:port` of each.
-      index: this process's place among them.
-    """
-
-    addresses: tuple[str, ...]
-    index: int
+    addresses: tuple[str, ...]  # `host:port` of each
+    index: int  # this process's place among them
 
     def connect(self) -> Any:
         """Meets the others; the MultiWorkerMirroredStrategy over all devices of all workers.

@@ -10,15 +10,11 @@ from train.measures.metrics import SMALL_IS_GOOD
 
 @dataclasses.dataclass
 class BestSoFar:
-    """What early stopping has to remember.
+    """What early stopping has to remember."""
 
-    Attributes:
-      best: best value of the monitored metric, signed so that more is better; None before any.
-      waited: epochs since then.
-    """
-
+    # Best value of the monitored metric, signed so that more is better; None before any.
     best: float | None = None
-    waited: int = 0
+    waited: int = 0  # epochs since then
 
     def judge(self, figures: Mapping[str, float], monitor: str) -> bool:
         """Takes an epoch's validation figures; whether `monitor` is better than ever before."""

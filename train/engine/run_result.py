@@ -23,27 +23,17 @@ from train.measures.metrics import AnyMetrics
 
 @dataclasses.dataclass(frozen=True)
 class RunResult:
-    """Everything `metrics.json` is made of.
+    """Everything `metrics.json` is made of."""
 
-    Attributes:
-      context: of the run.
-      metrics: by role.
-      last: (outputs, labels) of the last role, for its picture.
-      learned: what predictions need of the training besides the model, see `ModelInput.of`.
-      seconds: by kind: setup, input, step, rest.
-      skipped_steps: with `--on-nan skip`.
-      course: how the validation loss went, in a line.
-      arithmetic: what `train.engine.arithmetic.steady_figures` gives.
-    """
-
-    context: RunContext
-    metrics: dict[str, AnyMetrics]
-    last: tuple[np.ndarray, np.ndarray]
+    context: RunContext  # of the run
+    metrics: dict[str, AnyMetrics]  # by role
+    last: tuple[np.ndarray, np.ndarray]  # (outputs, labels) of the last role, for its picture
+    # What predictions need of the training besides the model, see `ModelInput.of`.
     learned: dict[str, Any]
-    seconds: dict[str, float]
-    skipped_steps: int
-    course: str
-    arithmetic: dict[str, float | None]
+    seconds: dict[str, float]  # by kind: setup, input, step, rest
+    skipped_steps: int  # with `--on-nan skip`
+    course: str  # how the validation loss went, in a line
+    arithmetic: dict[str, float | None]  # what `train.engine.arithmetic.steady_figures` gives
 
     @property
     def input_share(self) -> float:

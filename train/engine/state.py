@@ -25,24 +25,19 @@ from train.step.objective import Diverged
 
 @dataclasses.dataclass
 class Progress(BestSoFar):
-    """Where a run stands; all of it is in every checkpoint.
+    """Where a run stands; all of it is in every checkpoint."""
 
-    Attributes:
-      epoch, step: the next step, and its epoch; the step after the last while validating.
-      finished: no epoch is left, or early stopping ended the run.
-      history: one row per finished epoch.
-      seconds: time spent so far, by kind: input, step, rest.
-      skipped_steps: steps that were skipped because their loss was NaN or infinite.
-    """
-
+    # epoch and step: the next step, and its epoch; the step after the last while validating.
     epoch: int = 0
     step: int = 0
-    finished: bool = False
+    finished: bool = False  # no epoch is left, or early stopping ended the run
+    # One row per finished epoch.
     history: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+    # Time spent so far, by kind: input, step, rest.
     seconds: dict[str, float] = dataclasses.field(
         default_factory=lambda: {"input": 0.0, "step": 0.0, "rest": 0.0}
     )
-    skipped_steps: int = 0
+    skipped_steps: int = 0  # steps that were skipped because their loss was NaN or infinite
 
 
 class State:

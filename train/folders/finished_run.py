@@ -36,26 +36,16 @@ _HINT = "Name a folder that python -m train.run has left, such as runs/<set>-<mo
 
 @dataclasses.dataclass(frozen=True)
 class FinishedRun:
-    """A finished run.
+    """A finished run."""
 
-    Attributes:
-      path: its folder, on this machine.
-      place: for people: that, or the address of its store.
-      settings: as it used them.
-      fingerprint: of the data it was trained on.
-      input: what its model is fed with.
-      directories: where the data lay when it began, a place for each set; () where an older run
-        did not say.
-      again: the command that writes a file of the folder anew, once it is removed.
-    """
-
-    path: Path
-    place: str
-    settings: Settings
-    fingerprint: str
-    input: ModelInput
+    path: Path  # its folder, on this machine
+    place: str  # for people: that, or the address of its store
+    settings: Settings  # as it used them
+    fingerprint: str  # of the data it was trained on
+    input: ModelInput  # what its model is fed with
+    # Where the data lay when it began, a place for each set; () where an older run did not say.
     directories: tuple[str, ...]
-    again: str
+    again: str  # the command that writes a file of the folder anew, once it is removed
 
     def keep(self, folder: Path) -> None:
         """Uploads the files of a folder below its own, where the run is in a store.

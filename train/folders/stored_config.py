@@ -27,19 +27,14 @@ SECONDS = ("setup", "input", "step", "rest")
 
 @dataclasses.dataclass(frozen=True)
 class StoredConfig:
-    """What `config.json` holds.
+    """What `config.json` holds."""
 
-    Attributes:
-      asked: the settings that change a result; those that hardware decides as they were asked for.
-      fingerprint: of the data.
-      resolved: what hardware and free memory decided: precision, xla, shuffle_block.
-      directories: where the data lay when the run began, a place for each set; () where an older
-        run did not say.
-    """
-
+    # The settings that change a result; those that hardware decides as they were asked for.
     asked: TrainConfig
-    fingerprint: str
-    resolved: dict[str, Any]
+    fingerprint: str  # of the data
+    resolved: dict[str, Any]  # what hardware and free memory decided: precision, xla, shuffle_block
+    # Where the data lay when the run began, a place for each set; () where an older run did not
+    # say.
     directories: tuple[str, ...] = ()
 
 

@@ -10,15 +10,10 @@ from records.system.table_file import plain_name
 
 @dataclasses.dataclass(frozen=True)
 class Threshold:
-    """Decides for a class where its probability reaches `least`, else for the likeliest other.
+    """Decides for a class where its probability reaches `least`, else for the likeliest other."""
 
-    Attributes:
-      number: of the class.
-      least: probability in (0, 1].
-    """
-
-    number: int
-    least: float
+    number: int  # of the class
+    least: float  # probability in (0, 1]
 
     def decide(self, probability: np.ndarray) -> np.ndarray:
         """Numbers of classes, int64 [n], for probabilities float [n, C]."""
@@ -32,13 +27,10 @@ class Threshold:
 def choose_threshold(
     probability: np.ndarray, labels: np.ndarray, number: int, recall: float
 ) -> Threshold:
-    """The highest threshold at which at least `recall` of a class's examples are found.
+    """The highest threshold at which at least `recall`, in (0, 1], of a class's examples are found.
 
-    Args:
-      probability: float [n, C] of validation examples: not those it is measured on afterwards.
-      labels: int [n].
-      number: of the class.
-      recall: share in (0, 1].
+    `probability`, float [n, C], and `labels`, int [n], are of validation examples: not those it is
+    measured on afterwards.
 
     Raises:
       ValueError: no example of the class.

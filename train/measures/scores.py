@@ -18,17 +18,11 @@ _CHUNK_NUMBERS = 2**24
 
 @dataclasses.dataclass(frozen=True)
 class Bootstrap:
-    """How intervals are made: percentiles of the figures of resamples drawn with replacement.
+    """How intervals are made: percentiles of the figures of resamples drawn with replacement."""
 
-    Attributes:
-      resamples: how many.
-      seed: names the draws.
-      percent: of the resamples, those that the interval holds.
-    """
-
-    resamples: int = 2000
-    seed: int = 0
-    percent: float = 95.0
+    resamples: int = 2000  # how many
+    seed: int = 0  # names the draws
+    percent: float = 95.0  # of the resamples, those that the interval holds
 
     def describe(
         self, groups: np.ndarray | None, group_name: str | None, examples: int

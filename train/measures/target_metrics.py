@@ -11,17 +11,11 @@ from train.measures.metrics import FIGURES_OF
 
 @dataclasses.dataclass(frozen=True)
 class TargetMetrics:
-    """What a set of predictions is worth.
+    """What a set of predictions is worth."""
 
-    Attributes:
-      task: multi_label or regression.
-      figures: one number each, by the names of `FIGURES_OF`.
-      each: the same of every class or number: float64 [C] by name.
-    """
-
-    task: str
-    figures: dict[str, float]
-    each: dict[str, np.ndarray]
+    task: str  # multi_label or regression
+    figures: dict[str, float]  # one number each, by the names of `FIGURES_OF`
+    each: dict[str, np.ndarray]  # the same of every class or number: float64 [C] by name
 
     def to_dict(self, names: tuple[str, ...]) -> dict[str, Any]:
         """JSON-ready; what a class without examples does not have is None."""
@@ -103,11 +97,8 @@ def choose_thresholds(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """float64 [C]: for each class the score from which on its F1 is greatest; 0.5 without examples.
 
     It lies half way to the next lower score (or 0): on a score itself, the rounding of an export
-    would decide.
-
-    Args:
-      scores: probabilities [n, C] of validation examples: not those it is measured on afterwards.
-      labels: [n, C] of 0 and 1.
+    would decide. Scores [n, C] and labels [n, C] of 0 and 1 are of validation examples: not those
+    it is measured on afterwards.
     """
     chosen = np.full(scores.shape[1], 0.5)
     for c in np.flatnonzero(labels.any(0)):

@@ -79,10 +79,8 @@ def measure_target(
 ) -> dict[str, Any]:
     """What `evaluation.json` holds of several classes at once, or of numbers.
 
-    Writes a picture of the predictions into the folder.
-
-    Args:
-      how: (bootstrap, groups [n], the feature of the groups).
+    Writes a picture of the predictions into the folder. `how` is the bootstrap, groups [n], and
+    their feature.
     """
     labels, names, split = measure.labels, wanted.class_names, folder.name.partition("-")[2]
     if isinstance(measure, Numbers):

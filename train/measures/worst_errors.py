@@ -19,12 +19,9 @@ _TEXT_CHARACTERS = 200
 
 
 class WorstErrors:
-    """The errors of which a model was most certain; equally large ones stay in their order.
+    """The errors of which a model was most certain; equally large ones stay in their order."""
 
-    Attributes:
-      figures: the columns that say how large an error is; the first one stands above a picture.
-    """
-
+    # The columns that say how large an error is; the first one stands above a picture.
     figures: tuple[str, ...] = ("probability", "probability_of_true")
 
     def __init__(self, names: tuple[str, ...], num_errors: int):

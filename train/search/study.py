@@ -23,15 +23,10 @@ _STARTUP_TRIALS = 10  # drawn at random before the guided ones, and never stoppe
 def make_study(
     url: str, name: str, *, metric: str, sampler: str, prune: bool, seed: int
 ) -> optuna.Study:
-    """Makes a study, or opens the one of that name.
+    """Makes a study, or opens the one of that name; `url` is that of `_open_storage`.
 
-    Args:
-      url: see `_open_storage`.
-      name: of the study.
-      metric: losses and errors are made small, others large.
-      sampler: `tpe` or `random`.
-      prune: stop trials that are worse than the median of the others.
-      seed: of the draws.
+    Losses and errors are made small, other metrics large. `sampler` is `tpe` or `random`; `prune`
+    stops trials that are worse than the median of the others.
 
     Raises:
       ValueError: the storage cannot be opened.

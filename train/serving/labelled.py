@@ -35,25 +35,17 @@ Target = str | tuple[str, ...] | tuple[float, ...] | None
 
 @dataclasses.dataclass(frozen=True)
 class Labelled:
-    """Examples with what they are to predict.
+    """Examples with what they are to predict."""
 
-    Attributes:
-      about: what they are, JSON-ready.
-      items: as `train.serving.read_inputs.read_raw` gives them; read once.
-      targets: by the name of the item; of a folder the names of its folders, which are classes.
-      groups: what is drawn together, by the name of the item; None: each alone.
-      group_name: what the groups are.
-      no_target: why one has none.
-      is_folder: whether they lie in class folders.
-    """
-
-    about: dict[str, Any]
-    items: Items
+    about: dict[str, Any]  # what they are, JSON-ready
+    items: Items  # as `train.serving.read_inputs.read_raw` gives them; read once
+    # By the name of the item; of a folder the names of its folders, which are classes.
     targets: Mapping[str, Target]
+    # What is drawn together, by the name of the item; None: each alone.
     groups: Mapping[str, int] | None = None
-    group_name: str | None = None
-    no_target: str = "no class"
-    is_folder: bool = False
+    group_name: str | None = None  # what the groups are
+    no_target: str = "no class"  # why one has none
+    is_folder: bool = False  # whether they lie in class folders
 
     def target_of(self, name: str) -> Target:
         """The target of an item."""
@@ -292,9 +284,7 @@ def make_reader(
 ) -> Callable[[Any], Any]:
     """The function from an item's target to a label as `Examples` have it; None: it is left out.
 
-    Args:
-      targets: all that were found.
-      pairs, source: as `number_classes`.
+    `targets` are all that were found; the others are as of `number_classes`.
 
     Raises: as `number_classes`; also where --map is given for numbers.
     """
@@ -319,11 +309,8 @@ def number_classes(
 ) -> dict[str, int | None]:
     """The number of the model's class for each class that was found; None: it is left out.
 
-    Args:
-      found: names of classes.
-      names: of the model's classes, in the order of its outputs.
-      pairs: of --map: FOUND=CLASS, or FOUND= to leave it out.
-      source: where they were found, for errors.
+    `names` are the model's classes, in the order of its outputs; `pairs` are those of --map:
+    FOUND=CLASS, or FOUND= to leave it out.
 
     Raises:
       ValueError: classes that the model does not know; names all of them.

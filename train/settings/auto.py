@@ -25,17 +25,11 @@ _WIDE = ("mlp_report", "mlp_report_best")
 
 @dataclasses.dataclass(frozen=True)
 class Choice:
-    """What `auto` becomes.
+    """What `auto` becomes."""
 
-    Attributes:
-      xla: compile, at one replica: a whole chunk of steps.
-      xla_several: compile at several replicas, where only forward and backward can be.
-      precision: the Keras dtype policy.
-    """
-
-    xla: bool
-    xla_several: bool
-    precision: str
+    xla: bool  # compile, at one replica: a whole chunk of steps
+    xla_several: bool  # compile at several replicas, where only forward and backward can be
+    precision: str  # the Keras dtype policy
 
 
 def _gpu(precision: str) -> dict[str, Choice]:

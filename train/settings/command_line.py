@@ -25,12 +25,10 @@ def format_command(
 
 
 def format_flags(settings: dict[str, Any], omit: Iterable[str] = ()) -> list[str]:
-    """Each flag, with its value, of what differs from the defaults.
+    """Each flag, with its value, of what differs from the defaults, but of `omit`.
 
-    Args:
-      settings: of `config.json` or a trial; other keys are left out. Places are left out, too:
-        where things lie is another matter on another machine.
-      omit: settings that the module does not take, or that are of no interest.
+    Other keys than settings are left out, and places: where things lie is another matter on another
+    machine.
     """
     flags = []
     for name, value in unusual(settings).items():

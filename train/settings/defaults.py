@@ -44,15 +44,10 @@ MODALITY_DEFAULTS: dict[str, dict[str, Any]] = {
 
 @dataclasses.dataclass(frozen=True)
 class _Range:
-    """Epochs of a set that is too small or too large for the usual ones.
+    """Epochs of a set that is too small or too large for the usual ones."""
 
-    Attributes:
-      steps: so many a run should have at least, and at most.
-      epochs: bounds, whatever the steps.
-    """
-
-    steps: tuple[int, int]
-    epochs: tuple[int, int]
+    steps: tuple[int, int]  # so many a run should have at least, and at most
+    epochs: tuple[int, int]  # bounds, whatever the steps
 
 
 _RANGES = {

@@ -25,16 +25,11 @@ _WORDS = {
 
 @dataclasses.dataclass(frozen=True)
 class FromFile:
-    """What a file says.
+    """What a file says."""
 
-    Attributes:
-      values: the settings in it, by name.
-      is_run: a run wrote it.
-      directory: where its data, or the first of its sets, lay; None where the file does not say.
-    """
-
-    values: dict[str, Any]
-    is_run: bool
+    values: dict[str, Any]  # the settings in it, by name
+    is_run: bool  # a run wrote it
+    # Where its data, or the first of its sets, lay; None where the file does not say.
     directory: str | None
 
 
