@@ -26,7 +26,7 @@ from records.sets.target import MULTI_LABEL, REGRESSION, SINGLE_LABEL
 from records.system.command import run_as_command
 from records.system.json_file import write_json
 from records.system.progress import Progress
-from records.system.writing import check_output, escape_cell
+from records.system.writing import check_output, escape_cell, markdown_table
 from train.measures.metrics import CHOSEN_BY
 from train.settings.config import TrainConfig
 from train.settings.flags import add_flags, parse_settings
@@ -302,11 +302,11 @@ def format_table(result: dict[str, Any]) -> str:
     each = _EACH[task]
     classes = list(every[0][each])
     names = _FIGURES[task]
-    header = ["", *map(_title, names)]
+    header: list[str] = ["", *map(_title, names)]
     header += [f"{_title(each)} {escape_cell(name)}" for name in classes]
     splits = list(every[0].get("right", ()))  # with --pool-splits
     header += [f"accuracy on records of {split}" for split in splits] + ["s per fold"]
-    lines = ["| " + " | ".join(header) + " |", "|---" * len(header) + "|"]
+    lines = [header]
     for name, rows in result["systems"].items():
         cells = [name]
         for figure in names:
@@ -319,8 +319,8 @@ def format_table(result: dict[str, Any]) -> str:
             right, count = np.sum([row["right"][split] for row in rows], axis=0)
             cells.append(f"{right / count:.4f}")
         cells.append(f"{np.mean([row['seconds'] for row in rows]):.1f}")
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+        lines.append(cells)
+    return "\n".join(markdown_table(lines))
 
 
 def _title(figure: str) -> str:

@@ -16,7 +16,7 @@ from typing import Any
 
 from records.system.command import run_as_command, with_home
 from records.system.json_file import read_json
-from records.system.writing import check_output, escape_cell, write_atomically
+from records.system.writing import check_output, escape_cell, markdown_table, write_atomically
 from train.cross_validate import format_table
 from train.folders.stored_config import read_metrics, read_settings
 from train.settings.resolved import KEPT_FROM_FIRST_START
@@ -161,9 +161,7 @@ def _runs(baselines: list[dict[str, Any]], runs: list[dict[str, Any]]) -> list[s
             rows.append([name, "mean", *_mean(same)])
     # A column that is empty for every row of a set is left out.
     used = [i for i in range(len(_HEAD)) if any(row[i] != "" for row in rows[1:])]
-    lines = [_row([row[i] for i in used]) for row in rows]
-    lines[1:1] = ["|---" * len(used) + "|"]
-    lines.insert(0, "")
+    lines = ["", *markdown_table([[row[i] for i in used] for row in rows])]
     for name, same in zip(names, alike, strict=True):
         for run in same:
             lines += ["", f"    {format_command(RUN, run['config'], omit=('fold',))}"]
@@ -224,12 +222,11 @@ def _confusion(name: str, run: dict[str, Any]) -> list[str]:
     classes = list(test["metrics"]["recall"])
     seed = run["metrics"]["seed"]
     head = f"{name}, seed {seed}, test: rows true, columns predicted"
-    lines = ["", _row([head, *map(escape_cell, classes), "recall"])]
-    lines.append("|---" * (len(classes) + 2) + "|")
+    rows = [[head, *map(escape_cell, classes), "recall"]]
     for one, counts in zip(classes, test["confusion_matrix"], strict=True):
         recall = test["metrics"]["recall"][one]
-        lines.append(_row([escape_cell(one), *counts, "" if recall is None else f"{recall:.3f}"]))
-    return lines
+        rows.append([escape_cell(one), *counts, "" if recall is None else f"{recall:.3f}"])
+    return ["", *markdown_table(rows)]
 
 
 def _names(alike: list[list[dict[str, Any]]]) -> list[str]:
@@ -250,10 +247,6 @@ def _names(alike: list[list[dict[str, Any]]]) -> list[str]:
         name = f"`{' '.join(flagged.split())}`"
         names.append(f"{name} on {escape_cell(model[1])}" if model[1] else name)
     return names
-
-
-def _row(cells: list[Any]) -> str:
-    return "| " + " | ".join(map(str, cells)) + " |"
 
 
 def _accuracy(metrics: dict[str, Any] | None) -> str:

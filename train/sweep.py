@@ -39,27 +39,18 @@ _FOLDS = 5
 
 @dataclasses.dataclass(frozen=True)
 class SweepConfig:
-    """A sweep.
+    """A sweep."""
 
-    Attributes:
-      fixed: settings of all trials.
-      named: names of the settings that the command line gave: not searched.
-      trials: how many, stopped ones included.
-      sampler: `tpe` (guided: Bergstra et al. 2011) or `random`.
-      metric: of the validation examples, mean over the folds; losses and errors are made small,
-        others large. None: by the task.
-      prune: stop trials that are worse than the median of the others at the same epoch.
-      folder: where everything goes.
-      storage: where the study lies, for workers of several machines; None: in the folder.
-    """
-
-    fixed: TrainConfig
-    named: tuple[str, ...]
-    trials: int
-    sampler: str
+    fixed: TrainConfig  # settings of all trials
+    named: tuple[str, ...]  # names of the settings that the command line gave: not searched
+    trials: int  # how many, stopped ones included
+    sampler: str  # `tpe` (guided: Bergstra et al. 2011) or `random`
+    # Of the validation examples, mean over the folds; losses and errors are made small, others
+    # large. None: by the task.
     metric: str | None
-    prune: bool
-    folder: Path
+    prune: bool  # stop trials that are worse than the median of the others at the same epoch
+    folder: Path  # where everything goes
+    # Where the study lies, for workers of several machines; None: in the folder.
     storage: str | None = dataclasses.field(default=None, repr=False)  # may hold a password
 
 

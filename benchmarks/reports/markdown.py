@@ -15,6 +15,7 @@ from pathlib import Path
 from benchmarks.measuring.comparison import OURS, PAIRED, Against, Comparison
 from benchmarks.measuring.result_file import Result, write_text
 from benchmarks.reports.table import TITLES, UNITS, format_number, set_name
+from records.system.writing import markdown_table
 
 _SECTION = re.compile(r"<!-- benchmarks: \S+ -->\n.*?<!-- end -->", re.DOTALL)
 # Pages of the repository, and what is written into each.
@@ -133,8 +134,7 @@ def _table(rows: Sequence[Sequence[str]]) -> list[str]:
     head, *body = rows
     # A suite without goals or limits has no column of empty cells.
     used = [i for i in range(len(head)) if any(row[i] for row in body)]
-    lines = ["| " + " | ".join(row[i] for i in used) + " |" for row in rows]
-    return [lines[0], "|" + "---|" * len(used), *lines[1:]]
+    return markdown_table([[row[i] for i in used] for row in rows])
 
 
 def _library_rows(comparisons: Sequence[Comparison]) -> list[list[str]]:

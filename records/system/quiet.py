@@ -127,25 +127,18 @@ def import_tensorflow_quietly() -> None:
     if "tensorflow" in sys.modules:
         _set_keras()
         return
-    sys.stderr.flush()
-    kept = os.dup(2)
-    with tempfile.TemporaryFile() as notes:
-        os.dup2(notes.fileno(), 2)
-        failed = True
-        try:
+    notes: list[str] = []
+    try:
+        with native_lines() as notes:
             import keras
             import tensorflow as tf
 
             _ = (keras.__version__, tf.__version__)  # both load their parts on first use
             # It warns of functions traced for several shapes, which is what some here are for.
             tf.get_logger().setLevel("ERROR")
-            failed = False
-        finally:
-            os.dup2(kept, 2)
-            os.close(kept)
-            if failed:
-                notes.seek(0)
-                sys.stderr.write(notes.read().decode(errors="replace"))
+    except BaseException:
+        sys.stderr.writelines(f"{line}\n" for line in notes)
+        raise
     _set_keras()
 
 

@@ -7,8 +7,9 @@ import os
 import re
 import secrets
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from records.system.places import what_stands
 
@@ -133,3 +134,9 @@ def escape_cell(text: str) -> str:
     """A text as one cell of a table in Markdown, whatever is in it: it shows as it is."""
     plain = " ".join(text.split()).replace("&", "&amp;").replace("<", "&lt;")
     return _FORMATS.sub(r"\\\g<0>", plain)
+
+
+def markdown_table(rows: Sequence[Sequence[Any]]) -> list[str]:
+    """The lines of a table in Markdown; the first row is its header."""
+    lines = ["| " + " | ".join(map(str, row)) + " |" for row in rows]
+    return [lines[0], "|---" * len(rows[0]) + "|", *lines[1:]]

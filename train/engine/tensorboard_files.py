@@ -21,7 +21,7 @@ from records.examples import Examples
 from records.roles import Data
 from records.sets.schema import IMAGE, TABULAR, TOKENS
 from records.sets.target import REGRESSION, SINGLE_LABEL
-from records.system.writing import escape_cell
+from records.system.writing import escape_cell, markdown_table
 from train.engine.activations import draw_activations
 from train.measures.metrics import MONITORED, AnyMetrics
 
@@ -163,9 +163,8 @@ def _write_samples(data: Data, train: Examples) -> None:
     else:
         head, texts = ["class", "first words"], _first_words(data, train, numbers)
         rows = [[name, text] for name, text in zip(classes, texts, strict=True)]
-    lines = [" | ".join(map(escape_cell, line)) for line in (head, *rows)]
-    lines.insert(1, " | ".join(["---"] * len(head)))
-    tf.summary.text("inputs", "\n".join(f"| {line} |" for line in lines))
+    table = markdown_table([list(map(escape_cell, row)) for row in (head, *rows)])
+    tf.summary.text("inputs", "\n".join(table))
 
 
 def _first_words(data: Data, train: Examples, numbers: np.ndarray) -> list[str]:
