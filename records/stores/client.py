@@ -241,7 +241,7 @@ def _try(call: Callable[[], _Result], address: Address) -> _Result:
             reason, may_pass = _reason(error)
             if not may_pass or attempt == _MOST_TRIES:
                 tried = f" {attempt} times" if may_pass else ""
-                denied = "" if may_pass else f". {credentials_hint(address.scheme)}"
+                denied = "" if may_pass else f". {_remedy(reason, address)}"
                 raise StoreError(
                     f"store: {address}: expected an answer for bucket {address.bucket!r}, key "
                     f"{address.key!r}, received{tried}: {reason}{denied}"
@@ -279,6 +279,13 @@ def _reason(error: Exception) -> tuple[str, bool]:
     if _NO_CREDENTIALS.search(text):
         return "no credentials", False
     return "no connection, or one that was cut", True
+
+
+def _remedy(reason: str, address: Address) -> str:
+    """What mends an answer that will not change. A list of what is not there is empty, not 404."""
+    if reason.startswith("HTTP 404"):
+        return f"There is no bucket {address.bucket!r}: name another one, or make it"
+    return credentials_hint(address.scheme)
 
 
 def _check_same(address: Address, expected: Object | None, meta: Any) -> None:

@@ -144,6 +144,9 @@ class GoogleProxy(Proxy):
         asked = dict(urllib.parse.parse_qsl(query))
         bucket, _, key = urllib.parse.unquote(path).strip("/").partition("/")
         base = f"http://{host}:{port}/storage/v1/b/{bucket}/o"
+        if handler.command == "PUT":
+            _google_put(host, port, bucket, key, body)
+            return 200, [("ETag", f'"{hashlib.md5(body).hexdigest()}"')], b""
         if "list-type" not in asked:
             name = urllib.parse.quote(key, safe="")
             try:
@@ -167,6 +170,15 @@ class GoogleProxy(Proxy):
         return 200, [], f"<ListBucketResult>{rows}</ListBucketResult>".encode()
 
 
+def _google_put(host: str, port: int, bucket: str, key: str, data: bytes) -> None:
+    name = urllib.parse.quote(key, safe="")
+    url = f"http://{host}:{port}/upload/storage/v1/b/{bucket}/o?uploadType=media&name={name}"
+    kind = {"Content-Type": "application/octet-stream"}
+    urllib.request.urlopen(
+        urllib.request.Request(url, data=data, method="POST", headers=kind)
+    ).close()
+
+
 @contextlib.contextmanager
 def serve_google(folder: Path, bucket: str) -> Iterator[GoogleProxy]:
     """Google's emulator with the files of a folder below `set/` in a bucket, behind a proxy."""
@@ -177,12 +189,7 @@ def serve_google(folder: Path, bucket: str) -> Iterator[GoogleProxy]:
     server.start()
     port = server._api._httpd.socket.getsockname()[1]
     for path in filter(Path.is_file, folder.iterdir()):
-        name = urllib.parse.quote(f"set/{path.name}", safe="")
-        url = f"http://127.0.0.1:{port}/upload/storage/v1/b/{bucket}/o?uploadType=media&name={name}"
-        kind = {"Content-Type": "application/octet-stream"}
-        urllib.request.urlopen(
-            urllib.request.Request(url, data=path.read_bytes(), method="POST", headers=kind)
-        ).close()
+        _google_put("127.0.0.1", port, bucket, f"set/{path.name}", path.read_bytes())
     proxy = GoogleProxy("127.0.0.1", port)
     try:
         yield proxy

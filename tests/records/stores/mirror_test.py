@@ -15,6 +15,7 @@ from records.decoding.input_config import InputConfig
 from records.sets.find import find_directory
 from records.stores import cache, mirror
 from records.stores.client import traffic
+from records.verify import __main__ as verify
 from tests.support.stores import Store, WebServer, serve_google
 
 SIZES = InputConfig(image_size=32, sequence_length=12, vocab_size=300)
@@ -115,3 +116,6 @@ def test_a_set_in_a_bucket_of_google(
         assert _same(_batches("gs://sets-bucket", "set", "memory", 1), local)
         with pytest.raises(FileNotFoundError, match="prepared there: gs://sets-bucket/set"):
             find_directory("other", "gs://sets-bucket")
+        assert verify.main([str(source), "--upload", "gs://sets-bucket/data"]) == 0
+        written = _batches("gs://sets-bucket/data", name, "memory", 1)
+        assert _same(written, local)
