@@ -3,8 +3,6 @@
 import csv
 import os
 import re
-import subprocess
-import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -16,6 +14,8 @@ import tensorflow_datasets as tfds
 from builders.song_lyrics import song_lyrics_dataset_builder as module
 from builders.song_lyrics import songs, synthetic
 from records.decoding import cleaning
+from tests.support.forks import fork
+from tests.support.runs import finish
 
 _REPOSITORY = Path(__file__).resolve().parents[2]
 _SHARED = Path(os.environ.get("SHARED_DATA") or _REPOSITORY.parent / "shared" / "data")
@@ -128,11 +128,13 @@ def test_genre_is_learnable_but_not_trivially(tmp_path: Path) -> None:
 
 
 def test_builds_of_two_processes_are_byte_identical(tmp_path: Path) -> None:
-    # Two processes, because hash seeds and address layouts differ between processes only.
-    command = [sys.executable, "-m", "tensorflow_datasets.scripts.cli.main", "build"]
+    # Two processes, because hash seeds and address layouts differ between processes only. The other
+    # is forked, but not from this one: its seed is that of an interpreter that began by itself.
+    hashed = fork("-c", "print(hash('seed'))")
+    assert int(finish(hashed)[0]) != hash("seed")
+    command = ["-m", "tensorflow_datasets.scripts.cli.main", "build"]
     command += ["builders/song_lyrics", "--config=kaggle", f"--manual_dir={_DUMMY}"]
-    command += [f"--data_dir={tmp_path / 'other'}"]
-    subprocess.run(command, cwd=_REPOSITORY, check=True, capture_output=True)
+    finish(fork(*command, f"--data_dir={tmp_path / 'other'}"))
     folder = Path(_build(tmp_path / "this", _DUMMY).data_dir)
     other = tmp_path / "other" / folder.relative_to(tmp_path / "this")
     kept = [*folder.glob("*.tfrecord*"), *folder.glob("*.txt"), *folder.glob("*.npz")]

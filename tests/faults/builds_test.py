@@ -8,8 +8,6 @@ import os
 import random
 import resource
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,6 +23,7 @@ from builders.song_lyrics import songs, tables
 from builders.writing import SourcedKey
 from records.sets import fingerprint
 from tests.support.faults import record_fault
+from tests.support.forks import fork
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 DUMMY = REPOSITORY / "builders" / "fetal_health" / "dummy_data"
@@ -72,21 +71,14 @@ def _kill_builds(data_dir: Path, kills: int, seed: int) -> Iterator[tuple[str, s
     instants = random.Random(seed)
     contents = {_content(_build(data_dir.parent / str(n), num_shards=n)) for n in (1, 2, 3)}
     assert len(contents) == 3
-    environment = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
     for _ in range(kills):
-        command = [sys.executable, "-c", _FOR_EVER, str(data_dir), str(DUMMY)]
-        with subprocess.Popen(
-            command,
-            cwd=REPOSITORY,
-            env=environment,
-            text=True,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-        ) as child:
-            assert child.stdout is not None
-            assert any(line.startswith("built 0") for line in child.stdout)
-            time.sleep(instants.uniform(0, 1.0))
-            child.send_signal(signal.SIGKILL)
+        child = fork("-c", _FOR_EVER, data_dir, DUMMY)  # killed, it ends as another does
+        while "built 0\n" not in child.printed():
+            assert child.poll() is None, child.communicate()
+            time.sleep(0.01)
+        time.sleep(instants.uniform(0, 1.0))
+        child.send_signal(signal.SIGKILL)
+        child.communicate()
         lying = _folders(data_dir)
         final, aside = ((data_dir / "fetal_health/kaggle" / n) for n in ("1.0.0", "replaced.1.0.0"))
         stood = fingerprint.check_shards(final if final.exists() else aside, in_full=True).content

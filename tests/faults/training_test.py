@@ -11,7 +11,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -118,27 +117,14 @@ def _check_skipped(run: Path, count: int) -> None:
         assert all(np.isfinite(float(row["loss"])) for row in csv.DictReader(file))
 
 
-_TWO_REPLICAS = """
-import sys
-import train.engine.whole_run
-build = train.engine.whole_run.build_training
-def poisoned(*arguments):
-    training = build(*arguments)
-    found = training.examples["train"]
-    found.inputs[found.numbers[70], 3] = float("inf")
-    return training
-train.engine.whole_run.build_training = poisoned
-from train.run import main
-sys.exit(main(sys.argv[1:]))
-"""
-
-
 def test_two_replicas_skip_a_step_together(
-    flags: list[str], tmp_path: Path, run_python: Callable[..., str]
+    flags: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
     """The loss of one replica is no number; neither counts the step."""
+    _poison(monkeypatch, float("inf"), epochs=2)
     run = [f for f in flags if "strategy" not in f] + ["--strategy=mirrored", "--on-nan=skip"]
-    run_python(_TWO_REPLICAS, *run, cpu_devices=2)
+    assert main(run) == 0
+    assert "mirrored, 2 replicas" in capsys.readouterr().out
     _check_skipped(tmp_path / "run", 2)
 
 

@@ -48,6 +48,9 @@ do(libc.mount(None, b"/", None, 0x44000, None))  # MS_REC | MS_PRIVATE
 do(libc.mount(names.encode(), b"/etc/hosts", None, 0x1000, None))  # MS_BIND
 sys.path.insert(0, os.getcwd())
 sys.modules.pop(sys.argv[0], None)  # loaded already, it would be run with a warning
+if "HEARTBEAT_SECONDS" in os.environ:
+    from train.devices import workers
+    workers._HEARTBEAT_SECONDS = int(os.environ["HEARTBEAT_SECONDS"])
 runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
 """
 
@@ -108,11 +111,15 @@ class Hosts:
         self._running.append(process)
         return process
 
-    def start_worker(self, hosts: Sequence[int], index: int, *arguments: Any) -> Forked:
-        """Starts one worker of a `train.run` on these hosts."""
+    def start_worker(
+        self, hosts: Sequence[int], index: int, *arguments: Any, heartbeat_s: int | None = None
+    ) -> Forked:
+        """Starts one worker of a `train.run` on these hosts; `heartbeat_s` in place of its own."""
         cluster = {"worker": [f"host{i}:2222" for i in hosts]}
         config = json.dumps({"cluster": cluster, "task": {"type": "worker", "index": index}})
         variables = {"TF_CONFIG": config}
+        if heartbeat_s is not None:
+            variables["HEARTBEAT_SECONDS"] = str(heartbeat_s)
         return self.start(hosts[index], "train.run", *arguments, variables=variables)
 
     def cut(self, host: int) -> None:

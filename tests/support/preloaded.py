@@ -23,4 +23,5 @@ import train.engine.whole_run  # noqa: E402, F401
 
 # A collection in a forked process would copy each page that it looks at.
 gc.freeze()
+gc.set_threshold(10_000, 10, 10)
 gc.enable()

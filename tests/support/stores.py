@@ -25,6 +25,8 @@ from typing import Any
 
 import pytest
 
+from tests.support.forks import Forked
+
 _numbers = itertools.count()
 # What a proxy does with a request, by its path: answer with a status, or cut the body half-way.
 CUT = "cut"
@@ -259,7 +261,7 @@ class Store:
 
 
 def kill_in_mid_request(
-    child: subprocess.Popen[bytes], proxy: Proxy, chance: random.Random
+    child: subprocess.Popen[bytes] | Forked, proxy: Proxy, chance: random.Random
 ) -> None:
     """Kills a process at a random instant of its next twenty requests that write."""
     before, wanted = len(proxy.asked), chance.randrange(1, 20)
@@ -269,7 +271,7 @@ def kill_in_mid_request(
         time.sleep(0.0005)
     time.sleep(chance.uniform(0, 0.01))
     child.send_signal(signal.SIGKILL)
-    child.wait()
+    child.communicate()
 
 
 @contextlib.contextmanager

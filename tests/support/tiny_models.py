@@ -1,7 +1,7 @@
-"""Networks for pictures that take a moment to trace, where a test is not about the network.
+"""Networks for pictures and texts that take a moment to trace, where a test is not about them.
 
 `--model tests.support.tiny_models:pictures` is a user's own; `take_tiny_backbone` puts a small one
-in the place of EfficientNet-Lite0, in this process.
+in the place of EfficientNet-Lite0, `take_tiny_texts` one in the place of `gru`, in this process.
 """
 
 import functools
@@ -32,6 +32,19 @@ def take_tiny_backbone(monkeypatch: pytest.MonkeyPatch) -> None:
     )
     build = functools.partial(cnn.build_cnn, design=design)
     monkeypatch.setitem(models.MODELS, "efficientnet_lite0", models.ModelEntry("image", build, 224))
+
+
+def take_tiny_texts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lets `gru` be the mean of the words' vectors and a dense layer: no loop over the words."""
+
+    def build(config: Any, spec: Any, num_classes: int, **_: Any) -> keras.Model:
+        inputs = keras.Input(spec.shape, dtype=spec.dtype, name="token_ids")
+        x = keras.layers.Embedding(config.vocab_size, 8, mask_zero=True)(inputs)
+        x = keras.layers.GlobalAveragePooling1D()(x)
+        logits = keras.layers.Dense(num_classes, dtype="float32", name="logits")(x)
+        return keras.Model(inputs, logits, name="tiny_texts")
+
+    monkeypatch.setitem(models.MODELS, "gru", models.ModelEntry("text", build))
 
 
 def _build_backbone(shape: tuple[int, int, int], weights: str) -> keras.Model:

@@ -1,5 +1,6 @@
 """`python -m train.cross_validate`: ours and scikit-learn's on the same folds."""
 
+import functools
 import io
 import json
 import re
@@ -14,13 +15,21 @@ from sklearn.metrics import f1_score
 from records.decoding.input_config import InputConfig
 from records.opened import open_set
 from records.roles import Data, Fold
+from tests.support.tiny_models import take_tiny_texts
 from train.cross_validate import main
 
 
 def test_table_and_file(
-    synthetic_data_dir: Path, tmp_path: Path, capsys: Any, terminal: io.StringIO
+    synthetic_data_dir: Path,
+    tmp_path: Path,
+    capsys: Any,
+    terminal: io.StringIO,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The baseline's figures are those of scikit-learn called by hand."""
+    # 10 trees in the place of 100 on both sides, where the product names no number.
+    few = functools.partial(HistGradientBoostingClassifier, max_iter=10)
+    monkeypatch.setattr("sklearn.ensemble.HistGradientBoostingClassifier", few)
     output = tmp_path / "found.json"
     arguments = ["--dataset=fetal_health/synthetic", f"--data-dir={synthetic_data_dir}"]
     arguments += ["--model=mlp_small", "--epochs=2", "--folds=2", "--pool-splits", "--no-xla"]
@@ -34,7 +43,7 @@ def test_table_and_file(
     data = Data(opened, InputConfig(), 5, Fold(1, 2, 5, True))
     train, validation = data.examples("train"), data.examples("validation")
     assert train.inputs is not None
-    boosting = HistGradientBoostingClassifier(random_state=5)
+    boosting = few(random_state=5)
     boosting.fit(train.inputs[train.numbers], train.subset_labels)
     predicted = boosting.predict(train.inputs[validation.numbers])
     expected = f1_score(validation.subset_labels, predicted, average="weighted")
@@ -79,7 +88,13 @@ def test_table_and_file(
     assert f"| gradient boosting | {mean:.4f} ±" in printed
 
 
-def test_texts_run_apart(synthetic_data_dir: Path, tmp_path: Path, terminal: io.StringIO) -> None:
+def test_texts_run_apart(
+    synthetic_data_dir: Path,
+    tmp_path: Path,
+    terminal: io.StringIO,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    take_tiny_texts(monkeypatch)
     output = tmp_path / "found.json"
     arguments = ["--dataset=song_lyrics/synthetic", f"--data-dir={synthetic_data_dir}"]
     arguments += ["--model=gru", "--epochs=1", "--folds=2", "--seeds", "0", "--strategy=one_device"]

@@ -18,7 +18,7 @@ import models  # noqa: F401 - registers its layers, for the stored model
 from records import open_data
 from tests.support.forks import fork
 from tests.support.runs import check_same_run, finish, fork_run, history, start
-from tests.support.tiny_models import take_tiny_backbone
+from tests.support.tiny_models import take_tiny_backbone, take_tiny_texts
 from train import evaluate
 from train.run import main
 
@@ -186,11 +186,21 @@ def test_mirrored_on_one_device_works_and_says_so(synthetic_data_dir: Path, tmp_
 
 
 @pytest.mark.parametrize("precision", ["mixed_bfloat16", "mixed_float16"])
+@pytest.mark.parametrize("network", ["small", pytest.param("whole", marks=pytest.mark.slow)])
 def test_text_and_pictures_train_mirrored(
-    precision: str, synthetic_data_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    network: str,
+    precision: str,
+    synthetic_data_dir: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Both other families over two replicas: the loss falls and the run folder is whole."""
+    """Both other families over two replicas: the loss falls and the run folder is whole.
+
+    Quickly without a recurrent layer, whose steps on two replicas `step/matrix_test.py` trains.
+    """
     take_tiny_backbone(monkeypatch)
+    if network == "small":
+        take_tiny_texts(monkeypatch)
     sets = {
         "mixed_bfloat16": ("song_lyrics", ["--sequence-length=16", "--model=gru", "--units=8"]),
         "mixed_float16": ("brain_tumor_mri", ["--image-size=32"]),

@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from records.roles import Data
@@ -16,8 +17,10 @@ from tests.support.forks import fork
 from tests.support.runs import finish, start
 from train import sweep
 from train.folders.lock import FolderLock
+from train.measures.metrics import metrics_from_logits
 from train.run import parse_config
 from train.search import leaderboard, study
+from train.search import trial as trials
 
 FLAGS = ["--model=mlp_small", "--epochs=1", "--folds=2", "--hidden", "8", "--strategy=one_device"]
 FLAGS += ["--no-xla"]  # what would be compiled for seconds takes some
@@ -34,6 +37,20 @@ def _no_plots(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(leaderboard, "_write_plots", lambda study, folder: None)
 
 
+def _train_nothing(settings: Any, opened: Any, cluster: Any, report: Any) -> list[Any]:
+    """In the place of `train_folds`: labels and logits that follow from the settings alone."""
+    draws = np.random.default_rng(int(1e12 * settings.learning_rate))
+    pairs = [(np.arange(30) % 3, draws.normal(size=(30, 3))) for _ in range(settings.folds)]
+    report(0, [metrics_from_logits(logits, labels) for labels, logits in pairs])
+    return pairs
+
+
+@pytest.fixture
+def untrained(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For tests that are about what is drawn and kept, not about training."""
+    monkeypatch.setattr(trials, "train_folds", _train_nothing)
+
+
 def _leaderboard(folder: Path) -> list[dict[str, str]]:
     with open(folder / "leaderboard.csv", newline="") as file:
         rows = list(csv.DictReader(file))
@@ -45,12 +62,12 @@ def _without_ids(folder: Path) -> list[dict[str, str]]:
     return [{k: v for k, v in row.items() if k != "id"} for row in _leaderboard(folder)]
 
 
-RANDOM = ("--trials=4", "--no-prune", "--sampler=random")
+RANDOM = ("--trials=3", "--no-prune", "--sampler=random")
 
 
 @pytest.fixture(scope="module")
 def alone(synthetic_data_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """A sweep of four trials: (its folder, what it printed, the roles that it read)."""
+    """A sweep of three trials: (its folder, what it printed, the roles that it read)."""
     folder, printed = tmp_path_factory.mktemp("sweeps") / "s", io.StringIO()
     read: set[str] = set()
     subset = Data.subset
@@ -71,23 +88,23 @@ def test_a_leaderboard_comes_out(alone: Any) -> None:
     assert read == {"train", "validation"}
     rows = _leaderboard(folder)
     values = [float(row["weighted_f1"]) for row in rows]
-    assert len(rows) == 4 and values == sorted(values, reverse=True)
-    assert {row["id"] for row in rows} == {"0", "1", "2", "3"}
-    assert len({row["learning_rate"] for row in rows}) == 4
+    assert len(rows) == 3 and values == sorted(values, reverse=True)
+    assert {row["id"] for row in rows} == {"0", "1", "2"}
+    assert len({row["learning_rate"] for row in rows}) == 3
     assert all(float(row["weighted_f1_deviation"]) >= 0 for row in rows)
     best = json.loads((folder / "best.json").read_text())
     assert best["hidden"] == [8] and best["epochs"] == 1
     for name in ("history.png", "importance.png"):
         assert (folder / name).read_bytes().startswith(b"\x89PNG")
-    assert len(list((folder / "tensorboard").iterdir())) == 4
-    assert "classes)\n  input 'features' (tabular), class 'label'\n  4 trials of " in printed
+    assert len(list((folder / "tensorboard").iterdir())) == 3
+    assert "classes)\n  input 'features' (tabular), class 'label'\n  3 trials of " in printed
     command = next(line for line in printed.splitlines() if "python -m train.run" in line)
     again = parse_config(command.split("train.run ")[1].split())
     assert again.hidden == (8,) and again.learning_rate == pytest.approx(best["learning_rate"])
 
 
 def test_a_second_sweep_leaves_the_folds_of_the_first_alone(
-    synthetic_data_dir: Path, tmp_path: Path, capsys: Any
+    synthetic_data_dir: Path, tmp_path: Path, capsys: Any, untrained: None
 ) -> None:
     folder = tmp_path / "s"
     fold = folder / "runs" / "0" / "fold-0"
@@ -103,10 +120,22 @@ def test_a_second_sweep_leaves_the_folds_of_the_first_alone(
 
 
 # Of the two, `tpe` depends on what the trials before found.
-@pytest.mark.parametrize("sampler", [pytest.param("random", marks=pytest.mark.slow), "tpe"])
+@pytest.mark.parametrize(
+    ("sampler", "trained"),
+    [
+        pytest.param("random", True, marks=pytest.mark.slow),
+        pytest.param("tpe", True, marks=pytest.mark.slow),
+        ("tpe", False),
+    ],
+)
 def test_an_interrupted_sweep_goes_on_to_the_same_end(
-    synthetic_data_dir: Path, tmp_path: Path, monkeypatch: Any, sampler: str
+    synthetic_data_dir: Path, tmp_path: Path, monkeypatch: Any, sampler: str, trained: bool
 ) -> None:
+    """Quickly without training; that a trial begun anew ends with the same figures is seen of
+    the workers below.
+    """
+    if not trained:
+        monkeypatch.setattr(trials, "train_folds", _train_nothing)
     monkeypatch.setattr(study, "_STARTUP_TRIALS", 1)  # the others are guided
     flags = ("--trials=3", f"--sampler={sampler}")
     _sweep(synthetic_data_dir, tmp_path / "whole", *flags)
@@ -165,7 +194,7 @@ def _count(folder: Path) -> int:
 
 
 def test_named_settings_stay_also_where_they_are_the_default(
-    synthetic_data_dir: Path, tmp_path: Path
+    synthetic_data_dir: Path, tmp_path: Path, untrained: None
 ) -> None:
     """A weight decay is drawn for AdamW, whoever chose that."""
     flags = ("--model=mlp_report", "--trials=2", "--optimizer=adamw", "--dropout=0.15")
@@ -188,7 +217,7 @@ def test_a_trial_whose_loss_is_no_number_ends_alone(
 
 
 def test_a_folder_belongs_to_its_sweep(
-    synthetic_data_dir: Path, tmp_path: Path, capsys: Any
+    synthetic_data_dir: Path, tmp_path: Path, capsys: Any, untrained: None
 ) -> None:
     _sweep(synthetic_data_dir, tmp_path / "s", "--trials=1")
     _sweep(synthetic_data_dir, tmp_path / "s", "--trials=1", "--metric=loss", code=1)

@@ -527,7 +527,7 @@ def test_cross_validation_equals_scikit_learn(
         assert systems["mlp_small"][0]["loss"] == pytest.approx(alone["loss"], rel=1e-3)
 
 
-@pytest.mark.parametrize(("name", "trials"), [("numbers", 1), ("classes", 3)])
+@pytest.mark.parametrize(("name", "trials"), [("numbers", 1), ("classes", 2)])
 def test_a_sweep_chooses_by_the_figure_of_the_task(
     name: str, trials: int, sets: dict[str, str], tmp_path: Path, capfd: Any
 ) -> None:

@@ -116,10 +116,14 @@ def _measure(one: work.Work, effort: Any = _SHORT) -> list[Comparison]:
         return libraries.measure_libraries(fresh, effort, lambda text: None)
 
 
-@pytest.mark.parametrize("name", work.DATASETS)
+@pytest.mark.parametrize(
+    "name",
+    [n if n == "fetal_health" else pytest.param(n, marks=pytest.mark.slow) for n in work.DATASETS],
+)
 def test_a_peer_that_does_other_work_is_named_and_spoils_nothing(
     synthetic_data_dir: Path, name: str, fake: Any, monkeypatch: Any
 ) -> None:
+    """Quick, of pictures: the comparison alone, below; texts are compared as rows are."""
     one = _open(synthetic_data_dir, name)
     # Pictures and texts differ in the comparison of inputs alone.
     faults = _FAULTS if name == "fetal_health" else {"inputs": "", "swapped": ""}

@@ -1,10 +1,11 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import threading
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from benchmarks.peers import keras_target
 from benchmarks.training import target
 from benchmarks.training.target import Epoch, Goal, Race, run_until
 from records.opened import open_set
+from tests.support.forks import fork
 from tests.support.tiny_models import take_tiny_backbone
 from train.assembly.data import open_context
 from train.assembly.training import build_training
@@ -109,7 +111,33 @@ def test_sets_without_a_goal_and_quick_runs(synthetic_data_dir: Path, monkeypatc
     assert target.measure_target(table, work_module.FULL, print) == []
 
 
-def test_a_race_ends_where_it_reaches_its_target(synthetic_data_dir: Path) -> None:
+class _Forked:
+    """As `start_child`, of a process that has TensorFlow imported; `slow` starts whole ones."""
+
+    def __init__(self, module: str, request: dict[str, Any]) -> None:
+        self._process = fork("-m", module, json.dumps(request))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._process.kill()
+        self._process.communicate()
+
+    def answer(self) -> None:
+        while '{"ready": true}' not in self._process.printed():
+            self.check_runs()
+            time.sleep(0.002)
+
+    def check_runs(self) -> None:
+        if self._process.poll() is not None:
+            raise ChildError(str(self._process.communicate()))
+
+
+def test_a_race_ends_where_it_reaches_its_target(
+    synthetic_data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(target, "start_child", _Forked)
     work = _open(synthetic_data_dir, "fetal_health")
     race = target._race(work, Goal(0.3, _SMALL, epochs=2), OURS, 0)
     assert race.reached and len(race.epochs) == 1 and race.epochs[0].accuracy > 0.3

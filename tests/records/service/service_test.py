@@ -30,8 +30,10 @@ from records.service import trainer
 from records.service.trainer import RemoteChunks, RemoteSource
 from records.service.worker import Request
 from records.sets.fingerprint import check_shards
+from tests.support.forks import fork
 from tests.support.runs import finish, fork_run
 from train.devices.strategy import make_cluster
+from train.run import main
 from train.settings.config import TrainConfig
 from train.settings.resolve import resolve
 
@@ -64,21 +66,62 @@ def _wait_for(process: subprocess.Popen[str], words: str) -> None:
     assert process.poll() is None, said
 
 
+# `records.service` whose own processes are forked: to import TensorFlow in each takes 15 s in all.
+_FORKING = """
+import multiprocessing, sys
+from types import SimpleNamespace
+from records.service import __main__ as service
+
+class Child(multiprocessing.get_context("fork").Process):
+    def __init__(self, command):
+        assert command[:3] == [sys.executable, "-m", "records.service"], command
+        super().__init__(target=service.main, args=(command[3:],))
+        self.start()
+    def poll(self):
+        return self.exitcode
+    wait, returncode = multiprocessing.Process.join, property(poll)
+
+service.subprocess = SimpleNamespace(Popen=Child)
+sys.exit(service.main(sys.argv[1:]))
+"""
+
+
+def _local(data_dir: Path) -> tuple[int, list[str]]:
+    """(its port, the arguments of a service with two workers)."""
+    port = _free_port()
+    flags = ["local", "--workers=2", f"--port={port}", f"--data-dir={data_dir}", "--expose"]
+    return port, flags
+
+
+def _check_quiet(printed: str) -> None:
+    lines = printed.splitlines()
+    noise = [line for line in lines if not line.startswith(("dispatcher ready at ", "worker "))]
+    assert not noise, printed
+
+
 @pytest.fixture(scope="module")
 def address(synthetic_data_dir: Path) -> Iterator[str]:
     """The dispatcher of a service with two workers."""
-    port = _free_port()
-    process = _start(
-        "records.service", "local", "--workers", "2", "--port", str(port),
-        "--data-dir", str(synthetic_data_dir), "--expose",
-    )  # fmt: skip
-    _wait_for(process, f"dispatcher ready at localhost:{port}")
+    port, flags = _local(synthetic_data_dir)
+    process = fork("-c", _FORKING, *flags)
+    while f"dispatcher ready at localhost:{port}" not in process.printed():
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.02)
     yield f"localhost:{port}"
     process.send_signal(signal.SIGTERM)
-    out, _ = process.communicate(timeout=60)
-    assert process.returncode == 0, out
-    noise = [line for line in out.splitlines() if not line.startswith("worker ")]
-    assert not noise, out
+    (printed,) = finish(process, timeout_s=60)
+    _check_quiet(printed)
+
+
+@pytest.mark.slow
+def test_local_starts_its_processes_and_ends_them(synthetic_data_dir: Path) -> None:
+    """As a user starts it. Quick: the service of the other tests, whose processes are forked."""
+    port, flags = _local(synthetic_data_dir)
+    process = _start("records.service", *flags)
+    _wait_for(process, f"dispatcher ready at localhost:{port}")
+    process.send_signal(signal.SIGTERM)
+    (printed,) = finish(process, timeout_s=60)
+    _check_quiet(printed)
 
 
 def _open(
@@ -193,9 +236,10 @@ def _train(run_dir: Path, data_dir: Path, *arguments: str, code: int = 0) -> str
 def test_a_run_ends_with_the_weights_of_a_local_one(
     address: str, synthetic_data_dir: Path, tmp_path: Path
 ) -> None:
-    two = ["--epochs", "2", "--cpu-devices", "2"]
-    _train(tmp_path / "there", synthetic_data_dir, *two, "--data-service", address)
-    _train(tmp_path / "here", synthetic_data_dir, *two, "--cache", "memory")
+    two = [*TRAIN, f"--data-dir={synthetic_data_dir}", "--epochs=2", "--strategy=mirrored"]
+    there, here = (f"--run-dir={tmp_path / name}" for name in ("there", "here"))
+    assert main([*two, there, f"--data-service={address}"]) == 0
+    assert main([*two, here, "--cache=memory"]) == 0
     pairs = zip(_weights(tmp_path / "there"), _weights(tmp_path / "here"), strict=True)
     assert all(np.array_equal(there, here) for there, here in pairs)
 

@@ -14,8 +14,10 @@ from models import standardization  # noqa: F401 - a layer of the stored models
 from tests.support.forks import Forked
 from tests.support.hosts import Hosts
 from tests.support.runs import check_same_run, finish, fork_run, weights
+from train.devices.workers import _HEARTBEAT_SECONDS
 
 WITHIN_S = 60  # each side of a cut ends
+QUICK_S = 3  # of silence, after which a worker counts as dead in the quick test
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -47,6 +49,7 @@ class Runs:
         self._data = ["--dataset=fetal_health/synthetic", f"--data-dir={data_dir}", "--no-xla"]
         self.flags: tuple[str, ...] = ("--epochs=12",)
         self.model = "mlp"
+        self.heartbeat_s: int | None = None
 
     @property
     def run_dir(self) -> Path:
@@ -81,7 +84,9 @@ class Runs:
     def worker_on_hosts(self, hosts: Hosts, numbers: Sequence[int], index: int) -> Forked:
         """Begins one of the workers."""
         flags = ["--strategy=multi_worker", f"--run-dir={self.run_dir}"]
-        return hosts.start_worker(numbers, index, *self._all(), *flags)
+        return hosts.start_worker(
+            numbers, index, *self._all(), *flags, heartbeat_s=self.heartbeat_s
+        )
 
     def begin(self, hosts: Hosts, count: int) -> list[Forked]:
         """Begins to train; returns after the first checkpoint."""
@@ -107,22 +112,22 @@ def runs(synthetic_data_dir: Path, tmp_path: Path, references: Path) -> Runs:
     return Runs(synthetic_data_dir, tmp_path, references)
 
 
-def _ends(workers: list[Forked], case: str) -> list[str]:
+def _ends(workers: list[Forked], case: str, within_s: float = WITHIN_S) -> list[str]:
     """What each said at its end with code 1, in time; shown with `pytest -s`, for the docs."""
     began = time.monotonic()
     said = []
     for worker in workers:
-        (printed,) = finish(worker, code=1, timeout_s=WITHIN_S)
+        (printed,) = finish(worker, code=1, timeout_s=within_s)
         said.append(next(line for line in printed.splitlines() if line.startswith("error: ")))
         print(f"{case}: after {time.monotonic() - began:.0f} s {said[-1]}")
     return said
 
 
-def _cut(hosts: Hosts, runs: Runs) -> None:
+def _cut(hosts: Hosts, runs: Runs, within_s: float = WITHIN_S) -> None:
     """Trains, cuts a cable, and reads what both said."""
     workers = runs.begin(hosts, 2)
     hosts.cut(1)
-    first, second = _ends(workers, "cut cable")
+    first, second = _ends(workers, "cut cable", within_s)
     assert first.startswith("error: worker 1 (host1:2222) ended or cannot be reached, so worker 0")
     assert second.startswith("error: worker 0 (host0:2222) ended or cannot be reached, so worker 1")
     assert all("Start all workers again with the same command" in said for said in (first, second))
@@ -130,8 +135,12 @@ def _cut(hosts: Hosts, runs: Runs) -> None:
 
 
 def test_a_cut_cable_ends_both_hosts(make_hosts: Any, runs: Runs) -> None:
-    runs.model = "mlp_small"
-    _cut(make_hosts(2), runs)
+    """Waits less long for a heartbeat than a user's run, and ends so much earlier; the test below
+    waits as long.
+    """
+    runs.model, runs.heartbeat_s = "mlp_small", QUICK_S
+    assert _HEARTBEAT_SECONDS == 15
+    _cut(make_hosts(2), runs, WITHIN_S - (_HEARTBEAT_SECONDS - QUICK_S))
 
 
 @pytest.mark.slow

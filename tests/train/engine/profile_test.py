@@ -35,7 +35,8 @@ SIZE = 32
 
 pytestmark = pytest.mark.pictures  # TensorBoard's are compared with the run's
 
-# Runs four times in one process, the last time with a feed that sleeps; times every call itself.
+# Runs up to four times in one process, the last time with a feed that sleeps: as soon as a quick
+# feed was quick. Times every call itself.
 SLOWED = """
 import json, sys, time
 from train.engine import whole_run
@@ -56,7 +57,9 @@ def timed_run(self, chunk, first_step):
     calls[first_step] = 1e3 * (time.perf_counter() - start)
 
 DeviceFeed.take, TrainStep.run = slow_take, timed_run
-for n, slowed in enumerate((0, 0, 0, 1)):
+quick = False
+for n in range(4):
+    slowed = quick or n == 3
     config = TrainConfig(dataset="fetal_health/synthetic", data_dir=data_dir, epochs=1, xla=False,
                          model="mlp_report", global_batch_size=128, profile="3,8",
                          run_dir=f"{run_dir}/{n}")
@@ -64,6 +67,9 @@ for n, slowed in enumerate((0, 0, 0, 1)):
     profile = json.load(open(f"{run_dir}/{n}/profile.json"))
     traced = [calls[n] for n in range(3, 8)]
     print("RESULT", json.dumps(profile | {"run_ms": sum(traced) / len(traced)}))
+    if slowed:
+        break
+    quick = profile["trace"]["input_share"] < 0.15
 """
 
 
@@ -103,7 +109,7 @@ def test_a_slow_feed_is_seen_and_a_quick_one_not(
     printed = run_python(SLOWED, str(synthetic_data_dir), str(tmp_path), "0.03")
     results = [line.removeprefix("RESULT ") for line in printed.splitlines() if "RESULT" in line]
     *quick, slowed = map(json.loads, results)
-    assert [found["trace"]["calls"] for found in (*quick, slowed)] == [5, 5, 5, 5]
+    assert {found["trace"]["calls"] for found in (*quick, slowed)} == {5} and 1 <= len(quick) <= 3
     assert min(found["trace"]["input_share"] for found in quick) < 0.15
     expected = 30 / (30 + slowed["run_ms"])
     assert slowed["trace"]["input_share"] == pytest.approx(expected, abs=0.08)

@@ -16,10 +16,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.support.runs import REPOSITORY, check_same_run, finish, fork_run, history, start
+from tests.support.runs import REPOSITORY, check_same_run, finish, history, start
+from tests.support.tiny_models import take_tiny_backbone
 from train.engine.checkpoint import read_checkpoint, write_checkpoint
 from train.engine.state import State
 from train.run import main
+from train.step.predictor import Predictor
 
 TABLE = ["--dataset=fetal_health/synthetic", "--no-xla", "--model=mlp_small"]
 FAMILIES = {
@@ -63,7 +65,9 @@ def test_on_other_replicas_the_losses_agree(
     for step in _names(moved):
         if step > 70:
             (moved / f"checkpoints/step-{step:010d}.npz").unlink()
-    (printed,) = finish(fork_run(*flags, f"--run-dir={moved}", *MIRRORED))
+    capsys.readouterr()
+    assert main([*flags, f"--run-dir={moved}", "--strategy=mirrored"]) == 0
+    printed = capsys.readouterr().out
     assert "going on at epoch 2, step 22" in printed
     assert "began with 1 replica, goes on with 2: the same examples in the same order" in printed
     for a, b in zip(history(whole), history(moved), strict=True):
@@ -144,11 +148,13 @@ def test_failing_save_keeps_the_older_checkpoint(
     assert [p.name for p in tmp_path.iterdir()] == ["step-0000000010.npz"]
 
 
-@pytest.mark.parametrize("delay_s", [2.0, 4.5])
+@pytest.mark.parametrize("delay_s", [2.0, pytest.param(4.5, marks=pytest.mark.slow)])
 def test_sigterm_before_the_first_step_ends_with_a_message(
     delay_s: float, synthetic_data_dir: Path, tmp_path: Path
 ) -> None:
-    """While TensorFlow is imported, or while a backbone's features are computed."""
+    """While TensorFlow is imported, or while a backbone's features are computed; of that quickly
+    the next test.
+    """
     process = start(
         "--dataset=brain_tumor_mri/synthetic", f"--data-dir={synthetic_data_dir}",
         "--image-size=320", f"--run-dir={tmp_path / 'run'}",
@@ -157,6 +163,25 @@ def test_sigterm_before_the_first_step_ends_with_a_message(
     process.send_signal(signal.SIGTERM)
     (printed,) = finish(process, code=130, timeout_s=60)
     assert "interrupted; the same command" in printed
+
+
+def test_sigterm_while_features_are_computed_ends_with_a_message(
+    synthetic_data_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    take_tiny_backbone(monkeypatch)
+    outputs, computed = Predictor.outputs, []
+
+    def interrupted(self: Predictor, *named: str) -> Any:
+        computed.extend(named)
+        signal.raise_signal(signal.SIGTERM)
+        return outputs(self, *named)
+
+    monkeypatch.setattr(Predictor, "outputs", interrupted)
+    flags = ["--dataset=brain_tumor_mri/synthetic", f"--data-dir={synthetic_data_dir}"]
+    flags += ["--image-size=32", "--seed=7", "--strategy=one_device", f"--run-dir={tmp_path / 'r'}"]
+    assert main(flags) == 130
+    assert computed == ["features of train"]
+    assert "interrupted; the same command" in capsys.readouterr().err
 
 
 def test_interrupted_in_code_of_an_extension_it_ends_with_130_all_the_same(tmp_path: Path) -> None:
@@ -181,8 +206,6 @@ def test_sigint_in_the_middle_of_validation_goes_on(
     synthetic_data_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The signal comes during the second validation; the epoch is not trained again."""
-    from train.step.predictor import Predictor
-
     flags = [*TABLE, f"--data-dir={synthetic_data_dir}", "--epochs=3", "--dropout=0.1"]
     assert main([*flags, f"--run-dir={tmp_path / 'whole'}"]) == 0
     called, outputs = [], Predictor.outputs

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import random
-import subprocess
-import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -16,6 +14,7 @@ from records.stores import cache
 from records.stores.address import Address, parse_address
 from records.stores.client import StoreError, traffic
 from records.system.writing import write_atomically
+from tests.support.forks import fork
 from tests.support.stores import Store, kill_in_mid_request
 from train.folders.run_copy import fetch_run, read_manifest
 from train.folders.run_folder import RunFolder
@@ -235,11 +234,11 @@ def test_ten_kills_in_mid_upload_leave_nothing_half_written(
     chance, address, last = random.Random(seed), _address(store), 0
     for kill in range(10):
         _move(monkeypatch, tmp_path, f"machine-{kill}")
-        child = subprocess.Popen(
-            [sys.executable, "-c", _WRITER, str(address)], stdout=subprocess.PIPE, env=os.environ
-        )
-        assert child.stdout is not None
-        begun = int(child.stdout.readline())
+        child = fork("-c", _WRITER, address)
+        while not child.printed().endswith("\n"):
+            assert child.poll() is None, child.communicate()
+            time.sleep(0.001)
+        begun = int(child.printed())
         # What was under way at the last kill may have come since.
         assert begun >= last, "it went on from the newest whole state"
         kill_in_mid_request(child, store.proxy, chance)

@@ -223,7 +223,7 @@ def test_another_audit_finds_the_same_faults() -> None:
 @pytest.mark.parametrize(
     ("model", "what"),
     [
-        ("mlp", "training"),
+        pytest.param("mlp", "training", marks=pytest.mark.slow),
         pytest.param("gru", "training", marks=pytest.mark.slow),
         pytest.param("efficientnet_lite0", "whole", marks=pytest.mark.slow),
     ],
@@ -231,6 +231,7 @@ def test_another_audit_finds_the_same_faults() -> None:
 def test_another_audit_finds_nothing_either(
     model: str, what: str, strategy: str, synthetic_data_dir: Path
 ) -> None:
+    """Quick: what both find of the faults above, and our audit of all steps in `matrix_test`."""
     traced = trace_step(model, what, False, "float32", strategy, str(synthetic_data_dir))
     assert _other(traced) == audit(traced).counts() == {}
 

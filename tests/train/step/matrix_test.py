@@ -86,7 +86,7 @@ ALL = [(p, x) for p in ("float32", "mixed_bfloat16", "mixed_float16") for x in (
 SETS = {"table": "fetal_health", "texts": "song_lyrics", "pictures": "brain_tumor_mri"}
 MODELS = {"table": "mlp", "texts": "lstm", "pictures": "efficientnet_lite0"}
 # Without a frozen backbone, whose features are computed once: here the step reads the pictures.
-QUICK_MODELS = MODELS | {"pictures": "tests.support.tiny_models:pictures"}
+QUICK_MODELS = MODELS | {"table": "mlp_small", "pictures": "tests.support.tiny_models:pictures"}
 
 
 def make_families(
