@@ -169,7 +169,7 @@ def test_sigterm_while_features_are_computed_ends_with_a_message(
     synthetic_data_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
     take_tiny_backbone(monkeypatch)
-    outputs, computed = Predictor.outputs, []
+    outputs, computed = Predictor.outputs, list[str]()
 
     def interrupted(self: Predictor, *named: str) -> Any:
         computed.extend(named)

@@ -95,7 +95,8 @@ def _fit(
     training.model.compile(
         optimizer, keras.losses.SparseCategoricalCrossentropy(from_logits=True), jit_compile=False
     )
-    class_weights = np.asarray(training.step.options.objective.class_weights)
+    objective: Any = training.step.options.objective
+    class_weights = np.asarray(objective.class_weights)
     rows = examples.numbers[numbers]
     inputs, labels = examples.inputs, examples.split_labels
     for row, weight in zip(rows, weights, strict=True):
@@ -188,7 +189,7 @@ def test_overflow_on_one_replica_skips_the_step_everywhere(
     training = build_training(RunContext(settings, cluster, data, "device", examples))
     assert training.scale is not None
     inputs[poisoned] = 1e30
-    feed = make_feed(examples["train"], order, cluster, "device")
+    feed: Any = make_feed(examples["train"], order, cluster, "device")
     before = [np.array(v) for v in training.model.get_weights()]
     scale = float(training.scale.scale.numpy())
     feed.start(0)
