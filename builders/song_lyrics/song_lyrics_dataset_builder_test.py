@@ -14,12 +14,9 @@ import tensorflow_datasets as tfds
 from builders.song_lyrics import song_lyrics_dataset_builder as module
 from builders.song_lyrics import songs, synthetic
 from records.decoding import cleaning
-from tests.support.forks import fork
-from tests.support.runs import finish
 
 _REPOSITORY = Path(__file__).resolve().parents[2]
 _SHARED = Path(os.environ.get("SHARED_DATA") or _REPOSITORY.parent / "shared" / "data")
-_DUMMY = Path(__file__).parent / "dummy_data"
 
 
 class KaggleTest(tfds.testing.DatasetBuilderTestCase):
@@ -125,22 +122,6 @@ def test_genre_is_learnable_but_not_trivially(tmp_path: Path) -> None:
     model = LinearSVC().fit(vectorizer.fit_transform(texts), labels)
     texts, labels = words_and_labels("test")
     assert 0.75 <= model.score(vectorizer.transform(texts), labels) <= 0.85
-
-
-def test_builds_of_two_processes_are_byte_identical(tmp_path: Path) -> None:
-    # Two processes, because hash seeds and address layouts differ between processes only. The other
-    # is forked, but not from this one: its seed is that of an interpreter that began by itself.
-    hashed = fork("-c", "print(hash('seed'))")
-    assert int(finish(hashed)[0]) != hash("seed")
-    command = ["-m", "tensorflow_datasets.scripts.cli.main", "build"]
-    command += ["builders/song_lyrics", "--config=kaggle", f"--manual_dir={_DUMMY}"]
-    finish(fork(*command, f"--data_dir={tmp_path / 'other'}"))
-    folder = Path(_build(tmp_path / "this", _DUMMY).data_dir)
-    other = tmp_path / "other" / folder.relative_to(tmp_path / "this")
-    kept = [*folder.glob("*.tfrecord*"), *folder.glob("*.txt"), *folder.glob("*.npz")]
-    assert len(kept) > 10
-    for path in kept:
-        assert path.read_bytes() == (other / path.name).read_bytes(), path.name
 
 
 def test_by_artist_keeps_artists_apart(small_set: Any) -> None:

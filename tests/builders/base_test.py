@@ -15,10 +15,14 @@ import tensorflow_datasets as tfds
 
 from builders import sources, storage
 from builders.fetal_health import fetal_health_dataset_builder, table
+from builders.song_lyrics import song_lyrics_dataset_builder
 from records.sets import fingerprint
+from tests.support.forks import fork
+from tests.support.runs import finish
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 DUMMY = REPOSITORY / "builders" / "fetal_health" / "dummy_data"
+LYRICS = REPOSITORY / "builders" / "song_lyrics" / "dummy_data"
 REBUILD = tfds.download.GenerateMode.REUSE_CACHE_IF_EXISTS  # what --overwrite asks for
 
 
@@ -249,3 +253,21 @@ def test_failed_kaggle_download_is_explained(tmp_path: Path) -> None:
         pytest.raises(FileNotFoundError, match=r"could not download .*no network"),
     ):
         _build(tmp_path, manual_dir=None)
+
+
+def test_builds_of_two_processes_are_byte_identical(tmp_path: Path) -> None:
+    # Two processes, because hash seeds and address layouts differ between processes only. The other
+    # is forked, but not from this one: its seed is that of an interpreter that began by itself.
+    hashed = fork("-c", "print(hash('seed'))")
+    assert int(finish(hashed)[0]) != hash("seed")
+    command = ["-m", "tensorflow_datasets.scripts.cli.main", "build"]
+    command += ["builders/song_lyrics", "--config=kaggle", f"--manual_dir={LYRICS}"]
+    finish(fork(*command, f"--data_dir={tmp_path / 'other'}"))
+    builder = song_lyrics_dataset_builder.Builder(data_dir=tmp_path / "this", config="kaggle")
+    builder.download_and_prepare(download_config=tfds.download.DownloadConfig(manual_dir=LYRICS))
+    folder = Path(builder.data_dir)
+    other = tmp_path / "other" / folder.relative_to(tmp_path / "this")
+    kept = [*folder.glob("*.tfrecord*"), *folder.glob("*.txt"), *folder.glob("*.npz")]
+    assert len(kept) > 10
+    for path in kept:
+        assert path.read_bytes() == (other / path.name).read_bytes(), path.name
