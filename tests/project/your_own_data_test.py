@@ -22,7 +22,7 @@ import records
 from models import MODELS
 from records.describe.__main__ import main
 from tests.support.forks import fork
-from tests.support.tiny_models import take_tiny_backbone, take_tiny_texts
+from tests.support.tiny_models import take_tiny_backbone
 from train.run import main as train
 from train.settings.defaults import MODALITY_DEFAULTS
 
@@ -178,13 +178,7 @@ def test_a_table_of_integers_with_groups(tmp_path: Path) -> None:
     assert sum(map(len, patients.values())) == 90 == len(set.union(*patients.values()))
 
 
-@pytest.mark.parametrize("network", ["small", pytest.param("whole", marks=pytest.mark.slow)])
-def test_texts_of_two_classes(
-    network: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """With the mean of the words in the place of `gru`, which is trained elsewhere, too."""
-    if network == "small":
-        take_tiny_texts(monkeypatch)
+def test_texts_of_two_classes(tmp_path: Path) -> None:
     source = tmp_path / "sources" / "my_texts"
     source.mkdir(parents=True)
     rng = np.random.default_rng(2)

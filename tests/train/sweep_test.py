@@ -62,12 +62,12 @@ def _without_ids(folder: Path) -> list[dict[str, str]]:
     return [{k: v for k, v in row.items() if k != "id"} for row in _leaderboard(folder)]
 
 
-RANDOM = ("--trials=3", "--no-prune", "--sampler=random")
+RANDOM = ("--trials=4", "--no-prune", "--sampler=random")
 
 
 @pytest.fixture(scope="module")
 def alone(synthetic_data_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """A sweep of three trials: (its folder, what it printed, the roles that it read)."""
+    """A sweep of four trials: (its folder, what it printed, the roles that it read)."""
     folder, printed = tmp_path_factory.mktemp("sweeps") / "s", io.StringIO()
     read: set[str] = set()
     subset = Data.subset
@@ -88,16 +88,16 @@ def test_a_leaderboard_comes_out(alone: Any) -> None:
     assert read == {"train", "validation"}
     rows = _leaderboard(folder)
     values = [float(row["weighted_f1"]) for row in rows]
-    assert len(rows) == 3 and values == sorted(values, reverse=True)
-    assert {row["id"] for row in rows} == {"0", "1", "2"}
-    assert len({row["learning_rate"] for row in rows}) == 3
+    assert len(rows) == 4 and values == sorted(values, reverse=True)
+    assert {row["id"] for row in rows} == {"0", "1", "2", "3"}
+    assert len({row["learning_rate"] for row in rows}) == 4
     assert all(float(row["weighted_f1_deviation"]) >= 0 for row in rows)
     best = json.loads((folder / "best.json").read_text())
     assert best["hidden"] == [8] and best["epochs"] == 1
     for name in ("history.png", "importance.png"):
         assert (folder / name).read_bytes().startswith(b"\x89PNG")
-    assert len(list((folder / "tensorboard").iterdir())) == 3
-    assert "classes)\n  input 'features' (tabular), class 'label'\n  3 trials of " in printed
+    assert len(list((folder / "tensorboard").iterdir())) == 4
+    assert "classes)\n  input 'features' (tabular), class 'label'\n  4 trials of " in printed
     command = next(line for line in printed.splitlines() if "python -m train.run" in line)
     again = parse_config(command.split("train.run ")[1].split())
     assert again.hidden == (8,) and again.learning_rate == pytest.approx(best["learning_rate"])
