@@ -14,6 +14,7 @@ from records.system.table_file import listed
 
 _MOST = 0.9  # of a column's values decide what it holds
 NAMES_FROM = 20  # fewer different values are categories, however few rows there are
+ROWS_OF_A_NUMBER = 5  # where a whole number has fewer rows on average, it names no class
 _WORDS = 5  # a text has more words than a category's name
 _MONTH = r"(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*\.?"
 _CLOCK = r"\d{1,2}:\d{2}(?::\d{2}(?:\.\d+)?)?"
@@ -176,8 +177,8 @@ def guess_label(table: Table, options: Options, others: Sequence[str]) -> tuple[
 def check_classes(table: Table, label: str, classes: Sequence[str]) -> None:
     """Raises ValueError for a column that measures rather than names classes."""
     different = len(set(classes))
-    if different > max(NAMES_FROM, len(classes) / 2):
-        numbers = all(parse_number(text) is not None for text in classes)
+    numbers = all(parse_number(text) is not None for text in classes)
+    if different > max(NAMES_FROM, len(classes) / (ROWS_OF_A_NUMBER if numbers else 2)):
         hint = "; to predict a number: --task regression" if numbers else ""
         raise ValueError(
             f"convert: {table.path}, column {label!r}: expected classes, received {different:,} "

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from builders.convert.guesses import NAMES_FROM, guess_label
+from builders.convert.guesses import NAMES_FROM, ROWS_OF_A_NUMBER, guess_label
 from builders.convert.source import Options
 from builders.convert.table_file import Table
 from records.decoding.table_columns import (
@@ -50,7 +50,7 @@ def _guess_task(columns: Sequence[str], present: Sequence[str], is_named: bool) 
     if len(different) > NAMES_FROM and None not in numbers:
         has_fractions = any(number != int(number) for number in numbers if number is not None)
         # Whole numbers may be names of classes, or of rows: only a column that was named counts.
-        if has_fractions or (is_named and len(different) > len(present) / 2):
+        if has_fractions or (is_named and len(different) > len(present) / ROWS_OF_A_NUMBER):
             return REGRESSION
     return MULTI_LABEL if _list_separator(present, _SEPARATORS) else SINGLE_LABEL
 

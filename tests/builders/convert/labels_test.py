@@ -44,6 +44,16 @@ TAGS = [";".join(t for n, t in enumerate(("x", "y", "z")) if i >> n & 1) for i i
 FLAGS = [i % 2 for i in range(NUMBERS)]
 
 
+@pytest.mark.parametrize(("rows_of_each", "task"), [(3, "regression"), (6, "single_label")])
+def test_whole_numbers_are_classes_where_each_has_some_rows(
+    rows_of_each: int, task: str, tmp_path: Path
+) -> None:
+    path = _write(
+        tmp_path / "t.csv", a=range(30 * rows_of_each), target=[*range(30)] * rows_of_each
+    )
+    assert _read(path, "target").labels.task == task
+
+
 @pytest.mark.parametrize(
     ("more", "label", "options", "task", "names"),
     [
