@@ -25,7 +25,7 @@ from train.devices.strategy import make_cluster
 from train.settings.config import TrainConfig
 from train.settings.resolve import resolve
 
-_SMALL = {"model": "mlp_small", "cpu_devices": None}
+_SMALL = {"model": "mlp_small", "cpu_devices": None, "xla": False}
 
 
 def _open(data_dir: Path, name: str) -> work_module.Work:

@@ -202,10 +202,14 @@ def test_interrupted_in_code_of_an_extension_it_ends_with_130_all_the_same(tmp_p
     assert ended.returncode == 130
 
 
+@pytest.mark.slow
 def test_sigint_in_the_middle_of_validation_goes_on(
     synthetic_data_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The signal comes during the second validation; the epoch is not trained again."""
+    """The signal comes during the second validation; the epoch is not trained again.
+
+    Quick: the same with SIGTERM in `object_store_test.py::test_a_run_in_a_bucket_goes_on_on_a_...`.
+    """
     flags = [*TABLE, f"--data-dir={synthetic_data_dir}", "--epochs=3", "--dropout=0.1"]
     assert main([*flags, f"--run-dir={tmp_path / 'whole'}"]) == 0
     called, outputs = [], Predictor.outputs
