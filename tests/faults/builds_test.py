@@ -180,7 +180,7 @@ def test_doubled_keys_of_songs_are_named_with_their_rows(
     """Equal links are one song, so a key repeats only where it is made to."""
     source = tmp_path / "source"
     source.mkdir()
-    song_lyrics.synthetic.write_tables(source)
+    song_lyrics.synthetic.write_tables(source, songs=300, artists=60)
     with open(source / tables.LYRICS_FILE, encoding="utf-8-sig", newline="") as file:
         rows = list(csv.DictReader(file))
     read = songs.read

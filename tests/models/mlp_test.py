@@ -108,7 +108,7 @@ def test_steps_lower_the_loss(name: str) -> None:
     networks = model(x, training=True).shape[1:-1]  # each has a loss of its own
     labels = np.broadcast_to(labels.reshape(64, *[1] * len(networks)), (64, *networks))
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    model.compile(keras.optimizers.SGD(0.01), loss, jit_compile=False)
+    model.compile(keras.optimizers.SGD(0.01), loss, run_eagerly=True)
     before = model.train_on_batch(x, labels)
     assert model.train_on_batch(x, labels) < before
 

@@ -153,7 +153,9 @@ def test_on_accelerators_the_update_is_one_compiled_part(strategy: str) -> None:
     assert launches[1] < 0.5 * launches[0]
 
 
-def _small_step(cluster: Cluster, objective: Any, targets: Any) -> tuple[TrainStep, Chunk]:
+def _small_step(
+    cluster: Cluster, objective: Any, targets: Any, hidden: int = 4
+) -> tuple[TrainStep, Chunk]:
     """A step of a model of dense layers with three outputs, and four steps of 16 rows."""
     x = np.random.default_rng(0).normal(size=(64, 5)).astype(np.float32)
     rows, weights = np.arange(64).reshape(4, 16), np.ones((4, 16), np.float32)
@@ -161,7 +163,7 @@ def _small_step(cluster: Cluster, objective: Any, targets: Any) -> tuple[TrainSt
     chunk = Chunk(arrays, weights.sum(1), np.zeros(4, np.int32), 4)
     with cluster.strategy.scope():
         keras.utils.set_random_seed(1)
-        layers = [keras.layers.Dense(8, "relu") for _ in range(4)]
+        layers = [keras.layers.Dense(8, "relu") for _ in range(hidden)]
         model = keras.Sequential([keras.Input((5,)), *layers, keras.layers.Dense(3)])
         optimizer = keras.optimizers.AdamW(1e-2, weight_decay=0.5)
         optimizer.exclude_from_weight_decay(var_names=["bias"])
@@ -176,7 +178,7 @@ def _small_step(cluster: Cluster, objective: Any, targets: Any) -> tuple[TrainSt
 def test_several_classes_and_numbers_neither_copy_nor_wait(strategy: str, objective: Any) -> None:
     cluster = dataclasses.replace(make_cluster(strategy), accelerator=True)
     dtype = np.float64 if isinstance(objective, NumbersObjective) else np.float32
-    step, chunk = _small_step(cluster, objective, np.zeros((64, 3), dtype))
+    step, chunk = _small_step(cluster, objective, np.zeros((64, 3), dtype), hidden=1)
     report = audit(step._call.get_concrete_function(*step.arguments(chunk, 0)))
     assert [str(found) for found in report.findings] == []
     assert report.reductions == (0 if strategy == "one_device" else cluster.num_replicas)
