@@ -7,7 +7,7 @@ import numpy as np
 
 from benchmarks.measuring.comparison import FIRST_BATCH, OURS, PAIRED, Against, Comparison
 from benchmarks.reports.table import format_number, set_name
-from records.system.plotting import draw, plain
+from records.system.plotting import new_figure, plain, to_png
 
 _WIDTH = 11.0
 _COLOURS = {
@@ -29,20 +29,18 @@ def ratios(comparisons: Sequence[Comparison]) -> bytes | None:
     if not rows:
         return None
 
-    def paint(figure: Any) -> None:
-        axis = figure.subplots()
-        axis.axvline(1, color="black", linewidth=1)
-        for y, row in enumerate(rows):
-            _dot(axis, y, row)
-        labels = plain([f"{row_name(row)}  {row.ratio:.2f}" for row in rows])
-        axis.set_yticks(range(len(rows)), labels, fontsize=8)
-        axis.set(xscale="log", ylim=(len(rows) - 0.4, -0.6))
-        axis.set_xlabel("speed of ours / the other system's: right of 1 ours is faster")
-        _plain_ticks(axis.xaxis)
-        axis.grid(axis="x", which="both", alpha=0.25)
-        _legend(axis, rows)
-
-    return draw(_WIDTH, 1.7 + 0.26 * len(rows), paint)
+    figure, axis = new_figure(_WIDTH, 1.7 + 0.26 * len(rows))
+    axis.axvline(1, color="black", linewidth=1)
+    for y, row in enumerate(rows):
+        _dot(axis, y, row)
+    labels = plain([f"{row_name(row)}  {row.ratio:.2f}" for row in rows])
+    axis.set_yticks(range(len(rows)), labels, fontsize=8)
+    axis.set(xscale="log", ylim=(len(rows) - 0.4, -0.6))
+    axis.set_xlabel("speed of ours / the other system's: right of 1 ours is faster")
+    _plain_ticks(axis.xaxis)
+    axis.grid(axis="x", which="both", alpha=0.25)
+    _legend(axis, rows)
+    return to_png(figure)
 
 
 def row_name(row: Comparison) -> str:
@@ -102,23 +100,21 @@ def first_batches(comparisons: Sequence[Comparison]) -> bytes | None:
     if not rows:
         return None
 
-    def paint(figure: Any) -> None:
-        axis = figure.subplots()
-        for y, (one, name) in enumerate(rows):
-            values, median = one.values(name), one.median(name)
-            colour = _COLOURS[Against.PEER] if name == OURS else "tab:gray"
-            spread = [[median - values.min()], [values.max() - median]]
-            axis.barh(y, median, color=colour, xerr=spread, capsize=2, alpha=0.8)
-            axis.text(values.max() * 1.06, y, format_number(median), va="center", fontsize=8)
-        labels = [f"{set_name(c)}, {c.title}: {name}" if name == OURS else name for c, name in rows]
-        axis.set_yticks(range(len(rows)), plain(labels), fontsize=8)
-        axis.set(xscale="log", ylim=(len(rows) - 0.4, -0.6), xlabel="ms to the first batch")
-        # Room for the numbers behind the bars.
-        axis.margins(x=0.12)
-        _plain_ticks(axis.xaxis)
-        axis.grid(axis="x", alpha=0.25)
-
-    return draw(_WIDTH, 1.0 + 0.26 * len(rows), paint)
+    figure, axis = new_figure(_WIDTH, 1.0 + 0.26 * len(rows))
+    for y, (one, name) in enumerate(rows):
+        values, median = one.values(name), one.median(name)
+        colour = _COLOURS[Against.PEER] if name == OURS else "tab:gray"
+        spread = [[median - values.min()], [values.max() - median]]
+        axis.barh(y, median, color=colour, xerr=spread, capsize=2, alpha=0.8)
+        axis.text(values.max() * 1.06, y, format_number(median), va="center", fontsize=8)
+    labels = [f"{set_name(c)}, {c.title}: {name}" if name == OURS else name for c, name in rows]
+    axis.set_yticks(range(len(rows)), plain(labels), fontsize=8)
+    axis.set(xscale="log", ylim=(len(rows) - 0.4, -0.6), xlabel="ms to the first batch")
+    # Room for the numbers behind the bars.
+    axis.margins(x=0.12)
+    _plain_ticks(axis.xaxis)
+    axis.grid(axis="x", alpha=0.25)
+    return to_png(figure)
 
 
 def utilisation(comparisons: Sequence[Comparison]) -> bytes | None:
@@ -135,28 +131,26 @@ def utilisation(comparisons: Sequence[Comparison]) -> bytes | None:
     if not lines:
         return None
 
-    def paint(figure: Any) -> None:
-        axis = figure.subplots()
-        for share, style in ((0.9, "--"), (0.99, ":")):
-            axis.axhline(100 * share, color="black", linestyle=style, linewidth=1)
-        for name, points in lines.items():
-            x, y, _ = zip(*sorted(points), strict=True)
-            axis.plot(x, 100 * np.array(y), "o-", label=plain([name])[0])
-        axis.set(xscale="log", ylim=(0, 105), xlabel="ms per step of the emulated accelerator")
-        axis.set_ylabel("accelerator utilisation, %; dashed 90, dotted 99")
-        _plain_ticks(axis.xaxis)
-        axis.grid(axis="y", alpha=0.25)
-        kinds = {x: name for points in lines.values() for x, _, name in points if name}
-        above = axis.secondary_xaxis("top")
-        above.set_xticks(list(kinds), plain(list(kinds.values())), rotation=50, ha="left")
-        # A logarithmic axis would add marks of its own between the names.
-        above.set_xticks([], minor=True)
-        above.tick_params(labelsize=8)
-        for step_ms in kinds:
-            axis.axvline(step_ms, color="black", linewidth=0.5, alpha=0.25)
-        axis.legend(loc="upper left", bbox_to_anchor=(1, 1), fontsize=8)
-
-    return draw(_WIDTH, 5.5, paint)
+    figure, axis = new_figure(_WIDTH, 5.5)
+    for share, style in ((0.9, "--"), (0.99, ":")):
+        axis.axhline(100 * share, color="black", linestyle=style, linewidth=1)
+    for name, points in lines.items():
+        x, y, _ = zip(*sorted(points), strict=True)
+        axis.plot(x, 100 * np.array(y), "o-", label=plain([name])[0])
+    axis.set(xscale="log", ylim=(0, 105), xlabel="ms per step of the emulated accelerator")
+    axis.set_ylabel("accelerator utilisation, %; dashed 90, dotted 99")
+    _plain_ticks(axis.xaxis)
+    axis.grid(axis="y", alpha=0.25)
+    kinds = {x: name for points in lines.values() for x, _, name in points if name}
+    above = axis.secondary_xaxis("top")
+    above.set_xticks(list(kinds), plain(list(kinds.values())), rotation=50, ha="left")
+    # A logarithmic axis would add marks of its own between the names.
+    above.set_xticks([], minor=True)
+    above.tick_params(labelsize=8)
+    for step_ms in kinds:
+        axis.axvline(step_ms, color="black", linewidth=0.5, alpha=0.25)
+    axis.legend(loc="upper left", bbox_to_anchor=(1, 1), fontsize=8)
+    return to_png(figure)
 
 
 def growth(comparisons: Sequence[Comparison]) -> bytes | None:
@@ -170,20 +164,18 @@ def growth(comparisons: Sequence[Comparison]) -> bytes | None:
     if not panels:
         return None
 
-    def paint(figure: Any) -> None:
-        axes = figure.subplots(1, len(panels), squeeze=False)[0]
-        for axis, (title, series) in zip(axes, panels.items(), strict=True):
-            for name, values in series.items():
-                x, y = zip(*sorted(values.items()), strict=True)
-                axis.plot(x, y, "o-", label=plain([name])[0])
-            axis.set(xscale="log", yscale="log", xlabel="examples", ylabel=title)
-            low, high = axis.get_ylim()
-            axis.set_ylim(low / 3, high * 3)  # so that noise does not look like a slope
-            _plain_ticks(axis.yaxis)
-            axis.grid(which="both", alpha=0.25)
-            axis.legend(fontsize=7, loc="lower left", bbox_to_anchor=(0, 1), frameon=False)
-
-    return draw(_WIDTH, 4.5, paint)
+    figure, axes = new_figure(_WIDTH, 4.5, 1, len(panels))
+    for axis, (title, series) in zip(np.ravel(axes), panels.items(), strict=True):
+        for name, values in series.items():
+            x, y = zip(*sorted(values.items()), strict=True)
+            axis.plot(x, y, "o-", label=plain([name])[0])
+        axis.set(xscale="log", yscale="log", xlabel="examples", ylabel=title)
+        low, high = axis.get_ylim()
+        axis.set_ylim(low / 3, high * 3)  # so that noise does not look like a slope
+        _plain_ticks(axis.yaxis)
+        axis.grid(which="both", alpha=0.25)
+        axis.legend(fontsize=7, loc="lower left", bbox_to_anchor=(0, 1), frameon=False)
+    return to_png(figure)
 
 
 def _points(one: Comparison) -> Iterator[tuple[str, int, float]]:

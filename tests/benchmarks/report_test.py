@@ -181,14 +181,14 @@ def test_plots_have_nothing_to_show_elsewhere() -> None:
 
 
 def _catch(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """What would be painted, instead of a picture of it."""
+    """The figures, instead of pictures of them."""
     drawn: list[Any] = []
 
-    def catch(width: float, height: float, paint: Any) -> bytes:
-        drawn.append(paint)
+    def catch(figure: Any) -> bytes:
+        drawn.append(figure)
         return b""
 
-    monkeypatch.setattr(plots, "draw", catch)
+    monkeypatch.setattr(plots, "to_png", catch)
     return drawn
 
 
@@ -196,9 +196,7 @@ def test_a_plot_shows_ratio_spread_and_goal(monkeypatch: pytest.MonkeyPatch) -> 
     drawn = _catch(monkeypatch)
     pairs = _one("step", "real input", PAIRED, 1.25, None, Against.LIMIT, **{"constant batch": 0.9})
     plots.ratios([_one("input", "cold", goal=1.5, tfds=0.5), pairs])
-    figure: Any = Figure()
-    drawn[0](figure)
-    (axis,) = figure.axes
+    (axis,) = drawn[0].axes
     assert axis.get_xscale() == "log"
     marks = [line for line in axis.lines if len(line.get_xdata()) == 1]
     points = [
@@ -217,9 +215,7 @@ def test_a_plot_shows_ratio_spread_and_goal(monkeypatch: pytest.MonkeyPatch) -> 
 def test_growth_is_drawn_as_time_per_example(monkeypatch: pytest.MonkeyPatch) -> None:
     drawn = _catch(monkeypatch)
     plots.growth(_everything())
-    figure: Any = Figure()
-    drawn[0](figure)
-    rows, memory, first = figure.axes
+    rows, memory, first = drawn[0].axes
     (line,) = rows.lines  # one for all sizes, the one that the others are compared with included
     assert list(line.get_xdata()) == [10**3, 10**4, 10**5]
     np.testing.assert_allclose(line.get_ydata(), 1e3 * 1.02 * np.array([1, 0.5, 1]))

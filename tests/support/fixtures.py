@@ -83,7 +83,7 @@ def _blank_pictures(request: pytest.FixtureRequest) -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         if request.node.get_closest_marker("pictures") is None:
-            patch.setattr(plots, "_png", png)
+            patch.setattr(plots, "to_png", png)
         yield
 
 

@@ -1,6 +1,5 @@
 """Figures of a run folder, as PNG files."""
 
-import io
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -8,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from records.sets.target import MULTI_LABEL, SINGLE_LABEL
-from records.system.plotting import plain
+from records.system.plotting import new_figure, plain, to_png
 from train.measures.metrics import FIGURES_OF
 
 # Classes of which every count can be read in a confusion matrix.
@@ -36,24 +35,10 @@ def draw_safely(
         return None
 
 
-def _figure(width: float, height: float, columns: int = 1, rows: int = 1) -> Any:
-    from matplotlib.figure import Figure
-
-    # Not pyplot: it may ask for a display, and a notebook that trains draws with it.
-    figure = Figure(figsize=(width, height), layout="constrained")
-    return figure, figure.subplots(rows, columns)
-
-
-def _png(figure: Any) -> bytes:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=100)
-    return buffer.getvalue()
-
-
 def draw_curves(history: list[dict[str, Any]], task: str = SINGLE_LABEL) -> bytes:
     """Cost and metrics per epoch, training and validation."""
     names = FIGURES_OF[task]
-    figure, axes = _figure(4 * len(names), 4, len(names))
+    figure, axes = new_figure(4 * len(names), 4, 1, len(names))
     epochs = [row["epoch"] for row in history]
     for axis, name in zip(axes, names, strict=True):
         if name in history[0]:  # no sums of a training give an average precision
@@ -62,7 +47,7 @@ def draw_curves(history: list[dict[str, Any]], task: str = SINGLE_LABEL) -> byte
         axis.set(xlabel="epoch", title=name.replace("_", " "))
         axis.legend()
         axis.grid(alpha=0.3)
-    return _png(figure)
+    return to_png(figure)
 
 
 def outcome(
@@ -84,7 +69,7 @@ def outcome(
 def draw_classes(each: dict[str, np.ndarray], names: tuple[str, ...], role: str) -> bytes:
     """F1 and average precision [C] of each class; of many classes the least by the latter."""
     shown = np.argsort(each["average_precision"])[:_READABLE_CLASSES]
-    figure, axis = _figure(8, 1.5 + 0.35 * len(shown))
+    figure, axis = new_figure(8, 1.5 + 0.35 * len(shown))
     at = np.arange(len(shown))
     for shift, (name, values) in zip((-0.2, 0.2), each.items(), strict=True):
         axis.barh(at + shift, values[shown], height=0.4, label=name.replace("_", " "))
@@ -92,13 +77,13 @@ def draw_classes(each: dict[str, np.ndarray], names: tuple[str, ...], role: str)
     axis.set(xlim=(0, 1), title=f"{role}: each class for itself")
     axis.invert_yaxis()
     axis.legend()
-    return _png(figure)
+    return to_png(figure)
 
 
 def draw_numbers(said: np.ndarray, labels: np.ndarray, names: tuple[str, ...], role: str) -> bytes:
     """Predicted over true numbers [n, D], a picture for each of the first ones."""
     shown = min(len(names), _SHOWN_NUMBERS)
-    figure, axes = _figure(4.5 * shown, 4.5, shown)
+    figure, axes = new_figure(4.5 * shown, 4.5, 1, shown)
     step = -(-len(labels) // _SHOWN_POINTS)
     for i, axis in enumerate(np.ravel(axes)):
         true, found = labels[::step, i], said[::step, i]
@@ -106,7 +91,7 @@ def draw_numbers(said: np.ndarray, labels: np.ndarray, names: tuple[str, ...], r
         axis.axline((true.mean(), true.mean()), slope=1, color="grey", linestyle="--")
         axis.set(xlabel="true", ylabel="predicted", title=plain([f"{role}: {names[i]}"])[0])
         axis.grid(alpha=0.3)
-    return _png(figure)
+    return to_png(figure)
 
 
 def draw_confusion(confusion: np.ndarray, names: tuple[str, ...], role: str) -> bytes:
@@ -117,7 +102,7 @@ def draw_confusion(confusion: np.ndarray, names: tuple[str, ...], role: str) -> 
     if len(names) > _READABLE_CLASSES:
         return _draw_many_classes(confusion, names, role)
     size = max(4.5, 0.9 * len(names) + 2)
-    figure, axis = _figure(size, size)
+    figure, axis = new_figure(size, size)
     # Colours by the share of a true class: counts of a rare class would all be pale.
     share = confusion / np.maximum(confusion.sum(1, keepdims=True), 1)
     axis.imshow(share, cmap="Blues", vmin=0, vmax=1)
@@ -128,7 +113,7 @@ def draw_confusion(confusion: np.ndarray, names: tuple[str, ...], role: str) -> 
     axis.set_xticks(ticks, plain(names), rotation=45, ha="right")
     axis.set_yticks(ticks, plain(names))
     axis.set(xlabel="predicted", ylabel="true", title=f"{role}: examples")
-    return _png(figure)
+    return to_png(figure)
 
 
 def most_confused(confusion: np.ndarray, count: int) -> list[tuple[int, int, int]]:
@@ -141,7 +126,7 @@ def most_confused(confusion: np.ndarray, count: int) -> list[tuple[int, int, int
 
 
 def _draw_many_classes(confusion: np.ndarray, names: tuple[str, ...], role: str) -> bytes:
-    figure, (left, right) = _figure(15, 7.5, 2)
+    figure, (left, right) = new_figure(15, 7.5, 1, 2)
     # Neighbours together: a screen has no more cells.
     block = -(-len(names) // _SHOWN_CELLS)
     starts = np.arange(0, len(names), block)
@@ -160,7 +145,7 @@ def _draw_many_classes(confusion: np.ndarray, names: tuple[str, ...], role: str)
     right.set_yticks(range(len(pairs)), plain(labels), fontsize=8)
     right.invert_yaxis()
     right.set(xlabel="examples", title="most frequent errors")
-    return _png(figure)
+    return to_png(figure)
 
 
 def draw_calibration(bins: dict[str, np.ndarray], role: str) -> bytes:
@@ -168,7 +153,7 @@ def draw_calibration(bins: dict[str, np.ndarray], role: str) -> bytes:
 
     `bins` are those of `scores.calibration_bins`; `role` names the split.
     """
-    figure, (above, below) = _figure(9, 4.5, 2)
+    figure, (above, below) = new_figure(9, 4.5, 1, 2)
     # An empty bin has no accuracy, and would break the line.
     filled = bins["count"] > 0
     edges = np.linspace(0, 1, len(bins["count"]) + 1)
@@ -181,17 +166,17 @@ def draw_calibration(bins: dict[str, np.ndarray], role: str) -> bytes:
     below.set(xlabel="probability of the predicted class", ylabel="examples", xlim=(0, 1))
     for axis in (above, below):
         axis.grid(alpha=0.3)
-    return _png(figure)
+    return to_png(figure)
 
 
 def draw_pictures(pictures: np.ndarray, titles: list[str]) -> bytes:
     """A contact sheet of pictures uint8 [n, S, S, C], a title above each."""
     columns = min(5, len(pictures))
     rows = -(-len(pictures) // columns)
-    figure, axes = _figure(2.4 * columns, 2.8 * rows, columns, rows)
+    figure, axes = new_figure(2.4 * columns, 2.8 * rows, rows, columns)
     for axis in np.ravel(axes):
         axis.axis("off")
     for axis, picture, title in zip(np.ravel(axes), pictures, plain(titles)):
         axis.imshow(picture.squeeze(-1) if picture.shape[-1] == 1 else picture, cmap="gray")
         axis.set_title(title, fontsize=7)
-    return _png(figure)
+    return to_png(figure)
