@@ -22,17 +22,14 @@ _LAST_LINES = 25
 
 
 class CommandError(RuntimeError):
-    """A command that failed; the message holds the command and the end of what it printed.
-
-    Attributes:
-      last_line: the last line it printed, which is an error's own message.
-    """
+    """A command that failed; the message holds the command and the end of what it printed."""
 
     def __init__(self, command: Sequence[str], code: int, log: Path):
         """Reads the end of the log."""
         # The first line of a log is the command itself, which the message names anyway.
         end = log.read_text(encoding="utf-8").splitlines()[1:][-_LAST_LINES:]
         said = [line.strip() for line in end if line.strip()]
+        # An error's own message.
         self.last_line = said[-1] if said else f"exit code {code}"
         which = f"exit code {code} of: {format_command(command)}"
         super().__init__("\n".join([*end, which, f"log: {log}"]))

@@ -28,14 +28,11 @@ def is_installed(name: str) -> bool:
 
 
 class Peer(Child):
-    """A running peer. Its methods raise ChildError where it ended, or does not answer in time.
-
-    Attributes:
-      versions: of the distributions that its requirements name; {} until it is ready.
-    """
+    """A running peer. Its methods raise ChildError where it ended, or does not answer in time."""
 
     def __init__(self, name: str, request: dict[str, Any]):
         """Starts the installed peer `peers/<name>.py`, which prepares itself."""
+        # Of the distributions that its requirements name.
         self.versions: dict[str, str] = {}
         python, file = ENVIRONMENTS / name / "bin" / "python", PEERS / f"{name}.py"
         # With it a peer would find our packages before those that its requirements pin.

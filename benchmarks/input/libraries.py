@@ -96,13 +96,7 @@ def _named_failure(library: Library, effort: Effort) -> Iterator[None]:
 
 
 class _CheckedPeer:
-    """A checked peer: one call is one repetition.
-
-    Attributes:
-      epochs: of a repetition.
-      found: what the check measured.
-      failed: it ended since.
-    """
+    """A checked peer: one call is one repetition."""
 
     def __init__(
         self,
@@ -113,10 +107,11 @@ class _CheckedPeer:
         effort: Effort,
     ):
         """Checks it, which warms it up, and measures how many epochs last some seconds."""
-        self.library, self.peer, self.failed = library, peer, False
+        self.library, self.peer = library, peer
+        self.failed = False  # it ended since
         self._effort = effort
         inputs, labels = peer.deliver()
-        self.found: dict[str, Any] = {}
+        self.found: dict[str, Any] = {}  # what the check measured
         if library.against is Against.LIMIT:
             check_labels(library.name, labels, expected[1])
         else:

@@ -26,12 +26,9 @@ _PNG_START = b"\x89PNG\r\n\x1a\n"
 
 
 class PictureError(ValueError):
-    """A picture that cannot be decoded.
+    """A picture that cannot be decoded: its `row` in the batch, and a `remedy`.
 
-    Attributes:
-      row: which one of the batch.
-      remedy: what to do with a picture that may be whole, but is not supported; "" for a damaged
-        one.
+    The latter says what to do with one that may be whole, but is not supported; else it is "".
     """
 
     def __init__(self, row: int, reason: str, remedy: str = ""):

@@ -24,12 +24,7 @@ _LARGEST = float(np.finfo(np.float32).max)
 
 
 class CellError(ValueError):
-    """A cell that should hold something else.
-
-    Attributes:
-      column: its column.
-      text: what it holds.
-    """
+    """A cell of `column` that holds `text`, and should hold something else."""
 
     def __init__(self, column: str, text: str, expected: str | None = None):
         """`expected`: what was; default: a number."""

@@ -40,24 +40,15 @@ class StageTime:
 
 
 class Loader:
-    """Loads records of one split: numbers -> payloads -> parsed rows -> inputs.
-
-    Attributes:
-      times: `StageTime` by stage, summed over all threads.
-      decode_rows: maps parsed rows to inputs.
-    """
+    """Loads records of one split: numbers -> payloads -> parsed rows -> inputs."""
 
     def __init__(self, schema: Schema, index: RecordIndex, decode: Decoder):
-        """Opens nothing yet.
-
-        Args:
-          decode: maps parsed rows to inputs [n, ...].
-        """
+        """Opens nothing yet; `decode` maps parsed rows to inputs [n, ...]."""
         self.schema, self.index, self.modality = schema, index, modality_of(schema)
         self.reader = RecordReader(index)
         self.times = {stage: StageTime() for stage in STAGES}
         self.decode_rows = decode
-        # Of `times`: += on a float is not atomic between threads.
+        # Of `times`, sums over all threads: += on a float is not atomic between them.
         self._lock = threading.Lock()
         self._told: set[int] = set()
         self._telling = threading.Lock()

@@ -55,16 +55,12 @@ class Request:
 
 
 class Worker:
-    """Makes the chunks of one service worker.
-
-    Attributes:
-      index, of: which worker of how many.
-      address: where trainers reach it; set before its server starts.
-    """
+    """Makes the chunks of one service worker, the one of number `index` among `of`."""
 
     def __init__(self, index: int, of: int, data_dir: str | None, cache: str):
         """Opens nothing yet; `data_dir` and `cache` as `open_data`."""
-        self.index, self.of, self.address = index, of, ""
+        self.index, self.of = index, of
+        self.address = ""  # where trainers reach it; set before its server starts
         self._data_dir, self._cache = data_dir, cache
         self._lock = threading.Lock()
         self._opened = functools.lru_cache(_OPEN_SETS)(self._open)

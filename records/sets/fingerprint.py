@@ -124,12 +124,7 @@ class Difference:
 
 
 class FingerprintMismatch(ValueError):
-    """A set is not the one that was built.
-
-    Attributes:
-      path: the first file that differs.
-      difference: how.
-    """
+    """A set is not the one that was built: the first file that differs, and how."""
 
     def __init__(self, path: Path, difference: Difference, detail: str = ""):
         self.path, self.difference = path, difference

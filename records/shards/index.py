@@ -175,11 +175,7 @@ def frame(
 
 
 class RecordReader:
-    """Reads records by number, checked, from any thread.
-
-    Attributes:
-      bytes_read: bytes read so far, framing included.
-    """
+    """Reads records by number, checked, from any thread."""
 
     def __init__(self, index: RecordIndex):
         self._index = index
@@ -187,7 +183,7 @@ class RecordReader:
         self._is_stored = any(object_of(path) is not None for path in index.paths)
         self._background = Background(index.paths)
         self._lock = threading.Lock()
-        self.bytes_read = 0
+        self.bytes_read = 0  # so far, framing included
 
     def read(self, numbers: np.ndarray) -> np.ndarray:
         """The payloads of the records `numbers` int [n], as bytes objects [n].

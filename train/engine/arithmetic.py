@@ -15,12 +15,7 @@ FIGURES = ("flops_per_example", "flops_per_s", "peak_share")
 
 
 class Arithmetic:
-    """Counts a step's FLOPs once, and turns examples/s into FLOP/s.
-
-    Attributes:
-      per_example: FLOPs, forward and backward, of what is trained; None before `count`, and where
-        the graph does not tell.
-    """
+    """Counts a step's FLOPs once, and turns examples/s into FLOP/s."""
 
     def __init__(self, cluster: Cluster, precision: str, peak_tflops: float | None):
         """`peak_tflops` is a device's, else that of the GPUs counts, where it is known."""
@@ -30,6 +25,7 @@ class Arithmetic:
         if peak_tflops is not None:
             peak = 1e12 * peak_tflops
         self._peak = None if peak is None else peak * cluster.num_replicas
+        # Forward and backward, of what is trained; None before `count`, and where no graph tells.
         self.per_example: float | None = None
         self._is_counted = False
 

@@ -18,12 +18,7 @@ _PLAIN = (bool, int, float, str, type(None))
 
 
 class Callbacks:
-    """The callbacks of a run, in the strategy's scope, so that they may set variables.
-
-    Attributes:
-      history: Keras's record of the epochs.
-      verbose: Keras's: 0 nothing, 1 a line that moves within an epoch, 2 a line for each epoch.
-    """
+    """The callbacks of a run, in the strategy's scope, so that they may set variables."""
 
     def __init__(
         self,
@@ -33,6 +28,7 @@ class Callbacks:
         params: dict[str, Any],
     ):
         """Takes the callbacks of `fit`; `params` are Keras's: epochs, steps, verbose."""
+        # 0: nothing is printed; 1: a line that moves within an epoch; 2: a line for each epoch.
         self.history, self.verbose = keras.callbacks.History(), int(params["verbose"])
         self._own, self._model, self._strategy = callbacks, model, strategy
         self._list = keras.callbacks.CallbackList(

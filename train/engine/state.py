@@ -41,13 +41,7 @@ class Progress(BestSoFar):
 
 
 class State:
-    """The state of a run.
-
-    Attributes:
-      progress: where it stands.
-      best: the best weights so far; empty without early stopping.
-      callbacks, of_callbacks: Keras's, and their attributes in the checkpoint that was taken up.
-    """
+    """The state of a run."""
 
     def __init__(
         self,
@@ -70,8 +64,9 @@ class State:
             history, seconds = list(before.progress.history), dict(before.progress.seconds)
             skipped = before.progress.skipped_steps
             self.progress = Progress(history=history, seconds=seconds, skipped_steps=skipped)
-        self.best: list[np.ndarray] = []
-        self.callbacks: Callbacks | None = None
+        self.best: list[np.ndarray] = []  # the best weights so far; none without early stopping
+        self.callbacks: Callbacks | None = None  # Keras's
+        # Their attributes in the checkpoint that was taken up.
         self.of_callbacks: list[dict[str, Any]] = []
 
     @property

@@ -37,12 +37,7 @@ _HASHED_BYTES = 8 * 2**20
 
 
 class Uploads:
-    """The folder of a run in a store, and what brings its files there.
-
-    Attributes:
-      folder: on this machine.
-      failure: why the last upload failed; None where it did not.
-    """
+    """The folder of a run in a store, and what brings its files there."""
 
     def __init__(self, address: Address):
         """Takes up what the store holds.
@@ -58,7 +53,7 @@ class Uploads:
         self._lock = FolderLock(own, "--run-dir")
         self.folder = own / (address.key.rpartition("/")[2] or address.bucket)
         self._state = own / "uploaded.json"
-        self.failure: Exception | None = None
+        self.failure: Exception | None = None  # of the last upload
         self._files: dict[str, BinaryIO] | None = None  # to be uploaded next
         self._hashes: dict[tuple[int, ...], str] = {}
         self._sent_logs: dict[str, tuple[int, ...]] = {}

@@ -102,25 +102,18 @@ def measure_target(
 
 
 class Classes:
-    """Several classes at once.
+    """Several classes at once."""
 
-    Attributes:
-      each: names of the figures that every class has.
-      labels: [n, C].
-      decided: bool [n, C], at the thresholds.
-      losses: float64 [n].
-    """
-
-    each = ("f1", "average_precision", "f1_at_thresholds")
+    each = ("f1", "average_precision", "f1_at_thresholds")  # figures that every class has
 
     def __init__(self, said: np.ndarray, labels: np.ndarray, thresholds: Sequence[float]):
         """Of probabilities float64 [n, C], labels [n, C] of 0 and 1, and C thresholds."""
         self._said, self._labels = said, labels.astype(np.float64)
-        self.labels, self.decided = labels, said >= np.asarray(thresholds)
+        self.labels, self.decided = labels, said >= np.asarray(thresholds)  # bool [n, C]
         self._decided = {"": said >= 0.5, "_at_thresholds": self.decided}
         tiny = np.finfo(np.float64).tiny
         right = np.where(self._labels > 0, said, 1 - said)
-        self.losses = -np.log(np.maximum(right, tiny)).mean(1)
+        self.losses = -np.log(np.maximum(right, tiny)).mean(1)  # float64 [n]
         self._order = np.argsort(-said, 0, kind="stable")
 
     def score(self) -> dict[str, np.ndarray]:

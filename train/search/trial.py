@@ -37,13 +37,7 @@ _Figures = dict[str, float]
 
 
 class TrialRunner:
-    """Trains trials on one set.
-
-    Attributes:
-      fixed: settings of all trials.
-      opened: the set.
-      metric: one of the task's `FIGURES_OF`, told to the pruner.
-    """
+    """Trains trials on one set."""
 
     def __init__(
         self, asked: TrainConfig, named: tuple[str, ...], folder: Path, metric: str | None = None
@@ -61,6 +55,7 @@ class TrialRunner:
         self._cluster = make_cluster(asked.strategy, asked.cpu_devices)
         self.opened = prepare_and_open(asked, self._cluster)
         task = self.opened.schema.task
+        # One of the task's `FIGURES_OF`, told to the pruner.
         self.metric = metric or CHOSEN_BY[task]
         check_monitor(task, self.metric, "--metric")
         self.fixed = resolve(asked, self.opened.schema, self._cluster)
