@@ -22,11 +22,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from records.sets.target import MULTI_LABEL, REGRESSION, SINGLE_LABEL
+from records.sets.target import MULTI_LABEL, SINGLE_LABEL
 from records.system.command import run_as_command
 from records.system.json_file import write_json
 from records.system.progress import Progress
-from records.system.writing import check_output, escape_cell, markdown_table
+from records.system.writing import check_output
+from train.measures.folds_table import EACH, FIGURES, format_table, title
 from train.measures.metrics import CHOSEN_BY
 from train.settings.config import TrainConfig
 from train.settings.flags import add_flags, parse_settings
@@ -38,15 +39,6 @@ if TYPE_CHECKING:
     from train.devices.strategy import Cluster
     from train.settings.resolved import Settings
 
-# By task: figures of a row, and the one of each class or number.
-_FIGURES = {
-    SINGLE_LABEL: ("weighted_f1", "accuracy", "loss", "calibration_error"),
-    MULTI_LABEL: ("macro_f1", "micro_f1", "mean_average_precision", "loss"),
-    REGRESSION: ("rmse", "mae", "r2", "loss"),
-}
-_EACH = {SINGLE_LABEL: "recall", MULTI_LABEL: "f1", REGRESSION: "r2_of_each"}
-_TITLES = {"weighted_f1": "weighted F1", "macro_f1": "macro F1", "micro_f1": "micro F1"}
-
 
 class Predicted(NamedTuple):
     """What was predicted for one fold's validation."""
@@ -56,6 +48,10 @@ class Predicted(NamedTuple):
     numbers: np.ndarray  # int64 [n], of the records
     # [C], of numbers among the fold's training examples; None of classes.
     deviation: np.ndarray | None = None
+
+
+# (name, predictions by fold, seconds of all folds)
+System = tuple[str, list[Predicted], float]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -154,13 +150,14 @@ def cross_validate(plan: CrossValidation) -> dict[str, Any]:
     for seed in plan.seeds:
         seeded = dataclasses.replace(settings, seed=seed)
         found, seconds = _train(seeded, opened, cluster, output)
-        ours = settings.model, _rows(found, seeded, seconds, schema)
-        others = _fit_baselines(seeded, opened) if plan.baselines else ()
-        for name, of_one in itertools.chain([ours], others):
+        ours = settings.model, found, seconds
+        others = _fit_baselines(seeded, opened, ours) if plan.baselines else ()
+        for name, predicted, took in itertools.chain([ours], others):
+            of_one = _rows(predicted, seeded, took, schema)
             rows.setdefault(name, []).extend(of_one)
             figure = CHOSEN_BY[schema.task]
             mean = np.mean([row[figure] for row in of_one])
-            print(f"  seed {seed}: {name}: {_title(figure)} {mean:.4f}", flush=True)
+            print(f"  seed {seed}: {name}: {title(figure)} {mean:.4f}", flush=True)
         gc.collect()  # likewise
     result = {
         "dataset": schema.name,
@@ -223,10 +220,8 @@ def _train(
     return found, seconds
 
 
-def _fit_baselines(
-    settings: Settings, opened: OpenedSet
-) -> Iterator[tuple[str, list[dict[str, Any]]]]:
-    """(name, entries on the folds of a seed) of each of scikit-learn's models."""
+def _fit_baselines(settings: Settings, opened: OpenedSet, ours: System) -> Iterator[System]:
+    """Each of scikit-learn's models, and the mean of what ours and the first of them say."""
     from train.baseline import make_baselines
     from train.search.folds_at_once import open_folds
 
@@ -239,7 +234,18 @@ def _fit_baselines(
             for part in parts:  # a new model for each
                 pairs.append(_fit(make()[name], part))
                 line.add(1)
-        yield name, _rows(pairs, settings, time.perf_counter() - began, schema)
+        seconds = time.perf_counter() - began
+        yield name, pairs, seconds
+        if name == next(iter(make())):
+            yield f"mean of {ours[0]} and {name}", average(ours[1], pairs), ours[2] + seconds
+
+
+def average(some: list[Predicted], others: list[Predicted]) -> list[Predicted]:
+    """The means of what two systems say of the same folds."""
+    return [
+        one._replace(said=(one.said + other.said) / 2)
+        for one, other in zip(some, others, strict=True)
+    ]
 
 
 def _fit(baseline: Any, part: Data) -> Predicted:
@@ -271,8 +277,8 @@ def _rows(
             score = Classes(said, labels, (0.5,) * schema.num_classes).score()
         else:
             score = scores.score(said, labels)
-        figures = scores.to_json(score, schema.class_names, (_EACH[task],))
-        row = {name: figures[name] for name in (*_FIGURES[task], _EACH[task])}
+        figures = scores.to_json(score, schema.class_names, (EACH[task],))
+        row = {name: figures[name] for name in (*FIGURES[task], EACH[task])}
         if settings.pool_splits and task == SINGLE_LABEL:
             # By split: where test differs in kind from train, the pooled mean would hide it.
             row["right"] = _count_right(said.argmax(1) == labels, numbers, schema)
@@ -289,42 +295,6 @@ def _count_right(right: np.ndarray, numbers: np.ndarray, schema: Any) -> dict[st
         of_split = right[(first <= numbers) & (numbers < last)]
         counts[split], first = [int(of_split.sum()), len(of_split)], last
     return counts
-
-
-def format_table(result: dict[str, Any]) -> str:
-    """Mean ± deviation over seeds and folds as a Markdown table.
-
-    Where folds were cut from all splits together, also the share of each split's records that are
-    right.
-    """
-    every = [row for rows in result["systems"].values() for row in rows]
-    task = next(task for task, each in _EACH.items() if each in every[0])
-    each = _EACH[task]
-    classes = list(every[0][each])
-    names = _FIGURES[task]
-    header: list[str] = ["", *map(_title, names)]
-    header += [f"{_title(each)} {escape_cell(name)}" for name in classes]
-    splits = list(every[0].get("right", ()))  # with --pool-splits
-    header += [f"accuracy on records of {split}" for split in splits] + ["s per fold"]
-    lines = [header]
-    for name, rows in result["systems"].items():
-        cells = [name]
-        for figure in names:
-            values = [row[figure] for row in rows]
-            cells.append(f"{np.mean(values):.4f} ± {np.std(values):.4f}")
-        for one in classes:
-            values = [row[each][one] for row in rows if row[each][one] is not None]
-            cells.append(f"{np.mean(values):.3f}")
-        for split in splits:
-            right, count = np.sum([row["right"][split] for row in rows], axis=0)
-            cells.append(f"{right / count:.4f}")
-        cells.append(f"{np.mean([row['seconds'] for row in rows]):.1f}")
-        lines.append(cells)
-    return "\n".join(markdown_table(lines))
-
-
-def _title(figure: str) -> str:
-    return _TITLES.get(figure, figure.removesuffix("_of_each").replace("_", " "))
 
 
 if __name__ == "__main__":

@@ -17,8 +17,8 @@ from typing import Any
 from records.system.command import run_as_command, with_home
 from records.system.json_file import read_json
 from records.system.writing import check_output, escape_cell, markdown_table, write_atomically
-from train.cross_validate import format_table
 from train.folders.stored_config import read_metrics, read_settings
+from train.measures.folds_table import format_table
 from train.settings.resolved import KEPT_FROM_FIRST_START
 
 _ROLES = ("train", "validation", "test", "test_new")

@@ -16,7 +16,7 @@ from records.decoding.input_config import InputConfig
 from records.opened import open_set
 from records.roles import Data, Fold
 from tests.support.tiny_models import take_tiny_texts
-from train.cross_validate import main
+from train.cross_validate import Predicted, average, main
 
 
 def test_table_and_file(
@@ -37,7 +37,8 @@ def test_table_and_file(
     assert main(arguments) == 0
     found = json.loads(output.read_text())
     systems = found["systems"]
-    assert set(systems) == {"mlp_small", "gradient boosting", "logistic regression"}
+    both = "mean of mlp_small and gradient boosting"
+    assert set(systems) == {"mlp_small", "gradient boosting", "logistic regression", both}
     assert all(len(rows) == 4 for rows in systems.values())
     opened = open_set("fetal_health/synthetic", str(synthetic_data_dir))
     data = Data(opened, InputConfig(), 5, Fold(1, 2, 5, True))
@@ -82,10 +83,23 @@ def test_table_and_file(
             == 2 * opened.schema.split_counts["test"]
         )
         for r in rows_of_one:  # together they are the fold's accuracy
-            both = np.sum(list(r["right"].values()), axis=0)
-            assert both[0] / both[1] == pytest.approx(r["accuracy"])
+            right_of = np.sum(list(r["right"].values()), axis=0)
+            assert right_of[0] / right_of[1] == pytest.approx(r["accuracy"])
     mean = np.mean([r["weighted_f1"] for r in rows])
     assert f"| gradient boosting | {mean:.4f} ±" in printed
+    above = [a["weighted_f1"] - b["weighted_f1"] for a, b in zip(rows, systems["mlp_small"])]
+    # n = 4, of 2 folds: the variance of the mean is 1/4 + 1 of that of the differences.
+    half = 3.1824 * np.std(above, ddof=1) * 1.25**0.5
+    low, high = np.mean(above) - half, np.mean(above) + half
+    assert f"| {np.mean(above):+.4f} ({low:+.4f} to {high:+.4f}) |" in printed
+
+
+def test_the_mean_of_two_systems_is_that_of_their_probabilities() -> None:
+    labels, numbers = np.array([0, 1]), np.arange(2)
+    ours = [Predicted(labels, np.array([[0.9, 0.1], [0.6, 0.4]]), numbers)]
+    theirs = [Predicted(labels, np.array([[0.4, 0.6], [0.1, 0.9]]), numbers)]
+    (mean,) = average(ours, theirs)
+    assert mean.said.tolist() == [[0.65, 0.35], [0.35, 0.65]]
 
 
 def test_texts_run_apart(

@@ -49,7 +49,8 @@ def test_page_of_files(
     assert "## fetal_health/synthetic/1.0.0" in text and str(tmp_path) not in text
     assert text.count("2 folds of the split train, 1 seed: mean ± deviation of 2 values") == 1
     table = [line.split(" |")[0] for line in text.partition("\n\n    python")[0].splitlines()]
-    assert table[-3:] == ["| mlp_small", f"| {linear}", "| mlp"]
+    both = f"| mean of mlp_small and {linear}"
+    assert table[-4:] == ["| mlp_small", f"| {linear}", both, "| mlp"]
     assert re.search(r"cross_validate .*--model mlp .*--seeds 1 --no-baselines$", text, re.M)
     assert "new pictures" not in text, "nothing was asked about them"
     twice = tmp_path / "twice.md"  # the same model again: in a table of its own, none is lost
