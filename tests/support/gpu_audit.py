@@ -68,12 +68,14 @@ class Audit:
       launches: operations of a step that are not compiled, and compiled parts; what a GPU is
         given one by one.
       findings: the faults.
-      reductions: sums over the replicas in a step.
+      reductions: sums over the replicas in a step, counted on each replica.
+      reduced_bytes: of all of them together.
     """
 
     launches: int
     findings: list[Finding]
-    reductions: int
+    reductions: int = 0
+    reduced_bytes: int = 0
 
     def counts(self) -> dict[Kind, int]:
         """How many of each kind."""
@@ -100,7 +102,7 @@ class _Auditor:
         self._nodes = list(graph.node)
         self._functions = {f.signature.name: f for f in graph.library.function}
         self._is_compiled = concrete.function_def.attr["_XlaMustCompile"].b
-        self._audit = Audit(0, [], 0)
+        self._audit = Audit(0, [])
 
     def run(self) -> Audit:
         if self._is_compiled:
@@ -149,7 +151,9 @@ class _Auditor:
             if node.name in folded or node.op in _SOURCES:
                 continue
             self._audit.launches += in_loop and node.op not in _CALLS
-            self._audit.reductions += in_loop and "Reduce" in node.op and "Collective" in node.op
+            if in_loop and "Reduce" in node.op and "Collective" in node.op:
+                self._audit.reductions += 1
+                self._audit.reduced_bytes += made[node.name][0].size or 0
             if node.op not in _CALLS and _kernel(node) is None:
                 self._note(Kind.NO_KERNEL, f"{node.op} {_types(node)}", node.name)
             references = [i for i in node.input if not i.startswith("^")]

@@ -4,13 +4,15 @@
     make gpu-audit ARGS="resnet50 mlp"  # these models; the rows of the others stay
 
 Ends with 1, and lists what it found, where a step would copy or wait on a GPU. Each number of
-replicas is audited in a process of its own, on so many logical CPU devices.
+replicas is audited in a process of its own, on so many logical CPU devices. The page is written
+after each row: what was not reached stays as it was, or says "not run".
 """
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
+import itertools
 import json
 import subprocess
 import sys
@@ -27,6 +29,7 @@ _SETS = {"tabular": "fetal_health", "image": "brain_tumor_mri", "text": "song_ly
 _MODELS = ("mlp", "dcn", "lstm", "bilstm", "gru", "gru_pairs", "efficientnet_lite0")
 # They take minutes to trace: audited where they are named.
 _LARGE = ("efficientnet_b0", "resnet50", "inception_v3")
+_PICTURES = ("efficientnet_lite0", *_LARGE)
 # Other targets, of a table model and of a head: the objective is all that differs.
 _TARGETS = {
     "mlp": ("multi-label", "numbers", "chosen classes"),
@@ -41,14 +44,20 @@ Made by `make gpu-audit`, from the kernels that TensorFlow registers: no GPU was
 [On GPUs](../explain/gpu.md) says how it is done and what it cannot show.
 
 Launches: operations of one step that a GPU is given one by one, or compiled parts; all replicas
-together. All-reduces: sums over the replicas in a step; of whole pictures the BatchNorm layers in
-training add one each. Findings: operations without a kernel, waits of the host, copies to the host,
-large copies to the device. Named and left out: the one boolean of a step with a loss scale
-(`mixed_float16`), by which the host learns whether the gradients were finite. Multi-label,
-numbers and chosen classes: other targets of the same training; a head has them, too.
+together. Sums: all-reduces over the replicas in a step, and the bytes that each replica gives to
+them (float32 with each precision); of whole pictures the BatchNorm layers in training add two each,
+which are small. Findings: operations without a kernel, waits of the host, copies to the host, large
+copies to the device. Named and left out: the one boolean of a step with a loss scale
+(`mixed_float16`), by which the host learns whether the gradients were finite.
 
-| model | what | replicas | XLA | launches: float32 | bfloat16 | float16 | all-reduces | findings |
-|---|---|---|---|---|---|---|---|---|
+Multi-label, numbers and chosen classes: other targets of the same training; a head has them, too.
+Models with spaces in their names are compiled Keras models: `fit` is the step of `train.fit`.
+Predictions and evaluations are never compiled. "refused": XLA with BatchNorm in training at several
+replicas. "not run": nobody audited this cell yet; of whole pictures bfloat16 is left out, which has
+the kernels of float16.
+
+| model | what | replicas | XLA | launches: float32 | bfloat16 | float16 | sums | bytes | findings |
+|---|---|---|---|---|---|---|---|---|---|
 """
 
 
@@ -75,10 +84,11 @@ def main(names: list[str]) -> int:
             assert process.stdout is not None
             for line in process.stdout:
                 rows.append(json.loads(line))
-                print(f"  {rows[-1]['model']}, {rows[-1]['what']}, {replicas} replicas", flush=True)
+                page = rewrite_page(PAGE.read_text(encoding="utf-8"), rows[-1:])
+                PAGE.write_text(page, encoding="utf-8")
+                print(_row(rows[-1]), end="", flush=True)
             if process.wait():
                 return process.returncode
-    PAGE.write_text(rewrite_page(PAGE.read_text(encoding="utf-8"), rows), encoding="utf-8")
     print(f"wrote {PAGE.relative_to(REPOSITORY)}: {len(rows)} rows")
     found = [f"{r['model']}, {r['what']}: {f}" for r in rows for f in r["findings"]]
     print("\n".join(found) or "0 findings")
@@ -86,27 +96,43 @@ def main(names: list[str]) -> int:
 
 
 def rewrite_page(old: str, rows: list[dict[str, Any]]) -> str:
-    """The page with these rows, and those that it had of other models."""
-    audited = {row["model"] for row in rows}
-    lines = [_row(row) for row in rows]
-    for line in old.partition("|---|\n")[2].splitlines(keepends=True):
-        model = line.split(" | ")[0].removeprefix("| ")
-        lines += [] if model in audited else [line]
+    """The page with these rows, and what it had of all others; "not run" where it had nothing."""
+    known = [*map(_row, rows), *old.splitlines(keepends=True)]
+    body = ""
+    for replicas, model in itertools.product((1, 2), (*_MODELS, *_FOREIGN, *_LARGE)):
+        for what, xla in _cells(model):
+            start = _start(model, what, replicas, xla)
+            said = "refused" if _is_refused(model, what, replicas, xla) else "not run"
+            row = next((line for line in known if line.startswith(start)), None)
+            body += row or start + " | ".join([said] * 6) + " |\n"
+    return _HEAD + body
 
-    def place(line: str) -> tuple[str, int]:
-        model, _, replicas, *_ = line.removeprefix("| ").split(" | ")
-        return replicas, (*_MODELS, *_FOREIGN, *_LARGE).index(model)
 
-    return _HEAD + "".join(sorted(lines, key=place))
+def _cells(model: str) -> list[tuple[str, bool]]:
+    """(what, XLA) of a model's rows."""
+    parts, last = ("training",), "prediction"
+    if model in _FOREIGN:
+        parts, last = ("fit",), "evaluation"
+    elif model in _PICTURES:
+        parts = ("whole", "head")
+    parts += _TARGETS.get(model, ())
+    return [*itertools.product(parts, (False, True)), (last, False)]
+
+
+def _is_refused(model: str, what: str, replicas: int, xla: bool) -> bool:
+    """With BatchNorm in training there is no XLA at several replicas."""
+    return xla and replicas > 1 and (what == "whole" or model == "residual cnn")
+
+
+def _start(model: str, what: str, replicas: int, xla: bool) -> str:
+    return f"| {model} | {what} | {replicas} | {'on' if xla else 'off'} | "
 
 
 def _row(row: dict[str, Any]) -> str:
     launches = " | ".join(str(n) for n in row["launches"])
-    xla = "on" if row["xla"] else "off"
-    return (
-        f"| {row['model']} | {row['what']} | {row['replicas']} | {xla} | {launches} | "
-        f"{row['reductions']} | {len(row['findings'])} |\n"
-    )
+    start = _start(row["model"], row["what"], row["replicas"], row["xla"])
+    sums = f"{row['reductions']} | {row['bytes']}"
+    return f"{start}{launches} | {sums} | {len(row['findings'])} |\n"
 
 
 def _audit_all(replicas: int, data_dir: str, names: list[str]) -> None:
@@ -116,27 +142,10 @@ def _audit_all(replicas: int, data_dir: str, names: list[str]) -> None:
     devices = [tf.config.LogicalDeviceConfiguration()] * replicas
     cpu = tf.config.list_physical_devices("CPU")[0]
     tf.config.set_logical_device_configuration(cpu, devices)
-    import models
-
-    for name in names or (*_MODELS, *_FOREIGN):
-        if name in _FOREIGN:
-            for xla in (False, True):
-                if not (xla and replicas > 1 and name == "residual cnn"):
-                    print(
-                        json.dumps(_audit_steps(name, "fit", xla, replicas, data_dir)), flush=True
-                    )
-            print(
-                json.dumps(_audit_steps(name, "evaluation", False, replicas, data_dir)), flush=True
-            )
-            continue
-        entry = models.MODELS[name]
-        parts = ("whole", "head") if entry.modality == "image" else ("training",)
-        for what in (*parts, *_TARGETS.get(name, ())):
-            for xla in (False, True):
-                # With BatchNorm in training XLA is refused at several replicas.
-                if not (xla and what == "whole" and replicas > 1):
-                    print(json.dumps(_audit_steps(name, what, xla, replicas, data_dir)), flush=True)
-        print(json.dumps(_audit_steps(name, "prediction", False, replicas, data_dir)), flush=True)
+    for model in names or (*_MODELS, *_FOREIGN):
+        for what, xla in _cells(model):
+            if not _is_refused(model, what, replicas, xla):
+                print(json.dumps(_audit_steps(model, what, xla, replicas, data_dir)), flush=True)
 
 
 def _audit_steps(model: str, what: str, xla: bool, replicas: int, data_dir: str) -> dict[str, Any]:
@@ -144,16 +153,17 @@ def _audit_steps(model: str, what: str, xla: bool, replicas: int, data_dir: str)
     from tests.support.gpu_audit import audit
 
     row: dict[str, Any] = {"model": model, "what": what, "xla": xla, "replicas": replicas}
-    row |= {"launches": [], "reductions": 0, "findings": []}
+    row |= {"launches": [], "reductions": 0, "bytes": 0, "findings": []}
     for precision in _PRECISIONS:
         # Whole networks take long to trace, and bfloat16 has the kernels of float16.
         if what == "whole" and precision == "mixed_bfloat16":
-            row["launches"].append("")
+            row["launches"].append("not run")
             continue
         strategy = "mirrored" if replicas > 1 else "one_device"
         report = audit(trace_step(model, what, xla, precision, strategy, data_dir))
         row["launches"].append(report.launches)
         row["reductions"] = report.reductions // replicas
+        row["bytes"] = report.reduced_bytes // replicas
         row["findings"] += [
             str(f)
             for f in report.findings

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from benchmarks.gpu_trace import operations_of_loops, partitions_of
 from models.augment import augment_images, mix_pairs
 from tests.support.gpu_audit import Kind, audit
 from tests.support.gpu_audit_table import PAGE, REPOSITORY, rewrite_page, trace_step
@@ -110,14 +111,19 @@ def test_an_augmentation_stays_on_the_device() -> None:
     assert [str(f) for f in audit(_loop(augment, words, ROWS)).findings] == []
 
 
-def test_the_page_keeps_the_rows_of_models_that_were_not_asked() -> None:
+def test_the_page_keeps_what_was_not_asked_and_says_what_never_was() -> None:
     old = PAGE.read_text(encoding="utf-8")
-    assert rewrite_page(old, []) == old
+    assert rewrite_page(old, []) == old and "|  |" not in old
+    empty = rewrite_page("", [])
+    assert empty.count("\n| ") == old.count("\n| ")
+    assert (
+        "| resnet50 | head | 2 | on | not run | not run | not run | not run | not run | " in empty
+    )
+    assert "| resnet50 | whole | 2 | on | refused |" in empty
     row: dict[str, Any] = {"model": "gru", "what": "training", "xla": False, "replicas": 1}
-    row |= {"launches": [1, 2, 3], "reductions": 0, "findings": []}
+    row |= {"launches": [1, 2, 3], "reductions": 4, "bytes": 5, "findings": []}
     new = rewrite_page(old, [row])
-    assert "| gru | training | 1 | off | 1 | 2 | 3 | 0 | 0 |" in new
-    assert "| own loss and metric |" in rewrite_page(new, [row | {"model": "own loss and metric"}])
+    assert "| gru | training | 1 | off | 1 | 2 | 3 | 4 | 5 | 0 |" in new
     others = [line for line in old.splitlines() if not line.startswith("| gru |")]
     assert [line for line in new.splitlines() if not line.startswith("| gru |")] == others
 
@@ -153,6 +159,17 @@ def test_on_accelerators_the_update_is_one_compiled_part(strategy: str) -> None:
     assert launches[1] < 0.5 * launches[0]
 
 
+def test_a_sum_over_replicas_runs_without_its_sizes() -> None:
+    """tf.distribute traces a `Prod` of a constant shape with each; what runs has none."""
+    y, objective = np.random.default_rng(1).integers(0, 3, 64), Objective(np.ones(3, np.float32))
+    step, chunk = _small_step(make_cluster("mirrored"), objective, y)
+    bodies = step._call.get_concrete_function(*step.arguments(chunk, 0)).graph.as_graph_def()
+    traced = [node.op for f in bodies.library.function for node in f.node_def]
+    ran = [n.op for n in operations_of_loops(partitions_of(lambda: step.run(chunk, 0)))]
+    assert traced.count("Prod") == traced.count("CollectiveReduceV2") > 1
+    assert "Prod" not in ran and ran.count("CollectiveReduceV2") == traced.count("Prod")
+
+
 def _small_step(
     cluster: Cluster, objective: Any, targets: Any, hidden: int = 4
 ) -> tuple[TrainStep, Chunk]:
@@ -181,13 +198,16 @@ def test_several_classes_and_numbers_neither_copy_nor_wait(strategy: str, object
     step, chunk = _small_step(cluster, objective, np.zeros((64, 3), dtype), hidden=1)
     report = audit(step._call.get_concrete_function(*step.arguments(chunk, 0)))
     assert [str(found) for found in report.findings] == []
-    assert report.reductions == (0 if strategy == "one_device" else cluster.num_replicas)
+    several = cluster.num_replicas if strategy == "mirrored" else 0
+    numbers = 5 * 8 + 8 + 8 * 3 + 3
+    assert (report.reductions, report.reduced_bytes) == (several, several * numbers * 4)
 
 
 def _other(concrete: Any) -> dict[Kind, int]:
     """What the audit beside the project's data finds of a function, in this one's words.
 
-    It takes shapes that follow from constants alone for computed; TensorFlow folds them.
+    For each sum over the replicas it names the size that tf.distribute asks for: folded, see
+    `test_a_sum_over_replicas_runs_without_its_sizes`.
     """
     spec = importlib.util.spec_from_file_location("other_audit", OTHER)
     assert spec is not None and spec.loader is not None
@@ -195,7 +215,8 @@ def _other(concrete: Any) -> dict[Kind, int]:
     spec.loader.exec_module(module)
     report = module.audit(concrete)
     copies = {what: n for what, n in report.copies.items() if what[0] == "device to host"}
-    copies.pop(("device to host", "Prod", "Pack", "int32", 4), None)
+    sizes = copies.pop(("device to host", "Prod", "Pack", "int32", 4), 0)
+    assert sizes == audit(concrete).reductions
     found = {
         Kind.NO_KERNEL: sum(report.no_gpu.values()),
         Kind.CONDITION: report.device_conditions,
