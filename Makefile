@@ -14,7 +14,8 @@
 #   make gpu-check   within 8 minutes: does all run on the GPU of this machine, and how fast; goes on
 #                    with what was left (ARGS=--cpu: a part on a CPU); says so when there is no GPU
 #   make gpu-audit   what a step of each kind of model would do on a GPU, read from TensorFlow's
-#                    kernels: no GPU needed; docs/notes/gpu_audit.md (ARGS="resnet50": only this model)
+#                    kernels: no GPU needed; docs/notes/gpu_audit.md (ARGS="resnet50": only this model;
+#                    ARGS=missing: what the page says was not run)
 #   make damage-page tests/faults/damage_messages.md, from what the tests see
 #   make house       lines, functions, folders, circles and comments, as one table (ARGS=FOLDER: of
 #                    another checkout)

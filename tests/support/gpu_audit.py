@@ -235,12 +235,19 @@ def _registered(op: str) -> list[Any]:
 
 def _kernel(node: Any, *devices: str) -> Any:
     """The kernel for the node's dtypes on the first of the devices that has one, or None."""
-    for device in devices or ("GPU", "DEFAULT"):
-        for kernel in _registered(node.op):
+    types = tuple((name, value.type) for name, value in node.attr.items())
+    return _kernel_of(node.op, types, devices or ("GPU", "DEFAULT"))
+
+
+@functools.cache
+def _kernel_of(op: str, types: tuple[tuple[str, int], ...], devices: tuple[str, ...]) -> Any:
+    given = dict(types)
+    for device in devices:
+        for kernel in _registered(op):
             fits = all(
-                c.name not in node.attr
+                c.name not in given
                 or not c.allowed_values.list.type
-                or node.attr[c.name].type in c.allowed_values.list.type
+                or given[c.name] in c.allowed_values.list.type
                 for c in kernel.constraint
             )
             if kernel.device_type == device and not kernel.label and fits:

@@ -2,6 +2,7 @@
 
     make gpu-audit                      # some 10 minutes
     make gpu-audit ARGS="resnet50 mlp"  # these models; the rows of the others stay
+    make gpu-audit ARGS=missing         # what the page says was not run, of any model
 
 Ends with 1, and lists what it found, where a step would copy or wait on a GPU. Each number of
 replicas is audited in a process of its own, on so many logical CPU devices. The page is written
@@ -12,11 +13,14 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import itertools
 import json
 import subprocess
 import sys
 import tempfile
+import threading
+from concurrent import futures
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -37,6 +41,8 @@ _TARGETS = {
 }
 # Compiled models of `tests.support.foreign_models`, as `train.fit` takes them.
 _FOREIGN = ("residual cnn", "two branches", "gated", "transformer", "own loss and metric")
+_ALL = (*_MODELS, *_FOREIGN, *_LARGE)
+_page = threading.Lock()
 _PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 _HEAD = """# What a GPU would do, by model
 
@@ -69,37 +75,37 @@ def _make_data(data_dir: str) -> None:
 
 
 def main(names: list[str]) -> int:
-    """Audits one replica, then two; see the module."""
+    """Audits one replica and two, side by side; see the module."""
     rows: list[dict[str, Any]] = []
-    with tempfile.TemporaryDirectory() as data_dir:
+    with tempfile.TemporaryDirectory() as data_dir, futures.ThreadPoolExecutor() as pool:
         _make_data(data_dir)
-        for replicas in (1, 2):
-            command = [sys.executable, "-m", "tests.support.gpu_audit_table", "--replicas"]
-            process = subprocess.Popen(
-                [*command, str(replicas), data_dir, *names],
-                cwd=REPOSITORY,
-                stdout=subprocess.PIPE,
-                text=True,
-            )
-            assert process.stdout is not None
-            for line in process.stdout:
-                rows.append(json.loads(line))
-                page = rewrite_page(PAGE.read_text(encoding="utf-8"), rows[-1:])
-                PAGE.write_text(page, encoding="utf-8")
-                print(_row(rows[-1]), end="", flush=True)
-            if process.wait():
-                return process.returncode
+        arguments = ([str(replicas), data_dir, *names] for replicas in (1, 2))
+        failed = sum(pool.map(functools.partial(_collect, rows), arguments))
     print(f"wrote {PAGE.relative_to(REPOSITORY)}: {len(rows)} rows")
     found = [f"{r['model']}, {r['what']}: {f}" for r in rows for f in r["findings"]]
     print("\n".join(found) or "0 findings")
-    return int(bool(found))
+    return int(bool(found or failed))
+
+
+def _collect(rows: list[dict[str, Any]], arguments: list[str]) -> int:
+    """Adds what a process finds to rows and page; returns how it ended."""
+    command = [sys.executable, "-m", "tests.support.gpu_audit_table", "--replicas", *arguments]
+    with subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            with _page:
+                rows.append(json.loads(line))
+                page = rewrite_page(PAGE.read_text(encoding="utf-8"), rows[-1:])
+                PAGE.write_text(page, encoding="utf-8")
+            print(_row(json.loads(line)), end="", flush=True)
+    return process.returncode
 
 
 def rewrite_page(old: str, rows: list[dict[str, Any]]) -> str:
     """The page with these rows, and what it had of all others; "not run" where it had nothing."""
     known = [*map(_row, rows), *old.splitlines(keepends=True)]
     body = ""
-    for replicas, model in itertools.product((1, 2), (*_MODELS, *_FOREIGN, *_LARGE)):
+    for replicas, model in itertools.product((1, 2), _ALL):
         for what, xla in _cells(model):
             start = _start(model, what, replicas, xla)
             said = "refused" if _is_refused(model, what, replicas, xla) else "not run"
@@ -110,11 +116,11 @@ def rewrite_page(old: str, rows: list[dict[str, Any]]) -> str:
 
 def _cells(model: str) -> list[tuple[str, bool]]:
     """(what, XLA) of a model's rows."""
-    parts, last = ("training",), "prediction"
+    parts, last = ["training"], "prediction"
     if model in _FOREIGN:
-        parts, last = ("fit",), "evaluation"
+        parts, last = ["fit"], "evaluation"
     elif model in _PICTURES:
-        parts = ("whole", "head")
+        parts = ["whole", "head"]
     parts += _TARGETS.get(model, ())
     return [*itertools.product(parts, (False, True)), (last, False)]
 
@@ -142,10 +148,21 @@ def _audit_all(replicas: int, data_dir: str, names: list[str]) -> None:
     devices = [tf.config.LogicalDeviceConfiguration()] * replicas
     cpu = tf.config.list_physical_devices("CPU")[0]
     tf.config.set_logical_device_configuration(cpu, devices)
-    for model in names or (*_MODELS, *_FOREIGN):
-        for what, xla in _cells(model):
-            if not _is_refused(model, what, replicas, xla):
-                print(json.dumps(_audit_steps(model, what, xla, replicas, data_dir)), flush=True)
+    for model, what, xla in _to_audit(names, replicas, PAGE.read_text(encoding="utf-8")):
+        print(json.dumps(_audit_steps(model, what, xla, replicas, data_dir)), flush=True)
+
+
+def _to_audit(names: list[str], replicas: int, page: str) -> list[tuple[str, str, bool]]:
+    """(model, what, XLA), quick ones first: a whole network takes ten times as long as its head."""
+    is_missing = names == ["missing"]
+    found = [
+        (model, what, xla)
+        for model in (_ALL if is_missing else names or (*_MODELS, *_FOREIGN))
+        for what, xla in _cells(model)
+        if not _is_refused(model, what, replicas, xla)
+        and (not is_missing or f"{_start(model, what, replicas, xla)}not run" in page)
+    ]
+    return sorted(found, key=lambda cell: cell[1] == "whole")
 
 
 def _audit_steps(model: str, what: str, xla: bool, replicas: int, data_dir: str) -> dict[str, Any]:

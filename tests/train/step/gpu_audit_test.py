@@ -24,6 +24,7 @@ from train.folders.finished_run import open_run
 from train.step.feed import Chunk
 from train.step.objective import ClassesObjective, NumbersObjective, Objective
 from train.step.predictor import PredictStep
+from train.step.replicas import all_reduce
 from train.step.rows import pack_rows, take_rows
 from train.step.train_step import StepOptions, TrainStep
 
@@ -168,6 +169,37 @@ def test_a_sum_over_replicas_runs_without_its_sizes() -> None:
     ran = [n.op for n in operations_of_loops(partitions_of(lambda: step.run(chunk, 0)))]
     assert traced.count("Prod") == traced.count("CollectiveReduceV2") > 1
     assert "Prod" not in ran and ran.count("CollectiveReduceV2") == traced.count("Prod")
+
+
+def test_rows_of_all_replicas_come_together_without_a_copy() -> None:
+    """Each replica's rows in its place, NaN in its own alone; no number of rows is waited for."""
+    strategy = make_cluster("mirrored").strategy
+    values = np.array([[1.0, -2.0], [np.nan, 0.5], [3.0, 4.0]], np.float32)
+    indices = np.array([2**40 + 1, 0, 7])
+
+    def on_replica() -> list[Any]:
+        number = tf.distribute.get_replica_context().replica_id_in_sync_group
+        rows = tf.constant(values) + tf.cast(number, tf.float32)
+        slices = tf.IndexedSlices(rows, tf.constant(indices) + tf.cast(number, tf.int64))
+        summed, dense = all_reduce([slices, tf.ones([2])])
+        return [summed.values, summed.indices, dense]
+
+    def in_a_loop() -> Any:
+        def body(i: tf.Tensor, *_: Any) -> Any:
+            first = [strategy.experimental_local_results(x)[0] for x in strategy.run(on_replica)]
+            return i + 1, *first
+
+        n = strategy.num_replicas_in_sync
+        start = [0, tf.zeros([3 * n, 2]), tf.zeros([3 * n], tf.int64), tf.zeros([2])]
+        return tf.while_loop(lambda i, *_: i < 2, body, list(map(tf.convert_to_tensor, start)))[1:]
+
+    call = tf.function(in_a_loop, autograph=False)
+    numbers = np.arange(strategy.num_replicas_in_sync)
+    gathered, at, dense = call()
+    np.testing.assert_array_equal(gathered, np.concatenate([values + n for n in numbers]))
+    np.testing.assert_array_equal(at, np.concatenate([indices + n for n in numbers]))
+    np.testing.assert_array_equal(dense, [len(numbers)] * 2)
+    assert [str(found) for found in audit(call.get_concrete_function()).findings] == []
 
 
 def _small_step(
