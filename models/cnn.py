@@ -1,4 +1,4 @@
-"""Image classifiers: a pretrained backbone between a preprocessing stage and a linear head."""
+"""Image classifiers: a pretrained backbone between a preprocessing stage and a small head."""
 
 import dataclasses
 import os

@@ -1,4 +1,4 @@
-"""From shards to batches in a defined order: the whole input system in one file.
+"""From shards to batches in a defined order: the stations of the input system.
 
     shards --records.loading.load--> decoded split --gather by number--> batches or chunks
                                      in memory, or a file mapped into memory

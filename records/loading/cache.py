@@ -3,7 +3,7 @@
 | level | where | a batch is |
 |---|---|---|
 | `device` | each replica's memory | gathered by permuted index inside the compiled step |
-| `memory` | host memory, one tensor per feature | gathered by permuted index, then sent |
+| `memory` | host memory, one array a split | gathered by permuted index, then sent |
 | `disk` | a file beside the shards, mapped into memory | gathered likewise |
 | `none` | nowhere | read by offset, block by block, and decoded again |
 

@@ -22,7 +22,8 @@ import numpy as np
 from records.sets.schema import Schema
 
 FOLDER = "decoded"
-# Changes when decoding changes in a way that its parts' own versions do not show.
+# Changes when the file does: what it holds and where. What the pixels depend on is in
+# `records.roles.Data.content_key`.
 _LAYOUT = 3
 _SPARE_BYTES = 2**30  # left free on the disk
 

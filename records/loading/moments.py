@@ -28,6 +28,7 @@ def stream_moments(
     """As `moments`, of a table's records `numbers`, of which one unit is held."""
     wanted = np.zeros(loader.index.num_records, bool)
     wanted[numbers] = True
+    # Without weights one 1 serves all rows of a unit.
     counted = np.ones(1) if weights is None else np.zeros(len(wanted))
     if weights is not None:
         counted[numbers] = weights
@@ -48,6 +49,7 @@ def check_moments(schema: Schema, mean: np.ndarray, variance: np.ndarray, dtype:
 
     `mean` and `variance` are float64 [F], `dtype` is that of the inputs that models get.
     """
+    # Not `>`: NaN is told, too.
     huge = ~(variance <= np.finfo(np.float32).max)
     if huge.any():
         raise ValueError(

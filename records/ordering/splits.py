@@ -40,7 +40,7 @@ class AllRecords:
 Numbers = np.ndarray | AllRecords
 
 
-_COUNTED = 2**20  # labels at once
+_COUNTED = 2**20  # labels at once: 10^9 of them would be 8 GB more
 
 
 def assign_folds(

@@ -30,7 +30,7 @@ from records.system.writing import appears_whole
 _SUFFIX = ".npy"
 _ALIGNMENT = 64  # bytes at which an array begins: a line of the cache, and TensorFlow's own
 _LOCAL_HEADER = 30  # bytes in front of a member's name, and behind it what `_padding` fills
-_ZIP64_EXTRA = 20
+_ZIP64_EXTRA = 20  # bytes: a tag, its length, and the two sizes of 8 bytes each
 _MOST_HEADER = 2**16  # bytes of an array's header
 
 
@@ -100,6 +100,7 @@ def _padding(at: int, name: str) -> bytes:
     """An extra field, which readers pass over, so that the member's data begin aligned."""
     start = at + _LOCAL_HEADER + len(name) + _ZIP64_EXTRA + 4
     fill = -start % _ALIGNMENT
+    # A tag that no known extra field has.
     return struct.pack("<HH", 0xFFFF, fill) + bytes(fill)
 
 

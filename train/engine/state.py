@@ -71,7 +71,7 @@ class State:
 
     @property
     def number(self) -> int:
-        """The next step, counted from the start of the run."""
+        """The next step, counted from the start of the stage."""
         return self.progress.epoch * self._training.order.steps_per_epoch + self.progress.step
 
     def keep_best(self) -> None:

@@ -89,7 +89,8 @@ class TrainConfig:
     )
     shuffle_block: int | None = _data(
         None,
-        "examples permuted together (default: all; with --cache none what half the budget holds)",
+        "examples permuted together (default: all; with --cache none, beyond the budget, what "
+        "45 %% of it holds)",
         within=POSITIVE,
     )
     length_buckets: int = _data(

@@ -30,7 +30,7 @@ def batch_norms(model: keras.Model) -> list[keras.layers.BatchNormalization]:
         for layer in all_layers(model)
         if isinstance(layer, keras.layers.BatchNormalization) and layer.trainable
     ]
-    return list(dict.fromkeys(found))
+    return list(dict.fromkeys(found))  # a layer that is called twice stands in the list twice
 
 
 def count_rows(model: keras.Model, num_replicas: int) -> None:

@@ -39,7 +39,7 @@ def all_reduce(tensors: list[Any]) -> list[Any]:
         sizes = [parts[n].shape.num_elements() for n in own]
         for n, part in zip(own, tf.split(flat, sizes), strict=True):
             parts[n] = tf.reshape(part, parts[n].shape)
-    summed, found = iter(parts), []
+    summed, found = iter(parts), []  # in the order of `parts`: one of a tensor, two of slices
     for tensor in tensors:
         if not isinstance(tensor, tf.IndexedSlices):
             found.append(next(summed))

@@ -49,7 +49,8 @@ class Seeds:
         state = np.empty((steps, replicas, len(self._bases), 2), np.int64)
         state[..., 0] = own
         state[..., 1] = step[:, None, None]
-        # `HashDropout` reads the low 32 bits, whatever their sign; Keras's layers a remainder.
+        # `HashDropout` reads the low 32 bits, whatever their sign; Keras's layers a remainder. So
+        # masks come again after 2^32 / 1024 = 4.2 million steps.
         low = state.astype(np.int32)
         return np.where(np.array(self._is_hash, bool)[:, None], low, state % _KERAS_DIVISOR).astype(
             np.int32

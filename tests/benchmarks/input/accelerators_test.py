@@ -242,6 +242,7 @@ def test_whole_accelerators_and_parts_of_one(
     assert both[0.9] == 1 and both[0.99] == pytest.approx(0.95 / 0.99, rel=0.05)
 
 
+@pytest.mark.slow
 def test_answers_for_pictures(synthetic_data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _host_of(monkeypatch, 2000)
     with work_module.view(_open(synthetic_data_dir, "brain_tumor_mri")) as work:

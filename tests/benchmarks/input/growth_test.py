@@ -12,15 +12,13 @@ import numpy as np
 import pytest
 
 from benchmarks.input import growth, reading_child
-from benchmarks.measuring import repeat
+from benchmarks.measuring import child, repeat
 from benchmarks.measuring.comparison import OURS
 from benchmarks.measuring.timing import Sample
 from benchmarks.measuring.work import QUICK, choose_set, open_work
 from records.decoding.indexing import read_index
 from records.sets.schema import read_schema
 from records.shards.index import RecordReader
-from tests.support.forks import fork
-from tests.support.runs import finish
 
 _FULL = dataclasses.replace(QUICK, thorough=True)
 
@@ -39,11 +37,10 @@ def test_sizes_are_compared_with_the_base(
     started = [] if name == "fetal_health" else ["one is enough"]
 
     def run_child(module: str, request: dict[str, Any]) -> dict[str, Any]:
-        """One in a process of its own; the others' work is done here, which takes no start."""
+        """One process as a run starts it; the others' work is done here, which takes no start."""
         started.append(request["directory"])
         if len(started) == 1:
-            printed = finish(fork("-m", module, json.dumps(request)))[0]
-            return json.loads(next(x for x in printed.splitlines() if x.startswith("{")))
+            return child.run_child(module, request)
         monkeypatch.setattr(sys, "argv", ["", json.dumps(request)])
         reading_child.main()
         return json.loads(capsys.readouterr().out)

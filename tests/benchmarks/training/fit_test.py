@@ -34,6 +34,7 @@ def _measure(work: work_module.Work, question: Question) -> Any:
     return found
 
 
+@pytest.mark.slow
 def test_the_reports_way_with_its_own_table_model(
     synthetic_data_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -32,11 +32,13 @@ cluster = make_cluster(settings["strategy"])
 found = {}
 for family in settings["families"]:
     data = open_data(family["dataset"], settings["data_dir"],
-                     InputConfig(sequence_length=16, vocab_size=300, image_size=32), seed=3)
-    own = {"image": {"image_size": 32}, "tokens": {"length_buckets": 1}}
+                     InputConfig(sequence_length=16, vocab_size=300,
+                                 image_size=family.get("pixels", 32)), seed=3)
+    own = {"image": {"image_size": family.get("pixels", 32)}, "tokens": {"length_buckets": 1}}
     asked = TrainConfig(model=family["model"], seed=3,
                         dropout=None if ":" in family["model"] else 0.0,
                         learning_rate=family.get("rate", 1e-3),
+                        optimizer=family.get("optimizer", "adamw"),
                         global_batch_size=family["batch"], clip_norm=1.0, epochs=50,
                         freeze=family.get("freeze"), weights=family.get("weights", "imagenet"),
                         **own.get(data.schema.modality, {}))
@@ -119,6 +121,8 @@ UNFROZEN: dict[str, Any] = {
     "dataset": "brain_tumor_mri/synthetic",
     "model": "efficientnet_lite0",
     "batch": 8,
+    "pixels": 96,
+    "optimizer": "sgd",
     "freeze": False,
     "scale": 2.0**6,
     "rate": 1e-4,
