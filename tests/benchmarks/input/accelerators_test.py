@@ -244,6 +244,7 @@ def test_whole_accelerators_and_parts_of_one(
 
 @pytest.mark.slow
 def test_answers_for_pictures(synthetic_data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The quick tests above hold each figure of it by itself."""
     _host_of(monkeypatch, 2000)
     with work_module.view(_open(synthetic_data_dir, "brain_tumor_mri")) as work:
         found = accelerators.measure_accelerators(work, _quick(step_ms=(4.0,)), lambda text: None)

@@ -38,6 +38,7 @@ def _measure(work: work_module.Work, question: Question) -> Any:
 def test_the_reports_way_with_its_own_table_model(
     synthetic_data_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """`make demo` measures a table beside `fit` in the quick checks."""
     work = _open(synthetic_data_dir, "fetal_health")
     settings = {"global_batch_size": 32, "xla": False}
     found = _measure(work, Question("mlp_small", settings=settings, report=True))
