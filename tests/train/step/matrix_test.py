@@ -32,13 +32,11 @@ cluster = make_cluster(settings["strategy"])
 found = {}
 for family in settings["families"]:
     data = open_data(family["dataset"], settings["data_dir"],
-                     InputConfig(sequence_length=16, vocab_size=300,
-                                 image_size=family.get("pixels", 32)), seed=3)
-    own = {"image": {"image_size": family.get("pixels", 32)}, "tokens": {"length_buckets": 1}}
+                     InputConfig(sequence_length=16, vocab_size=300, image_size=32), seed=3)
+    own = {"image": {"image_size": 32}, "tokens": {"length_buckets": 1}}
     asked = TrainConfig(model=family["model"], seed=3,
                         dropout=None if ":" in family["model"] else 0.0,
                         learning_rate=family.get("rate", 1e-3),
-                        optimizer=family.get("optimizer", "adamw"),
                         global_batch_size=family["batch"], clip_norm=1.0, epochs=50,
                         freeze=family.get("freeze"), weights=family.get("weights", "imagenet"),
                         **own.get(data.schema.modality, {}))
@@ -53,6 +51,9 @@ for family in settings["families"]:
             return np.concatenate([np.ravel(v.numpy()) for v in training.trained.weights
                                    if "seed" not in v.path])
 
+        if family.get("rounded"):  # every number of the first kernel by one rounding
+            kernel = training.trained.trainable_weights[0]
+            kernel.assign(np.nextafter(kernel.numpy(), np.float32(np.inf)))
         found.setdefault(f"{family['model']}-start", weights())
         order = training.order
         first = order.steps_per_epoch - 20 % order.steps_per_epoch
@@ -121,8 +122,6 @@ UNFROZEN: dict[str, Any] = {
     "dataset": "brain_tumor_mri/synthetic",
     "model": "efficientnet_lite0",
     "batch": 8,
-    "pixels": 96,
-    "optimizer": "sgd",
     "freeze": False,
     "scale": 2.0**6,
     "rate": 1e-4,
@@ -161,6 +160,19 @@ def check_for_gpus(found: dict[str, np.ndarray]) -> None:
         assert findings == [], name
 
 
+def differ(
+    found: dict[str, np.ndarray], reference: dict[str, np.ndarray], name: str
+) -> tuple[float, float]:
+    """(relative difference of the loss, of the weights as a share of the distance moved)."""
+    model = name.rsplit("-", 2)[0]
+    base = f"{model}-float32-False"
+    assert found[f"{name}/confusion"].sum() == reference[f"{base}/confusion"].sum() > 0
+    difference = found[f"{name}/weights"] - reference[f"{base}/weights"]
+    moved = reference[f"{base}/weights"] - reference[f"{model}-start"]
+    share = np.sqrt(np.mean(difference**2) / np.mean(moved**2))
+    return float(abs(found[f"{name}/loss"] / reference[f"{base}/loss"] - 1)), float(share)
+
+
 def compare(
     found: dict[str, np.ndarray],
     reference: dict[str, np.ndarray],
@@ -169,13 +181,8 @@ def compare(
     """What lies outside the bounds, one line per cell."""
     complaints = []
     for name in [n[: -len("/loss")] for n in found if n.endswith("/loss")]:
-        model, precision, _ = name.rsplit("-", 2)
-        base = f"{model}-float32-False"
-        loss = abs(found[f"{name}/loss"] / reference[f"{base}/loss"] - 1)
-        assert found[f"{name}/confusion"].sum() == reference[f"{base}/confusion"].sum() > 0
-        difference = found[f"{name}/weights"] - reference[f"{base}/weights"]
-        moved = reference[f"{base}/weights"] - reference[f"{model}-start"]
-        share = np.sqrt(np.mean(difference**2) / np.mean(moved**2))
+        precision = name.rsplit("-", 2)[1]
+        loss, share = differ(found, reference, name)
         print(f"{name}: loss {loss:.1e}, weights {share:.1e}")
         if not (loss <= bounds[precision][0] and share <= bounds[precision][1]):
             complaints.append(f"{name}: loss {loss:.1e}, weights {share:.1e}")
@@ -243,13 +250,24 @@ def test_all_cells(
 def test_whole_network_with_batch_norm(
     run_python: Callable[..., str], synthetic_data_dir: Path, tmp_path: Path
 ) -> None:
-    """EfficientNet-Lite0 and its 49 BatchNorm layers in training, one replica and two."""
-    one, two = (
-        train_cells(run_python, tmp_path / f"{n}.npz", synthetic_data_dir, [UNFROZEN], n)
-        for n in (1, 2)
+    """EfficientNet-Lite0 and its 49 BatchNorm layers in training, one replica and two.
+
+    32 steps through 49 normalisations of 8 rows, of one pixel each in the last layers, enlarge a
+    rounding: how much is measured, and two replicas in float32 may differ by three times that.
+    `fit_test.py` holds a small network with BatchNorm to 1e-5.
+    """
+    alone = UNFROZEN | {"cells": [("float32", False)], "rounded": True}
+    one, two, rounded = (
+        train_cells(run_python, tmp_path / f"{i}.npz", synthetic_data_dir, [family], replicas)
+        for i, (family, replicas) in enumerate([(UNFROZEN, 1), (UNFROZEN, 2), (alone, 1)])
     )
-    # 32 steps of Adam through 49 normalisations of 8 rows enlarge a rounding difference.
-    bounds = {"float32": (1e-3, 0.1), "mixed_bfloat16": (0.1, 1.0), "mixed_float16": (0.05, 1.0)}
+    loss, share = differ(rounded, one, "efficientnet_lite0-float32-False")
+    bounds = {
+        "float32": (max(1e-3, 3 * loss), max(0.1, 3 * share)),
+        "mixed_bfloat16": (0.1, 1.0),
+        "mixed_float16": (0.05, 1.0),
+    }
+    print(f"one rounding: loss {loss:.1e}, weights {share:.1e}")
     assert compare(one, one, bounds) + compare(two, one, bounds) == []
     check_for_gpus(one)
     check_for_gpus(two)
