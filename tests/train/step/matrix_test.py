@@ -51,9 +51,6 @@ for family in settings["families"]:
             return np.concatenate([np.ravel(v.numpy()) for v in training.trained.weights
                                    if "seed" not in v.path])
 
-        if family.get("rounded"):  # every number of the first kernel by one rounding
-            kernel = training.trained.trainable_weights[0]
-            kernel.assign(np.nextafter(kernel.numpy(), np.float32(np.inf)))
         found.setdefault(f"{family['model']}-start", weights())
         order = training.order
         first = order.steps_per_epoch - 20 % order.steps_per_epoch
@@ -160,19 +157,6 @@ def check_for_gpus(found: dict[str, np.ndarray]) -> None:
         assert findings == [], name
 
 
-def differ(
-    found: dict[str, np.ndarray], reference: dict[str, np.ndarray], name: str
-) -> tuple[float, float]:
-    """(relative difference of the loss, of the weights as a share of the distance moved)."""
-    model = name.rsplit("-", 2)[0]
-    base = f"{model}-float32-False"
-    assert found[f"{name}/confusion"].sum() == reference[f"{base}/confusion"].sum() > 0
-    difference = found[f"{name}/weights"] - reference[f"{base}/weights"]
-    moved = reference[f"{base}/weights"] - reference[f"{model}-start"]
-    share = np.sqrt(np.mean(difference**2) / np.mean(moved**2))
-    return float(abs(found[f"{name}/loss"] / reference[f"{base}/loss"] - 1)), float(share)
-
-
 def compare(
     found: dict[str, np.ndarray],
     reference: dict[str, np.ndarray],
@@ -181,8 +165,13 @@ def compare(
     """What lies outside the bounds, one line per cell."""
     complaints = []
     for name in [n[: -len("/loss")] for n in found if n.endswith("/loss")]:
-        precision = name.rsplit("-", 2)[1]
-        loss, share = differ(found, reference, name)
+        model, precision, _ = name.rsplit("-", 2)
+        base = f"{model}-float32-False"
+        loss = abs(found[f"{name}/loss"] / reference[f"{base}/loss"] - 1)
+        assert found[f"{name}/confusion"].sum() == reference[f"{base}/confusion"].sum() > 0
+        difference = found[f"{name}/weights"] - reference[f"{base}/weights"]
+        moved = reference[f"{base}/weights"] - reference[f"{model}-start"]
+        share = np.sqrt(np.mean(difference**2) / np.mean(moved**2))
         print(f"{name}: loss {loss:.1e}, weights {share:.1e}")
         if not (loss <= bounds[precision][0] and share <= bounds[precision][1]):
             complaints.append(f"{name}: loss {loss:.1e}, weights {share:.1e}")
@@ -253,21 +242,15 @@ def test_whole_network_with_batch_norm(
     """EfficientNet-Lite0 and its 49 BatchNorm layers in training, one replica and two.
 
     32 steps through 49 normalisations of 8 rows, of one pixel each in the last layers, enlarge a
-    rounding: how much is measured, and two replicas in float32 may differ by three times that.
-    `fit_test.py` holds a small network with BatchNorm to 1e-5.
+    rounding: of the first kernel, on one replica, it changed the loss by 1.3e-2 on one processor,
+    and two replicas by 4.3e-3, which is more than the bound of float32. `fit_test.py` holds a small
+    network with BatchNorm to 1e-5.
     """
-    alone = UNFROZEN | {"cells": [("float32", False)], "rounded": True}
-    one, two, rounded = (
-        train_cells(run_python, tmp_path / f"{i}.npz", synthetic_data_dir, [family], replicas)
-        for i, (family, replicas) in enumerate([(UNFROZEN, 1), (UNFROZEN, 2), (alone, 1)])
+    one, two = (
+        train_cells(run_python, tmp_path / f"{n}.npz", synthetic_data_dir, [UNFROZEN], n)
+        for n in (1, 2)
     )
-    loss, share = differ(rounded, one, "efficientnet_lite0-float32-False")
-    bounds = {
-        "float32": (max(1e-3, 3 * loss), max(0.1, 3 * share)),
-        "mixed_bfloat16": (0.1, 1.0),
-        "mixed_float16": (0.05, 1.0),
-    }
-    print(f"one rounding: loss {loss:.1e}, weights {share:.1e}")
+    bounds = {"float32": (1e-3, 0.1), "mixed_bfloat16": (0.1, 1.0), "mixed_float16": (0.05, 1.0)}
     assert compare(one, one, bounds) + compare(two, one, bounds) == []
     check_for_gpus(one)
     check_for_gpus(two)
