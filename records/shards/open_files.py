@@ -19,6 +19,7 @@ _files: collections.OrderedDict[tuple[int, str], Any] = collections.OrderedDict(
 # The end of a reader may be noticed in the middle of a call, by the same thread.
 _lock = threading.RLock()
 _readers = itertools.count()
+_TOO_MANY = (errno.EMFILE, errno.ENFILE)
 _SHARE = 4  # of the files that the process may open; the others are TensorFlow's and the logs'
 
 
@@ -40,7 +41,7 @@ class OpenFiles:
         """
         key = self._reader, path
         with _lock:
-            file = _files.pop(key, None) or _open(path)
+            file = _files.pop(key, None) or _open_with_room(path)
             if file is None:
                 return None
             _files[key] = file
@@ -61,6 +62,18 @@ def _drop(reader: int) -> None:
             _files.pop(key, None)
 
 
+def _open_with_room(path: str) -> Any:
+    """Others' files and sockets may leave less than our share: then ours make room."""
+    while True:
+        try:
+            return _open(path)
+        except OSError as error:
+            if not _files or getattr(error.__cause__, "errno", None) not in _TOO_MANY:
+                raise
+            for _ in range(len(_files) // 2 + 1):
+                _files.popitem(last=False)
+
+
 def _open(path: str) -> Any:
     is_stored = mirror.object_of(path) is not None
     try:
@@ -72,7 +85,7 @@ def _open(path: str) -> Any:
         if is_stored and error.errno == errno.ENOENT:
             return None
         mend = "Where a disk went away, bring it back; training goes on from its last checkpoint"
-        if error.errno in (errno.EMFILE, errno.ENFILE):
+        if error.errno in _TOO_MANY:
             mend = "Let the process open more files: ulimit -n 4096"
         raise OSError(
             f"shards: {path}: expected the shard, received: {error.strerror or error}. {mend}"

@@ -68,6 +68,22 @@ def test_more_shards_than_open_files_are_read(index: RecordIndex, few_files: int
     assert _open_shards(index) <= few_files
 
 
+def test_files_of_others_leave_less_than_our_share(index: RecordIndex, few_files: int) -> None:
+    """Sockets, say; ours are dropped to make room, and all records come."""
+    room = 7
+    held = [os.open("/dev/null", os.O_RDONLY)]
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    while limit - len(_open_now()) > room:
+        held.append(os.dup(held[0]))
+    try:
+        order = np.arange(2 * SHARDS)
+        expected = [f"{n // 2}.{n % 2}".encode() for n in order]
+        assert RecordReader(index).read(order).tolist() == expected
+    finally:
+        for number in held:
+            os.close(number)
+
+
 def test_the_files_of_a_reader_go_with_it(index: RecordIndex) -> None:
     reader = RecordReader(index)
     reader.read(np.arange(20))
