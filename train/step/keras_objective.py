@@ -16,7 +16,7 @@ import numpy as np
 import tensorflow as tf
 
 from records.examples import Examples
-from train.step.keras_private import compiled_figures, compiled_metrics, takes_weights
+from train.step.keras_private import add_rows, compiled_figures, compiled_metrics, takes_weights
 from train.step.replicas import replica_sum
 from train.step.rows import RowFormat, pack_rows, take_rows
 
@@ -111,10 +111,11 @@ class KerasObjective:
     ) -> None:
         """As `AnyObjective`."""
         y, own = self.rows.split(targets)
-        totals[0].assign_add(tf.cast(tf.reduce_sum(weight), tf.float64))
+        count = tf.reduce_sum(weight)
+        totals[0].assign_add(tf.cast(count, tf.float64))
         plain, weighted = compiled_metrics(self.model)
         for metric in plain:
-            metric.update_state(y, outputs, sample_weight=weight)
+            add_rows(metric, y, outputs, weight, count)
         for metric in weighted:
             weights = weight if own is None else weight * own
             metric.update_state(y, outputs, sample_weight=weights)

@@ -139,20 +139,32 @@ _rnn: Any = importlib.import_module("keras.src.backend.tensorflow.rnn")
 _rnn.tf = _TensorFlow()
 
 
-# `argmax`, and so accuracy, asks for the sign of each float32 by a comparison of int32, which
-# TensorFlow makes on the host: a GPU would copy there in every step. int64 stays on the device.
+# `argmax`, and so accuracy, takes 0.0 for more than -0.0. It asks for the sign of each float32 by a
+# comparison of int32, which TensorFlow makes on the host: a GPU would copy there in every step.
+# int64 stays on the device. Along an axis the bits of -0.0 tell it in two operations fewer.
 _numpy: Any = importlib.import_module("keras.src.backend.tensorflow.numpy")
-_signbit = _numpy.signbit
+_signbit, _argmax = _numpy.signbit, _numpy.argmax
+_NEGATIVE_ZERO = -(2**31)  # as int32
 
 
 def _signbit_on_device(x: Any) -> tf.Tensor:
     x = keras.ops.convert_to_tensor(x)
-    if x.dtype != tf.float32:
-        return _signbit(x)
-    return tf.less(tf.cast(tf.bitcast(x, tf.int32), tf.int64), 0)
+    return _signbit(x) if x.dtype != tf.float32 else tf.less(_bits(x), 0)
 
 
-_numpy.signbit = _signbit_on_device
+def _argmax_on_device(x: Any, axis: int | None = None, keepdims: bool = False) -> tf.Tensor:
+    x = keras.ops.convert_to_tensor(x)
+    if x.dtype != tf.float32 or axis is None or keepdims or not x.shape.rank:
+        return _argmax(x, axis, keepdims)
+    x = tf.where(tf.equal(_bits(x), _NEGATIVE_ZERO), -np.finfo(np.float32).tiny, x)
+    return tf.argmax(x, axis, tf.int32)
+
+
+def _bits(x: tf.Tensor) -> tf.Tensor:
+    return tf.cast(tf.bitcast(x, tf.int32), tf.int64)
+
+
+_numpy.signbit, _numpy.argmax = _signbit_on_device, _argmax_on_device
 
 
 def compiled_metrics(
@@ -168,6 +180,28 @@ def compiled_metrics(
     groups = (compiled._flat_metrics, compiled._flat_weighted_metrics)
     plain, weighted = ([m for one in g if one is not None for m in one.metrics] for g in groups)
     return plain, weighted
+
+
+def add_rows(
+    metric: keras.metrics.Metric, y: Any, outputs: Any, weight: tf.Tensor, count: tf.Tensor
+) -> None:
+    """Does `metric.update_state(y, outputs, sample_weight=weight)`.
+
+    `weight` float32 [b] sums to `count`.
+    The mean of a function over rows, such as accuracy, in 8 of 21 operations fewer than Keras's
+    general one; a small model's step takes as long as some 150.
+    """
+    wrapper = keras.metrics.MeanMetricWrapper
+    is_mean = isinstance(metric, wrapper) and type(metric).update_state is wrapper.update_state
+    if is_mean and metric.dtype == "float32" and getattr(outputs, "_keras_mask", None) is None:
+        values = tf.cast(metric._fn(y, outputs, **metric._fn_kwargs), tf.float32)
+        if values.shape.rank:
+            if values.shape.rank > 1:
+                values = tf.reduce_mean(values, list(range(1, values.shape.rank)))
+            metric.total.value.assign_add(tf.reduce_sum(values * weight))
+            metric.count.value.assign_add(count)
+            return
+    metric.update_state(y, outputs, sample_weight=weight)
 
 
 def build_compiled(model: keras.Model, y: Any, outputs: Any) -> None:

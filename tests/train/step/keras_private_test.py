@@ -9,9 +9,11 @@ from typing import Any
 
 import keras
 import numpy as np
+import pytest
 import tensorflow as tf
 
 from train.step.keras_private import (
+    add_rows,
     all_layers,
     host_loops,
     join_updates,
@@ -114,12 +116,51 @@ def test_a_recurrent_layers_loop_has_one_condition() -> None:
 def test_argmax_compares_no_int32() -> None:
     """It would on the host; zeros keep their sign, and all else is as before."""
     values = tf.constant([[-0.0, 0.0, -1.0], [0.0, -0.0, -np.inf], [2.0, -np.nan, 1e-45]])
-    call = tf.function(lambda x: (keras.ops.argmax(x, -1), keras.ops.signbit(x)), autograph=False)
-    best, negative = call(values)
+
+    def several(x: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        found = keras.ops.argmax(x, -1), keras.ops.argmax(x, -1, keepdims=True)[:, 0]
+        return *found, keras.ops.argmin(x[:2], -1), keras.ops.signbit(x)
+
+    call = tf.function(several, autograph=False)
+    best, kept, least, negative = call(values)
     np.testing.assert_array_equal(best[:2], [1, 0])
+    np.testing.assert_array_equal(best, kept)
+    np.testing.assert_array_equal(least, [2, 2])
     np.testing.assert_array_equal(negative, np.signbit(values.numpy()))
     nodes = call.get_concrete_function(values).graph.as_graph_def().node
     assert {n.attr["T"].type for n in nodes if n.op == "Less"} == {tf.int64.as_datatype_enum}
+
+
+@pytest.mark.parametrize(
+    "metric",
+    [
+        keras.metrics.SparseCategoricalAccuracy(),
+        keras.metrics.SparseTopKCategoricalAccuracy(2),
+        keras.metrics.MeanSquaredError(),
+        keras.metrics.CategoricalAccuracy(dtype="bfloat16"),
+        keras.metrics.AUC(),
+    ],
+    ids=lambda metric: metric.name,
+)
+def test_rows_are_added_as_by_keras(metric: keras.metrics.Metric) -> None:
+    """A row of weight 0 fills the batch up."""
+    rng = np.random.default_rng(0)
+    outputs = rng.dirichlet(np.ones(4), 7).astype(np.float32)
+    y = rng.integers(0, 4, 7)
+    if "sparse" not in metric.name:
+        y = np.eye(4, dtype=np.float32)[y]
+    weight = tf.constant([1.0] * 6 + [0.0])
+    for begin in (0, 3):
+        part = y[begin:], tf.constant(outputs[begin:]), weight[begin:]
+        add_rows(metric, *part, tf.reduce_sum(part[2]))
+    found = [float(metric.result()), *(np.asarray(v).tolist() for v in metric.variables)]
+    metric.reset_state()
+    for begin in (0, 3):
+        metric.update_state(y[begin:], outputs[begin:], sample_weight=weight[begin:])
+    expected = [float(metric.result()), *(np.asarray(v).tolist() for v in metric.variables)]
+    assert found[0] == pytest.approx(expected[0], abs=1e-6)
+    for own, other in zip(found[1:], expected[1:], strict=True):
+        np.testing.assert_allclose(np.float32(own), np.float32(other), rtol=1e-6)
 
 
 def test_a_batch_norm_in_training_asks_for_its_moments() -> None:
