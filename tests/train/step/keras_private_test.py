@@ -146,7 +146,7 @@ def test_rows_are_added_as_by_keras(metric: keras.metrics.Metric) -> None:
     """A row of weight 0 fills the batch up."""
     rng = np.random.default_rng(0)
     outputs = rng.dirichlet(np.ones(4), 7).astype(np.float32)
-    y = rng.integers(0, 4, 7)
+    y: np.ndarray = rng.integers(0, 4, 7)
     if "sparse" not in metric.name:
         y = np.eye(4, dtype=np.float32)[y]
     weight = tf.constant([1.0] * 6 + [0.0])
