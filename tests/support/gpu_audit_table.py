@@ -59,8 +59,7 @@ copies to the device. Named and left out: the one boolean of a step with a loss 
 Multi-label, numbers and chosen classes: other targets of the same training; a head has them, too.
 Models with spaces in their names are compiled Keras models: `fit` is the step of `train.fit`.
 Predictions and evaluations are never compiled. "refused": XLA with BatchNorm in training at several
-replicas. "not run": nobody audited this cell yet; of whole pictures bfloat16 is left out, which has
-the kernels of float16.
+replicas. "not run": nobody audited this cell yet.
 
 | model | what | replicas | XLA | launches: float32 | bfloat16 | float16 | sums | bytes | findings |
 |---|---|---|---|---|---|---|---|---|---|
@@ -172,10 +171,6 @@ def _audit_steps(model: str, what: str, xla: bool, replicas: int, data_dir: str)
     row: dict[str, Any] = {"model": model, "what": what, "xla": xla, "replicas": replicas}
     row |= {"launches": [], "reductions": 0, "bytes": 0, "findings": []}
     for precision in _PRECISIONS:
-        # Whole networks take long to trace, and bfloat16 has the kernels of float16.
-        if what == "whole" and precision == "mixed_bfloat16":
-            row["launches"].append("not run")
-            continue
         strategy = "mirrored" if replicas > 1 else "one_device"
         report = audit(trace_step(model, what, xla, precision, strategy, data_dir))
         row["launches"].append(report.launches)
