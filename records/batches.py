@@ -54,6 +54,8 @@ def make_dataset(
       With `pad`: of (inputs [B, ...], labels int32 [B], weights float32 [B]). Labels of several
       classes at once are float32 [b, C], numbers float64. Inputs are uint8
       [b, S, S, C], int32 [b, T] or float32 [b, F]; in length buckets T differs between batches.
+      Its options switch `autotune.enabled` off; what you add with `tf.data.AUTOTUNE` starts with
+      TensorFlow's defaults, and is tuned where you switch it on again.
 
     Raises:
       FileNotFoundError, ValueError: as `open_data`.

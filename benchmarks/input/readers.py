@@ -159,7 +159,8 @@ def read_epoch(work: Work, make: Maker) -> Sample:
     gc.collect()  # what the one before left behind is not this one's cost
     start = time.perf_counter()
     first = 0.0
-    for x, y, *_ in make(work):
+    batches = iter(make(work))  # held: an iterator of tf.data may wait for its threads when it goes
+    for x, y, *_ in batches:
         first = first or time.perf_counter() - start
         read_on_host(x, y)
     return Sample(work.num_examples, time.perf_counter() - start, first)
