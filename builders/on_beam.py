@@ -27,10 +27,10 @@ import numpy as np
 import tensorflow_datasets as tfds
 from apache_beam.options.pipeline_options import PipelineOptions, TypeOptions
 
+from builders.encoding import Encoder
 from builders.tfds_private import (
     Hasher,
     ShardedFileTemplate,
-    StableSerializer,
     get_shard_boundaries,
     open_beam_shards,
 )
@@ -233,9 +233,9 @@ def _copies(group: tuple[Hashable, Iterable[int]]) -> list[tuple[int, int]]:
 def _encode_chunk(
     path: str, make: Callable[[Any], Any], features: tfds.features.FeaturesDict, split: str
 ) -> Iterator[tuple[_Key, bytes]]:
-    serializer, hasher = StableSerializer(features.get_serialized_info()), Hasher(split)
+    encoder, hasher = Encoder(features), Hasher(split)
     for row in _load(path):
-        key, data = serialise(make(row), features, serializer)
+        key, data = serialise(make(row), encoder)
         yield (hasher.hash_key(key), str(key), getattr(key, "source", "")), data
 
 

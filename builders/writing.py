@@ -1,8 +1,8 @@
 """How a build's shards are written: how many, by all cores, and with the same bytes every time.
 
-TFDS encodes and serialises one example after the other in one process, which takes as long as
-reading and cleaning a text. Where a builder can make any example by its number, chunks of numbers
-go to a pool of processes instead; what is written, and its order, are the same.
+TFDS makes, encodes and serialises one example after the other in one process. Where a builder can
+make any example by its number, chunks of numbers go to a pool of processes instead; what is
+written, and its order, are the same.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from typing import Any
 
 import tensorflow_datasets as tfds
 
-from builders.tfds_private import ShardedFileTemplate, StableSerializer, open_shards
+from builders.encoding import Encoder
+from builders.tfds_private import ShardedFileTemplate, open_shards
 from records.system.processes import map_in_order
 
 _KeyExample = tuple[str, dict[str, Any]]
@@ -95,13 +96,11 @@ def doubled_key(split: str, key: str, places: Iterable[str]) -> ValueError:
     )
 
 
-def serialise(
-    pair: _KeyExample, features: tfds.features.FeaturesDict, serializer: StableSerializer
-) -> tuple[str, bytes]:
+def serialise(pair: _KeyExample, encoder: Encoder) -> tuple[str, bytes]:
     """(key, the bytes of its record); an example that does not fit the features is shown."""
     key, example = pair
     try:
-        return key, serializer.serialize_example(features.encode_example(example))
+        return key, encoder.encode(example)
     except Exception as error:
         tfds.core.utils.reraise(error, prefix=f"Failed to encode example:\n{example}\n")
         raise  # not reached: `reraise` raises
@@ -137,8 +136,7 @@ def write_split(
         have one key; names both, by `SourcedKey.source` where they have it.
       RuntimeError: a worker process was killed.
     """
-    info = features.get_serialized_info()
-    to_bytes = functools.partial(serialise, features=features, serializer=StableSerializer(info))
+    to_bytes = functools.partial(serialise, encoder=Encoder(features))
     pairs: Iterable[tuple[str, bytes]]
     most, total = request.max_examples_per_split, None
     if isinstance(examples, NumberedExamples) and examples.in_pool:
@@ -148,7 +146,7 @@ def write_split(
         pairs = map_in_order(lambda number: to_bytes(make(row(number))), numbers)
     else:
         pairs = map(to_bytes, itertools.islice(examples, most))
-    shards = open_shards(name, filename_template, info, request)
+    shards = open_shards(name, filename_template, features.get_serialized_info(), request)
     shown = {"desc": f"Generating {name} examples...", "unit": " examples", "total": total}
     pairs = pairs if request.ignore_duplicates else _check_keys(name, pairs)
     for key, data in tfds.core.utils.tqdm(pairs, leave=False, mininterval=1.0, **shown):

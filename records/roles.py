@@ -282,14 +282,14 @@ class Data:
 
     def _fill(self, split: str, out: np.ndarray) -> np.ndarray:
         """Decodes a split into `out` [N, ...]."""
-        loader = self._loader(split)
-        if self.vocabulary is not None and self._modality.is_text:
-            out[:] = loader.decode_rows(self.vocabulary.ids(split))  # split into words already
-            return out
+        loader, held = self._loader(split), None
+        if self.vocabulary is not None and (self._modality.is_text or split == self._base):
+            held = self.vocabulary.ids(split)  # read, and split into words, to be counted
 
         def load(unit: np.ndarray) -> np.ndarray:
             # A unit is a run of consecutive numbers, so threads write to parts that do not overlap.
-            out[unit[0] : unit[-1] + 1] = loader.load(unit)
+            part = slice(unit[0], unit[-1] + 1)
+            out[part] = loader.load(unit) if held is None else loader.decode_rows(_cut(held, part))
             return unit
 
         done = ordered_map(load, loader.units())
@@ -319,6 +319,12 @@ class Data:
         if damage := self.damage():
             key += f" {hashlib.sha256(repr(damage).encode()).hexdigest()}"
         return key
+
+
+def _cut(rows: tuple[np.ndarray, np.ndarray], part: slice) -> tuple[np.ndarray, np.ndarray]:
+    """The part of (ids of all rows, where each begins) that some rows are."""
+    starts = rows[1][part.start : part.stop + 1]
+    return rows[0][starts[0] : starts[-1]], starts - starts[0]
 
 
 def open_data(

@@ -1,6 +1,6 @@
 """What can be said of a picture from its pixels: size, grey or colour, identity, near copies.
 
-Pure NumPy and Pillow, for builders, their threads and command-line tools.
+NumPy, Pillow and OpenCV, for builders, their threads and command-line tools.
 
 Near copies are found on thumbnails: the grey plane, averaged down to 32x32. Two pictures are near
 copies if the Pearson correlation of their thumbnails is at least NEAR_COPY_CORRELATION; a group
@@ -11,6 +11,7 @@ import hashlib
 import io
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 from PIL import Image
 
@@ -47,14 +48,16 @@ def read_facts(data: bytes, name: str) -> PictureFacts:
 
 def describe_pixels(pixels: np.ndarray) -> PictureFacts:
     """Describes a picture uint8 [H, W, C], C 1 or 3."""
-    is_grey = is_grey_picture(pixels)
+    # Once, for all that looks at a plane: on strided views the rest took 1.9 instead of 1.2 ms.
+    planes = cv2.split(pixels)
+    is_grey = all(np.array_equal(planes[0], plane) for plane in planes[1:])
     # `convert`: the brightness by ITU-R 601-2.
-    plane = pixels[..., 0] if is_grey else np.asarray(Image.fromarray(pixels).convert("L"))
+    plane = planes[0] if is_grey else np.asarray(Image.fromarray(pixels).convert("L"))
     return PictureFacts(
         height=pixels.shape[0],
         width=pixels.shape[1],
         is_grey=is_grey,
-        pixel_hash=hash_pixels(pixels[..., :1] if is_grey else pixels),
+        pixel_hash=hash_pixels(plane[..., None] if is_grey else pixels),
         thumbnail=make_thumbnail(plane),
     )
 

@@ -58,3 +58,31 @@ def test_the_picture_that_a_decoder_warns_of_is_named_once(
     assert told[1][2].endswith(f". python -m records.verify {directory} names all of them")
     assert (loader.load(np.arange(5)) == first).all()
     assert "note:" not in capfd.readouterr().err, "it was told before"
+
+
+def test_texts_in_a_cache_are_read_once_to_count_and_to_decode(
+    tmp_path: Path, monkeypatch: Any
+) -> None:
+    spec = {
+        "ids": tfds.features.Tensor(shape=(None,), dtype=np.int32),
+        "label": tfds.features.ClassLabel(names="ab"),
+    }
+    texts = [[5, 5, 3], [], [3, 5, 7, 7], [5], [9, 9, 9, 9, 3]] * 220  # more than a unit of them
+    rows = [{"ids": np.array(t, np.int32), "label": i % 2} for i, t in enumerate(texts)]
+    splits = {"train": rows, "validation": rows[:5]}
+    directory = build_tiny(tmp_path, spec, splits, input_feature="ids")
+    read: list[int] = []
+    read_records = load.Loader.read
+
+    def counting(self: load.Loader, numbers: Any) -> np.ndarray:
+        read.extend(numbers)
+        return read_records(self, numbers)
+
+    monkeypatch.setattr(load.Loader, "read", counting)
+    config = InputConfig(sequence_length=4, vocab_size=5)
+    examples = open_data(directory, config=config).examples("train")
+    assert examples.inputs is not None and sorted(read) == list(range(len(texts)))
+    np.testing.assert_array_equal(examples.inputs, examples.loader.load(np.arange(len(texts))))
+    # Ranks: 5 and 9, as often, by number; then 3; 7 is out of vocabulary.
+    found = sorted(set(map(tuple, examples.inputs.tolist())))
+    assert found == [(0, 0, 0, 0), (2, 0, 0, 0), (2, 2, 4, 0), (3, 3, 3, 3), (4, 2, 1, 1)]
