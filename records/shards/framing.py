@@ -5,6 +5,7 @@ payload, masked CRC32C of the payload uint32; all little-endian
 (tensorflow/core/lib/io/record_writer.h).
 """
 
+import functools
 import itertools
 import mmap
 import os
@@ -87,10 +88,11 @@ def check_records(
       (payloads [n], or none of them without `keep`, bool [n] the header is that of such a payload,
       bool [n] the payload matches its CRC).
     """
-    lengths, which = np.unique(ends - starts - FRAME_BYTES, return_inverse=True)
-    is_even = len(lengths) == 1 and np.array_equal(starts[1:], ends[:-1])
-    if is_even:  # cut in C: records of 143 bytes are checked in 0.16 instead of 0.35 us each
-        # `x` skips framing, `s` takes the payload.
+    lengths = ends - starts - FRAME_BYTES
+    is_of_one_length = len(lengths) > 0 and bool((lengths == lengths[0]).all())
+    if is_of_one_length and np.array_equal(starts[1:], ends[:-1]):
+        # Cut in C: records of 143 bytes are checked in 0.16 instead of 0.35 us each. `x` skips
+        # framing, `s` takes the payload.
         frame = f"{HEADER_BYTES}x{lengths[0]}s{FOOTER_BYTES}x"
         rows = struct.iter_unpack(frame, memoryview(data)[starts[0] : ends[-1]])
         cut: Iterable[bytes] = itertools.chain.from_iterable(rows)
@@ -102,16 +104,27 @@ def check_records(
     bytes_of = np.frombuffer(data, np.uint8)
     headers = bytes_of[starts[:, None] + np.arange(HEADER_BYTES)].view("<u4")
     footers = bytes_of[ends[:, None] - FOOTER_BYTES + np.arange(FOOTER_BYTES)].view("<u4")
-    # Many records have the same length, and so the same header.
-    expected = np.frombuffer(b"".join(map(_header, lengths.tolist())), "<u4").reshape(-1, 3)[which]
+    expected = _headers(lengths[:1] if is_of_one_length else lengths)
     same = [headers[:, i] == expected[:, i] for i in range(3)]  # 3 columns: faster than `all`
     return payloads, same[0] & same[1] & same[2], _mask(crcs) == footers[:, 0]
 
 
-def _header(length: int) -> bytes:
-    """The 12 bytes in front of `length` bytes of payload."""
-    first = length.to_bytes(8, "little")
-    return first + masked_crc(first).to_bytes(4, "little")
+def _headers(lengths: np.ndarray) -> np.ndarray:
+    """uint32 [n, 3], the 12 bytes in front of so many bytes of payload, int64 [n]."""
+    stored = lengths.astype("<i8")[:, None]
+    crcs = np.bitwise_xor.reduce(_crc_tables()[np.arange(8), stored.view(np.uint8)], axis=1)
+    return np.concatenate([stored.view("<u4"), _mask(crcs)[:, None]], axis=1)
+
+
+@functools.cache
+def _crc_tables() -> np.ndarray:
+    """uint32 [8, 256], of each byte of 8: CRC32C is linear, so XOR of the eight is that of all."""
+    zero = google_crc32c.value(bytes(8))
+    alone = [[b << 8 * place for b in range(256)] for place in range(8)]
+    crcs = [[google_crc32c.value(n.to_bytes(8, "little")) for n in row] for row in alone]
+    tables = np.array(crcs, np.uint32) ^ np.uint32(zero)
+    tables[0] ^= np.uint32(zero)
+    return tables
 
 
 def _mask(crc: np.ndarray) -> np.ndarray:

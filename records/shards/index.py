@@ -205,14 +205,11 @@ class RecordReader:
         shards = self._index.shard[ordered]
         self._check_places(ordered)
         all_runs = _contiguous_runs(offsets, ends, shards)
-        paths = self._index.paths
-        pieces = self._read_runs(
-            [
-                (paths[shards[r.start]], int(offsets[r.start]), int(ends[r.stop - 1]))
-                for r in all_runs
-            ]
-        )
-        for runs in _held_together(all_runs, ends - offsets):
+        firsts, lasts = [r.start for r in all_runs], [r.stop - 1 for r in all_runs]
+        paths = map(self._index.paths.__getitem__, shards[firsts].tolist())
+        parts = list(zip(paths, offsets[firsts].tolist(), ends[lasts].tolist()))
+        pieces = self._read_runs(parts)
+        for runs in _held_together(all_runs, [last - first for _, first, last in parts]):
             part = slice(runs[0].start, runs[-1].stop)
             data = list(itertools.islice(pieces, len(runs)))
             stops = np.cumsum(ends[part] - offsets[part])
@@ -235,8 +232,12 @@ class RecordReader:
         if absent:
             self._background.start()
         of_store = read_parts(absent)
+        opened = None
         for number, (path, first, last) in enumerate(runs):
-            file = files[number] if self._is_stored else self._files.get(path)
+            if self._is_stored:
+                file = files[number]
+            elif path != opened:  # runs of one shard stand together
+                file, opened = self._files.get(path), path
             # Takes its own offset, so threads need no lock to read.
             data = next(of_store) if file is None else os.pread(file.fileno(), last - first, first)
             yield data.ljust(last - first, b"\0")  # where the shard ends
@@ -264,12 +265,11 @@ def _contiguous_runs(offsets: np.ndarray, ends: np.ndarray, shards: np.ndarray) 
     return [slice(a, b) for a, b in zip(starts, [*starts[1:], len(offsets)])]
 
 
-def _held_together(runs: list[slice], sizes: np.ndarray) -> Iterator[list[slice]]:
+def _held_together(runs: list[slice], sizes: list[int]) -> Iterator[list[slice]]:
     """Lists of runs with up to `_JOINED_BYTES` together; larger runs by themselves."""
     held: list[slice] = []
     total = 0
-    for run in runs:
-        size = int(sizes[run].sum())
+    for run, size in zip(runs, sizes, strict=True):
         if held and total + size > _JOINED_BYTES:
             yield held
             held, total = [], 0
