@@ -39,7 +39,7 @@ from records.system.threads import num_threads
 # No run gets there, and it still fits the integers of `range`.
 _ENDLESS = 2**31  # epochs
 # All is fixed here. The thread of AUTOTUNE sleeps for ever longer times and often misses the end of
-# a pass, whose iterator waits for it: 16 of 39 streamed epochs of pictures took up to twice as long.
+# a pass, whose iterator waits: 16 of 39 streamed epochs of pictures took up to twice the time.
 _FIXED = tf.data.Options()
 _FIXED.autotune.enabled = False
 
