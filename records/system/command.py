@@ -60,7 +60,15 @@ def run_as_command(
             if tensorflow:
                 import_tensorflow_quietly()
             return work() or 0
-        except Exception as error:
+        except (Exception, KeyboardInterrupt) as error:
+            if (interrupt := _interrupt(error)) is not None:
+                # Where the interrupt fell into Python code that a C extension ran (TensorFlow's
+                # import does), CPython keeps a note of it and, started with `-m`, dies of SIGINT
+                # whatever the exit code. Running any piece of source text drops the note
+                # (`run_eval_code_obj` in CPython's pythonrun.c).
+                exec("")
+                print(str(interrupt) or interrupted, file=sys.stderr)
+                return _INTERRUPTED
             if (wanted := _wanted_memory(error)) is not None:
                 print(f"error: {_describe_memory(wanted)}", file=sys.stderr)
                 return failure
@@ -68,17 +76,18 @@ def run_as_command(
                 raise
             print(f"error: {error}", file=sys.stderr)
             return failure
-        except KeyboardInterrupt as error:
-            # Where the interrupt fell into Python code that a C extension ran (TensorFlow's import
-            # does), CPython keeps a note of it and, started with `-m`, dies of SIGINT whatever the
-            # exit code. Running any piece of source text drops the note (`run_eval_code_obj` in
-            # CPython's pythonrun.c).
-            exec("")
-            print(str(error) or interrupted, file=sys.stderr)
-            return _INTERRUPTED
 
 
-def _wanted_memory(error: Exception) -> str | None:
+def _interrupt(error: BaseException | None) -> KeyboardInterrupt | None:
+    """The Ctrl-C that an error is or comes from: a C extension that is imported ends its own
+    initialisation with an ImportError "from" it.
+    """
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__cause__
+    return error
+
+
+def _wanted_memory(error: BaseException) -> str | None:
     """What there was no memory for; None of another error."""
     # Where TensorFlow was not imported, the error is none of its.
     tensorflow = sys.modules.get("tensorflow")

@@ -58,6 +58,16 @@ def test_what_a_user_can_mend_is_one_line(capsys: pytest.CaptureFixture[str]) ->
         _end(KeyError("x"))
 
 
+def test_an_interrupt_that_ends_an_import_is_one(capsys: pytest.CaptureFixture[str]) -> None:
+    """As C extensions do, in whose initialisation the signal came."""
+    error = ImportError("initialization failed")
+    error.__cause__ = KeyboardInterrupt()
+    further = SystemError("an import failed")
+    further.__cause__ = error
+    assert _end(further, interrupted="the same command starts again") == 130
+    assert capsys.readouterr().err == "the same command starts again\n"
+
+
 def test_a_lack_of_memory_is_one_sentence(capsys: pytest.CaptureFixture[str]) -> None:
     def allocate() -> None:
         np.empty(2**55, np.int64)
