@@ -188,8 +188,8 @@ def add_rows(
     """Does `metric.update_state(y, outputs, sample_weight=weight)`.
 
     `weight` float32 [b] sums to `count`.
-    The mean of a function over rows, such as accuracy, in 8 of 21 operations fewer than Keras's
-    general one; a small model's step takes as long as some 150.
+    Means of a function over rows take fewer operations here: accuracy 13, Keras's own 21. A small
+    model's whole step has 300.
     """
     wrapper = keras.metrics.MeanMetricWrapper
     is_mean = isinstance(metric, wrapper) and type(metric).update_state is wrapper.update_state

@@ -163,6 +163,18 @@ def test_rows_are_added_as_by_keras(metric: keras.metrics.Metric) -> None:
         np.testing.assert_allclose(np.float32(own), np.float32(other), rtol=1e-6)
 
 
+def test_rows_of_several_values_are_added_as_by_keras() -> None:
+    """Tokens, say: each row counts once, with the mean of its values."""
+    rng = np.random.default_rng(0)
+    outputs, y = rng.normal(size=(3, 4, 5)).astype(np.float32), rng.integers(0, 5, (3, 4))
+    weight = tf.constant([1.0, 1.0, 0.0])
+    found, expected = (keras.metrics.SparseCategoricalAccuracy() for _ in range(2))
+    add_rows(found, y, tf.constant(outputs), weight, tf.reduce_sum(weight))
+    expected.update_state(y, outputs, sample_weight=weight)
+    right = (outputs.argmax(-1) == y)[:2].mean()
+    assert float(found.result()) == float(expected.result()) == pytest.approx(right)
+
+
 def test_a_batch_norm_in_training_asks_for_its_moments() -> None:
     layer = keras.layers.BatchNormalization(momentum=0.0)
     inputs = tf.constant([[1.0], [3.0]])
