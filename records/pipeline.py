@@ -65,15 +65,12 @@ def make_batches(
     elif examples.cached is None:
         batches = _drop_padding(_batches(plan, epochs, _load_in(examples)), pad)
     elif examples.filling is None or examples.filling.done:
-        take_rows = _take_from(*examples.host_tensors)
-        if plan.gathered_together > 1 and not isinstance(order, BucketOrder):
-            batches = _small_batches(plan, epochs, take_rows, pad)
-        else:
-            batches = _drop_padding(_batches(plan, epochs, take_rows), pad)
+        batches = _gather(plan, epochs, _take_from(*examples.host_tensors), pad)
     else:
-        # The first pass decodes and fills; the others find the same memory filled.
         take_rows = _take_from(share(examples.cached), share(examples.split_labels))
-        batches = _drop_padding(_batches(plan, epochs, _fill_in(examples.filling, take_rows)), pad)
+        filled = _gather(plan, epochs, take_rows, pad)
+        fill = _drop_padding(_batches(plan, epochs, _fill_in(examples.filling, take_rows)), pad)
+        batches = _fill_once(examples, fill, filled)
     # tf.data cannot count through Python calls, and `fit` shows no progress without a length.
     count = order.steps_per_epoch
     counted = batches.apply(tf.data.experimental.assert_cardinality(count))
@@ -135,6 +132,34 @@ def _batches(plan: Plan, epochs: Iterator[int], take_rows: TakeRows) -> tf.data.
     in_buckets = isinstance(plan.order, BucketOrder)
     # Not AUTOTUNE: more calls at once than cores only hold more memory.
     return _planned(plan, epochs).unbatch().map(fetch, num_threads())
+
+
+def _gather(plan: Plan, epochs: Iterator[int], take_rows: TakeRows, pad: bool) -> tf.data.Dataset:
+    """The batches of a split that is decoded, with their padding if `pad`."""
+    if plan.gathered_together > 1 and not isinstance(plan.order, BucketOrder):
+        return _small_batches(plan, epochs, take_rows, pad)
+    return _drop_padding(_batches(plan, epochs, take_rows), pad)
+
+
+def _fill_once(
+    examples: Examples, fill: tf.data.Dataset, filled: tf.data.Dataset
+) -> tf.data.Dataset:
+    """`filled` in a pass that finds all examples decoded, else `fill`, which decodes on its way.
+
+    `fill` calls Python for each batch, also where nothing is missing: a loop of pictures of 224
+    pixels reads at 0.6 of the speed.
+    """
+
+    @_not_rewritten
+    def choose(zero: tf.Tensor) -> tf.data.Dataset:
+        assert examples.filling is not None
+        holds = examples.filling.holds
+        all_there = callbacks.call(
+            lambda _: np.array(holds(np.asarray(examples.numbers))), [zero], tf.bool, stateful=True
+        )
+        return tf.cond(tf.ensure_shape(all_there, []), lambda: filled, lambda: fill)
+
+    return tf.data.Dataset.range(1).flat_map(choose)
 
 
 def _small_batches(

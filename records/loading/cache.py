@@ -112,6 +112,10 @@ class Filling:
             self._final[missing] = True  # after the inputs: another thread may look now
         return numbers
 
+    def holds(self, numbers: np.ndarray) -> bool:
+        """Whether all records `numbers` int [n] are decoded."""
+        return bool(self._final[numbers].all())
+
     def finish(self) -> None:
         """Decodes what is left, on all cores, with progress on a terminal; errors as `load`."""
         # One thread finishes; others that ask for the whole array wait until it is.

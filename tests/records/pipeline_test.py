@@ -7,6 +7,7 @@ import itertools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ import records
 from records.decoding.decode import decode_pictures
 from records.decoding.input_config import InputConfig
 from records.examples import Examples
+from records.loading.cache import Filling
 from records.ordering.order import Order
 from records.pipeline import make_chunks
 from records.roles import Data, open_data
@@ -100,6 +102,24 @@ def test_damaged_records_are_left_out_or_have_weight_0(
     _, whole, weights = map(np.concatenate, zip(*records.make_dataset(data, "test", pad=True)))
     assert np.array_equal(whole[: len(damaged)], examples.split_labels)
     assert np.array_equal(weights[: len(damaged)] == 0, damaged)
+
+
+def test_only_the_pass_that_decodes_calls_python_for_each_batch(
+    synthetic_data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Calls that found nothing missing made pictures of 224 pixels read at 0.6 of the speed.
+    ensure = mock.Mock(side_effect=Filling.ensure, autospec=True)
+    monkeypatch.setattr(Filling, "ensure", lambda self, numbers: ensure(self, numbers))
+    options: dict[str, Any] = {"global_batch_size": 16, "seed": 3}
+    for pad in False, True:
+        data = open_data("brain_tumor_mri/synthetic", str(synthetic_data_dir), SIZES)
+        batches = records.make_dataset(data, **options, pad=pad)
+        ensure.reset_mock()
+        passes = [list(batches.as_numpy_iterator()) for _ in range(3)]
+        # What validation takes from the same split stays undecoded, and does not count.
+        assert ensure.call_count == len(passes[0])
+        arrays = records.make_arrays(data, **options, epochs=3, pad=pad)
+        assert _equal(itertools.chain(*passes), arrays)
 
 
 def test_passes_side_by_side_are_two_epochs(data: Data) -> None:
