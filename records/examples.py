@@ -192,16 +192,18 @@ class Plan:
         """
         order, k = self.order, self.chunk_steps
         steps = min(self.planned_steps, order.steps_per_epoch - step)
-        arrays = plan_steps(self.examples, order, epoch, step, steps, self.rows)
+        arrays = [*plan_steps(self.examples, order, epoch, step, steps, self.rows)]
         chunks = -(-steps // k)
         real = np.full(chunks, k, np.int64)
         # The compiled loop needs K steps in every chunk. The tail repeats real steps, so that no
         # shape and no value is new to the model, at weight 0.
         real[-1] = steps - (chunks - 1) * k
-        tail = np.arange(chunks * k) % steps
-        numbers, weights, keys, lengths = (a[tail].reshape(chunks, k, *a.shape[1:]) for a in arrays)
-        weights = np.where(np.arange(k)[:, None] < real[:, None, None], weights, 0)
-        return numbers.reshape(chunks, -1), weights.astype(np.float32), keys, real, lengths
+        if steps < chunks * k:
+            tail = np.arange(chunks * k) % steps
+            arrays = [a[tail] for a in arrays]
+            arrays[1][steps:] = 0
+        numbers, weights, keys, lengths = (a.reshape(chunks, k, *a.shape[1:]) for a in arrays)
+        return numbers.reshape(chunks, -1), weights, keys, real, lengths
 
     def place(self, number: int) -> tuple[int, int, int]:
         """(epoch, step, row): the chunk `number` of `all_chunks` is that row of `chunks` there."""
