@@ -56,7 +56,7 @@ def _benchmark(data_dir: Path, run_dir: Path) -> None:
         more = ["--suite", suite, "--dataset", name, "--output", str(run_dir / file)]
         command = python_command("benchmarks.run", *flags, *more)
         log = run_dir / "logs" / f"benchmarks-{suite}.log"
-        run_command(f"benchmarking briefly, {suite}", command, log)
+        run_command(f"benchmarking briefly, {suite}", command, log, fork=True)
 
 
 def comparison_lines(run_dir: Path) -> list[str]:

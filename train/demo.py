@@ -86,7 +86,7 @@ def demonstrate(data_dir: Path, run_dir: Path, compare: Callable[[], list[str]] 
         work,
         errors=(CommandError, OSError, ValueError),
         interrupted="\ndemo interrupted; the same command begins again",
-        tensorflow=False,  # only the processes that it starts need it
+        tensorflow=False,  # only the forks that it starts need it
     )
 
 
@@ -102,9 +102,8 @@ def _train(name: str, data_dir: Path, run_dir: Path) -> None:
     # --evaluate-test: the data are generated, so nothing is used up by reading test.
     flags += ["--cpu-devices", "2", "--run-dir", str(folder), "--evaluate-test"]
     command = python_command("train.run", *flags)
-    run_command(
-        f"training {SETS[name]} on {name}/synthetic", command, run_dir / "logs" / f"{name}.log"
-    )
+    title, log = f"training {SETS[name]} on {name}/synthetic", run_dir / "logs" / f"{name}.log"
+    run_command(title, command, log, fork=True)
 
 
 def summary_lines(run_dir: Path, comparisons: Sequence[str] = ()) -> list[str]:

@@ -3,7 +3,8 @@
 | question | measured |
 |---|---|
 | cold, 10^6 rows | a vector set repeated to a million rows: opening, parsing, every batch of 1024 |
-| second run, disk cache | the first epoch of a later run, from the file that an earlier one left |
+| verify, 10^6 rows | its `records.verify --no-content`, against reading and CRC32C in C |
+| prepared | the first epoch of a later run, from the decoded file of an earlier one: not cold |
 | streaming | pictures of 2 GB decoded in shuffle blocks under a budget of 512 MB, and its memory |
 | resume at 90 % | time to the first batch, deep in an epoch, against a fresh start |
 | order of 10^11 | numbers of 1,000 batches of 1024, anywhere in the epoch |
@@ -17,6 +18,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import google_crc32c
 import numpy as np
 import tensorflow as tf
 import tensorflow_datasets as tfds
@@ -28,18 +30,21 @@ from benchmarks.measuring.consume import Maker, read_on_host
 from benchmarks.measuring.repeat import repeat_set
 from benchmarks.measuring.timing import Progress, Sample, alternate
 from benchmarks.measuring.work import Effort, Work, open_work
+from benchmarks.peers import tfds_reader
 from records.decoding.indexing import read_index
 from records.decoding.modality import modality_of
 from records.loading.cache import choose_shuffle_block
 from records.ordering.order import Order
 from records.pipeline import make_arrays
 from records.sets.schema import IMAGE, TABULAR
+from records.verify.check import verify_set
 
 _ROWS, _QUICK_ROWS, _ROW_BATCH = 10**6, 10**4, 1024
 # Decoded pictures four times as large as the budget: a pipeline that keeps them cannot hide it.
 _STREAMED_BYTES, _BUDGET_BYTES = 2 * 10**9, 512 * 2**20
 _MOST_ROUNDS = 3  # of questions that take a minute a round
 _READ = "limit: read the file"
+_CHECKED = "limit: read, CRC32C"
 # 10^11 examples: an order that held a table of them would need 800 GB.
 _HUGE, _HUGE_BATCHES, _HUGE_SIZE = 10**11, 1000, 1024
 
@@ -97,7 +102,34 @@ def _measure_rows(work: Work, folder: str, effort: Effort, progress: Progress) -
     rounds = min(_MOST_ROUNDS, effort.repetitions)
     samples = alternate(systems, rounds, lambda text: progress(f"{shown}: {text}"))
     others = {"tfds.load": (Against.PEER, 7.0), "bare": (Against.PEER, 0.8)}
-    return _against(work, f"cold, {shown}", samples, others)
+    found = _against(work, f"cold, {shown}", samples, others)
+    checks = {OURS: lambda: _verify(many), _CHECKED: lambda: _check(many)}
+    samples = alternate(checks, rounds, lambda text: progress(f"verify, {shown}: {text}"))
+    others = {_CHECKED: (Against.LIMIT, 0.8)}
+    return found + _against(work, f"verify, {shown}", samples, others)
+
+
+def _verify(work: Work) -> Sample:
+    """Frames, both CRCs of every record, counts and fingerprint, on all cores.
+
+    Without content: ids of a repeated set are all found twice, which would be measured.
+    """
+    start = time.perf_counter()
+    report = verify_set(work.schema.directory, content=False)
+    seconds = time.perf_counter() - start
+    if not report.is_sound:
+        raise ValueError(f"benchmark: {work.schema.name}: expected a sound set, {report.problems}")
+    return Sample(work.num_examples, seconds)
+
+
+def _check(work: Work) -> Sample:
+    """`cat` into CRC32C: every byte of the shards is read, and checked in C."""
+    crc, start = 0, time.perf_counter()
+    for path in work.schema.shards[work.split]:
+        with open(path, "rb", buffering=0) as file:
+            while data := file.read(2**20):
+                crc = google_crc32c.extend(crc, data)
+    return Sample(work.num_examples, time.perf_counter() - start)
 
 
 def _tfds_batches(work: Work) -> Iterator[tuple[Any, Any]]:
@@ -116,7 +148,7 @@ def _bare_batches(work: Work) -> Iterator[tuple[Any, Any]]:
 
 
 def _measure_disk(work: Work, effort: Effort, progress: Progress) -> list[Comparison]:
-    """The first epoch of a second run against one that decodes, and against reading the file.
+    """The first epoch of a second run against cold ones, ours and tf.data's, and reading the file.
 
     From the opened set on: opening takes some milliseconds with either.
     """
@@ -137,12 +169,17 @@ def _measure_disk(work: Work, effort: Effort, progress: Progress) -> list[Compar
 
     systems: dict[str, Callable[[], Sample]] = {
         OURS: lambda: epoch("disk"),
-        "decoding": lambda: epoch("none"),
+        "cold epoch": lambda: epoch("none"),
+        "tf.data, cold": lambda: read_epoch(work, tfds_reader.make_tuned),
         _READ: read,
     }
-    samples = alternate(systems, effort.repetitions, lambda text: progress(f"disk cache: {text}"))
-    others = {"decoding": (Against.OURSELVES, 5.0), _READ: (Against.LIMIT, 0.5)}
-    return _against(work, "second run, disk cache", samples, others)
+    samples = alternate(systems, effort.repetitions, lambda text: progress(f"prepared: {text}"))
+    others = {
+        "cold epoch": (Against.OURSELVES, 5.0),
+        "tf.data, cold": (Against.PEER, 5.0),
+        _READ: (Against.LIMIT, 0.5),
+    }
+    return _against(work, "prepared", samples, others)
 
 
 def _decoded_file(work: Work, write: Callable[[], Any]) -> Path:

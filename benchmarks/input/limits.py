@@ -4,14 +4,19 @@
 |---|---|---|
 | read, check | every record by the index, one thread | reading; CRC32C, one thread |
 | read, check, parse | the same and parsed, all cores: a cold epoch | reading; CRC32C, all cores |
+| cold epoch | pictures: one that decodes and fills the cache | OpenCV: decode, resize, all cores |
+| streaming | pictures: the same with `--cache none` | OpenCV: decode, resize, all cores |
 
 Shards are in the page cache. The limits know nothing of records: reading copies every shard into
-the same memory in large pieces, CRC32C runs over whole shards in memory. libjpeg-turbo and memory
-copies are limits beside their own questions (`benchmarks.input.libraries`,
+the same memory in large pieces, CRC32C runs over whole shards in memory, and OpenCV, a thread per
+core in this process, has the pictures' bytes in memory and drops its pixels. libjpeg-turbo and
+memory copies are limits beside their own questions (`benchmarks.input.libraries`,
 `benchmarks.input.readers`).
 """
 
 import dataclasses
+import functools
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -19,17 +24,24 @@ from typing import Any
 
 import google_crc32c
 
-from benchmarks.input.readers import open_examples
+from benchmarks.input.peer_files import read_inputs
+from benchmarks.input.readers import open_examples, read_epoch
 from benchmarks.measuring.comparison import OURS, Against, Comparison
 from benchmarks.measuring.timing import Progress, Sample, alternate, whole_epochs
 from benchmarks.measuring.work import Effort, Work
+from benchmarks.peers import opencv_picture
 from records.decoding.indexing import read_index
 from records.loading.load import Loader
+from records.pipeline import make_arrays
+from records.sets.schema import IMAGE
 from records.shards.index import RecordReader
 from records.system.threads import num_threads, ordered_map
 
 _READ, _CRC, _CRC_CORES = "sequential read", "CRC32C", "CRC32C, all cores"
 _CHECKED, _PARSED = "read, check, one thread", "read, check, parse"
+_OPENCV = "OpenCV, decode and resize"
+# By the level of `--cache`: the question, and the least share of the limit that is promised.
+_DECODING = {"memory": ("cold epoch", 0.9), "none": ("streaming", 0.95)}
 _NOTE = "the smaller the records, the more the fixed cost of each one counts"
 _PIECE_BYTES = 8 * 2**20  # as much as `RecordReader` reads at once
 _CRC_BYTES = 2**20  # small enough that all cores are busy to the end
@@ -42,7 +54,44 @@ def measure_limits(work: Work, effort: Effort, progress: Progress) -> list[Compa
         samples = _measure(work, make_passes(work, paths, pool), effort, progress)
     size = sum(Path(path).stat().st_size for path in paths)
     pairs = ((_CHECKED, _READ), (_CHECKED, _CRC), (_PARSED, _READ), (_PARSED, _CRC_CORES))
-    return [_answer(work, ours, limit, samples, size) for ours, limit in pairs]
+    found = [_answer(work, ours, limit, samples, size) for ours, limit in pairs]
+    if work.schema.modality == IMAGE:
+        found += _measure_pictures(work, effort, progress)
+    return found
+
+
+def _measure_pictures(work: Work, effort: Effort, progress: Progress) -> list[Comparison]:
+    """Epochs that decode, from the opened set on, against decoding alone."""
+    pictures = read_inputs(work, read_index(work.schema, work.split))
+    # 32 pictures a unit: handing one over costs little of it, and all cores end at about one time.
+    units = [pictures[start : start + 32] for start in range(0, len(pictures), 32)]
+
+    def decode(unit: list[bytes]) -> None:
+        for data in unit:
+            opencv_picture.decode(data, work.input_shape)
+
+    def epoch(cache: str) -> Sample:
+        opened = open_examples(work, cache=cache)
+        return read_epoch(work, lambda _: make_arrays(*opened))
+
+    with ThreadPoolExecutor(num_threads()) as pool:
+
+        def limit() -> Sample:
+            start = time.perf_counter()
+            list(pool.map(decode, units))
+            return Sample(len(pictures), time.perf_counter() - start)
+
+        systems: dict[str, Callable[[], Sample]] = {_OPENCV: limit}
+        systems |= {cache: functools.partial(epoch, cache) for cache in _DECODING}
+        for run in systems.values():
+            run()  # traces, starts threads
+        samples = alternate(systems, effort.repetitions, lambda text: progress(f"limits: {text}"))
+    found = []
+    for cache, (question, goal) in _DECODING.items():
+        pair = {OURS: samples[cache], _OPENCV: samples[_OPENCV]}
+        more: dict[str, Any] = {"goal": goal, "against": Against.LIMIT, "beside": _OPENCV}
+        found.append(Comparison("limits", work.schema.name, question, pair, **more))
+    return found
 
 
 def _measure(

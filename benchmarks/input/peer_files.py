@@ -37,13 +37,7 @@ def write_files(work: Work, folder: Path) -> dict[str, Any]:
     index = read_index(work.schema, work.split)
     labels = index.label.astype(np.int64)
     np.save(folder / "labels.npy", labels)
-    reader, spec = RecordReader(index), modality_of(work.schema).parse_spec()
-    column: list[Any] = []
-    for start in range(0, work.num_examples, _CHUNK):
-        numbers = np.arange(start, min(start + _CHUNK, work.num_examples))
-        payloads = tf.constant(reader.read(numbers).tolist(), tf.string)
-        values = tf.io.parse_example(payloads, spec)[work.schema.input_name]
-        column += values.to_list() if work.schema.modality == TOKENS else list(values.numpy())
+    column = read_inputs(work, index)
     if work.schema.modality == IMAGE:
         _write_pictures(folder, column, labels)
     elif work.schema.modality == TABULAR:
@@ -66,6 +60,18 @@ def write_files(work: Work, folder: Path) -> dict[str, Any]:
         "vocab_size": work.vocab_size,
         "global_batch_size": work.global_batch_size,
     }
+
+
+def read_inputs(work: Work, index: RecordIndex) -> list[Any]:
+    """The inputs as the split's records hold them: bytes of pictures, vectors, lists of ids."""
+    reader, spec = RecordReader(index), modality_of(work.schema).parse_spec()
+    column: list[Any] = []
+    for start in range(0, work.num_examples, _CHUNK):
+        numbers = np.arange(start, min(start + _CHUNK, work.num_examples))
+        payloads = tf.constant(reader.read(numbers).tolist(), tf.string)
+        values = tf.io.parse_example(payloads, spec)[work.schema.input_name]
+        column += values.to_list() if work.schema.modality == TOKENS else list(values.numpy())
+    return column
 
 
 def _write_pictures(folder: Path, column: list[bytes], labels: np.ndarray) -> None:

@@ -17,7 +17,7 @@ from benchmarks.input import engine
 from benchmarks.input import readers as input_questions
 from benchmarks.measuring import consume, result_file
 from benchmarks.measuring import work as work_module
-from benchmarks.measuring.comparison import OURS, Comparison
+from benchmarks.measuring.comparison import OURS, Against, Comparison
 from benchmarks.measuring.timing import Sample
 from benchmarks.peers import tfds_reader
 from tests.support.forks import fork
@@ -84,7 +84,7 @@ def _engine_answers(data_dir: Path, name: str, monkeypatch: Any) -> dict[str, Co
     effort = dataclasses.replace(work_module.FULL, repetitions=1)
     with work_module.view(_open(data_dir, name)) as work:
         found = {c.title: c for c in engine.measure_engine(work, effort, lambda text: None)}
-    assert len(found) == 5
+    assert len(found) == 6
     for comparison in found.values():
         assert comparison.ratio > 0 and comparison.goal is not None
         for samples in comparison.samples.values():
@@ -97,6 +97,9 @@ def test_questions_about_the_engine(synthetic_data_dir: Path, monkeypatch: Any) 
     assert found["resume at 90 %"].details["state_bytes"] < 1024
     rows = found["cold, 10^6 rows: bare"].samples
     assert {s.examples for samples in rows.values() for s in samples} == {rows[OURS][0].examples}
+    verify = found["verify, 10^6 rows: limit: read, CRC32C"]
+    assert (verify.goal, verify.against) == (0.8, Against.LIMIT)
+    assert [s.examples for samples in verify.samples.values() for s in samples] == [5000, 5000]
 
 
 @pytest.mark.slow
@@ -104,6 +107,9 @@ def test_questions_about_the_engine_and_pictures(
     synthetic_data_dir: Path, monkeypatch: Any
 ) -> None:
     found = _engine_answers(synthetic_data_dir, "brain_tumor_mri", monkeypatch)
+    prepared = {n for n in found if n.startswith("prepared: ")}
+    others = ("cold epoch", "tf.data, cold", "limit: read the file")
+    assert prepared == {f"prepared: {other}" for other in others}
     details = found["streaming, 0.1 GB"].details
     streamed, whole = details["processes"]
     assert streamed["shuffle_block"] < details["examples"] and whole["shuffle_block"] is None

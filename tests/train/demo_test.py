@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -57,7 +58,9 @@ def test_demo_replaces_its_own_run_folders_only(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     started: list[list[str]] = []
-    monkeypatch.setattr(demo, "run_command", lambda title, command, log: started.append(command))
+    monkeypatch.setattr(
+        demo, "run_command", lambda _, command, *args, **more: started.append(command)
+    )
     _write_run(tmp_path / "fetal_health")
     (tmp_path / "song_lyrics").mkdir()
     (tmp_path / "song_lyrics" / "mine.txt").write_text("not a run folder")
@@ -83,6 +86,36 @@ def test_failing_command_ends_the_demo_and_is_named(
     error = capsys.readouterr().err
     assert "error: no such thing" in error and "exit code 3 of: " in error
     assert "build.log" in error
+
+
+def test_a_fork_is_as_a_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(commands, "_import_once", lambda: None)
+    monkeypatch.syspath_prepend(tmp_path)
+    code = """
+import atexit, os, sys
+atexit.register(print, "at the end")
+print(__name__, sys.argv[1:], os.environ["PYTHONUNBUFFERED"], sys.stdin.read())
+print("to stderr", file=sys.stderr)
+os.environ["A_FORK"] = "its own"
+sys.exit(int(sys.argv[1]))
+"""
+    (tmp_path / "forked_module.py").write_text(code)
+    log = tmp_path / "log"
+
+    def run(*arguments: str) -> float:
+        command = commands.python_command("forked_module", *arguments)
+        return commands.run_command("forking", command, log, fork=True)
+
+    assert 0 < run("0", "b c") < 60
+    said = log.read_text().splitlines()
+    assert said[1:] == ["__main__ ['0', 'b c'] 1 ", "to stderr", "at the end"]
+    assert "A_FORK" not in os.environ and "forking: " in capsys.readouterr().out
+    with pytest.raises(commands.CommandError, match=r"exit code 3 of: .* -m forked_module 3"):
+        run("3")
+    with pytest.raises(commands.CommandError, match="ValueError"):
+        run("x")
 
 
 def test_program_that_is_missing_is_named(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from benchmarks.input import limits
@@ -70,6 +71,13 @@ def test_answers(synthetic_data_dir: Path, name: str) -> None:
     work = _open(synthetic_data_dir, name)
     effort = dataclasses.replace(work_module.QUICK, repetitions=1, seconds=0.02)
     found = limits.measure_limits(work, effort, lambda text: None)
+    if name == "brain_tumor_mri":  # decoding alone stands beside both
+        *found, cold, streaming = found
+        assert (cold.title, cold.goal) == ("cold epoch: OpenCV, decode and resize", 0.9)
+        assert (streaming.title, streaming.goal) == ("streaming: OpenCV, decode and resize", 0.95)
+        alone = [one.samples[one.beside] for one in (cold, streaming)]
+        assert alone[0] == alone[1] and alone[0][0].examples == work.num_examples
+        assert cold.samples[OURS] != streaming.samples[OURS]
     assert [c.title for c in found] == [
         "read, check, one thread: sequential read",
         "read, check, one thread: CRC32C",
@@ -104,3 +112,15 @@ def test_copies_have_the_bytes_of_an_epoch(
     delivered = sum(x.nbytes for x, *_ in make_ours(work))
     real = delivered if name == "song_lyrics" else work.num_examples * 224 * 224
     assert sizes == [real, real]
+
+
+def test_the_limit_of_pictures_decodes_the_same_pixels(synthetic_data_dir: Path) -> None:
+    work = _open(synthetic_data_dir, "brain_tumor_mri")
+    index = read_index(work.schema, work.split)
+    pictures = limits.read_inputs(work, index)
+    assert len(pictures) == work.num_examples
+    examples, _ = input_questions.open_examples(work, cache="none")
+    numbers = np.arange(0, work.num_examples, 50)
+    for number, ours in zip(numbers, examples.loader.load(numbers), strict=True):
+        limit = limits.opencv_picture.decode(pictures[number], work.input_shape)
+        np.testing.assert_array_equal(limit, ours)
