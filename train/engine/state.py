@@ -22,6 +22,11 @@ from train.engine.early_stopping import BestSoFar
 from train.folders.run_folder import RunFolder
 from train.step.objective import Diverged
 
+_OTHER_MODEL = (
+    ". The run began with another model, or with another version of it: name another --run-dir to "
+    "begin anew"
+)
+
 
 @dataclasses.dataclass
 class Progress(BestSoFar):
@@ -233,14 +238,14 @@ def assign_values(variables: list[Any], arrays: list[np.ndarray]) -> None:
     """
     if len(arrays) != len(variables):
         raise CheckpointError(
-            f"checkpoint: expected {len(variables)} variables, received {len(arrays)}"
+            f"checkpoint: expected {len(variables)} variables, received {len(arrays)}{_OTHER_MODEL}"
         )
     for variable, array in zip(variables, arrays, strict=True):
         parts = copies_of(variable)
         if array.shape != tuple(parts[0].shape):
             raise CheckpointError(
                 f"checkpoint: variable {parts[0].name} expected shape {tuple(parts[0].shape)}, "
-                f"received {array.shape}"
+                f"received {array.shape}{_OTHER_MODEL}"
             )
         for part in parts:
             part.assign(array)

@@ -7,10 +7,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from records.ordering.buckets import make_order
 from records.ordering.order import Order
-from train.engine.checkpoint import read_checkpoint, write_checkpoint
+from train.engine.checkpoint import CheckpointError, read_checkpoint, write_checkpoint
+from train.engine.state import assign_values
 from train.run import main
 
 
@@ -40,6 +42,19 @@ def test_a_checkpoint_of_another_order_is_refused(
     assert main(command) == 1
     error = capsys.readouterr().err
     assert "order of examples expected" in error and "'shuffle_block': 512" in error
+
+
+@pytest.mark.parametrize(
+    ("arrays", "error"),
+    [
+        ([np.zeros([2, 3])], "expected 2 variables, received 1"),
+        ([np.zeros([2, 3]), np.zeros(4)], r"b:0 expected shape \(3,\), received \(4,\)"),
+    ],
+)
+def test_weights_of_another_model_are_refused(arrays: list[np.ndarray], error: str) -> None:
+    variables = [tf.Variable(tf.ones([2, 3]), name="a"), tf.Variable(tf.ones(3), name="b")]
+    with pytest.raises(CheckpointError, match=f"{error}.*another model.*another --run-dir"):
+        assign_values(variables, arrays)
 
 
 def test_order_states_differ_where_orders_do() -> None:
