@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from train.devices.gpus import set_up_gpus
 from train.devices.workers import Workers, find_workers, make_exchange
 
 _DRIVER = Path("/proc/driver/nvidia/gpus")  # a folder for each GPU that the driver knows
@@ -98,12 +97,26 @@ class Cluster:
 def set_up_devices(cpu_devices: int | None, deterministic: bool) -> None:
     """Configures the devices; must come before TensorFlow uses any.
 
-    `train.devices.gpus` holds the settings of GPUs and their reasons. Deterministic kernels make a
-    resumed run bitwise equal to an uninterrupted one.
+    Of GPUs (not measured):
+
+    | setting | why |
+    |---|---|
+    | memory growth | several processes and the profiler share a GPU |
+    | TF_GPU_THREAD_MODE=gpu_private | threads of its own start a GPU's kernels, which else wait
+      behind the input's work (tensorflow.org/guide/gpu_performance_analysis); one set in the
+      environment stays |
+    | TF32 | stays on, TensorFlow's default for float32 products from Ampere on: 10 bits of
+      mantissa (tf.config.experimental.enable_tensor_float_32_execution) |
+    | deterministic kernels | `--deterministic`, the default: a resumed run is bitwise equal to one
+      that was not interrupted |
+    | cuDNN for recurrent layers | where the step is not compiled: see `train/settings/auto.py` |
     """
     tf.config.experimental.enable_op_determinism() if deterministic else None
+    # TensorFlow reads it when it makes its devices: it must be set before the first is used.
+    os.environ.setdefault("TF_GPU_THREAD_MODE", "gpu_private")
     try:
-        set_up_gpus()
+        for gpu in tf.config.list_physical_devices("GPU"):
+            tf.config.experimental.set_memory_growth(gpu, True)
         if cpu_devices:
             cpu = tf.config.list_physical_devices("CPU")[0]
             configuration = [tf.config.LogicalDeviceConfiguration()] * cpu_devices
