@@ -33,7 +33,8 @@ class AnyObjective(Protocol):
         """The epoch's sums besides the loss; call it in the strategy's scope."""
 
     def form_inputs(self, taken: tf.Tensor) -> Any:
-        """What the model takes, of the rows of a batch as `take_rows` gives them."""
+        """What the model takes, of rows as `take_rows` gives them: here the rows themselves."""
+        return taken
 
     def measure(
         self, outputs: Any, targets: tf.Tensor, weight: tf.Tensor, count: tf.Tensor, share: Any
@@ -57,7 +58,7 @@ class AnyObjective(Protocol):
 
 
 @dataclasses.dataclass(frozen=True)
-class Objective:
+class Objective(AnyObjective):
     """The loss of each example, and the confusion matrix of the epoch.
 
     Attributes:
@@ -89,10 +90,6 @@ class Objective:
     def make_totals(self) -> list[tf.Variable]:
         """[the confusion matrix float64 [C, C]]."""
         return [replica_sum((len(self.class_weights), len(self.class_weights)))]
-
-    def form_inputs(self, taken: tf.Tensor) -> tf.Tensor:
-        """The rows themselves."""
-        return taken
 
     def measure(
         self, outputs: Any, targets: tf.Tensor, weight: tf.Tensor, count: tf.Tensor, share: Any
@@ -131,7 +128,7 @@ class Objective:
         return losses * tf.gather(self.class_weights, labels)
 
 
-class _OfEach(abc.ABC):
+class _OfEach(AnyObjective, abc.ABC):
     """A loss and sums over C outputs, each with a target of its own."""
 
     num_sums: ClassVar[int]
@@ -156,10 +153,6 @@ class _OfEach(abc.ABC):
     def make_totals(self) -> list[tf.Variable]:
         """[rows and sums float64 [1 + num_sums, C]]."""
         return [replica_sum((1 + self.num_sums, self.width))]
-
-    def form_inputs(self, taken: tf.Tensor) -> tf.Tensor:
-        """The rows themselves."""
-        return taken
 
     def measure(
         self, outputs: Any, targets: tf.Tensor, weight: tf.Tensor, count: tf.Tensor, share: Any
