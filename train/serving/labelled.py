@@ -101,7 +101,8 @@ def read_labelled(
     expected = f"the column {said!r} of the {what} (--label names another)"
     rows = list(read_records(path, (*columns.columns, *([column] if column else [])), expected))
     if wanted.modality == IMAGE:
-        items = _listed_pictures(path, wanted, [row[str(column)] for _, _, row in rows])
+        files = [path.parent / row[str(column)].strip() for _, _, row in rows]
+        items = ((str(n), as_stored(read_file(file), wanted)) for n, file in enumerate(files, 1))
     targets = {}
     for number, line, row in rows:
         try:
@@ -129,11 +130,6 @@ def _label_columns(path: Path, wanted: ModelInput, label: Sequence[str] | None) 
     is_list = wanted.task == MULTI_LABEL and len(columns) == 1
     missing = own.missing if own else ()
     return LabelColumns(wanted.task, columns, separator if is_list else None, missing)
-
-
-def _listed_pictures(path: Path, wanted: ModelInput, files: list[str]) -> Items:
-    for number, file in enumerate(files, 1):
-        yield str(number), as_stored(read_file(path.parent / file.strip()), wanted)
 
 
 def open_other(

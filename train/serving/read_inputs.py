@@ -74,7 +74,7 @@ def read_raw(path: Path, wanted: ModelInput, column: str | None) -> Items:
             f"and reads {reads}. Leave --column out"
         )
     if wanted.modality == IMAGE:
-        return _pictures(path, wanted)
+        return ((name, as_stored(data, wanted)) for name, data in _read_files(path))
     if path.is_dir() and (wanted.modality == TABULAR or column is not None):
         raise ValueError(
             f"predict: {path} expected a CSV file, as the run was trained on "
@@ -86,7 +86,9 @@ def read_raw(path: Path, wanted: ModelInput, column: str | None) -> Items:
         return _rows(path, wanted)
     if column is None and path.suffix.lower() not in (".csv", ".tsv", *json_lines.SUFFIXES):
         return ((str(number), line) for number, line in enumerate(read_lines(path, "predict"), 1))
-    return _column(path, column or (wanted.conversion or {}).get("column", "text"))
+    column = column or (wanted.conversion or {}).get("column", "text")
+    rows = read_records(path, (column,), f"the column {column!r} once (--column names another)")
+    return ((str(number), row[column]) for number, _, row in rows)
 
 
 def make_preparation(wanted: ModelInput) -> Callable[[Any], np.ndarray | Unusable]:
@@ -115,7 +117,10 @@ def _rows(path: Path, wanted: ModelInput) -> Items:
         yield from _converted_rows(path, wanted, columns)
         return
     for number, line, row in read_records(path, names := wanted.feature_names, _each(names)):
-        values = [_number(path, line, name, row[name]) for name in names]
+        values = [parse_number(row[name]) for name in names]
+        if None in values:
+            name = names[values.index(None)]
+            raise _no_number(path, line, name, row[name])
         yield str(number), np.array(values, wanted.dtype)
 
 
@@ -137,13 +142,6 @@ def _converted_rows(path: Path, wanted: ModelInput, columns: TableColumns) -> It
         )
 
 
-def _number(path: Path, line: int, name: str, text: str) -> float:
-    value = parse_number(text)
-    if value is None:
-        raise _no_number(path, line, name, text)
-    return value
-
-
 def _no_number(path: Path, line: int, name: str, text: str) -> ValueError:
     return ValueError(
         f"predict: {path}, line {line}, column {name!r}: expected {EXPECTED_NUMBER}, received "
@@ -153,12 +151,6 @@ def _no_number(path: Path, line: int, name: str, text: str) -> ValueError:
 
 def _each(names: Sized) -> str:
     return f"each of the model's {len(names)} columns once"
-
-
-def _column(path: Path, column: str) -> Iterator[tuple[str, str]]:
-    expected = f"the column {column!r} once (--column names another)"
-    for number, _, row in read_records(path, (column,), expected):
-        yield str(number), row[column]
 
 
 def read_records(
@@ -213,11 +205,6 @@ def _make_text_encoder(wanted: ModelInput) -> Callable[[str | tuple[str, ...]], 
         return np.array([ids.get(w, OOV_ID) for w in words[:length]], np.int32)
 
     return encode
-
-
-def _pictures(path: Path, wanted: ModelInput) -> Items:
-    for name, data in _read_files(path):
-        yield name, as_stored(data, wanted)
 
 
 def _text_files(path: Path) -> Items:
