@@ -46,8 +46,7 @@ from train.step.keras_private import (
     build_compiled,
     compiled_digest,
     placed,
-    restore_moments,
-    restore_reduction,
+    restore,
 )
 from train.step.objective import Diverged
 from train.step.pace import Pace
@@ -322,9 +321,7 @@ class _Use:
             with folder.last_files():
                 folder.write_model(self.model) if self.cluster.is_chief else None
         finally:
-            for layer in batch_norms(self.model):
-                restore_moments(layer)
-            restore_reduction(self.optimizer)
+            restore(self.optimizer, batch_norms(self.model))
         return callbacks.history
 
     def _silence(self) -> contextlib.AbstractContextManager[Any]:

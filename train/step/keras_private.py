@@ -12,7 +12,7 @@ import importlib
 import inspect
 import json
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import keras
@@ -291,11 +291,10 @@ def placed(strategy: Any, model: keras.Model) -> Iterator[None]:
                 v._initialize(value)
 
 
-def restore_reduction(optimizer: keras.optimizers.Optimizer) -> None:
-    """Undoes `leave_out_reduction`."""
+def restore(
+    optimizer: keras.optimizers.Optimizer, layers: Iterable[keras.layers.BatchNormalization]
+) -> None:
+    """Undoes `leave_out_reduction`, and `replace_moments` of the layers."""
     optimizer.__dict__.pop("_all_reduce_sum_gradients", None)
-
-
-def restore_moments(layer: keras.layers.BatchNormalization) -> None:
-    """Undoes `replace_moments`."""
-    layer.__dict__.pop("_moments", None)
+    for layer in layers:
+        layer.__dict__.pop("_moments", None)
