@@ -33,7 +33,6 @@ from train.folders.run_copy import (
 from train.folders.stored_config import FILE_NAME
 
 _LOGS = "tensorboard"
-_HASHED_BYTES = 8 * 2**20
 
 
 class Uploads:
@@ -185,9 +184,7 @@ class Uploads:
         identity = _identity(file)
         if identity not in self._hashes:
             file.seek(0)
-            digest = hashlib.sha256()
-            while piece := file.read(_HASHED_BYTES):
-                digest.update(piece)
+            digest = hashlib.file_digest(file, "sha256")  # type: ignore[arg-type]
             self._hashes[identity] = digest.hexdigest()
         return self._hashes[identity]
 
