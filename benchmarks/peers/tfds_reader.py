@@ -27,7 +27,7 @@ def make_plain(work: Work, endless: bool = False) -> tf.data.Dataset:
     """
     builder = tfds.builder_from_directory(work.schema.directory)
     dataset = builder.as_dataset(split=work.split)
-    dataset = dataset.map(_finish_plain(work), tf.data.AUTOTUNE).batch(work.global_batch_size)
+    dataset = dataset.map(_finish(work), tf.data.AUTOTUNE).batch(work.global_batch_size)
     dataset = dataset.repeat() if endless else dataset
     return dataset.prefetch(_PREFETCH_BATCHES)
 
@@ -49,7 +49,7 @@ def make_tuned(work: Work, endless: bool = False) -> tf.data.Dataset:
         decoders=tfds.decode.PartialDecoding(wanted, decoders=skip),
         read_config=tfds.ReadConfig(try_autocache=False),
     )
-    dataset = dataset.map(_finish_tuned(work), tf.data.AUTOTUNE, deterministic=False)
+    dataset = dataset.map(_finish(work, is_encoded=True), tf.data.AUTOTUNE, deterministic=False)
     # After the costly work and before the shuffle: each epoch has another order of finished
     # examples.
     dataset = dataset.cache().shuffle(work.num_examples)
@@ -61,33 +61,22 @@ def make_tuned(work: Work, endless: bool = False) -> tf.data.Dataset:
     return dataset.prefetch(_PREFETCH_BATCHES)
 
 
-def _finish_plain(work: Work) -> Callable[[Any], Any]:
-    """Turns one decoded example into (input, label)."""
+def _finish(work: Work, is_encoded: bool = False) -> Callable[[Any], Any]:
+    """Turns one example into (input, label); encoded pictures are decoded, ids not yet padded."""
     schema = work.schema
 
     def finish(example: dict[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
-        x = example[schema.input_name]
-        if schema.modality == IMAGE:
-            x = _resize(x[..., : work.input_shape[2]], work)
-        return _finish_row(x, work), example[schema.label_name]
-
-    return finish
-
-
-def _finish_tuned(work: Work) -> Callable[[Any], Any]:
-    """Turns one example, pictures still encoded, into (input, label)."""
-    schema = work.schema
-
-    def finish(example: dict[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
-        x = example[schema.input_name]
-        if schema.modality == IMAGE:
-            channels = work.input_shape[2]
-            x = tf.io.decode_image(x, channels=channels, expand_animations=False)
-            x.set_shape([None, None, channels])
-            x = _resize(x, work)
+        x, label = example[schema.input_name], example[schema.label_name]
         if schema.modality == TOKENS:
-            return _cut_ids(x, work), example[schema.label_name]
-        return _finish_row(x, work), example[schema.label_name]
+            return (_cut_ids if is_encoded else _pad_ids)(x, work), label
+        if schema.modality != IMAGE:
+            return tf.cast(x, work.input_dtype), label
+        channels = work.input_shape[2]
+        if not is_encoded:
+            return _resize(x[..., :channels], work), label
+        x = tf.io.decode_image(x, channels=channels, expand_animations=False)
+        x.set_shape([None, None, channels])
+        return _resize(x, work), label
 
     return finish
 
@@ -99,12 +88,9 @@ def _resize(picture: tf.Tensor, work: Work) -> tf.Tensor:
     return tf.broadcast_to(pixels, work.input_shape)
 
 
-def _finish_row(x: tf.Tensor, work: Work) -> tf.Tensor:
-    if work.schema.modality == TOKENS:
-        length = work.input_shape[0]
-        ids = _cut_ids(x, work)
-        return tf.ensure_shape(tf.pad(ids, [[0, length - tf.size(ids)]]), [length])
-    return tf.cast(x, work.input_dtype)
+def _pad_ids(x: tf.Tensor, work: Work) -> tf.Tensor:
+    length, ids = work.input_shape[0], _cut_ids(x, work)
+    return tf.ensure_shape(tf.pad(ids, [[0, length - tf.size(ids)]]), [length])
 
 
 def _cut_ids(x: tf.Tensor, work: Work) -> tf.Tensor:
