@@ -9,7 +9,6 @@ import dataclasses
 import logging
 import sys
 from pathlib import Path
-from typing import Any
 
 from benchmarks.measuring.child import ChildError
 from records.system.command import run_as_command
@@ -175,8 +174,9 @@ def run(options: argparse.Namespace, arguments: list[str]) -> int:
     found.end_progress()
     content = found.finish()
     print(f"\n{table.format_tables(found.comparisons)}")
-    for note in [*_data_notes(works), *table.format_notes(found.comparisons, content)]:
-        print(note)
+    if generated := [w.schema.name for w in works if w.schema.metadata.get("generated")]:
+        print(f"Generated data: {', '.join(generated)}.")
+    print(*table.format_notes(found.comparisons, content), sep="\n")
     page = options.output.with_suffix(".html")
     result = result_file.Result(options.output, found.comparisons, content)
     result_file.write_text(page, report.format_page(result))
@@ -211,11 +211,6 @@ def choose_peers(names: list[str]) -> tuple[str, ...] | None:
             f"{', '.join(wrong) or 'nothing'}"
         )
     return tuple(names)
-
-
-def _data_notes(works: list[Any]) -> list[str]:
-    generated = [w.schema.name for w in works if w.schema.metadata.get("generated")]
-    return [f"Generated data: {', '.join(generated)}."] if generated else []
 
 
 if __name__ == "__main__":

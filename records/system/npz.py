@@ -56,7 +56,8 @@ def map_arrays(path: str | os.PathLike[str], *, in_full: bool = False) -> dict[s
     """
     with _opened(path) as (archive, file):
         members = archive.infolist()
-        if in_full or not _is_marked(file, members):
+        marked = os.fstat(file.fileno()).st_mtime_ns % 10**9 == _microseconds(members) * 1000
+        if in_full or not marked:
             damaged = archive.testzip()
             if damaged is not None:
                 raise ValueError(f"{damaged!r} with another sum than it was written with")
@@ -112,10 +113,6 @@ def _mark(file: int, members: Sequence[zipfile.ZipInfo]) -> None:
     """
     now = int(time.time()) * 10**9 + _microseconds(members) * 1000
     os.utime(file, ns=(now, now))
-
-
-def _is_marked(file: Any, members: Sequence[zipfile.ZipInfo]) -> bool:
-    return os.fstat(file.fileno()).st_mtime_ns % 10**9 == _microseconds(members) * 1000
 
 
 def _microseconds(members: Sequence[zipfile.ZipInfo]) -> int:

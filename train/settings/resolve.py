@@ -122,7 +122,8 @@ def fill(asked: TrainConfig, modality: str, schema: Schema | None = None) -> dic
     Raises:
       ValueError: the model is unknown or for another kind of data.
     """
-    modality = _of_models(modality)
+    if modality == TOKENS:  # tokens and texts are ids for the models
+        modality = "text"
     usual = dict(MODALITY_DEFAULTS[modality])
     if schema is not None:
         usual |= defaults_by_size(modality, schema, asked.folds, asked.global_batch_size)
@@ -144,11 +145,6 @@ def fill(asked: TrainConfig, modality: str, schema: Schema | None = None) -> dic
     # A model may have a size of its own, that of its weights.
     found["image_size"] = asked.image_size or entry.image_size or IMAGE_SIZE
     return found
-
-
-def _of_models(modality: str) -> str:
-    """The modality of the models that take a set's inputs: tokens and texts are ids for them."""
-    return "text" if modality == TOKENS else modality
 
 
 def _check_ignored(settings: Settings) -> None:
