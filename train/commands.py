@@ -73,6 +73,8 @@ def run_command(title: str, command: Sequence[str], log: Path, *, fork: bool = F
     # Lines reach the log and the terminal when they are printed, not when a buffer is full.
     environment |= {"PYTHONUNBUFFERED": "1"}
     environment.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    # Elsewhere libraries do not bear a fork, or there is none.
+    fork = fork and sys.platform == "linux"
     if fork:
         _import_once()
     start = time.perf_counter()
