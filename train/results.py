@@ -23,7 +23,12 @@ from train.settings.resolved import KEPT_FROM_FIRST_START
 
 _ROLES = ("train", "validation", "test", "test_new")
 _HEAD = ["model", "seed", "training accuracy", "validation accuracy, F1", "test accuracy, F1"]
-_HEAD += ["95 % interval of test accuracy", "test, new pictures only", "minutes"]
+_HEAD += [
+    "95 % interval of test accuracy",
+    "test, new pictures only",
+    "times test was read",
+    "minutes",
+]
 
 
 def parse_arguments(arguments: list[str]) -> argparse.Namespace:
@@ -152,6 +157,7 @@ def _runs(baselines: list[dict[str, Any]], runs: list[dict[str, Any]]) -> list[s
         for name, roles in one["systems"].items():
             cells = [name, one["seed"], _accuracy(roles["train"]), _pair(roles["validation"])]
             cells += [_pair(roles.get("test")), "", _pair(roles.get("test_new"))]
+            cells.append("1" if "test" in roles else "")
             rows.append([*cells, f"{roles['seconds']['fit'] / 60:.1f}"])
     alike = _but_for_seed(runs)
     names = _names(alike)
@@ -196,6 +202,7 @@ def _cells(run: dict[str, Any]) -> list[str]:
         _pair(_metrics(run, "test")),
         f"{limits[0]:.3f} to {limits[1]:.3f}" if limits else "",
         _pair(_metrics(run, "test_new")),
+        _times_read(run),
         f"{sum(run['metrics']['seconds'].values()) / 60:.1f}",
     ]
 
@@ -211,7 +218,14 @@ def _mean(runs: list[dict[str, Any]]) -> list[str]:
             continue
         of[role] = {k: sum(f[k] for f in found) / len(found) for k in ("accuracy", "weighted_f1")}
     cells = [_accuracy(of["train"]), _pair(of["validation"]), _pair(of["test"]), ""]
-    return [*cells, _pair(of["test_new"]), ""]
+    return [*cells, _pair(of["test_new"]), "", ""]
+
+
+def _times_read(run: dict[str, Any]) -> str:
+    """How often test was read: by `train.run --evaluate-test`, and by `train.evaluate`."""
+    # A file of before it was counted stands for one time.
+    evaluated = run["evaluations"].get("test", {"times_read": 0}).get("times_read", 1)
+    return str(("test" in run["metrics"]) + evaluated or "")
 
 
 def _confusion(name: str, run: dict[str, Any]) -> list[str]:

@@ -34,7 +34,7 @@ def test_page_of_files(
     assert cross_validate.main(changed) == 0
     assert baseline.main([*data, f"--output={fixed}"]) == 0
     assert train([*data, *small, "--evaluate-test", f"--run-dir={run}"]) == 0
-    for split in ("train", "validation", "test"):
+    for split in ("train", "validation", "test", "test"):
         options = [str(run), f"--split={split}", "--resamples=10"]
         assert evaluate.main([*options, f"--data-dir={synthetic_data_dir}"]) == 0
     other = tmp_path / "other"
@@ -67,8 +67,12 @@ def test_page_of_files(
     assert f"{measured['test']['accuracy']:.4f}" in text
     second_seed = json.loads((other / "metrics.json").read_text())["validation"]
     means = [(validation[k] + second_seed[k]) / 2 for k in ("accuracy", "weighted_f1")]
-    cells = f"| {means[0]:.4f}, {means[1]:.4f} |  |  |  |"  # test was read for one seed only
+    cells = f"| {means[0]:.4f}, {means[1]:.4f} |  |  |  |  |"  # test was read for one seed only
     assert re.search(rf"^\| `mlp_small` \| mean \|  {re.escape(cells)}$", text, re.MULTILINE)
+    column = [
+        line.split(" | ")[-2] for line in text.splitlines() if line.startswith("| `mlp_small` | ")
+    ]
+    assert column == ["3", "1", ""], "by train.run once, by train.evaluate twice or not at all"
     assert text.index("| `mlp_small` | 0 |") < text.index("| `mlp_small` | 4 |")
     first = test["confusion_matrix"][0]
     assert f"| {' | '.join(map(str, first))} |" in text
