@@ -137,6 +137,7 @@ class _Fork:
 def _run_module(argv: list[str], environment: dict[str, str], unused: int, output: int) -> None:
     """In the fork: what the interpreter does with `-m MODULE ...`."""
     os.close(unused)
+    atexit._clear()  # what this process's parent left for its own end
     for name, number in (("stdout", 1), ("stderr", 2)):
         os.dup2(output, number)
         # The streams of before may hold lines back; these give each away.

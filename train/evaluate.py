@@ -23,7 +23,7 @@ from records.sets.find import name_from_path
 from records.sets.target import SINGLE_LABEL
 from records.stores.flags import add_cache_flags
 from records.system.command import run_as_command, with_home
-from records.system.json_file import read_json, write_json
+from records.system.json_file import write_json
 from records.system.table_file import listed
 from records.system.writing import check_output, write_atomically
 from train.measures.evaluation_summary import print_summary
@@ -148,6 +148,7 @@ def main(arguments: list[str] | None = None) -> int:
 def _evaluate(options: argparse.Namespace) -> None:
     """Measures, writes `evaluation.json`, its figures and the worst errors, prints a summary."""
     from train.folders.finished_run import open_run
+    from train.folders.stored_config import TIMES_READ, times_read
     from train.measures.class_threshold import parse_threshold
     from train.measures.scores import Bootstrap
     from train.measures.target_metrics import check_one_class
@@ -168,22 +169,14 @@ def _evaluate(options: argparse.Namespace) -> None:
     decided = {"decision": _decide(run, options, said)} if options.least_recall else {}
     # From here on files are written: what fails before leaves no folder for train.results to read.
     found |= (_measure_classes if is_single else _measure_target)(run, said, bootstrap) | decided
-    file = said.folder / "evaluation.json"
-    write_json(file, found | {"times_read": _count_reads(file)})
+    write_json(said.folder / TIMES_READ, {"times_read": times_read(said.folder) + 1})
+    write_json(said.folder / "evaluation.json", found)
     errors.write(said.folder)
     print_summary(found, said.folder, said.called)
     lacking = [name for number, name in enumerate(names) if number not in said.labels]
     if lacking and is_single and "measured_on" in found:
         print(f"note: no example of {listed(lacking)}: what is undefined for a class stands as -")
     run.keep(said.folder)
-
-
-def _count_reads(file: Path) -> int:
-    """How often these examples were measured for this run, this time counted."""
-    try:
-        return int(dict(read_json(file)).get("times_read", 1)) + 1
-    except (OSError, ValueError, TypeError):
-        return 1
 
 
 def _predict_split(

@@ -17,7 +17,7 @@ from typing import Any
 from records.system.command import run_as_command, with_home
 from records.system.json_file import read_json
 from records.system.writing import check_output, escape_cell, markdown_table, write_atomically
-from train.folders.stored_config import read_metrics, read_settings
+from train.folders.stored_config import read_metrics, read_settings, times_read
 from train.measures.folds_table import format_table
 from train.settings.resolved import KEPT_FROM_FIRST_START
 
@@ -77,7 +77,7 @@ def format_page(
     """The page as Markdown, a part for each set.
 
     `crossed` and `baselines` are what those commands' files hold; `runs` have, by folder, `config`
-    and `metrics` of a run's files, and `evaluations`.
+    and `metrics` of a run's files, `evaluations` and `times_read`.
     """
     names = [_title(one) for one in (*crossed, *baselines, *runs)]
     lines = [
@@ -223,9 +223,7 @@ def _mean(runs: list[dict[str, Any]]) -> list[str]:
 
 def _times_read(run: dict[str, Any]) -> str:
     """How often test was read: by `train.run --evaluate-test`, and by `train.evaluate`."""
-    # A file of before it was counted stands for one time.
-    evaluated = run["evaluations"].get("test", {"times_read": 0}).get("times_read", 1)
-    return str(("test" in run["metrics"]) + evaluated or "")
+    return str(("test" in run["metrics"]) + run["times_read"] or "")
 
 
 def _confusion(name: str, run: dict[str, Any]) -> list[str]:
@@ -299,7 +297,8 @@ def _read_run(folder: Path) -> dict[str, Any]:
     # Two runs that asked for the same may still have trained otherwise.
     kept = {name: getattr(run.settings, name) for name in KEPT_FROM_FIRST_START}
     config = run.settings.to_dict() | {"data_fingerprint": run.fingerprint, "resolved": kept}
-    found = {"config": config, "metrics": read_metrics(folder), "evaluations": {}}
+    found: dict[str, Any] = {"config": config, "metrics": read_metrics(folder), "evaluations": {}}
+    found["times_read"] = times_read(folder / "evaluation-test")
     for file in sorted(folder.glob("evaluation-*/evaluation.json")):
         split = file.parent.name.removeprefix("evaluation-")
         try:

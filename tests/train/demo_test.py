@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
 import subprocess
@@ -108,7 +109,11 @@ sys.exit(int(sys.argv[1]))
         command = commands.python_command("forked_module", *arguments)
         return commands.run_command("forking", command, log, fork=True)
 
+    ended = tmp_path / "ended"  # of the process that forks
+    atexit.register(ended.touch)
     assert 0 < run("0", "b c") < 60
+    atexit.unregister(ended.touch)
+    assert not ended.exists()
     said = log.read_text().splitlines()
     assert said[1:] == ["__main__ ['0', 'b c'] 1 ", "to stderr", "at the end"]
     assert "A_FORK" not in os.environ and "forking: " in capsys.readouterr().out

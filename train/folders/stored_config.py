@@ -18,6 +18,7 @@ from train.settings.resolved import KEPT_FROM_FIRST_START
 from train.settings.settings_file import describe_type, is_of
 
 FILE_NAME, METRICS = "config.json", "metrics.json"
+TIMES_READ = "times_read.json"
 # The second where Keras cannot write the classes of a user's own model.
 MODEL, WEIGHTS = "model.keras", "model.weights.h5"
 # With all of these a run is finished: else the same command goes on, and writes what is missing.
@@ -90,6 +91,15 @@ def read_metrics(run: Path) -> dict[str, Any]:
             "it anew"
         ) from error
     return dict(found)
+
+
+def times_read(evaluation: Path) -> int:
+    """How often a run was measured on the examples of one of its `evaluation-*`, `measured-*`."""
+    try:
+        return int(read_json(evaluation / TIMES_READ)["times_read"])
+    except (OSError, ValueError, KeyError, TypeError):
+        # A folder of before it was counted stands for one time.
+        return int((evaluation / "evaluation.json").is_file())
 
 
 def _check_metrics(found: Any) -> None:
