@@ -1,5 +1,6 @@
 """A function over many items on several processes: in order, and a bounded window ahead."""
 
+import contextlib
 import gc
 import itertools
 import multiprocessing
@@ -64,6 +65,10 @@ def _pool_map(
     # `pool.map` would queue the whole input at once.
     window: deque[Future[list[Any]]] = deque()
     try:
+        # The first one starts all workers. A SIGTERM waits until they have a handler of their own:
+        # the parent's would take it, and the worker would go on.
+        with _holding_sigterm():
+            window.append(pool.submit(_run_chunk, next(chunks)))
         for chunk in chunks:
             window.append(pool.submit(_run_chunk, chunk))
             if len(window) >= num_processes * _WINDOW_PER_PROCESS:
@@ -80,12 +85,22 @@ def _pool_map(
         pool.shutdown(cancel_futures=True)
 
 
+@contextlib.contextmanager
+def _holding_sigterm() -> Iterator[None]:
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _inherit(function: Callable[[Any], Any]) -> None:
     global _function
     _function = function
     # A handler of the parent would keep a worker that waits for work alive when the pool, broken by
     # another worker's end, ends it: the parent would wait without end.
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
     gc.freeze()  # else a collection would write to, and so copy, all that was inherited
 
 

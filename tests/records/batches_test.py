@@ -1,5 +1,6 @@
 """Arguments of `make_dataset`, `make_arrays` and `open_data` are checked before data are read."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -78,3 +79,17 @@ def test_a_negative_seed_names_an_order_of_its_own() -> None:
     orders = [Order(100, 100, seed).examples(0, 0)[0].tolist() for seed in (-1, 1, 2**63 - 1)]
     assert all(sorted(*order) == list(range(100)) for order in orders)
     assert orders[0] != orders[1] != orders[2]
+
+
+def test_public_names_are_listed() -> None:
+    assert {"make_dataset", "make_arrays", "open_data", "InputConfig"} <= set(dir(records))
+
+
+def test_unknown_names_are_refused_with_the_valid_ones(synthetic_data_dir: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"no prepared set 'nothing'.*tfds build"):
+        records.open_data("nothing", str(synthetic_data_dir))
+    with pytest.raises(ValueError, match=r"split expected one of \['test', 'train'\]"):
+        records.make_dataset("fetal_health/synthetic", "dev", data_dir=str(synthetic_data_dir))
+    with pytest.raises(ValueError, match=r"input feature expected one of .*received 'label'"):
+        config = records.InputConfig(feature="label")
+        records.open_data("fetal_health/synthetic", str(synthetic_data_dir), config)

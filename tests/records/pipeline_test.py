@@ -391,17 +391,3 @@ def test_replicas_share_the_batches_of_one(data: Data) -> None:
     for whole, halves in zip(one, two, strict=True):
         for column, array in enumerate(whole):
             assert np.array_equal(array, np.concatenate([h[column] for h in halves]))
-
-
-def test_public_names_are_listed() -> None:
-    assert {"make_dataset", "make_arrays", "open_data", "InputConfig"} <= set(dir(records))
-
-
-def test_unknown_names_are_refused_with_the_valid_ones(synthetic_data_dir: Path) -> None:
-    with pytest.raises(FileNotFoundError, match=r"no prepared set 'nothing'.*tfds build"):
-        open_data("nothing", str(synthetic_data_dir))
-    with pytest.raises(ValueError, match=r"split expected one of \['test', 'train'\]"):
-        records.make_dataset("fetal_health/synthetic", "dev", data_dir=str(synthetic_data_dir))
-    with pytest.raises(ValueError, match=r"input feature expected one of .*received 'label'"):
-        config = InputConfig(feature="label")
-        open_data("fetal_health/synthetic", str(synthetic_data_dir), config)
