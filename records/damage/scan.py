@@ -17,7 +17,7 @@ from records.damage.content import ContentChecker
 from records.damage.moved import find_moved
 from records.damage.shard_scan import ContentCheck, Damage, DamageKind, Layout, ShardScan
 from records.damage.walk import UNIT_BYTES, file_size, frame_damage, walk_shard
-from records.shards.framing import FRAME_BYTES, check_records
+from records.shards.framing import FRAME_BYTES, check_records, cut_payloads
 from records.system.threads import ordered_map
 
 
@@ -148,7 +148,9 @@ def _check_rows(
     cut_off = Damage(DamageKind.CUT_OFF, str(file_size(path)))
     damaged = dict.fromkeys(numbers[~there].tolist(), cut_off)
     numbers, starts, ends = numbers[there], starts[there] - first, ends[there] - first
-    payloads, header_fits, payload_fits = check_records(data, starts, ends, keep=check is not None)
+    cut = cut_payloads(data, starts, ends)
+    payloads = [] if check is None else list(cut)
+    header_fits, payload_fits = check_records(data, starts, ends, payloads or cut)
     for i in np.flatnonzero(~(header_fits & payload_fits)):
         damaged[int(numbers[i])] = frame_damage(bool(header_fits[i]), bool(payload_fits[i]))
     good = np.flatnonzero(header_fits & payload_fits)

@@ -15,13 +15,8 @@ from typing import Any
 import numpy as np
 
 from records.damage.shard_scan import ContentCheck, Damage, DamageKind, Layout, ShardScan
-from records.shards.framing import (
-    FOOTER_BYTES,
-    FRAME_BYTES,
-    HEADER_BYTES,
-    masked_crc,
-    read_header,
-)
+from records.shards.crc import crcs_of_lengths, masked_crc, stored_crcs
+from records.shards.framing import FOOTER_BYTES, FRAME_BYTES, HEADER_BYTES, read_header
 
 # Read at once: large beside a call's cost, small enough that threads share a set evenly.
 UNIT_BYTES = 8 * 2**20
@@ -174,10 +169,7 @@ def _next_record(data: Any, start: int) -> int:
         lengths = headers[:, :4].copy().view("<u4")[:, 0].astype(np.int64)
         near = lengths <= size - first - found - FRAME_BYTES
         found, headers, lengths = found[near], headers[near], lengths[near]
-        # Few lengths occur: one CRC for each is enough.
-        unique, which = np.unique(lengths, return_inverse=True)
-        crcs = np.array([masked_crc(int(n).to_bytes(8, "little")) for n in unique], np.uint32)
-        fits = crcs[which] == headers[:, 8:].copy().view("<u4")[:, 0]
+        fits = crcs_of_lengths(lengths) == stored_crcs(headers[:, 8:])
         for at, length in zip((first + found[fits]).tolist(), lengths[fits].tolist()):
             if _payload_fits(data, at, length):
                 return int(at)

@@ -22,6 +22,7 @@ import tensorflow as tf
 from records.decoding import decode
 from records.decoding.input_config import InputConfig
 from records.decoding.modality_base import Decoder, Finding, FindingKind, Modality
+from records.decoding.parsing import Payloads
 from records.decoding.pixels import is_grey_picture
 from records.decoding.row_layout import RowLayout
 from records.sets.schema import IMAGE, TABULAR, TEXT, TOKENS, Schema
@@ -75,7 +76,7 @@ class Pictures(Modality):
             max_pixels=config.max_pixels,
         )
 
-    def rows(self, index: RecordIndex, numbers: np.ndarray, payloads: np.ndarray) -> Any:
+    def rows(self, index: RecordIndex, numbers: np.ndarray, payloads: Payloads) -> Any:
         """Cuts the pictures out where the index says they are.
 
         `tf.io.parse_example` copies each one four times, most of it under Python's lock, and took a
@@ -128,6 +129,10 @@ class Pictures(Modality):
 class Vectors(Modality):
     """Rows of a table. Parsed rows: numbers [n, F]; inputs: float32 or float64 [n, F]."""
 
+    # Rows take so little that the threads wait for Python's lock: a million in 0.23 s, not 0.68.
+    unit_rows = 4096
+    cuts_rows = True
+
     @functools.cached_property
     def _dtype(self) -> np.dtype:
         """Of the parsed rows."""
@@ -144,11 +149,12 @@ class Vectors(Modality):
         row_bytes = int(self.schema.input_shape[0] or 0) * self._dtype.itemsize
         return RowLayout(self.schema.input_name, row_bytes)
 
-    def rows(self, index: RecordIndex, numbers: np.ndarray, payloads: np.ndarray) -> Any:
+    def rows(self, index: RecordIndex, numbers: np.ndarray, payloads: Payloads) -> Any:
         """Cuts the numbers out where the records' layout is known; the same as parsed ones."""
         if (found := self._layout.cut(payloads)) is None:
-            found = super().rows(index, numbers, payloads)
-            self._layout.learn(payloads, found)
+            records = list(map(bytes, payloads))
+            found = super().rows(index, numbers, records)
+            self._layout.learn(records, found)
         return found.view(self._dtype)
 
     @property

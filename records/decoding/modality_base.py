@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from records.decoding.input_config import InputConfig
-from records.decoding.parsing import Parse, make_parser, parse_records, target_feature
+from records.decoding.parsing import Parse, Payloads, make_parser, parse_records, target_feature
 from records.sets.schema import Schema
 from records.shards.index import RecordIndex
 
@@ -44,6 +44,7 @@ class Modality(abc.ABC):
     # count, few enough that all cores are busy to the end.
     unit_rows: ClassVar[int] = 1024
     has_channels: ClassVar[bool] = False  # inputs are pictures, all of one channel or all of three
+    cuts_rows: ClassVar[bool] = False  # `rows` takes payloads of one length L as uint8 [n, L], too
     # Inputs are ids, ranked by their frequency, of texts of varying length.
     has_ids: ClassVar[bool] = False
     # The ids are those of words in stored text, known once the whole split is read.
@@ -110,7 +111,7 @@ class Modality(abc.ABC):
     def _parse(self) -> Parse:
         return make_parser(self.parse_spec())
 
-    def rows(self, index: RecordIndex, numbers: np.ndarray, payloads: np.ndarray) -> Any:
+    def rows(self, index: RecordIndex, numbers: np.ndarray, payloads: Payloads) -> Any:
         """Parsed rows of the records `numbers` int [n], from their payloads [n].
 
         Raises:

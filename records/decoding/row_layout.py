@@ -35,13 +35,21 @@ class RowLayout:
         self._lock = threading.Lock()
 
     def cut(self, payloads: Payloads) -> np.ndarray | None:
-        """The numbers' bytes, uint8 [n, row_bytes], of records; None where one must be parsed."""
+        """The numbers' bytes, uint8 [n, row_bytes], of records; None where one must be parsed.
+
+        `payloads` may be uint8 [n, L], too, of records of one length.
+        """
         if self._known is None:
             return None
         record, bits, start = self._known
-        if set(map(len, payloads)) != {len(record)}:
+        if isinstance(payloads, np.ndarray) and payloads.ndim == 2:
+            records = payloads
+        elif set(map(len, payloads)) == {len(record)}:
+            records = np.frombuffer(b"".join(payloads), np.uint8).reshape(-1, len(record))
+        else:
             return None
-        records = np.frombuffer(b"".join(payloads), np.uint8).reshape(-1, len(record))
+        if records.shape[1] != len(record):
+            return None
         if ((records ^ record) & bits).any():
             return None
         return np.ascontiguousarray(records[:, start : start + self._row_bytes])

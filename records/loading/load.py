@@ -59,7 +59,7 @@ class Loader:
         Raises:
           ValueError: a record is damaged; names shard, record and byte offset.
         """
-        return self.finish(numbers, self.read(numbers))
+        return self.finish(numbers, self.read(numbers, self.modality.cuts_rows))
 
     def finish(self, numbers: np.ndarray, payloads: np.ndarray, **options: Any) -> Any:
         """As `load`, of payloads that are read already; `options` go to `decode`."""
@@ -80,7 +80,8 @@ class Loader:
                     ) from None
                 expected = f"feature {name} to be a whole picture ({error})"
                 raise record_damage(self.index, number, expected) from None
-            done.bytes = sum(x.nbytes for x in inputs)
+            is_array = isinstance(inputs, np.ndarray)
+            done.bytes = inputs.nbytes if is_array else sum(x.nbytes for x in inputs)
         if is_heard and written_bytes() != before:
             with self._telling:
                 self._tell_warnings(numbers, payloads, rows)
@@ -119,11 +120,11 @@ class Loader:
                 flush=True,
             )
 
-    def read(self, numbers: Numbers) -> np.ndarray:
-        """The payloads of records, as bytes objects [n]."""
+    def read(self, numbers: Numbers, as_rows: bool = False) -> np.ndarray:
+        """The payloads of records, as bytes objects [n] or rows of bytes: `RecordReader.read`."""
         numbers = np.asarray(numbers)
         with self.timed("read", len(numbers)) as done:
-            payloads = self.reader.read(numbers)
+            payloads = self.reader.read(numbers, as_rows)
             done.bytes = int(self.index.length[numbers].sum())
         return payloads
 

@@ -55,18 +55,32 @@ def assign_folds(
     Raises:
       ValueError: fewer groups than folds.
     """
-    unique, group_of, sizes = np.unique(groups, return_inverse=True, return_counts=True)
-    if not 2 <= num_folds <= len(unique):
+    num_groups, several = _find_groups(groups)
+    if not 2 <= num_folds <= num_groups:
         raise ValueError(
-            f"data set: number of folds expected 2 to {len(unique)} (the groups there "
+            f"data set: number of folds expected 2 to {num_groups} (the groups there "
             f"are), received {num_folds}"
         )
+    return _assign(labels, groups, several, num_folds, seed)
+
+
+def _assign(
+    labels: np.ndarray, groups: np.ndarray, several: np.ndarray, num_folds: int, seed: int
+) -> np.ndarray:
+    """As `assign_folds`; `several` uint64 [G] are the groups of several examples, ascending."""
     # Mixed: neighbouring seeds should deal nothing alike.
     rng = np.random.default_rng(mix64(seed))
     num_classes = int(labels.max()) + 1
     filled = np.zeros((num_folds, num_classes), np.int64)
-    fold_of_group = _deal_groups(labels, group_of, sizes, filled, rng)
-    folds = fold_of_group[group_of]
+    folds = np.full(len(labels), -1, np.int64)
+    if len(several):
+        group_of = np.minimum(np.searchsorted(several, groups), len(several) - 1)
+        rows = np.flatnonzero(several[group_of] == groups)
+        by_class = np.zeros((len(several), num_classes), np.int64)
+        np.add.at(by_class, (group_of[rows], labels[rows]), 1)
+        # Load in shares of a class, not in examples: a rare class weighs as much as a frequent one.
+        share = 1 / np.maximum(class_counts(labels, num_classes), 1)
+        folds[rows] = _deal_groups(by_class, share, filled, rng)[group_of[rows]]
     for label in range(num_classes):
         single = rng.permutation(np.flatnonzero((folds < 0) & (labels == label)))
         folds[single] = _level(filled, label, len(single))
@@ -74,29 +88,32 @@ def assign_folds(
     return folds
 
 
+def _find_groups(groups: np.ndarray) -> tuple[int, np.ndarray]:
+    """(how many groups there are; those of several examples, uint64 [G], ascending).
+
+    Most examples of a large set are groups of their own: a million of them are cut in 0.09 s, in
+    0.9 s by `np.unique`, which says of each row its group.
+    """
+    ordered = np.sort(groups)
+    repeats = ordered[1:][ordered[1:] == ordered[:-1]]
+    is_first = np.append(True, repeats[1:] != repeats[:-1])[: len(repeats)]
+    return len(groups) - len(repeats), repeats[is_first]
+
+
 def _deal_groups(
-    labels: np.ndarray,
-    group_of: np.ndarray,
-    sizes: np.ndarray,
-    filled: np.ndarray,
-    rng: np.random.Generator,
+    by_class: np.ndarray, share: np.ndarray, filled: np.ndarray, rng: np.random.Generator
 ) -> np.ndarray:
-    """Deals the groups of several examples, counting them in `filled` [n, C]; -1 for the rest."""
-    several = np.flatnonzero(sizes > 1)
-    # Rows of those groups alone: most examples of a large set are groups of their own.
-    row = np.full(len(sizes), -1, np.int64)
-    row[several] = np.arange(len(several))
-    by_class = np.zeros((len(several), filled.shape[1]), np.int64)
-    dealt = np.flatnonzero(sizes[group_of] > 1)
-    np.add.at(by_class, (row[group_of[dealt]], labels[dealt]), 1)
-    # Load in shares of a class, not in examples: a rare class weighs as much as a frequent one.
-    share = 1 / np.maximum(class_counts(labels, filled.shape[1]), 1)
-    shuffled = rng.permutation(several)
-    fold_of_group = np.full(len(sizes), -1, np.int64)
+    """The fold int64 [G] of each group, of whose examples `by_class` int64 [G, C] are of a class.
+
+    `share` float64 [C] is what an example adds to its class; the groups are counted in `filled`.
+    """
+    sizes = by_class.sum(1)
+    shuffled = rng.permutation(len(sizes))
+    fold_of_group = np.empty(len(sizes), np.int64)
     # The largest first: what is left to level becomes ever smaller.
     for group in shuffled[np.argsort(-sizes[shuffled], kind="stable")]:
         load = filled * share
-        own = by_class[row[group]]
+        own = by_class[group]
         present = own > 0
         # `lexsort` takes the last key first: the group's own classes, then the fold's whole load.
         fold = np.lexsort((load.sum(1), load[:, present].sum(1)))[0]
@@ -134,7 +151,7 @@ def cut_validation(
     Raises:
       ValueError: one group is all there is.
     """
-    num_groups = len(np.unique(groups))
+    num_groups, several = _find_groups(groups)
     if num_groups < 2:
         raise ValueError(
             "data set: the split train expected at least 2 different examples, of which some are "
@@ -142,7 +159,7 @@ def cut_validation(
             "the same value of the group feature). Build the set with more examples or groups, or "
             "with a split validation of its own"
         )
-    folds = assign_folds(labels, groups, min(10, num_groups), seed)
+    folds = _assign(labels, groups, several, min(10, num_groups), seed)
     return np.flatnonzero(folds != 0), np.flatnonzero(folds == 0)
 
 

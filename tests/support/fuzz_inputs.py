@@ -19,7 +19,7 @@ from PIL import Image
 from builders.fetal_health.table import FEATURE_NAMES, LABEL_COLUMN
 from models.torch_weights import _MAGIC, _PROTOCOL
 from records.sets.schema import IMAGE, TABULAR
-from records.shards.framing import masked_crc
+from records.shards.crc import masked_crc
 from tests.support.faults import mutate
 from tests.support.settings import make_settings
 from train.folders.model_input import ModelInput

@@ -50,6 +50,9 @@ def test_equal_to_what_tensorflow_parses() -> None:
     assert found is not None
     np.testing.assert_array_equal(found, _parse(payloads).view(np.uint8))
     np.testing.assert_array_equal(found.view(np.float32), rows)
+    as_rows = np.frombuffer(b"".join(payloads), np.uint8).reshape(len(payloads), -1)
+    np.testing.assert_array_equal(_learned(payloads[:1]).cut(as_rows), found)
+    assert _learned(payloads[:1]).cut(as_rows[:, 1:]) is None
 
 
 def test_numbers_in_one_string() -> None:

@@ -74,9 +74,9 @@ def test_texts_in_a_cache_are_read_once_to_count_and_to_decode(
     read: list[int] = []
     read_records = load.Loader.read
 
-    def counting(self: load.Loader, numbers: Any) -> np.ndarray:
+    def counting(self: load.Loader, numbers: Any, *options: bool) -> np.ndarray:
         read.extend(numbers)
-        return read_records(self, numbers)
+        return read_records(self, numbers, *options)
 
     monkeypatch.setattr(load.Loader, "read", counting)
     config = InputConfig(sequence_length=4, vocab_size=5)

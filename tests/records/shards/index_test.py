@@ -26,6 +26,11 @@ def test_random_access_equals_tensorflows_reader(synthetic_data_dir: Path, name:
         order = np.random.default_rng(0).permutation(len(reference))
         found = RecordReader(index).read(order)
         assert [reference[i] for i in order] == found.tolist()
+        is_of_one_length = len(set(map(len, reference))) == 1
+        for numbers in (order, order[:1], np.sort(order)[3:]):
+            rows = RecordReader(index).read(numbers, as_rows=True)
+            assert [reference[i] for i in numbers] == list(map(bytes, rows))
+            assert rows.ndim == (2 if is_of_one_length or len(numbers) == 1 else 1)
 
 
 def test_index_is_written_with_the_data_and_rebuilt_when_missing(copied: Schema) -> None:
