@@ -48,6 +48,7 @@ def _opencv() -> Any:
     return cv2
 
 
+@functools.cache  # reading a package's metadata takes 1 ms
 def opencv_version() -> str:
     """The version of what decodes pictures."""
     return importlib.metadata.version("opencv-python-headless")

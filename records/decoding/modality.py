@@ -11,6 +11,7 @@ exported models. What `records.describe` draws of a kind lies there, in a module
 it needs a plotting library.
 """
 
+import contextlib
 import functools
 import itertools
 from collections.abc import Iterable, Iterator
@@ -22,7 +23,7 @@ import tensorflow as tf
 from records.decoding import decode
 from records.decoding.input_config import InputConfig
 from records.decoding.modality_base import Decoder, Finding, FindingKind, Modality
-from records.decoding.parsing import Payloads
+from records.decoding.parsing import PARSE_ERRORS, Payloads
 from records.decoding.pixels import is_grey_picture
 from records.decoding.row_layout import RowLayout
 from records.sets.schema import IMAGE, TABULAR, TEXT, TOKENS, Schema
@@ -33,6 +34,7 @@ from records.shards.index import RecordIndex, record_damage
 MOST_IDS = 2**24
 
 
+_FEW = 16  # records that a layout is sought in at once
 _EXACT = 2**24  # float32 holds every whole number below it
 
 
@@ -151,11 +153,18 @@ class Vectors(Modality):
 
     def rows(self, index: RecordIndex, numbers: np.ndarray, payloads: Payloads) -> Any:
         """Cuts the numbers out where the records' layout is known; the same as parsed ones."""
+        if self._layout.is_sought:
+            self._seek_layout(list(map(bytes, payloads[:_FEW])))
         if (found := self._layout.cut(payloads)) is None:
-            records = list(map(bytes, payloads))
-            found = super().rows(index, numbers, records)
-            self._layout.learn(records, found)
+            found = super().rows(index, numbers, list(map(bytes, payloads)))
         return found.view(self._dtype)
+
+    def _seek_layout(self, records: list[bytes]) -> None:
+        """Learns from a few records, parsed in 0.5 ms: to trace what parses many takes 9 ms."""
+        # What does not parse is named by who parses all.
+        with contextlib.suppress(*PARSE_ERRORS, ValueError):
+            parsed = tf.io.parse_example(tf.constant(records, tf.string), self.parse_spec())
+            self._layout.learn(records, self.unpack(parsed[self.schema.input_name]))
 
     @property
     def feature(self) -> Any:

@@ -34,6 +34,11 @@ class RowLayout:
         self._known: tuple[np.ndarray, np.ndarray, int] | None = None
         self._lock = threading.Lock()
 
+    @property
+    def is_sought(self) -> bool:
+        """Whether it is not known, and may be found in further records."""
+        return self._known is None and self._tries < _MOST_TRIES
+
     def cut(self, payloads: Payloads) -> np.ndarray | None:
         """The numbers' bytes, uint8 [n, row_bytes], of records; None where one must be parsed.
 

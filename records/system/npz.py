@@ -21,7 +21,7 @@ import zipfile
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -147,16 +147,14 @@ def _check_sizes(members: list[zipfile.ZipInfo], file_bytes: int) -> None:
 
 def _read(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> np.ndarray:
     with archive.open(member) as file:
-        shape, dtype = _read_header(file)
+        shape, order, dtype = _read_header(file)
         size = math.prod(shape) * dtype.itemsize
         left = member.file_size - file.tell()
-        # Before `read_array`, which allocates what the header claims.
+        # Before what the header claims is allocated.
         if min(shape, default=0) < 0 or size != left:
             raise ValueError(f"{left:,} bytes for {member.filename!r}, which claims {size:,}")
-        file.seek(0)
-        array = np.lib.format.read_array(file, allow_pickle=False)
-        file.read(1)  # at its end the sum is compared
-    return array
+        data = bytearray(file.read())  # at its end the sum is compared
+    return np.frombuffer(data, dtype, math.prod(shape)).reshape(shape, order=order)
 
 
 def _view(data: mmap.mmap, member: zipfile.ZipInfo) -> np.ndarray:
@@ -164,21 +162,22 @@ def _view(data: mmap.mmap, member: zipfile.ZipInfo) -> np.ndarray:
     name, extra = struct.unpack("<HH", data[at + _LOCAL_HEADER - 4 : at + _LOCAL_HEADER])
     at += _LOCAL_HEADER + name + extra
     header = io.BytesIO(data[at : at + min(_MOST_HEADER, member.file_size)])
-    shape, dtype = _read_header(header)
+    shape, _, dtype = _read_header(header)
     size, left = math.prod(shape) * dtype.itemsize, member.file_size - header.tell()
     if len(shape) > 1 or min(shape, default=0) < 0 or size != left:
         raise ValueError(f"{left:,} bytes for {member.filename!r} of shape {shape}")
     return np.frombuffer(data, dtype, math.prod(shape), at + header.tell()).reshape(shape)
 
 
-def _read_header(file: Any) -> tuple[tuple[int, ...], np.dtype]:
+def _read_header(file: Any) -> tuple[tuple[int, ...], Literal["C", "F"], np.dtype]:
+    """(shape, order in memory, dtype)."""
     version = np.lib.format.read_magic(file)
     if version == (1, 0):
-        shape, _, dtype = np.lib.format.read_array_header_1_0(file)
+        shape, is_fortran, dtype = np.lib.format.read_array_header_1_0(file)
     elif version == (2, 0):
-        shape, _, dtype = np.lib.format.read_array_header_2_0(file)
+        shape, is_fortran, dtype = np.lib.format.read_array_header_2_0(file)
     else:  # what 3.0 adds are names of fields beyond Latin-1
         raise ValueError(f"arrays of format {version}")
     if dtype.hasobject:
         raise ValueError("Python objects, which only a pickle could hold")
-    return shape, dtype
+    return shape, "F" if is_fortran else "C", dtype
