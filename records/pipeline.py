@@ -60,16 +60,14 @@ def make_batches(
     epochs = itertools.count(first_epoch)
     plan = Plan(examples, order, (first_epoch, 0), first_epoch + 1, 1, slice(None))
     if examples.cached is None and plan.has_blocks:
-        batches = _drop_padding(_block_batches(plan, epochs), pad)
+        batches = _block_batches(plan, epochs, pad)
     elif examples.cached is None:
-        batches = _drop_padding(_batches(plan, epochs, _load_in(examples)), pad)
+        batches = _batches(plan, epochs, _load_in(examples), pad)
     elif examples.filling is None or examples.filling.done:
         batches = _gather(plan, epochs, _take_from(*examples.host_tensors), pad)
     else:
         take_rows = _take_from(share(examples.cached), share(examples.split_labels))
-        filled = _gather(plan, epochs, take_rows, pad)
-        fill = _drop_padding(_batches(plan, epochs, _fill_in(examples.filling, take_rows)), pad)
-        batches = _fill_once(examples, fill, filled)
+        batches = _batches(plan, epochs, take_rows, pad, examples.filling)
     # tf.data cannot count through Python calls, and `fit` shows no progress without a length.
     count = order.steps_per_epoch
     counted = batches.apply(tf.data.experimental.assert_cardinality(count))
@@ -117,51 +115,58 @@ def make_chunks(
     return iterate_chunks(Plan(examples, order, start, _ENDLESS, chunk_steps, rows))
 
 
-def _batches(plan: Plan, epochs: Iterator[int], take_rows: TakeRows) -> tf.data.Dataset:
-    """The batches of the epoch that is next when a pass begins, with their padding.
+def _batches(
+    plan: Plan,
+    epochs: Iterator[int],
+    take_rows: TakeRows,
+    pad: bool,
+    filling: Filling | None = None,
+) -> tf.data.Dataset:
+    """The batches of the epoch that is next when a pass begins, with their padding if `pad`.
 
-    The plan is of single steps of the same examples and order, in any epoch.
+    The plan is of single steps of the same examples and order, in any epoch. What `filling` lacks
+    is decoded on the way; batches of which nothing is missing do not call Python.
     """
 
+    def arrange(numbers: np.ndarray, *rest: np.ndarray) -> tuple[np.ndarray, ...]:
+        missing = filling is not None and not filling.holds(numbers.reshape(-1))
+        return numbers, *rest, np.full(len(numbers), missing)
+
     @_not_rewritten
-    def fetch(numbers: tf.Tensor, weights: tf.Tensor, length: tf.Tensor) -> tuple[tf.Tensor, ...]:
+    def fetch(
+        numbers: tf.Tensor, weights: tf.Tensor, length: tf.Tensor, missing: tf.Tensor
+    ) -> tuple[tf.Tensor, ...]:
+        numbers = numbers if pad else numbers[: _count_real(weights)]
+        if filling is not None:
+            ensure = filling.ensure
+            # By the numbers that it gives: the gather must come after the decoding.
+            numbers = tf.cond(
+                missing,
+                lambda: tf.ensure_shape(callbacks.call(ensure, [numbers], tf.int64), numbers.shape),
+                lambda: numbers,
+            )
         inputs, labels = take_rows(numbers)
-        return (inputs[:, :length] if in_buckets else inputs), labels, weights
+        inputs = inputs[:, :length] if in_buckets else inputs
+        return (inputs, labels, weights) if pad else (inputs, labels)
 
     in_buckets = isinstance(plan.order, BucketOrder)
     rows = [tf.TensorSpec([None, plan.width], kind) for kind in (tf.int64, tf.float32)]
-    signature = [*rows, tf.TensorSpec([None], tf.int64)]
-    planned = _planned(plan, epochs, lambda *arrays: arrays, signature)
+    signature = [*rows, *(tf.TensorSpec([None], kind) for kind in (tf.int64, tf.bool))]
+    planned = _planned(plan, epochs, arrange, signature)
     # Not AUTOTUNE: more calls at once than cores only hold more memory.
     return planned.unbatch().map(fetch, num_threads())
+
+
+def _count_real(weights: tf.Tensor) -> tf.Tensor:
+    """The rows of weight 1: those of weight 0 stand at a batch's end."""
+    return tf.math.count_nonzero(weights, dtype=tf.int32)
 
 
 def _gather(plan: Plan, epochs: Iterator[int], take_rows: TakeRows, pad: bool) -> tf.data.Dataset:
     """The batches of a split that is decoded, with their padding if `pad`."""
     if plan.gathered_together > 1 and not isinstance(plan.order, BucketOrder):
         return _small_batches(plan, epochs, take_rows, pad)
-    return _drop_padding(_batches(plan, epochs, take_rows), pad)
-
-
-def _fill_once(
-    examples: Examples, fill: tf.data.Dataset, filled: tf.data.Dataset
-) -> tf.data.Dataset:
-    """`filled` in a pass that finds all examples decoded, else `fill`, which decodes on its way.
-
-    `fill` calls Python for each batch, also where nothing is missing: a loop of pictures of 224
-    pixels reads at 0.6 of the speed.
-    """
-
-    @_not_rewritten
-    def choose(zero: tf.Tensor) -> tf.data.Dataset:
-        assert examples.filling is not None
-        holds = examples.filling.holds
-        all_there = callbacks.call(
-            lambda _: np.array(holds(np.asarray(examples.numbers))), [zero], tf.bool, stateful=True
-        )
-        return tf.cond(tf.ensure_shape(all_there, []), lambda: filled, lambda: fill)
-
-    return tf.data.Dataset.range(1).flat_map(choose)
+    return _batches(plan, epochs, take_rows, pad)
 
 
 def _small_batches(
@@ -184,39 +189,16 @@ def _small_batches(
 
     together = plan.gathered_together
     signature = [tf.TensorSpec([None], kind) for kind in (tf.int64, tf.float32)][: 1 + pad]
+    if plan.order.steps_per_epoch <= min(together, plan.planned_steps):
+        whole = _planned(plan, epochs, in_a_row, signature, fetch)
+        return whole.rebatch(plan.width, drop_remainder=pad)
     rows = _planned(plan, epochs, in_a_row, signature).rebatch(together * plan.width)
-    # One call needs no threads: passes of 7 batches of 256 rows reach 1.0 of a tuned pipeline with
-    # a cache, and 0.9 with threads and `in_a_row` in TensorFlow.
-    threads = num_threads() if plan.order.steps_per_epoch > together else None
-    return rows.map(fetch, threads).rebatch(plan.width, drop_remainder=pad)
-
-
-def _drop_padding(batches: tf.data.Dataset, pad: bool) -> tf.data.Dataset:
-    """The same batches if `pad`, else (inputs, labels) of the rows of weight 1."""
-
-    @_not_rewritten
-    def drop(inputs: tf.Tensor, labels: tf.Tensor, weights: tf.Tensor) -> tuple[tf.Tensor, ...]:
-        # Rows of weight 0 stand at a batch's end.
-        rows = tf.math.count_nonzero(weights, dtype=tf.int32)
-        return inputs[:rows], labels[:rows]
-
-    return batches if pad else batches.map(drop)
+    return rows.map(fetch, num_threads()).rebatch(plan.width, drop_remainder=pad)
 
 
 def _take_from(inputs: tf.Tensor, labels: tf.Tensor) -> TakeRows:
     """Rows of a split in memory."""
     return lambda numbers: (tf.gather(inputs, numbers), tf.gather(labels, numbers))
-
-
-def _fill_in(filling: Filling, take_rows: TakeRows) -> TakeRows:
-    """The same, of a split that is decoded where it was not yet."""
-
-    def fill(numbers: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        ensured = callbacks.call(filling.ensure, [numbers], tf.int64)
-        # By `ensured`, not `numbers`: the gather must come after the decoding.
-        return take_rows(tf.ensure_shape(ensured, numbers.shape))
-
-    return fill
 
 
 def _load_in(examples: Examples) -> TakeRows:
@@ -235,22 +217,24 @@ def _load_in(examples: Examples) -> TakeRows:
     return read
 
 
-def _block_batches(plan: Plan, epochs: Iterator[int]) -> tf.data.Dataset:
+def _block_batches(plan: Plan, epochs: Iterator[int], pad: bool) -> tf.data.Dataset:
     """As `_batches`, of records that are read block by block."""
     spec, labels = plan.examples.spec, plan.examples.split_labels
+    width = plan.width if pad else None
 
     def batches() -> Iterator[tuple[np.ndarray, ...]]:
         epoch = next(epochs)
         this = dataclasses.replace(plan, start=(epoch, 0), end_epoch=epoch + 1)
         for inputs, labels, weights, *_ in iterate_chunks(this):
-            yield inputs, labels, weights[0]
+            rows = np.count_nonzero(weights)
+            yield (inputs, labels, weights[0]) if pad else (inputs[:rows], labels[:rows])
 
     signature = (
-        tf.TensorSpec([plan.width, *spec.shape], spec.dtype),
-        tf.TensorSpec([plan.width, *labels.shape[1:]], labels.dtype),
-        tf.TensorSpec([plan.width], tf.float32),
+        tf.TensorSpec([width, *spec.shape], spec.dtype),
+        tf.TensorSpec([width, *labels.shape[1:]], labels.dtype),
+        tf.TensorSpec([width], tf.float32),
     )
-    return callbacks.from_generator(batches, signature)
+    return callbacks.from_generator(batches, signature if pad else signature[:2])
 
 
 def _planned(
@@ -258,10 +242,11 @@ def _planned(
     epochs: Iterator[int],
     arrange: Callable[..., tuple[np.ndarray, ...]],
     signature: Sequence[tf.TensorSpec],
+    fetch: Callable[..., tuple[tf.Tensor, ...]] = lambda *arrays: arrays,
 ) -> tf.data.Dataset:
     """What `arrange` makes of (numbers int64 [n, B], weights float32 [n, B], lengths int64 [n]).
 
-    `signature` tells its results; each call is of n steps.
+    `signature` tells its results; each call is of n steps. `fetch` takes them on in TensorFlow.
     """
 
     def steps(epoch: np.ndarray, step: np.ndarray) -> tuple[np.ndarray, ...]:
@@ -276,7 +261,7 @@ def _planned(
     def call(epoch: tf.Tensor, step: tf.Tensor) -> tuple[tf.Tensor, tuple[tf.Tensor, ...]]:
         found = callbacks.call(steps, [epoch, step], types, stateful=True)
         epoch, *planned = (tf.ensure_shape(x, s.shape) for x, s in zip(found, specs, strict=True))
-        return epoch, tuple(planned)
+        return epoch, fetch(*planned)
 
     # A pass carries its epoch along: two passes at a time have two.
     begins = tf.data.Dataset.range(0, plan.order.steps_per_epoch, plan.planned_steps)
