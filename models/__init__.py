@@ -39,7 +39,7 @@ __all__ = [
 class ModelEntry:
     """One model that can be asked for by name."""
 
-    # "tabular" (float32 or float64 [F]), "image" (uint8 [S, S, C]) or "text" (int32 [T]); "own"
+    # "tabular" (float32 or float64 [F]), "image" (uint8 [S, S, C]) or "text" (int64 [T]); "own"
     # takes any.
     modality: str
     # Called as build(config, spec, num_classes, **inputs of the modality).

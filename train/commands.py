@@ -68,12 +68,12 @@ def run_command(title: str, command: Sequence[str], log: Path, *, fork: bool = F
       CommandError: the exit code is not 0, or the program cannot be started.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
-    # With it, a process that imports TensorFlow needs about 10 s before it does anything.
+    # With PYTHONDONTWRITEBYTECODE, importing TensorFlow takes about 10 s.
     environment = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
     # Lines reach the log and the terminal when they are printed, not when a buffer is full.
     environment |= {"PYTHONUNBUFFERED": "1"}
     environment.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    # Elsewhere libraries do not bear a fork, or there is none.
+    # Elsewhere libraries may hang after a fork, or there is none.
     fork = fork and sys.platform == "linux"
     if fork:
         _import_once()
@@ -147,7 +147,7 @@ def _run_module(argv: list[str], environment: dict[str, str], unused: int, outpu
     sys.argv = argv
     try:
         runpy.run_module(argv[0], run_name="__main__", alter_sys=True)
-    finally:  # a fork ends without them
+    finally:  # a fork does not call exit functions by itself
         atexit._run_exitfuncs()
 
 

@@ -22,8 +22,8 @@ class InputConfig:
       sequence_length: T, ids become int32 [T], padded or cut on the right.
       vocab_size: V, ids at or above it become 1 (out of vocabulary).
       cache: where decoded splits are kept, one of `HOST_LEVELS`: "memory", "disk" (a file beside
-        the shards, decoded once and mapped into memory by every later run) or "none" (read and
-        decoded at every step).
+        the shards, decoded once and mapped into memory by every later run) or "none" (each
+        batch is read and decoded again).
       max_pixels: larger pictures are refused undecoded, as a file of some KB can claim gigabytes.
       feature: the input feature; None lets the schema choose.
       task: single_label, multi_label or regression; None: what the label feature is made for.

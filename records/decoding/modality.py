@@ -56,7 +56,7 @@ def not_utf8(texts: Iterable[bytes]) -> Iterator[int]:
 class Pictures(Modality):
     """JPEGs or PNGs. Parsed rows: buffers [n]; inputs: uint8 [n, S, S, C]."""
 
-    unit_rows = 32  # a picture takes about as long as 100 rows of a table
+    unit_rows = 32  # enough to hide what a call costs
     has_channels = True
     is_slow = True
 

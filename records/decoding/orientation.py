@@ -14,7 +14,7 @@ UPRIGHT = 1
 # The tag that holds it, and the type of its value, a whole number of two bytes.
 TAG, SHORT = 0x0112, 3
 EXIF = b"Exif\0\0"
-# No file needs as many; who wrote millions would hold up a server that looks through all.
+# No file needs as many: one with millions would block a server that looks through all.
 MOST_SEGMENTS, MOST_CHUNKS = 100, 10_000
 _ORDERS: dict[bytes, Any] = {b"II*\0": "little", b"MM\0*": "big"}
 

@@ -15,7 +15,7 @@ from records.decoding.parsing import Payloads
 # Of a record's bytes: all bits shape the parse; the bit that says whether an integer goes on in the
 # next byte; none.
 _FIXED, _INTEGER, _FREE = 0xFF, 0x80, 0x00
-# Records that are looked at in vain before the set counts as one without a layout.
+# After so many records without a known layout, the search ends.
 _MOST_TRIES = 64
 
 

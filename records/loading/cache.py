@@ -5,7 +5,7 @@
 | `device` | each replica's memory | gathered by permuted index inside the compiled step |
 | `memory` | host memory, one array a split | gathered by permuted index, then sent |
 | `disk` | a file beside the shards, mapped into memory | gathered likewise |
-| `none` | nowhere | read by offset, block by block, and decoded again |
+| `none` | nowhere | read and decoded again; in blocks where the records exceed the budget |
 
 The level never changes which examples a batch holds.
 """

@@ -1,7 +1,7 @@
 """From record numbers to decoded inputs: read, parse, decode. Each stage is timed.
 
 One definition for filling a cache and for reading without one, so that both give the same bytes.
-Whole units (hundreds of rows, or some dozens of pictures) go through the stages on a pool of
+Whole units (thousands of rows, or 32 pictures) go through the stages on a pool of
 threads, one per core: reading, parsing and decoding leave Python's lock.
 """
 

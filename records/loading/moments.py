@@ -1,4 +1,4 @@
-"""Mean and variance of a table's columns, in float64, and columns that would be lost."""
+"""Mean and variance of a table's columns, in float64, and errors for columns rounded away."""
 
 from typing import Any
 

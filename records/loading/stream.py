@@ -1,8 +1,9 @@
 """Streams records without a cache: each block is read in long stretches, one block ahead.
 
 A block (`records.ordering.order`) is what is permuted together. While its examples are decoded and
-used, the records of the next one are read in file order. Two blocks of encoded records are held at
-most. The first block after a start is not waited for: its first batches are read by offset.
+used, the records of the next one are read in file order. Two blocks of encoded records are held;
+for one chunk, at a change, also the one before. The first block after a start is not waited for:
+its first batches are read by offset.
 """
 
 import sys

@@ -179,7 +179,8 @@ def balanced_class_weights(
 
     `weights` float64 [N], of mean 1, say how often each example is counted; None: once.
     """
-    counts = class_counts(labels, num_classes)
-    if weights is not None:
+    if weights is None:
+        counts = class_counts(labels, num_classes)
+    else:
         counts = np.bincount(labels, weights, num_classes)
     return np.where(counts > 0, len(labels) / (num_classes * np.where(counts > 0, counts, 1)), 0.0)

@@ -31,7 +31,7 @@ class ClassChoice:
         return (label < 0) | found.any(1), label, found
 
     def keep(self, label: np.ndarray) -> np.ndarray:
-        """bool [N]: the records that stay, by their labels int64 [N]; those without a class do."""
+        """bool [N]: the records that stay, by labels int64 [N]; also those without a class."""
         return ~self._has_class(label) | (self.relabel(label) >= 0)
 
     def relabel(self, label: np.ndarray) -> np.ndarray:

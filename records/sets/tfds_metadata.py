@@ -11,7 +11,7 @@ from records.sets.hints import rebuild_hint
 from records.stores.mirror import shard_size
 from records.system.json_file import read_json
 
-_MOST_MISSING = 2**24  # records of a shard that lacks bytes: more would only fill the memory
+_MOST_MISSING = 2**24  # the most records that are believed of a shard cut short
 
 
 def open_builder(directory: str) -> Any:

@@ -1,7 +1,7 @@
 """CRC32C as TFRecord files store it: of one payload, of lengths, and of many rows at once.
 
-Zeros behind a message turn its CRC's register by a linear map, so that the CRC of messages put
-together follows from theirs: as `crc32_combine` of zlib, with CRC32C's polynomial.
+Zeros appended to a message change its CRC by a linear map. So the CRC of joined messages follows
+from their CRCs: as `crc32_combine` of zlib, with CRC32C's polynomial.
 """
 
 import functools

@@ -16,7 +16,7 @@ from records.stores import cache, mirror
 # By reader and path, the least recently used first. A file that is dropped while a thread reads
 # from it stays open until that thread lets it go: nothing is closed by hand.
 _files: collections.OrderedDict[tuple[int, str], Any] = collections.OrderedDict()
-# The end of a reader may be noticed in the middle of a call, by the same thread.
+# Reentrant: the garbage collector may drop a reader while this thread holds the lock.
 _lock = threading.RLock()
 _readers = itertools.count()
 _TOO_MANY = (errno.EMFILE, errno.ENFILE)

@@ -32,8 +32,8 @@ def check_local(path: str | os.PathLike[str] | None, flag: str, *, is_output: bo
         mend = f"Copy or mount it first{how}; then name DIR"
     raise ValueError(
         f"place: {flag} expected a folder of a local or mounted file system, received "
-        f"{received}. Files are renamed and locked there, which an object store cannot do. Sets "
-        "are read from s3, gs, az and https (--data-dir), runs kept in s3, gs and az (--run-dir). "
+        f"{received}. Only prepared sets are read from object stores (s3, gs, az and https: "
+        "--data-dir), and runs kept there (s3, gs and az: --run-dir). "
         f"{mend}"
     )
 

@@ -23,7 +23,7 @@ def check_weight_room(
     `hidden`, `units` and `width` (of a token's vector) are None where the model has its own.
     """
     asked, units, width = [], units or 0, width or 0
-    # Between layers of the model's own widths there are at least as many weights as units.
+    # Where the width is the model's own, 1 is counted: a lower bound.
     weights = 4 * units * units + vocab_size * width
     if hidden:
         weights += sum(a * b for a, b in itertools.pairwise((1, *hidden)))

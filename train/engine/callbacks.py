@@ -11,7 +11,7 @@ import numpy as np
 
 from train.engine.arithmetic import FIGURES as ARITHMETIC
 
-# Columns of the history that say how it went, not how good it is.
+# Columns of the history that describe the run, not the quality of the model.
 NO_FIGURES = {"epoch", "examples_per_s", "tokens_per_s", "seconds", "damaged", "skipped_steps"}
 NO_FIGURES |= set(ARITHMETIC)
 _PLAIN = (bool, int, float, str, type(None))
@@ -28,8 +28,9 @@ class Callbacks:
         params: dict[str, Any],
     ):
         """Takes the callbacks of `fit`; `params` are Keras's: epochs, steps, verbose."""
+        self.history = keras.callbacks.History()
         # 0: nothing is printed; 1: a line that moves within an epoch; 2: a line for each epoch.
-        self.history, self.verbose = keras.callbacks.History(), int(params["verbose"])
+        self.verbose = int(params["verbose"])
         self._own, self._model, self._strategy = callbacks, model, strategy
         self._list = keras.callbacks.CallbackList(
             [*callbacks, self.history], add_history=False, add_progbar=False, model=model, **params
@@ -48,7 +49,7 @@ class Callbacks:
 
     @contextlib.contextmanager
     def training(self, history: list[dict[str, Any]], state: Any) -> Iterator[None]:
-        """Around the training; `history` has the epochs before a resume, `state` is `state()`."""
+        """Around the training; `history` and `state` (`unpack_state`) are those before a resume."""
         with self._strategy.scope():
             self._model.stop_training = False
             self._list.on_train_begin()

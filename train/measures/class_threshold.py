@@ -1,4 +1,4 @@
-"""A class that must not be missed: decided for from a probability on, the largest or not."""
+"""A class that must not be missed: predicted from a probability on, the likeliest or not."""
 
 import dataclasses
 from typing import Any

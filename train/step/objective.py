@@ -74,7 +74,7 @@ class Objective(AnyObjective):
     def losses(
         self, logits: tf.Tensor, labels: tf.Tensor, share: tf.Tensor | None = None
     ) -> tf.Tensor:
-        """float32 [b] of logits float32 [b, C] and labels int32 [b].
+        """float32 [b] of logits float32 [b, C] and labels int64 [b].
 
         Args:
           logits, labels: of the examples; logits [b, E, C] are those of E networks, whose losses

@@ -1,4 +1,4 @@
-"""How many steps one call runs."""
+"""How many steps one call runs; the loop asks before each call."""
 
 from __future__ import annotations
 

@@ -311,6 +311,8 @@ class TrainStep:
             x = options.augment(x, keys)
         if options.mixup:
             x, share = mix_pairs(x, keys, options.mixup)
+        if (options.augment is not None or options.mixup) and _takes_uint8(self.model):
+            x = tf.cast(tf.round(x), tf.uint8)  # the input would cut off the fractions
         with (
             tf.GradientTape() as tape,
             row_weights(weight),
@@ -335,6 +337,11 @@ class TrainStep:
     def _apply(self, gradients: list[tf.Tensor]) -> None:
         """Phase 2, in a replica: one optimizer step with the reduced gradients."""
         self.optimizer.apply(gradients, self.model.trainable_variables)
+
+
+def _takes_uint8(model: keras.Model) -> bool:
+    inputs = getattr(model, "inputs", None)
+    return bool(inputs) and inputs[0].dtype == "uint8"
 
 
 def check_compilable(model: keras.Model, cluster: Cluster) -> None:

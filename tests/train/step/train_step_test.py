@@ -10,6 +10,7 @@ from typing import Any
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from records.decoding.input_config import InputConfig
 from records.ordering.order import Order
@@ -19,7 +20,9 @@ from train.assembly.training import Training, build_training
 from train.devices.strategy import make_cluster
 from train.settings.config import TrainConfig
 from train.settings.resolve import resolve
-from train.step.feed import make_feed
+from train.step.feed import Chunk, make_feed
+from train.step.objective import Objective
+from train.step.train_step import StepOptions, TrainStep
 
 MLP: dict[str, Any] = {"dataset": "fetal_health/synthetic", "model": "mlp_small", "batch": 32}
 GRU: dict[str, Any] = {"dataset": "song_lyrics/synthetic", "model": "gru", "batch": 16}
@@ -202,3 +205,33 @@ def test_overflow_on_one_replica_skips_the_step_everywhere(
     weights = training.model.get_weights()
     assert any(not np.array_equal(a, b) for a, b in zip(after, weights, strict=True)), "moved"
     assert all(np.isfinite(w).all() for w in weights), "finite"
+
+
+@pytest.mark.parametrize(("dtype", "seen"), [("uint8", 11.0), ("float32", 10.75)])
+def test_a_model_of_whole_numbers_gets_augmented_pictures_rounded(dtype: str, seen: float) -> None:
+    cluster = make_cluster("one_device")
+    pictures, rows = np.full((4, 2, 2, 1), 10, np.uint8), np.arange(4).reshape(1, 4)
+    weights = np.ones((1, 4), np.float32)
+    arrays = tuple(tf.constant(a) for a in (pictures, np.zeros(4, np.int64), rows, weights, rows))
+    model = keras.Sequential(
+        [
+            keras.Input((2, 2, 1), dtype=dtype),
+            keras.layers.Rescaling(1.0),
+            keras.layers.Flatten(),
+            keras.layers.Dense(2, use_bias=False, kernel_initializer="zeros"),
+        ]
+    )
+    optimizer = keras.optimizers.SGD(1.0)
+    optimizer.build(model.trainable_variables)
+    options = StepOptions(
+        Objective(np.ones(2, np.float32)),
+        clip_norm=None,
+        clip_value=None,
+        xla=False,
+        seed=0,
+        augment=lambda x, keys: tf.cast(x, tf.float32) + 0.75,
+    )
+    step = TrainStep(model, optimizer, cluster, tf.TensorSpec([2, 2, 1], tf.uint8), options, None)
+    step.run(Chunk(arrays, weights.sum(1), np.zeros(1, np.int32), 1), 0)
+    # The gradient of softmax cross-entropy at equal logits is half the input.
+    np.testing.assert_allclose(model.get_weights()[0][:, 0], seen / 2, rtol=1e-6)
