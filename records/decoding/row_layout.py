@@ -9,6 +9,7 @@ import threading
 
 import numpy as np
 import tensorflow as tf
+from google.protobuf.message import DecodeError
 
 from records.decoding.parsing import Payloads
 
@@ -27,7 +28,7 @@ class RowLayout:
 
     def __init__(self, feature: str, row_bytes: int):
         """Knows nothing yet; the feature holds the numbers of a row as float32 or as one string."""
-        self._feature, self._row_bytes = feature, row_bytes
+        self._feature, self.row_bytes = feature, row_bytes
         self._tries = 0
         # (record uint8 [L], bits that must be equal uint8 [L], where the numbers begin). Threads
         # that learn at the same time find the same, or another one that is as right.
@@ -57,7 +58,8 @@ class RowLayout:
             return None
         if ((records ^ record) & bits).any():
             return None
-        return np.ascontiguousarray(records[:, start : start + self._row_bytes])
+        # A copy, of a single row too: others may be written to, and lie at any address.
+        return np.array(records[:, start : start + self.row_bytes], order="C")
 
     def learn(self, payloads: Payloads, rows: np.ndarray) -> None:
         """Takes the layout from records that TensorFlow has parsed into `rows` [n, F]."""
@@ -75,14 +77,20 @@ class RowLayout:
         the place of its values is known. Where it does not, all its bytes must be equal.
         """
         bits, start = np.full(len(payload), _FIXED, np.uint8), -1
-        for name, feature in tf.train.Example.FromString(payload).features.feature.items():
+        try:
+            example = tf.train.Example.FromString(payload)
+        except DecodeError:  # TensorFlow takes a feature's name that is not UTF-8
+            return None
+        for name, feature in example.features.feature.items():
             entry = tf.train.Features(feature={name: feature}).SerializeToString()
             size, of_values = _values(feature)
             if payload.count(entry) != 1 or size == 0:
                 continue
             end = payload.index(entry) + len(entry)
             bits[end - size : end] = of_values
-            if name == self._feature and payload[end - size : end] == numbers:
+            # Bytes of another length than a row's are named by who parses them.
+            is_row = name == self._feature and size == self.row_bytes
+            if is_row and payload[end - size : end] == numbers:
                 start = end - size
         return None if start < 0 else (np.frombuffer(payload, np.uint8), bits, start)
 

@@ -64,11 +64,13 @@ def _pool_map(
     pool = ProcessPoolExecutor(num_processes, fork, _inherit, (function,))
     # `pool.map` would queue the whole input at once.
     window: deque[Future[list[Any]]] = deque()
+    others, workers = multiprocessing.active_children(), []
     try:
         # The first one starts all workers. A SIGTERM waits until they have a handler of their own:
         # the parent's would take it, and the worker would go on.
         with _holding_sigterm():
             window.append(pool.submit(_run_chunk, next(chunks)))
+            workers = [one for one in multiprocessing.active_children() if one not in others]
         for chunk in chunks:
             window.append(pool.submit(_run_chunk, chunk))
             if len(window) >= num_processes * _WINDOW_PER_PROCESS:
@@ -82,6 +84,10 @@ def _pool_map(
             "before the command"
         ) from error
     finally:
+        # One that is killed while it waits for work holds the lock of the queue for ever: the
+        # others would never read there that they may end, and the parent would wait for them.
+        for worker in workers:
+            worker.terminate()
         pool.shutdown(cancel_futures=True)
 
 

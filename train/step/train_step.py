@@ -340,8 +340,8 @@ class TrainStep:
 
 
 def _takes_uint8(model: keras.Model) -> bool:
-    inputs = getattr(model, "inputs", None)
-    return bool(inputs) and inputs[0].dtype == "uint8"
+    inputs = getattr(model, "inputs", None) or ()
+    return any(one.dtype == "uint8" for one in inputs)
 
 
 def check_compilable(model: keras.Model, cluster: Cluster) -> None:

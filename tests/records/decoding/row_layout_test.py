@@ -114,3 +114,27 @@ def test_what_protobuf_writes_in_another_way_is_parsed() -> None:
     payload = b"\x0a" + bytes([len(features)]) + features
     np.testing.assert_array_equal(_parse([payload])[0], numbers)
     assert _learned([payload]).cut([payload]) is None
+
+
+@pytest.mark.parametrize("stored", [1, 2, 4])
+def test_a_row_of_another_length_gives_no_layout(stored: int) -> None:
+    """From it the bytes of its neighbour, or less than all, were taken as rows."""
+    row = np.arange(1, stored + 1, dtype=np.float64)
+    payloads = [_record([0] * _WIDTH, 2, doubles=row.tobytes())]
+    layout = RowLayout("doubles", 24)
+    layout.learn(payloads, row[None])
+    assert layout.cut(payloads) is None
+
+
+def test_a_name_that_is_not_utf8_is_parsed_by_tensorflow() -> None:
+    whole = _record([1, 2, 3, 4, 5], 3, abc=b"abc").replace(b"\x03abc\x12", b"\x03a\xf6c\x12")
+    assert b"a\xf6c" in whole
+    np.testing.assert_array_equal(_parse([whole]), [[1, 2, 3, 4, 5]])
+    assert _learned([whole]).cut([whole]) is None
+
+
+def test_a_single_row_may_be_written_to() -> None:
+    whole = _record([1, 2, 3, 4, 5], 3)
+    as_rows = np.frombuffer(whole, np.uint8)[None]
+    found = _learned([whole]).cut(as_rows)
+    assert found is not None and found.flags.writeable

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
+import threading
+import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -41,3 +45,19 @@ def test_workers_end_when_they_are_told_to_before_they_are_ready(
         assert signal.SIGTERM not in signal.pthread_sigmask(signal.SIG_BLOCK, set())
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def test_the_pool_ends_where_a_worker_was_killed_that_waited_for_work() -> None:
+    """It holds the lock of the queue for ever, so that the others are never told to end."""
+    found = map_in_order(str, range(3000), 3)
+    items = [next(found) for _ in range(3000)]
+    time.sleep(0.2)  # the workers are idle: one of them reads from the queue, and holds its lock
+    for worker in multiprocessing.active_children():
+        reads = Path(f"/proc/{worker.pid}/syscall").read_text().split()[0] == "0"
+        if reads and worker.pid is not None:
+            os.kill(worker.pid, signal.SIGKILL)
+    ended = threading.Thread(target=found.close, daemon=True)  # type: ignore[attr-defined]
+    ended.start()
+    ended.join(20)
+    assert not ended.is_alive()
+    assert items[-1] == "2999"
