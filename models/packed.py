@@ -9,6 +9,7 @@ from typing import Any
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 from models.dcn import MeanProbability
 from models.dropout import HashDropout
@@ -80,11 +81,13 @@ def _convert(layer: keras.layers.Layer) -> keras.layers.Layer:
     if isinstance(layer, keras.layers.Dense):
         between = "k" * (len(layer.output.shape) - 2)  # networks that share the weights
         shape = (None, *layer.output.shape[1:])
+        common["dtype"] = _product_dtype(layer)
         equation, axes = f"mb{between}i,mio->mb{between}o", "mo" if layer.use_bias else None
         return keras.layers.EinsumDense(equation, shape, layer.activation, axes, **common)
     if isinstance(layer, keras.layers.EinsumDense):
         kernel, output = layer.equation.split("->")
         rows, weights = kernel.split(",")
+        common["dtype"] = _product_dtype(layer)
         equation = f"m{rows},m{weights}->m{output}"
         shape = (None, *layer.output.shape[1:])
         axes = f"m{layer.bias_axes}" if layer.bias_axes else None
@@ -101,6 +104,15 @@ def _convert(layer: keras.layers.Layer) -> keras.layers.Layer:
     raise ValueError(
         f"model: {layer.name}: a layer of a table's model expected, received {type(layer).__name__}"
     )
+
+
+def _product_dtype(layer: keras.layers.Layer) -> Any:
+    """Of the product of M layers: the layer's own; on a processor float32.
+
+    One without AVX-512 adds up a batched product of bfloat16 in bfloat16: logits were 0.14 off,
+    those of single networks 0.04.
+    """
+    return layer.dtype_policy if tf.config.list_physical_devices("GPU") else "float32"
 
 
 def _weights(layer: keras.layers.Layer) -> list[Any]:
