@@ -107,9 +107,9 @@ def _convert(layer: keras.layers.Layer) -> keras.layers.Layer:
 
 
 def _product_dtype(layer: keras.layers.Layer) -> Any:
-    """Of the product of M layers: the layer's own; on a processor float32.
+    """What M layers multiply in: the layer's own dtype; float32 on a CPU.
 
-    One without AVX-512 adds up a batched product of bfloat16 in bfloat16: logits were 0.14 off,
+    A CPU without AVX-512 adds up a batched product of bfloat16 in bfloat16: logits were 0.14 off,
     those of single networks 0.04.
     """
     return layer.dtype_policy if tf.config.list_physical_devices("GPU") else "float32"

@@ -136,7 +136,8 @@ def _batches(
     def fetch(
         numbers: tf.Tensor, weights: tf.Tensor, length: tf.Tensor, missing: tf.Tensor
     ) -> tuple[tf.Tensor, ...]:
-        numbers = numbers if pad else numbers[: _count_real(weights)]
+        if not pad:  # rows of weight 0 stand at a batch's end
+            numbers = numbers[: tf.math.count_nonzero(weights, dtype=tf.int32)]
         if filling is not None:
             ensure = filling.ensure
             # By the numbers that it gives: the gather must come after the decoding.
@@ -155,11 +156,6 @@ def _batches(
     planned = _planned(plan, epochs, arrange, signature)
     # Not AUTOTUNE: more calls at once than cores only hold more memory.
     return planned.unbatch().map(fetch, num_threads())
-
-
-def _count_real(weights: tf.Tensor) -> tf.Tensor:
-    """The rows of weight 1: those of weight 0 stand at a batch's end."""
-    return tf.math.count_nonzero(weights, dtype=tf.int32)
 
 
 def _gather(plan: Plan, epochs: Iterator[int], take_rows: TakeRows, pad: bool) -> tf.data.Dataset:
@@ -246,7 +242,7 @@ def _planned(
 ) -> tf.data.Dataset:
     """What `arrange` makes of (numbers int64 [n, B], weights float32 [n, B], lengths int64 [n]).
 
-    `signature` tells its results; each call is of n steps. `fetch` takes them on in TensorFlow.
+    `signature` tells its results; each call is of n steps. `fetch` gathers by them, in TensorFlow.
     """
 
     def steps(epoch: np.ndarray, step: np.ndarray) -> tuple[np.ndarray, ...]:

@@ -44,6 +44,19 @@ def test_each_row_is_what_the_network_gives_alone(design: dict[str, Any]) -> Non
     assert trainable == 3 * sum(int(np.prod(v.shape)) for v in networks[0].trainable_variables)
 
 
+@pytest.mark.skipif(bool(tf.config.list_physical_devices("GPU")), reason="a GPU sums in float32")
+def test_a_cpu_multiplies_in_float32() -> None:
+    """One without AVX-512 adds up batched products of bfloat16 in bfloat16."""
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        packed = pack([_network(seed) for seed in range(2)])
+    finally:
+        keras.config.set_dtype_policy("float32")
+    products = [one for one in packed.layers if isinstance(one, keras.layers.EinsumDense)]
+    assert len(products) == 3
+    assert {one.compute_dtype for one in products} == {"float32"}
+
+
 @pytest.mark.parametrize("design", [{"hinges": 2}, {"model": "dcn"}])
 def test_gradients_of_a_sum_are_those_of_each_alone(design: dict[str, Any]) -> None:
     networks = [_network(seed, dropout=0.0, **design) for seed in range(2)]

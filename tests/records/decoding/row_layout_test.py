@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
+from records.decoding.modality import modality_of
 from records.decoding.row_layout import RowLayout
+from records.sets.schema import read_schema
 
 _WIDTH = 5
 _SPEC = {
@@ -138,3 +142,11 @@ def test_a_single_row_may_be_written_to() -> None:
     as_rows = np.frombuffer(whole, np.uint8)[None]
     found = _learned([whole]).cut(as_rows)
     assert found is not None and found.flags.writeable
+
+
+@pytest.mark.parametrize(("columns", "rows"), [(21, 4096), (10_000, 104), (10**7, 1)])
+def test_units_of_wide_rows_are_small(synthetic_data_dir: Path, columns: int, rows: int) -> None:
+    """A thread holds a unit several times: 4 MiB of numbers, or a single row."""
+    schema = read_schema(str(synthetic_data_dir / "fetal_health/synthetic/1.0.0"))
+    wide = dataclasses.replace(schema, input_shape=(columns,))
+    assert modality_of(wide).unit_rows == rows
