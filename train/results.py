@@ -136,6 +136,7 @@ def _cross_validation(found: list[dict[str, Any]]) -> list[str]:
         "",
         f"{settings['folds']} folds of {splits}, {len(seeds)} seed{'s' * (len(seeds) > 1)}: mean "
         f"± deviation of {len(seeds) * settings['folds']} values. {minutes:.1f} minutes in all.",
+        *_epochs_of_folds(found),
         "",
         format_table({"systems": systems}),
         "",
@@ -147,6 +148,32 @@ def _cross_validation(found: list[dict[str, Any]]) -> list[str]:
             flags += " --no-baselines"
         lines.append(f"    {command} {flags}")
     return lines
+
+
+def _epochs_of_folds(found: list[dict[str, Any]]) -> list[str]:
+    """Which epoch of a fold counts, in words: a line for each rule."""
+    rules: dict[str, list[str]] = {}
+    for one in found:
+        settings = one["settings"]
+        rule = "the last epoch counts, so the folds choose nothing."
+        if settings["early_stopping"]:
+            rule = f"the epoch of the best {settings['monitor']} on the fold counts: it flatters."
+        rules.setdefault(rule, []).append(f"`{settings['model']}`")
+    return [f"Of {', '.join(models)} {rule}" for rule, models in rules.items()]
+
+
+def _weights_of_runs(names: list[str], alike: list[list[dict[str, Any]]]) -> list[str]:
+    """Which epoch's weights a run is measured with, in words: a line for each rule."""
+    rules: dict[str, list[str]] = {}
+    for name, same in zip(names, alike, strict=True):
+        settings = same[0]["config"]
+        rule = "the last epoch."
+        if settings["early_stopping"]:
+            rule = f"the epoch of the best validation {settings['monitor']}; test chose nothing."
+        rules.setdefault(rule, []).append(name)
+    if len(rules) == 1:
+        return [f"Weights: {next(iter(rules))}"]
+    return [f"Weights of {', '.join(runs)}: {rule}" for rule, runs in rules.items()]
 
 
 def _runs(baselines: list[dict[str, Any]], runs: list[dict[str, Any]]) -> list[str]:
@@ -168,6 +195,8 @@ def _runs(baselines: list[dict[str, Any]], runs: list[dict[str, Any]]) -> list[s
     # A column that is empty for every row of a set is left out.
     used = [i for i in range(len(_HEAD)) if any(row[i] != "" for row in rows[1:])]
     lines = ["", *markdown_table([[row[i] for i in used] for row in rows])]
+    for rule in _weights_of_runs(names, alike):
+        lines += ["", rule]
     for name, same in zip(names, alike, strict=True):
         for run in same:
             lines += ["", f"    {format_command(RUN, run['config'], omit=('fold',))}"]

@@ -48,6 +48,8 @@ def test_page_of_files(
     text = page.read_text()
     assert "## fetal_health/synthetic/1.0.0" in text and str(tmp_path) not in text
     assert text.count("2 folds of the split train, 1 seed: mean ± deviation of 2 values") == 1
+    assert text.count("the last epoch counts, so the folds choose nothing.") == 1
+    assert "\nWeights: the last epoch.\n" in text, "--early-stopping is 0"
     table = [line.split(" |")[0] for line in text.partition("\n\n    python")[0].splitlines()]
     both = f"| mean of mlp_small and {linear}"
     assert table[-4:] == ["| mlp_small", f"| {linear}", both, "| mlp"]
@@ -113,3 +115,17 @@ def test_a_file_of_another_kind_is_named(command: str, content: str, tmp_path: P
     file.write_text(content)
     with pytest.raises(ValueError, match=rf"other.json expected what train.{command} --output"):
         results._read(file, command)
+
+
+def test_a_table_says_which_epoch_counts() -> None:
+    stopped = {"model": "gru", "early_stopping": 3, "monitor": "accuracy"}
+    whole = {"model": "mlp", "early_stopping": 0, "monitor": "loss"}
+    runs = [[{"config": stopped}], [{"config": whole}], [{"config": stopped}]]
+    assert results._weights_of_runs(["`a`", "`b`", "`c`"], runs) == [
+        "Weights of `a`, `c`: the epoch of the best validation accuracy; test chose nothing.",
+        "Weights of `b`: the last epoch.",
+    ]
+    assert results._epochs_of_folds([{"settings": stopped}, {"settings": whole}]) == [
+        "Of `gru` the epoch of the best accuracy on the fold counts: it flatters.",
+        "Of `mlp` the last epoch counts, so the folds choose nothing.",
+    ]
