@@ -6,7 +6,7 @@ tests/models/mlp_test.py, and most modules have one of their name.
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -14,6 +14,7 @@ import numpy as np
 
 from models import cnn, dcn, mlp, own, rnn
 from models.config import ModelConfig
+from models.language_model import LanguageModel, load_language_model
 from models.own import is_own
 from models.seeding import seeded_initializers
 from models.stages import find_layer, freeze_backbone, split_frozen, unfreeze_from
@@ -21,6 +22,7 @@ from models.standardization import in_units, output_dtype
 
 __all__ = [
     "MODELS",
+    "LanguageModel",
     "ModelConfig",
     "ModelEntry",
     "build_model",
@@ -29,6 +31,7 @@ __all__ = [
     "freeze_backbone",
     "in_units",
     "is_own",
+    "language_design",
     "output_dtype",
     "split_frozen",
     "unfreeze_from",
@@ -98,6 +101,16 @@ MODELS: dict[str, ModelEntry] = {
     # Pairs of neighbouring words as well: 0.424 where gru has 0.411 (validation of song_lyrics,
     # seed 0), and closer to its training songs (0.76, gru 0.56).
     "gru_pairs": _rnn(cell="gru", bidirectional=False, pairs=2**16, **_SMALL, **_AVERAGED),
+    # For --weights of train.pretrain.
+    "gru_language": _rnn(
+        cell="gru",
+        bidirectional=False,
+        language=True,
+        pairs=2**16,
+        embedding_dim=192,
+        units=256,
+        **_AVERAGED,
+    ),
 }
 
 
@@ -119,6 +132,22 @@ def check_model(name: str, modality: str | None = None) -> ModelEntry:
     return MODELS[name]
 
 
+def language_design(name: str) -> rnn.RecurrentDesign:
+    """The design of a model that can begin with a language model's weights.
+
+    Raises:
+        ValueError: the model is no text model of ours, or reads backwards, too.
+    """
+    found = getattr(check_model(name, "text").build, "keywords", {}).get("design")
+    if found is None or found.bidirectional:
+        forwards = [k for k, e in MODELS.items() if e.modality == "text" and k != "bilstm"]
+        raise ValueError(
+            f"model: a language model reads forwards: --model expected one of "
+            f"{', '.join(forwards)}, received {name}"
+        )
+    return found
+
+
 def build_model(
     config: ModelConfig,
     spec: Any,
@@ -128,6 +157,7 @@ def build_model(
     variance: np.ndarray | None = None,
     edges: np.ndarray | None = None,
     seed: int,
+    words: Sequence[str] | None = None,
     use_cudnn: bool | str = "auto",
 ) -> keras.Model:
     """Builds the model `config.name` under the global Keras dtype policy.
@@ -142,6 +172,7 @@ def build_model(
             `bins` only.
         seed: fixes the initial weights and the dropout layers' first seeds; the global random
             state of Python, NumPy and TensorFlow is left alone.
+        words: those of the ids, text models with a weights file only.
         use_cudnn: text models only; pass False where the training step is compiled with XLA.
 
     Returns:
@@ -156,7 +187,7 @@ def build_model(
         raise ValueError(f"model: num_classes expected at least 1, received {num_classes}")
     if entry.modality != "tabular" and (mean is not None or variance is not None):
         raise ValueError(f"model: {config.name} takes no mean and variance, only tables do")
-    if entry.modality != "image" and config.weights not in ("imagenet", "random"):
+    if entry.modality in ("tabular", "own") and config.weights not in ("imagenet", "random"):
         raise ValueError(
             f"model: {config.name} has no pretrained weights; received {config.weights!r}"
         )
@@ -167,4 +198,7 @@ def build_model(
         inputs = {"use_cudnn": use_cudnn}
     # Around the whole construction: each layer draws its seed when it is made.
     with seeded_initializers(seed):
-        return entry.build(config, spec, num_classes, **inputs)
+        model = entry.build(config, spec, num_classes, **inputs)
+    if entry.modality == "text" and config.weights not in ("imagenet", "random"):
+        load_language_model(model, language_design(config.name).cell, config.weights, words)
+    return model

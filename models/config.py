@@ -11,8 +11,9 @@ class ModelConfig:
         name: a key of `models.MODELS`.
         dropout: rate in [0, 1) of the model's dropout layers; None keeps the model's own default.
         hidden: MLPs only: units of each hidden layer; None keeps the model's own.
-        weights: image models only: "imagenet", "random", or the path of a weights file
+        weights: image models: "imagenet", "random", or the path of a weights file
             (`.weights.h5` / `.h5` without the classifier; for efficientnet_lite0 also `.pth`).
+            Text models: the path of a file of `train.pretrain`; the two words mean none.
         preprocess: image models only: "imagenet", as the backbone was trained, or "report", as the
             report fed it: ResNet50 and InceptionV3 with values divided by 255, the others alike.
         vocab_size: text models only: ids lie in [0, vocab_size); 0 is padding.

@@ -1,6 +1,7 @@
 """Command line: scikit-learn on the very examples that a run of ours sees.
 
     python -m train.baseline --dataset fetal_health/kaggle --data-dir data --seed 0
+    python -m train.baseline --dataset song_lyrics/kaggle --data-dir data --mean-with runs/lyrics
 
 Tables: gradient boosting and logistic regression. Texts: TF-IDF of single words and of pairs of
 neighbours, and logistic regression. Pictures: logistic regression on 32 x 32 pixels and on the
@@ -28,6 +29,8 @@ from train.settings.flags import normalise_flags
 if TYPE_CHECKING:
     from records.examples import Examples
     from records.roles import Data
+    from records.sets.schema import Schema
+    from train.folders.finished_run import FinishedRun
 
 _SIZES = ("image_size", "max_pixels", "sequence_length", "vocab_size")
 
@@ -112,6 +115,13 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
     add("--max-pixels", type=int, metavar="N", help="pictures: at most (default: 16777216)")
     add("--sequence-length", type=int, metavar="N", help="texts: ids of each (default: 200)")
     add("--vocab-size", type=int, metavar="N", help="texts: ids in use (default: 20000)")
+    add(
+        "--mean-with",
+        nargs="+",
+        default=[],
+        metavar="RUN",
+        help="runs on the same set: the mean of what each of them and the first model say, too",
+    )
     add("--output", type=Path, metavar="FILE", help="also written as JSON, for train.results")
     found = parser.parse_args(normalise_flags(arguments))
     if not 0 <= found.seed < 2**32:  # as scikit-learn has it
@@ -153,10 +163,14 @@ def _fit_all(config: argparse.Namespace) -> None:
     parts = [part for part, whole in data.schema.parts.items() if whole == "test"]
     examples = {r: data.examples(r).without_damaged() for r in (*data.roles(), *parts)}
     schema = data.schema
+    runs = [_open_run(folder, schema) for folder in config.mean_with]
     print(f"{schema.name}, input {schema.input_name!r} ({schema.modality}), seed {config.seed}")
     found = {}
-    for name, model in make_baselines(data.schema.modality, config.seed, schema.task).items():
+    models = make_baselines(data.schema.modality, config.seed, schema.task)
+    for name, model in models.items():
         found[name] = _measure(name, model, data, examples)
+    for run in runs:
+        found |= _measure_mean(run, *next(iter(models.items())), config.data_dir, examples)
     if data.schema.modality == IMAGE:
         features = _frozen_features(data, examples)
         name, linear = _make_linear(schema.task, LogisticRegression(max_iter=2000, C=1e-2), 1e2)
@@ -185,8 +199,6 @@ def _measure(
     name: str, model: Any, data: Data, examples: dict[str, Examples]
 ) -> dict[str, dict[str, float]]:
     """Fits on train; by role, train included, accuracy and weighted F1, or the task's figures."""
-    from sklearn.metrics import accuracy_score, f1_score
-
     train = examples["train"]
     began = time.perf_counter()
     fit_alone(model, np.asarray(train.inputs)[train.numbers], train.subset_labels)
@@ -198,12 +210,57 @@ def _measure(
             said = "  ".join(f"{key} {value:.4f}" for key, value in found[role].items())
             print(f"  {name:36} {role:11} {said}", flush=True)
             continue
-        predicted = model.predict(rows)
-        accuracy = float(accuracy_score(part.subset_labels, predicted))
-        f1 = float(f1_score(part.subset_labels, predicted, average="weighted", zero_division=0))
-        found[role] = {"accuracy": accuracy, "weighted_f1": f1}
-        print(f"  {name:36} {role:11} accuracy {accuracy:.4f}  F1 {f1:.4f}", flush=True)
+        found[role] = _score(name, role, part.subset_labels, model.predict(rows))
     return found
+
+
+def _score(name: str, role: str, labels: np.ndarray, predicted: np.ndarray) -> dict[str, float]:
+    """Accuracy and weighted F1 of classes int [n], printed too."""
+    from sklearn.metrics import accuracy_score, f1_score
+
+    accuracy = float(accuracy_score(labels, predicted))
+    f1 = float(f1_score(labels, predicted, average="weighted", zero_division=0))
+    print(f"  {name:36} {role:11} accuracy {accuracy:.4f}  F1 {f1:.4f}", flush=True)
+    return {"accuracy": accuracy, "weighted_f1": f1}
+
+
+def _open_run(folder: str, schema: Schema) -> FinishedRun:
+    """A finished run on the set, for the mean with it."""
+    from train.folders.finished_run import open_run
+
+    run = open_run(folder)
+    if run.input.dataset != schema.name or schema.task != SINGLE_LABEL:
+        raise ValueError(
+            f"baseline: --mean-with expected runs that tell one class of {schema.name}, received "
+            f"{folder}, a run on {run.input.dataset}; the task here is {schema.task}"
+        )
+    return run
+
+
+def _measure_mean(
+    run: FinishedRun,
+    name: str,
+    model: Any,
+    data_dir: str | None,
+    examples: dict[str, Examples],
+) -> dict[str, dict[str, dict[str, float]]]:
+    """As `_measure`, under its name, of the mean of what a run and a fitted model say."""
+    from train.assembly.predictions import predict_split
+
+    name = f"mean of {run.settings.model}, seed {run.settings.seed}, and {name}"
+    found: dict[str, dict[str, float]] = {"seconds": {"fit": 0.0}}
+    for role, part in examples.items():
+        _, theirs, probability = predict_split(run, role, data_dir)
+        if not np.array_equal(theirs.numbers, part.numbers):
+            raise ValueError(
+                f"baseline: --mean-with expected a run on the same examples, received {run.place}, "
+                f"whose {role} has others. Give it the run's --seed {run.settings.seed}, and "
+                "--classes as there"
+            )
+        rows = np.asarray(part.inputs)[part.numbers]
+        said = probability + say(model, rows, SINGLE_LABEL, probability.shape[1])
+        found[role] = _score(name, role, part.subset_labels, said.argmax(1))
+    return {name: found}
 
 
 def say(model: Any, rows: np.ndarray, task: str, width: int) -> np.ndarray:

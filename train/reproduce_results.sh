@@ -20,6 +20,11 @@ baseline() { # name, then flags
     "$python" -m train.baseline --data-dir "$data" --output "$out/$1.json" "${@:2}"
 }
 
+pretrain() { # name, then flags
+  [[ -e "$out/$1.npz" ]] ||
+    "$python" -m train.pretrain --data-dir "$data" --output "$out/$1.npz" "${@:2}"
+}
+
 compare() { # name, then flags: on validation alone, for a choice
   [[ -e "$out/$1/metrics.json" ]] ||
     "$python" -m train.run --data-dir "$data" --run-dir "$out/$1" --strategy one_device "${@:2}"
@@ -68,9 +73,15 @@ brain_tumor_mri() {
 }
 
 song_lyrics() {
+  local language=(--model gru_language --epochs 4 --learning-rate 0.001 --weight-decay 0.05)
   baseline lyrics_baselines --dataset song_lyrics/kaggle
   for seed in 0 1 2; do
     train "lyrics_$seed" --dataset song_lyrics/kaggle --model gru_pairs --seed "$seed"
+  done
+  pretrain lyrics_language --dataset song_lyrics/kaggle
+  for seed in 0 1 2; do
+    train "lyrics_language_$seed" --dataset song_lyrics/kaggle "${language[@]}" --seed "$seed" \
+      --weights "$out/lyrics_language.npz"
   done
   train lyrics_basic --dataset song_lyrics/kaggle --feature token_ids_basic --model lstm
   train lyrics_spacy --dataset song_lyrics/kaggle --feature token_ids --model lstm
@@ -81,6 +92,11 @@ song_lyrics() {
   for seed in 0 1 2; do
     train "artists_$seed" --dataset song_lyrics/by_artist --model gru_pairs --seed "$seed"
   done
+  pretrain artists_language --dataset song_lyrics/by_artist
+  for seed in 0 1 2; do
+    train "artists_language_$seed" --dataset song_lyrics/by_artist "${language[@]}" \
+      --seed "$seed" --weights "$out/artists_language.npz"
+  done
 }
 
 fetal_health
@@ -89,5 +105,5 @@ song_lyrics
 "$python" -m train.results \
   --cross-validations "$out"/{dcn,mlp_report,mlp_report_best,mri_folds,mri_folds_parted}.json \
   --baselines "$out"/{mri_baselines,mri_as_given_baselines,lyrics_baselines,artists_baselines}.json \
-  --runs "$out"/mri{,_batch_32,_mixup,_weights,_as_given} "$out"/artists_{0,1,2} \
-  "$out"/lyrics_{0,1,2,basic,spacy,regular}
+  --runs "$out"/mri{,_batch_32,_mixup,_weights,_as_given} "$out"/artists_{,language_}{0,1,2} \
+  "$out"/lyrics_{0,1,2,language_0,language_1,language_2,basic,spacy,regular}

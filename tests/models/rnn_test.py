@@ -76,7 +76,11 @@ def test_texts_of_one_word_give_the_same_logits_however_wide_the_batch(name: str
 # Both cells, and all that is around them; the others are made of the same parts.
 @pytest.mark.parametrize(
     "name",
-    ["lstm", "gru_pairs", *(pytest.param(n, marks=pytest.mark.slow) for n in ("bilstm", "gru"))],
+    [
+        "lstm",
+        "gru_pairs",
+        *(pytest.param(n, marks=pytest.mark.slow) for n in ("bilstm", "gru", "gru_language")),
+    ],
 )
 def test_compiled_and_not_are_equal_forward_and_backward(name: str) -> None:
     model, ids = _build(name, steps=12, dropout=0.0), _ids()

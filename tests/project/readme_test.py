@@ -32,6 +32,7 @@ from train import (
     evaluate,
     export,
     predict,
+    pretrain,
     results,
     sweep,
 )
@@ -127,6 +128,7 @@ MODULES: dict[str, Callable[[list[str]], object]] = {
     "builders.convert": convert.parse_arguments,
     "train.run": check_train,
     "train.baseline": baseline.parse_arguments,
+    "train.pretrain": pretrain.parse_arguments,
     "records.diagnose": diagnose.parse_arguments,
     "train.sweep": sweep.parse_config,
     "train.cross_validate": cross_validate.parse_arguments,

@@ -30,7 +30,7 @@ import numpy as np
 REPOSITORY = Path(__file__).resolve().parents[2]
 PAGE = REPOSITORY / "docs" / "notes" / "gpu_audit.md"
 _SETS = {"tabular": "fetal_health", "image": "brain_tumor_mri", "text": "song_lyrics"}
-_MODELS = ("mlp", "dcn", "lstm", "bilstm", "gru", "gru_pairs", "efficientnet_lite0")
+_MODELS = ("mlp", "dcn", "lstm", "bilstm", "gru", "gru_pairs", "gru_language", "efficientnet_lite0")
 # They take minutes to trace: audited where they are named.
 _LARGE = ("efficientnet_b0", "resnet50", "inception_v3")
 _PICTURES = ("efficientnet_lite0", *_LARGE)

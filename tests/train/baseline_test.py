@@ -5,14 +5,17 @@ import re
 from pathlib import Path
 from typing import Any
 
+import keras
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
+from scipy.special import softmax
 
 from builders.brain_tumor_mri import brain_tumor_mri_dataset_builder
 from records import InputConfig, open_data
 from tests.support.tiny_models import take_tiny_backbone
 from train.baseline import main, make_baselines
+from train.run import main as train
 
 
 @pytest.mark.parametrize("name", ["fetal_health", "brain_tumor_mri", "song_lyrics"])
@@ -51,3 +54,32 @@ def test_new_pictures_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     expected = (model.predict(np.asarray(new.inputs)) == new.split_labels).mean()
     assert 0 < new.num_examples < test.num_examples
     assert systems[pixels]["test_new"]["accuracy"] == pytest.approx(expected)
+
+
+def test_the_mean_with_a_run_is_that_of_both_probabilities(
+    synthetic_data_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data_dir, run, output = str(synthetic_data_dir), str(tmp_path / "run"), tmp_path / "x.json"
+    given = ["--dataset=song_lyrics/synthetic", f"--data-dir={data_dir}"]
+    flags = ["--model=gru", "--epochs=2", "--units=4", "--embedding-dim=16", f"--run-dir={run}"]
+    assert train([*given, *flags, "--strategy=one_device", "--seed=3"]) == 0
+    assert main([*given, "--mean-with", run, f"--output={output}"]) == 0
+    systems = json.loads(output.read_text())["systems"]
+    tfidf = "TF-IDF, logistic regression"
+    assert list(systems) == [tfidf, f"mean of gru, seed 3, and {tfidf}"]
+
+    data = open_data("song_lyrics/synthetic", data_dir)
+    fit, model = data.examples("train"), make_baselines("text", 0)[tfidf]
+    model.fit(np.asarray(fit.inputs)[fit.numbers], fit.subset_labels)
+    network = keras.models.load_model(tmp_path / "run" / "model.keras")
+    for role in ("train", "validation", "test"):
+        part = data.examples(role)
+        rows = np.asarray(part.inputs)[part.numbers]
+        logits = network.predict(rows, verbose=0).astype(np.float64)
+        said = softmax(logits, axis=1) + model.predict_proba(rows)
+        expected = (said.argmax(1) == part.subset_labels).mean()
+        assert systems[f"mean of gru, seed 3, and {tfidf}"][role]["accuracy"] == expected
+    capsys.readouterr()
+    other = ["--dataset=fetal_health/synthetic", f"--data-dir={data_dir}", "--mean-with", run]
+    assert main(other) == 1
+    assert "a run on song_lyrics/synthetic" in capsys.readouterr().err

@@ -9,7 +9,7 @@ import sys
 from collections import Counter
 from pathlib import Path
 
-from train import baseline, cross_validate, evaluate, results
+from train import baseline, cross_validate, evaluate, pretrain, results
 from train.run import parse_config
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -56,6 +56,7 @@ def test_commands_parse_and_are_given_once(tmp_path: Path) -> None:
         "train.run": parse_config,
         "train.evaluate": evaluate.parse_arguments,
         "train.baseline": baseline.parse_arguments,
+        "train.pretrain": pretrain.parse_arguments,
         "train.cross_validate": cross_validate.parse_arguments,
         "train.results": results.parse_arguments,
     }
@@ -73,5 +74,7 @@ def test_commands_parse_and_are_given_once(tmp_path: Path) -> None:
     page = results.parse_arguments(commands[-1][1:])
     made = {path.name for path in (tmp_path / "out folder").iterdir()}
     listed = [*page.cross_validations, *page.baselines, *page.runs]
-    assert made == {path.name for path in listed}, "all of it stands on the page"
+    weights = {words[words.index("--weights") + 1] for words in runs if "--weights" in words}
+    listed += map(Path, weights)
+    assert made == {path.name for path in listed}, "all of it stands on the page or is used"
     assert _call(tmp_path) == commands[-1:], "a second call only writes the page"

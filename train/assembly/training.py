@@ -227,6 +227,7 @@ def build_model(settings: Settings, data: Data) -> keras.Model:
         variance=variance,
         edges=find_thresholds(data.examples("train"), bins) if bins else None,
         seed=settings.seed,
+        words=data.vocabulary.words() if data.vocabulary else None,
         use_cudnn=False if settings.xla else "auto",  # XLA has no kernel for cuDNN's layers
     )
     # Numbers leave the model in the user's units, in training as ever after.

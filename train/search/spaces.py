@@ -129,4 +129,5 @@ SPACES: dict[str, Space] = {
     "bilstm": _text,
     "gru": _text,
     "gru_pairs": _text,
+    "gru_language": _text,
 }

@@ -126,10 +126,13 @@ class TrainConfig:
         None,
         "the model (tables: dcn, mlp, mlp_small, mlp_report, "
         "mlp_report_best; pictures: efficientnet_lite0, efficientnet_b0, resnet50, inception_v3; "
-        "texts: gru, gru_pairs, lstm, bilstm), or your own as package.module:function, called with "
-        "(spec of an input, number of classes)",
+        "texts: gru, gru_pairs, gru_language, lstm, bilstm), or your own as "
+        "package.module:function, called with (spec of an input, number of classes)",
     )
-    weights: str = _model("imagenet", "imagenet, random, or a weights file (pictures)")
+    weights: str = _model(
+        "imagenet",
+        "imagenet, random, or a weights file (pictures); a file of train.pretrain (texts)",
+    )
     preprocess: str = _model(
         "imagenet",
         "scaling of pictures: imagenet, as the backbone was trained, or report (resnet50 and "

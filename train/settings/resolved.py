@@ -29,7 +29,7 @@ _OF_PICTURES = {
 }
 _OF_PICTURES |= {"fine_tune_epochs", "fine_tune_learning_rate"}
 _OF_TEXTS = {"length_buckets", "sequence_length", "vocab_size", "embedding_dim", "units"}
-_OF_TEXTS |= {"recurrent_dropout"}
+_OF_TEXTS |= {"recurrent_dropout", "weights"}
 # The settings that only data of one modality have.
 OF_KIND = {IMAGE: _OF_PICTURES, TABULAR: {"hidden"}, TEXT: _OF_TEXTS, TOKENS: _OF_TEXTS}
 
