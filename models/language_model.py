@@ -18,7 +18,6 @@ _DROPOUT = 0.3
 _SAMPLED = 1024
 
 
-@keras.saving.register_keras_serializable("records_to_models")
 class LanguageModel(keras.Model):
     """Guesses each next word of a text from the words before it; `fit` needs ids alone.
 
@@ -115,7 +114,9 @@ def load_language_model(
         known = {word: i for i, word in enumerate(names)}
         vectors = found["vectors"]
         layer = [found[f"recurrent_{i}"] for i in range(len(found) - 2)]
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile, EOFError) as error:
+        if len(names) != len(vectors):
+            raise ValueError(f"{len(names):,} words and {len(vectors):,} vectors")
+    except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile, EOFError) as error:
         raise ValueError(f"{expected}, received something else ({error})") from error
     embedding, recurrent = model.get_layer("embedding"), model.get_layer(cell)
     table = embedding.get_weights()[0]

@@ -105,8 +105,9 @@ def pretrain(options: argparse.Namespace) -> None:
         )
     losses = ", ".join(f"{loss:.3f}" for loss in kept.history["loss"])
     print(f"loss of each epoch, told from sampled words: {losses}")
-    # Few at a time: here each word is told from all others.
-    perplexity = math.exp(model.evaluate(validation, batch_size=8, verbose=0))
+    # Few at a time, because here each word is told from all others: 64 MiB of outputs.
+    few = max(1, 2**24 // (_PIECE * len(words)))
+    perplexity = math.exp(model.evaluate(validation, batch_size=few, verbose=0))
     options.output.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(options.output, model.to_bytes(words))
     print(f"perplexity on validation {perplexity:.1f}\nwrote {options.output}")

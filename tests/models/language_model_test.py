@@ -1,6 +1,7 @@
 """The language model's loss, its order of reading, and what a classifier takes from it."""
 
 import dataclasses
+import io
 from pathlib import Path
 
 import keras
@@ -108,7 +109,11 @@ def test_what_does_not_fit_is_refused(tmp_path: Path) -> None:
         )
     with pytest.raises(ValueError, match="expected a set that stores the words"):
         _classifier(None, str(path))  # type: ignore[arg-type]
-    for content in (b"", b"no weights", path.read_bytes()[:200]):
+    array, few = io.BytesIO(), io.BytesIO()
+    np.save(array, np.zeros(3))
+    with np.load(path) as found:
+        np.savez(few, **(dict(found) | {"vectors": found["vectors"][:-1]}))
+    for content in (b"", b"no weights", path.read_bytes()[:200], array.getvalue(), few.getvalue()):
         (tmp_path / "other").write_bytes(content)
         with pytest.raises(ValueError, match="--weights .*other expected a file of train.pretrain"):
             _classifier(WORDS, str(tmp_path / "other"))

@@ -118,8 +118,8 @@ def long_functions(source: str) -> list[str]:
 PARTS = {
     "baseline", "benchmark", "build", "checkpoint", "cleaning", "convert", "cross-validation",
     "data service", "data set", "demo", "describe", "devices", "diagnose", "evaluate", "export",
-    "file", "fit", "gpu check", "input", "model", "place", "predict", "pretrain", "results", "run folder",
-    "settings", "shards", "store", "sweep", "training", "verify", "workers",
+    "file", "fit", "gpu check", "input", "model", "place", "predict", "pretrain", "results",
+    "run folder", "settings", "shards", "store", "sweep", "training", "verify", "workers",
 }  # fmt: skip
 BUILDERS = {"builders/fetal_health", "builders/brain_tumor_mri", "builders/song_lyrics"}
 
