@@ -74,7 +74,6 @@ brain_tumor_mri() {
 
 song_lyrics() {
   local language=(--model gru_language --epochs 4 --learning-rate 0.001 --weight-decay 0.05)
-  baseline lyrics_baselines --dataset song_lyrics/kaggle
   for seed in 0 1 2; do
     train "lyrics_$seed" --dataset song_lyrics/kaggle --model gru_pairs --seed "$seed"
   done
@@ -83,12 +82,13 @@ song_lyrics() {
     train "lyrics_language_$seed" --dataset song_lyrics/kaggle "${language[@]}" --seed "$seed" \
       --weights "$out/lyrics_language.npz"
   done
+  baseline lyrics_baselines --dataset song_lyrics/kaggle \
+    --mean-with "$out"/lyrics_language_{0,1,2}
   train lyrics_basic --dataset song_lyrics/kaggle --feature token_ids_basic --model lstm
   train lyrics_spacy --dataset song_lyrics/kaggle --feature token_ids --model lstm
   # Chosen for a gap between training and validation below 0.10.
-  train lyrics_regular --dataset song_lyrics/kaggle --model gru --epochs 8 --dropout 0.7 \
-    --weight-decay 0.2 --learning-rate 0.0015 --vocab-size 12000
-  baseline artists_baselines --dataset song_lyrics/by_artist
+  train lyrics_regular --dataset song_lyrics/kaggle "${language[@]}" --dropout 0.65 \
+    --weights "$out/lyrics_language.npz"
   for seed in 0 1 2; do
     train "artists_$seed" --dataset song_lyrics/by_artist --model gru_pairs --seed "$seed"
   done
@@ -97,6 +97,8 @@ song_lyrics() {
     train "artists_language_$seed" --dataset song_lyrics/by_artist "${language[@]}" \
       --seed "$seed" --weights "$out/artists_language.npz"
   done
+  baseline artists_baselines --dataset song_lyrics/by_artist \
+    --mean-with "$out"/artists_language_{0,1,2}
 }
 
 fetal_health
