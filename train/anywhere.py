@@ -13,7 +13,7 @@ import sys
 _MODULES = {
     "builders": "convert",
     "records": "describe diagnose service verify",
-    "train": "baseline cross_validate evaluate export predict results run sweep",
+    "train": "baseline cross_validate evaluate export predict pretrain results run sweep",
     "benchmarks": "compare report run",
 }
 COMMANDS = tuple(f"{package}.{name}" for package in _MODULES for name in _MODULES[package].split())
