@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import zipfile
 from collections.abc import Sequence
 from typing import Any
@@ -99,8 +100,14 @@ def load_language_model(
         words: those of the model's ids; None where the set has none.
 
     Raises:
-        ValueError: no words, no such file, one of other sizes, or none of the words in it.
+        ValueError: no words, another file, one of other sizes, or none of the words in it.
+        FileNotFoundError: there is no such file.
     """
+    if not os.path.isfile(path):
+        raise FileNotFoundError(
+            f"model: --weights {path} expected a file on this machine, received none there. Make "
+            "it with python -m train.pretrain --output FILE, or name where it lies now"
+        )
     if words is None:
         raise ValueError(
             f"model: --weights {path} expected a set that stores the words of its ids, received "

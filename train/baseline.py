@@ -11,8 +11,10 @@ features of the frozen EfficientNet-Lite0. Settings are fixed here, not tuned.
 from __future__ import annotations
 
 import argparse
+import functools
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -144,6 +146,7 @@ def _fit_all(config: argparse.Namespace) -> None:
     from records.opened import open_set
     from records.roles import Data
     from records.sets.schema import IMAGE
+    from train.assembly.predictions import predict_split
     from train.settings.resolve import check_kind
 
     if config.output:
@@ -163,14 +166,22 @@ def _fit_all(config: argparse.Namespace) -> None:
     parts = [part for part, whole in data.schema.parts.items() if whole == "test"]
     examples = {r: data.examples(r).without_damaged() for r in (*data.roles(), *parts)}
     schema = data.schema
-    runs = [_open_run(folder, schema) for folder in config.mean_with]
+    runs = [_open_run(folder, schema, config.classes) for folder in config.mean_with]
+    if len({_called(run) for run in runs}) < len(runs):
+        raise ValueError(
+            "baseline: --mean-with expected runs of different models or seeds, received two alike: "
+            f"{', '.join(map(_called, runs))}. Measure them one after the other"
+        )
+    skips = config.on_corrupt == "skip"
     print(f"{schema.name}, input {schema.input_name!r} ({schema.modality}), seed {config.seed}")
     found = {}
     models = make_baselines(data.schema.modality, config.seed, schema.task)
     for name, model in models.items():
         found[name] = _measure(name, model, data, examples)
     for run in runs:
-        found |= _measure_mean(run, *next(iter(models.items())), config.data_dir, examples)
+        name, model = next(iter(models.items()))
+        said = functools.partial(predict_split, data_dir=config.data_dir, skip_damaged=skips)
+        found[f"mean of {_called(run)}, and {name}"] = _measure_mean(run, model, said, examples)
     if data.schema.modality == IMAGE:
         features = _frozen_features(data, examples)
         name, linear = _make_linear(schema.task, LogisticRegression(max_iter=2000, C=1e-2), 1e2)
@@ -224,7 +235,7 @@ def _score(name: str, role: str, labels: np.ndarray, predicted: np.ndarray) -> d
     return {"accuracy": accuracy, "weighted_f1": f1}
 
 
-def _open_run(folder: str, schema: Schema) -> FinishedRun:
+def _open_run(folder: str, schema: Schema, classes: list[str] | None) -> FinishedRun:
     """A finished run on the set, for the mean with it."""
     from train.folders.finished_run import open_run
 
@@ -234,33 +245,38 @@ def _open_run(folder: str, schema: Schema) -> FinishedRun:
             f"baseline: --mean-with expected runs that tell one class of {schema.name}, received "
             f"{folder}, a run on {run.input.dataset}; the task here is {schema.task}"
         )
+    if list(run.settings.classes or ()) != list(classes or ()):
+        asked = " ".join(run.settings.classes or ("(none)",))
+        raise ValueError(
+            f"baseline: --mean-with expected runs with the same --classes, received {folder}, "
+            f"which had {asked}"
+        )
     return run
 
 
-def _measure_mean(
-    run: FinishedRun,
-    name: str,
-    model: Any,
-    data_dir: str | None,
-    examples: dict[str, Examples],
-) -> dict[str, dict[str, dict[str, float]]]:
-    """As `_measure`, under its name, of the mean of what a run and a fitted model say."""
-    from train.assembly.predictions import predict_split
+def _called(run: FinishedRun) -> str:
+    return f"{run.settings.model}, seed {run.settings.seed}"
 
-    name = f"mean of {run.settings.model}, seed {run.settings.seed}, and {name}"
+
+def _measure_mean(
+    run: FinishedRun, model: Any, predict: Callable[..., Any], examples: dict[str, Examples]
+) -> dict[str, dict[str, float]]:
+    """As `_measure`, of the mean of what a run and a fitted model say.
+
+    `predict` is called as `predict_split(run, role)`.
+    """
     found: dict[str, dict[str, float]] = {"seconds": {"fit": 0.0}}
     for role, part in examples.items():
-        _, theirs, probability = predict_split(run, role, data_dir)
+        _, theirs, probability = predict(run, role)
         if not np.array_equal(theirs.numbers, part.numbers):
             raise ValueError(
                 f"baseline: --mean-with expected a run on the same examples, received {run.place}, "
-                f"whose {role} has others. Give it the run's --seed {run.settings.seed}, and "
-                "--classes as there"
+                f"whose {role} has others. Give --seed {run.settings.seed}, as there"
             )
         rows = np.asarray(part.inputs)[part.numbers]
         said = probability + say(model, rows, SINGLE_LABEL, probability.shape[1])
-        found[role] = _score(name, role, part.subset_labels, said.argmax(1))
-    return {name: found}
+        found[role] = _score(f"mean with {_called(run)}", role, part.subset_labels, said.argmax(1))
+    return found
 
 
 def say(model: Any, rows: np.ndarray, task: str, width: int) -> np.ndarray:

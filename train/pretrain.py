@@ -19,6 +19,7 @@ import numpy as np
 
 from records.stores.flags import add_cache_flags
 from records.system.command import run_as_command
+from records.system.places import check_local
 from records.system.progress import Progress
 from records.system.writing import check_output, write_atomically
 from train.settings.config import ON_CORRUPT
@@ -87,6 +88,7 @@ def pretrain(options: argparse.Namespace) -> None:
 
     import models
 
+    check_local(options.output, "--output", is_output=True)
     check_output(options.output, "pretrain")
     design = models.language_design(options.model)
     words, train, validation = _read_texts(options)

@@ -117,7 +117,7 @@ def test_what_does_not_fit_is_refused(tmp_path: Path) -> None:
         (tmp_path / "other").write_bytes(content)
         with pytest.raises(ValueError, match="--weights .*other expected a file of train.pretrain"):
             _classifier(WORDS, str(tmp_path / "other"))
-    with pytest.raises(ValueError, match="--weights .*absent expected a file of train.pretrain"):
+    with pytest.raises(FileNotFoundError, match="--weights .*absent expected a file on this mach"):
         _classifier(WORDS, str(tmp_path / "absent"))
 
 

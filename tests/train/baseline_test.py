@@ -80,6 +80,10 @@ def test_the_mean_with_a_run_is_that_of_both_probabilities(
         expected = (said.argmax(1) == part.subset_labels).mean()
         assert systems[f"mean of gru, seed 3, and {tfidf}"][role]["accuracy"] == expected
     capsys.readouterr()
+    assert main([*given, "--mean-with", run, run]) == 1
+    assert "received two alike: gru, seed 3, gru, seed 3" in capsys.readouterr().err
+    assert main([*given, "--mean-with", run, "--classes", *reversed(data.schema.class_names)]) == 1
+    assert "same --classes" in capsys.readouterr().err
     other = ["--dataset=fetal_health/synthetic", f"--data-dir={data_dir}", "--mean-with", run]
     assert main(other) == 1
     assert "a run on song_lyrics/synthetic" in capsys.readouterr().err
