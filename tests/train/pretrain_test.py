@@ -68,6 +68,10 @@ def test_a_run_begins_with_what_was_pretrained(
             ["--dataset=song_lyrics/synthetic", "--output=/proc/x.npz"],
             "pretrain: --output expected",
         ),
+        (
+            ["--dataset=song_lyrics/synthetic", "--output=s3://b/x.npz"],
+            "received s3://b/x.npz.*copy",
+        ),
     ],
 )
 def test_what_does_not_fit_is_refused(
