@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import functools
+import shlex
 import sys
 import time
 from collections.abc import Callable
@@ -189,7 +190,7 @@ def _fit_all(config: argparse.Namespace) -> None:
         found[name] = _measure(name, make_pipeline(StandardScaler(), linear), data, features)
     if config.output:
         result: dict[str, Any] = {"dataset": data.schema.name, "seed": config.seed}
-        result |= {"classes": config.classes, "systems": found}
+        result |= {"classes": config.classes, "command": _format_command(config), "systems": found}
         write_json(config.output, result)
 
 
@@ -233,6 +234,16 @@ def _score(name: str, role: str, labels: np.ndarray, predicted: np.ndarray) -> d
     f1 = float(f1_score(labels, predicted, average="weighted", zero_division=0))
     print(f"  {name:36} {role:11} accuracy {accuracy:.4f}  F1 {f1:.4f}", flush=True)
     return {"accuracy": accuracy, "weighted_f1": f1}
+
+
+def _format_command(config: argparse.Namespace) -> str:
+    """What repeats the figures, given where the sets lie."""
+    words = ["python", "-m", "train.baseline", "--dataset", config.dataset]
+    for name in ("feature", "task", *_SIZES, "classes", "mean_with"):
+        if (value := getattr(config, name)) not in (None, []):
+            values = value if isinstance(value, list) else [value]
+            words += [f"--{name.replace('_', '-')}", *map(str, values)]
+    return shlex.join([*words, *(["--seed", str(config.seed)] * bool(config.seed))])
 
 
 def _open_run(folder: str, schema: Schema, classes: list[str] | None) -> FinishedRun:

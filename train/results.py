@@ -197,6 +197,10 @@ def _runs(baselines: list[dict[str, Any]], runs: list[dict[str, Any]]) -> list[s
     lines = ["", *markdown_table([[row[i] for i in used] for row in rows])]
     for rule in _weights_of_runs(names, alike):
         lines += ["", rule]
+    # Files of earlier versions hold no command.
+    lines += [
+        line for one in baselines if "command" in one for line in ("", f"    {one['command']}")
+    ]
     for name, same in zip(names, alike, strict=True):
         for run in same:
             lines += ["", f"    {format_command(RUN, run['config'], omit=('fold',))}"]

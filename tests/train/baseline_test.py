@@ -64,7 +64,10 @@ def test_the_mean_with_a_run_is_that_of_both_probabilities(
     flags = ["--model=gru", "--epochs=2", "--units=4", "--embedding-dim=16", f"--run-dir={run}"]
     assert train([*given, *flags, "--strategy=one_device", "--seed=3"]) == 0
     assert main([*given, "--mean-with", run, f"--output={output}"]) == 0
-    systems = json.loads(output.read_text())["systems"]
+    written = json.loads(output.read_text())
+    command = f"python -m train.baseline --dataset song_lyrics/synthetic --mean-with {run}"
+    assert written["command"] == command
+    systems = written["systems"]
     tfidf = "TF-IDF, logistic regression"
     assert list(systems) == [tfidf, f"mean of gru, seed 3, and {tfidf}"]
 

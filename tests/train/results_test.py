@@ -50,6 +50,7 @@ def test_page_of_files(
     assert text.count("2 folds of the split train, 1 seed: mean ± deviation of 2 values") == 1
     assert text.count("the last epoch counts, so the folds choose nothing.") == 1
     assert "\nWeights: the last epoch.\n" in text, "--early-stopping is 0"
+    assert "\n    python -m train.baseline --dataset fetal_health/synthetic\n" in text
     table = [line.split(" |")[0] for line in text.partition("\n\n    python")[0].splitlines()]
     both = f"| mean of mlp_small and {linear}"
     assert table[-4:] == ["| mlp_small", f"| {linear}", both, "| mlp"]
